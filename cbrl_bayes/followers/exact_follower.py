@@ -1,0 +1,60 @@
+"""A follower that responds at best: trajectories of the exact soft-optimal policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from cbrl_bayes.followers.oracle import TrajectorySampler
+from cbrl_bayes.mdp import rollout
+from cbrl_bayes.problems import Problem, respond
+
+__all__ = ["ExactFollower"]
+
+
+@dataclass(frozen=True)
+class ExactFollower:
+    """Solves its MDP by Newton's method, warm-started, and walks by the answer.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from cbrl_bayes.problems import two_state
+    >>> problem, oracle = two_state(), ExactFollower()
+    >>> sample, memory, status = oracle.train(
+    ...     problem, {"bonus": 1.0}, 0.5, problem.default_parameters,
+    ...     oracle.initial_memory(problem), key=jax.random.key(0))
+    >>> sample(key=jax.random.key(1), num_steps=2, num_rollouts=3).state.shape
+    (3, 2)
+    """
+
+    def initial_memory(self, problem: Problem) -> Array:
+        """Return soft values of zero, shape (S,)."""
+        parameters = problem.default_parameters
+        contexts, _ = problem.contexts.support(parameters, jax.random.key(0))
+        first = jax.tree.map(lambda leaf: leaf[0], contexts)
+        incentive = problem.incentive.transform(problem.incentive.initial)
+        one = problem.follower_parameters(parameters, 0)
+        return jnp.zeros(problem.mdp_fn(incentive, first, one).num_states)
+
+    def train(
+        self,
+        problem: Problem,
+        incentive: Mapping[str, Array],
+        context: Any,
+        parameters: Mapping[str, Any],
+        memory: Array,
+        *,
+        key: Array,
+        temperature_factor: Array | float = 1.0,
+    ) -> tuple[TrajectorySampler, Array, Array]:
+        """Solve exactly; see `TrajectoryOracle.train`."""
+        mdp, response = respond(
+            problem, incentive, context, parameters,
+            temperature_factor=temperature_factor, initial_values=memory,
+        )  # fmt: skip
+        return partial(rollout, mdp, response.policy), response.values, response.status

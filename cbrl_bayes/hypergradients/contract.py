@@ -1,0 +1,58 @@
+"""The contract every estimator of the hypergradient keeps: `init`, `estimate`, State and Info."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.problems import Problem
+
+__all__ = ["EstimateInfo", "Estimator"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EstimateInfo:
+    """What a reader of diagnostics needs of one estimate.
+
+    Attributes
+    ----------
+    objective : float
+        The leader's objective at the point, exact or estimated (`Estimator.is_exact`).
+    status : int
+        Worst `SolveStatus` of the followers' solves.
+    follower_steps : int
+        Environment steps the followers took; 0 for estimators that do not simulate.
+    truncated_share : float
+        Share of rollouts that the step limit cut short, in [0, 1]; they bias the estimate.
+    """
+
+    objective: Float[Array, ""]
+    status: Int[Array, ""]
+    follower_steps: Int[Array, ""]
+    truncated_share: Float[Array, ""]
+
+
+class Estimator(Protocol):
+    """Estimates the derivative of the leader's objective in its unconstrained choice."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether objective and gradient carry no simulation error."""
+
+    def init(self, problem: Problem, unconstrained: Any, *, key: Key[Array, ""]) -> Any:
+        """Return the State before the first estimate."""
+
+    def estimate(
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        state: Any,
+        *,
+        key: Key[Array, ""],
+        temperature_factor: Float[Array, ""] | float = 1.0,
+    ) -> tuple[Any, Any, EstimateInfo]:
+        """Return the gradient (a pytree like ``unconstrained``), the next State and Info."""

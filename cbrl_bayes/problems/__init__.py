@@ -1,0 +1,49 @@
+"""Contextual bilevel problems: the record, what an incentive leads to, ready-made ones."""
+
+from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
+from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
+from cbrl_bayes.problems.four_rooms import (
+    FOUR_ROOMS_MAP,
+    SLIP_AS_PUBLISHED,
+    SLIP_OF_PUBLISHED_SIMULATOR,
+    four_rooms,
+)
+from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
+from cbrl_bayes.problems.outcome import (
+    LeaderOutcome,
+    leader_outcome,
+    respond,
+    respond_everywhere,
+)
+from cbrl_bayes.problems.record import Followers, Problem
+from cbrl_bayes.problems.two_state import two_state
+
+READY_MADE = {
+    "bus_replacement": bus_replacement,
+    "four_rooms": four_rooms,
+    "two_state": two_state,
+}
+"""Ready-made problems by name: what the command line offers and the conformance tests walk."""
+
+__all__ = [
+    "FOUR_ROOMS_MAP",
+    "MILES_PER_BIN",
+    "READY_MADE",
+    "SLIP_AS_PUBLISHED",
+    "SLIP_OF_PUBLISHED_SIMULATOR",
+    "ContextDistribution",
+    "DiscreteContexts",
+    "Followers",
+    "IncentiveSpace",
+    "Labels",
+    "LeaderOutcome",
+    "Problem",
+    "SampledContexts",
+    "bus_replacement",
+    "four_rooms",
+    "leader_outcome",
+    "respond",
+    "respond_everywhere",
+    "scaled_sigmoid",
+    "two_state",
+]

@@ -1,0 +1,201 @@
+"""Four-Rooms reward shaping: penalties on cells steer a walker whose goal nature draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.problems.contexts import DiscreteContexts
+from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
+from cbrl_bayes.problems.record import Incentive, Parameters, Problem
+
+__all__ = ["FOUR_ROOMS_MAP", "SLIP_AS_PUBLISHED", "SLIP_OF_PUBLISHED_SIMULATOR", "four_rooms"]
+
+FOUR_ROOMS_MAP = """\
+xxxxxxxxxxxxx
+x     x     x
+x     x     x
+x           x
+x     x     x
+x     x     x
+xx xxxx     x
+x     xxx xxx
+x     x     x
+x     x     x
+x           x
+x     x     x
+xxxxxxxxxxxxx"""
+"""The published map: x is wall, a blank is free; rows are counted from the top."""
+
+SLIP_AS_PUBLISHED = 0.44
+"""Probability of an unintended move in the published value computation (intended: .56)."""
+
+SLIP_OF_PUBLISHED_SIMULATOR = 0.33
+"""Probability of an unintended move in the published simulator (intended: .67)."""
+
+MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+Cell = tuple[int, int]
+
+
+def four_rooms(
+    *,
+    temperature: float = 0.005,
+    penalty_weight: float = 1.0,
+    slip: float = SLIP_AS_PUBLISHED,
+    map_text: str = FOUR_ROOMS_MAP,
+    start: Cell = (4, 1),
+    goals: tuple[Cell, ...] = ((1, 9), (11, 11)),
+    goal_probability: tuple[float, ...] | None = None,
+    target: Cell = (8, 4),
+    penalty_budget: float = 0.2,
+    discount: float = 0.99,
+) -> Problem:
+    """Lay penalties so that a walker on the way to its goal lingers in a target cell.
+
+    The follower earns 1 in the goal cell, which ends the episode, less the penalty of every
+    cell it stands in (none in the goal). The leader earns 1 for each step the walker spends in
+    ``target`` and, when the goal is reached, pays ``penalty_weight`` times the sum of all
+    penalties laid. Penalties are ``penalty_budget * softmax`` over the free cells and one slot
+    for what stays unused. Source: Thoma et al., NeurIPS 2024 (arXiv 2406.01575), section 5.
+
+    Parameters
+    ----------
+    temperature : float
+        lambda > 0, in units of the goal's reward; rationality is 1/lambda. Published: .001,
+        .003, .005.
+    penalty_weight : float
+        beta >= 0, price of one unit of penalty. Published: 1, 3, 5.
+    slip : float
+        Probability in [0, 1) that the move goes in one of the other three directions. The
+        published evaluation uses .44 (`SLIP_AS_PUBLISHED`), the published simulator .33.
+    map_text : str
+        Rows of 'x' (wall) and blank (free), walled in.
+    start, target : (row, column)
+        Free cells.
+    goals : tuple of (row, column)
+        One context each.
+    goal_probability : tuple of float, optional
+        Their law. Default: uniform.
+    penalty_budget : float
+        Largest sum of penalties, > 0, units of the goal's reward.
+    discount : float
+        gamma of follower and leader, in [0, 1).
+
+    Returns
+    -------
+    Problem
+        Parameters ``temperature``, ``goal_reward`` and ``context_probability``.
+
+    Raises
+    ------
+    InvalidInputError
+        For a map or a cell that cannot be used.
+
+    Examples
+    --------
+    >>> problem = four_rooms(temperature=0.003)
+    >>> problem.incentive.initial["penalty_logit"].shape  # 104 cells and the unused slot
+    (105,)
+    """
+    cells = _free_cells(map_text, (start, target, *goals))
+    if not 0.0 <= slip < 1.0 or penalty_budget <= 0 or penalty_weight < 0:
+        raise InvalidInputError(
+            explain("Four-Rooms settings are out of range",
+                    received=f"slip={slip}, penalty_budget={penalty_budget}, "
+                             f"penalty_weight={penalty_weight}",
+                    accepted="0 <= slip < 1, penalty_budget > 0, penalty_weight >= 0")
+        )  # fmt: skip
+    number = {cell: index for index, cell in enumerate(cells)}
+    S = len(cells)
+    goal_states = jnp.array([number[goal] for goal in goals])
+    transition = _walk(cells, number, slip)
+    initial = jnp.zeros(S).at[number[start]].set(1.0)
+    on_target = jnp.zeros((S, 4)).at[number[target]].set(1.0)
+
+    def mdp_fn(incentive: Incentive, goal: jnp.ndarray, parameters: Parameters) -> MDP:
+        at_goal = jnp.arange(S) == goal
+        reward = jnp.where(at_goal, parameters["goal_reward"], -incentive["penalty"])
+        return MDP(
+            reward=jnp.broadcast_to(reward[:, None], (S, 4)),
+            transition=transition,
+            initial=initial,
+            discount=discount,
+            temperature=parameters["temperature"],
+            terminal=at_goal,
+        )
+
+    def price(incentive: Incentive, goal: jnp.ndarray, parameters: Parameters) -> jnp.ndarray:
+        return jnp.zeros((S, 4)).at[goal].set(penalty_weight * incentive["penalty"].sum())
+
+    rows, columns = zip(*cells, strict=True)
+    places = {"row": (("cell",), rows), "column": (("cell",), columns)}
+    return Problem(
+        name="four_rooms",
+        incentive=IncentiveSpace(
+            initial={"penalty_logit": jnp.zeros(S + 1)},
+            transform=lambda x: {
+                "penalty": penalty_budget * jax.nn.softmax(x["penalty_logit"])[:-1]
+            },
+            labels={
+                "penalty": Labels(
+                    ("cell",), places, unit="goal reward", description="penalty per step in a cell"
+                )
+            },
+        ),
+        contexts=DiscreteContexts(
+            tuple(f"goal ({row},{column})" for row, column in goals),
+            goal_states,
+            goal_probability or (1.0 / len(goals),) * len(goals),
+        ),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": temperature, "goal_reward": 1.0},
+        leader_reward_fn=lambda incentive, goal, parameters: on_target,
+        incentive_price_fn=price,
+        leader_discount=discount,
+        state_labels=Labels(
+            ("state",), {name: (("state",), values) for name, (_, values) in places.items()}
+        ),
+        action_names=("up", "right", "down", "left"),
+        objective_unit="discounted steps in the target cell",
+        parameter_units={
+            "temperature": "goal reward",
+            "goal_reward": "goal reward",
+            "context_probability": "probability",
+        },
+    )
+
+
+def _free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
+    rows = map_text.strip("\n").split("\n")
+    odd = sorted({mark for row in rows for mark in row} - {"x", " "})
+    if odd or len({len(row) for row in rows}) != 1:
+        raise InvalidInputError(
+            explain("the map cannot be read",
+                    received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
+                    accepted="rows of equal length of 'x' (wall) and ' ' (free)")
+        )  # fmt: skip
+    cells = [(i, j) for i, row in enumerate(rows) for j, mark in enumerate(row) if mark == " "]
+    last_row, last_column = len(rows) - 1, len(rows[0]) - 1
+    if any(i in (0, last_row) or j in (0, last_column) for i, j in cells):
+        raise InvalidInputError(explain("the map is not walled in", remedy="close its border"))
+    missing = [cell for cell in needed if cell not in cells]
+    if missing:
+        raise InvalidInputError(
+            explain("start, target or goal is not a free cell of the map", received=missing)
+        )
+    return cells
+
+
+def _walk(cells: list[Cell], number: dict[Cell, int], slip: float) -> SuccessorTransition:
+    """Moves into a wall stay; slot k of every action is the move in direction k."""
+    step = np.array(
+        [[number.get((i + di, j + dj), here) for di, dj in MOVES]
+         for here, (i, j) in enumerate(cells)]
+    )  # fmt: skip
+    successor = np.broadcast_to(step[:, None, :], (len(cells), 4, 4))
+    probability = np.where(np.eye(4, dtype=bool), 1.0 - slip, slip / 3.0)
+    return SuccessorTransition(
+        jnp.asarray(successor, jnp.int32),
+        jnp.asarray(np.broadcast_to(probability, successor.shape)),
+    )

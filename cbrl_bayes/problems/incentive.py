@@ -1,0 +1,107 @@
+"""The leader's instrument: an unconstrained pytree, its transform, and readable labels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from cbrl_bayes.errors import InvalidInputError, explain
+
+__all__ = ["IncentiveSpace", "Labels", "scaled_sigmoid"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names for the axes of an array, for tables and plots.
+
+    Parameters
+    ----------
+    dims : tuple of str
+        One name per axis; () for a scalar.
+    coords : mapping
+        Coordinate name -> (its dims, its values).
+    unit : str
+        Unit of the array's entries.
+    description : str
+        One clause.
+    """
+
+    dims: tuple[str, ...] = ()
+    coords: Mapping[str, tuple[tuple[str, ...], Sequence[Any]]] = field(default_factory=dict)
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class IncentiveSpace:
+    """What the leader may choose.
+
+    The leader searches over ``unconstrained``, a pytree of any shape; ``transform`` maps it to
+    the incentive a user can read, a dictionary of named arrays (penalties per cell, rates in
+    [0, 2], a subsidy in dollars).
+
+    Parameters
+    ----------
+    initial : pytree of arrays
+        A start of the search, which also fixes the shapes; float.
+    transform : callable
+        ``unconstrained -> {name: array}``, differentiable.
+    labels : mapping
+        Name -> `Labels` for every array that ``transform`` returns.
+    start_scale : float
+        Standard deviation of random starts around ``initial``, > 0.
+
+    Examples
+    --------
+    >>> space = IncentiveSpace(
+    ...     initial={"rate": jnp.zeros(())},
+    ...     transform=lambda x: {"rate": scaled_sigmoid(x["rate"], 0.0, 2.0)},
+    ...     labels={"rate": Labels(unit="share of price")},
+    ... )
+    >>> float(space.transform(space.initial)["rate"])
+    1.0
+    """
+
+    initial: Any
+    transform: Callable[[Any], Mapping[str, Array]]
+    labels: Mapping[str, Labels]
+    start_scale: float = 0.01
+
+    def __post_init__(self) -> None:
+        named = jax.eval_shape(self.transform, self.initial)
+        if not isinstance(named, Mapping) or set(named) != set(self.labels):
+            raise InvalidInputError(
+                explain(
+                    "the incentive's transform and its labels do not name the same arrays",
+                    received=f"transform {sorted(named)}, labels {sorted(self.labels)}",
+                )
+            )
+        for name, array in named.items():
+            dims = self.labels[name].dims
+            if len(dims) != array.ndim:
+                raise InvalidInputError(
+                    explain(
+                        f"labels of incentive {name!r} do not fit its shape",
+                        received=f"dims {dims}, shape {array.shape}",
+                        accepted="one dim per axis",
+                    )
+                )
+
+    def random_start(self, key: Key[Array, ""], scale: float | None = None) -> Any:
+        """Return ``initial`` plus normal noise of standard deviation ``scale``."""
+        leaves, tree = jax.tree.flatten(self.initial)
+        keys = jax.random.split(key, len(leaves))
+        spread = self.start_scale if scale is None else scale
+        moved = [
+            jnp.asarray(leaf, float) + spread * jax.random.normal(k, jnp.shape(leaf))
+            for leaf, k in zip(leaves, keys, strict=True)
+        ]
+        return jax.tree.unflatten(tree, moved)
+
+
+def scaled_sigmoid(unconstrained: Array, low: float, high: float) -> Array:
+    """Map the real line to the open interval (low, high); 0 goes to its middle."""
+    return low + (high - low) * jax.nn.sigmoid(unconstrained)

@@ -1,0 +1,191 @@
+"""What an incentive leads to when every follower responds at best: the leader's exact outcome."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, replace_fields
+from cbrl_bayes.problems.record import Incentive, Parameters, Problem
+
+__all__ = ["LeaderOutcome", "leader_outcome", "respond", "respond_everywhere"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LeaderOutcome:
+    """Exact consequences of one incentive under one set of parameters.
+
+    Attributes
+    ----------
+    objective : float
+        The leader's objective, price of the incentive included; to be maximised.
+    incentive_cost : float
+        The price paid, in the unit of the objective (0 where the problem states none).
+    follower_value : array, shape (F,)
+        Expected soft value V* of each follower at the start, units of its reward.
+    by_context : array, shape (C,)
+        Objective in each context, before weighting with the contexts' probabilities.
+    status : int
+        Worst `SolveStatus` of all solves.
+    values : array, shape (C, F, S)
+        Soft values, for warm starts.
+    """
+
+    objective: Float[Array, ""]
+    incentive_cost: Float[Array, ""]
+    follower_value: Float[Array, " follower"]
+    by_context: Float[Array, " context"]
+    status: Int[Array, ""]
+    values: Float[Array, "context follower state"]
+
+
+def respond(
+    problem: Problem,
+    incentive: Incentive,
+    context: Any,
+    parameters: Parameters,
+    *,
+    temperature_factor: Float[Array, ""] | float = 1.0,
+    initial_values: Float[Array, " state"] | None = None,
+) -> tuple[MDP, BestResponse]:
+    """Build one follower's MDP and solve it.
+
+    Parameters
+    ----------
+    problem : Problem
+    incentive : mapping
+        Readable incentive, as ``problem.incentive.transform`` returns it.
+    context : pytree
+        One context value.
+    parameters : mapping
+        One follower's parameters (`Problem.follower_parameters`).
+    temperature_factor : float
+        Multiplies lambda; used by temperature continuation.
+    initial_values : array, shape (S,), optional
+        Warm start.
+
+    Returns
+    -------
+    tuple of MDP and BestResponse
+    """
+    mdp = problem.mdp_fn(incentive, context, parameters)
+    mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+    return mdp, best_response(mdp, initial_values=initial_values)
+
+
+def respond_everywhere(
+    problem: Problem,
+    incentive: Incentive,
+    parameters: Parameters,
+    *,
+    key: Key[Array, ""] | None = None,
+) -> tuple[Float[Array, "context follower state action"], Int[Array, "context follower"]]:
+    """Return every follower's log policy in every context, and the status of each solve."""
+    values, weights = problem.contexts.support(parameters, key)
+
+    def solve(pair: tuple) -> tuple[Array, Array]:
+        context, follower = pair
+        one = problem.follower_parameters(parameters, follower)
+        _, response = respond(problem, incentive, context, one)
+        return response.log_policy, response.status
+
+    log_policy, status = jax.lax.map(solve, _pairs(values, weights.shape[0], problem))
+    shape = (weights.shape[0], problem.followers.num_followers)
+    return log_policy.reshape(*shape, *log_policy.shape[1:]), status.reshape(shape)
+
+
+def leader_outcome(
+    problem: Problem,
+    unconstrained: Any,
+    parameters: Parameters,
+    *,
+    key: Key[Array, ""] | None = None,
+    temperature_factor: Float[Array, ""] | float = 1.0,
+    initial_values: Float[Array, "context follower state"] | None = None,
+) -> LeaderOutcome:
+    """Evaluate the leader's objective exactly, contexts enumerated (or sampled with ``key``).
+
+    Differentiable in ``unconstrained`` and ``parameters``; the derivative is the exact
+    hypergradient.
+
+    Parameters
+    ----------
+    problem : Problem
+    unconstrained : pytree
+        The leader's choice before its transform.
+    parameters : mapping
+        All parameters (`Problem.complete_parameters`).
+    key : typed key, optional
+        Needed where contexts are sampled.
+    temperature_factor : float
+        Multiplies every follower's lambda.
+    initial_values : array, shape (C, F, S), optional
+        Warm start, from an earlier outcome's ``values``.
+
+    Returns
+    -------
+    LeaderOutcome
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import two_state
+    >>> problem = two_state()
+    >>> outcome = leader_outcome(problem, problem.incentive.initial, problem.default_parameters)
+    >>> int(outcome.status)
+    0
+    """
+    incentive = problem.incentive.transform(unconstrained)
+    values, weights = problem.contexts.support(parameters, key)
+    num_contexts, num_followers = weights.shape[0], problem.followers.num_followers
+    pairs = _pairs(values, num_contexts, problem)
+    warm = None
+    if initial_values is not None:
+        warm = initial_values.reshape(num_contexts * num_followers, -1)
+
+    def one_pair(entry: tuple) -> tuple:
+        (context, follower), start = entry
+        one = problem.follower_parameters(parameters, follower)
+        mdp, response = respond(
+            problem, incentive, context, one,
+            temperature_factor=temperature_factor, initial_values=start,
+        )  # fmt: skip
+        gain, cost = _leader_gain(problem, incentive, context, one, mdp, response)
+        return gain, cost, mdp.initial @ response.values, response.status, response.values
+
+    gain, cost, value, status, soft_values = jax.lax.map(one_pair, (pairs, warm))
+    shape = (num_contexts, num_followers)
+    follower_weights = jnp.asarray(problem.followers.weights)
+    by_context = gain.reshape(shape) @ follower_weights
+    return LeaderOutcome(
+        objective=weights @ by_context,
+        incentive_cost=weights @ (cost.reshape(shape) @ follower_weights),
+        follower_value=weights @ value.reshape(shape),
+        by_context=by_context,
+        status=status.max(),
+        values=jax.lax.stop_gradient(soft_values.reshape(*shape, -1)),
+    )
+
+
+def _leader_gain(
+    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
+    mdp: MDP, response: BestResponse,
+) -> tuple[Array, Array]:  # fmt: skip
+    if problem.objective_fn is not None:
+        return problem.objective_fn(incentive, response.policy, context), jnp.zeros(())
+    discount = problem.leader_discount
+    net = problem.leader_net_reward(incentive, context, parameters)
+    gain = expected_return(mdp, response.policy, reward=net, discount=discount)
+    if problem.incentive_price_fn is None:
+        return gain, jnp.zeros(())
+    price = problem.incentive_price_fn(incentive, context, parameters)
+    return gain, expected_return(mdp, response.policy, reward=price, discount=discount)
+
+
+def _pairs(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:
+    """List every (context, follower), contexts slowest."""
+    num_followers = problem.followers.num_followers
+    contexts = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), num_followers, axis=0), values)
+    return contexts, jnp.tile(jnp.arange(num_followers), num_contexts)

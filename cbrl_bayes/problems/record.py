@@ -1,0 +1,235 @@
+"""The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts
+from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
+
+__all__ = ["Followers", "Problem"]
+
+Incentive = Mapping[str, Array]
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Followers:
+    """Who responds: names and the leader's weights.
+
+    Parameters
+    ----------
+    names : tuple of str
+        One per follower (or per homogeneous group of them).
+    weights : tuple of float
+        Weight of each in the leader's objective; finite and >= 0.
+
+    Examples
+    --------
+    >>> Followers(("young", "old"), (0.3, 0.7)).num_followers
+    2
+    """
+
+    names: tuple[str, ...] = ("follower",)
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, float)
+        if not self.names or weights.shape != (len(self.names),) or not (weights >= 0).all():
+            raise InvalidInputError(
+                explain(
+                    "followers need one weight >= 0 each",
+                    received=f"names {self.names}, weights {self.weights}",
+                )
+            )
+
+    @property
+    def num_followers(self) -> int:
+        """Number of followers F."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A contextual bilevel reinforcement learning problem.
+
+    The leader picks an incentive x; nature draws a context xi; follower i then solves the MDP
+    ``mdp_fn(x, xi, parameters)``. The leader **maximises** the expectation over contexts of the
+    weighted sum over followers of either its own discounted reward under the follower's policy
+    (``leader_reward_fn``) or of any differentiable ``objective_fn``.
+
+    Parameters
+    ----------
+    name : str
+        Short name, used in files and tables.
+    incentive : IncentiveSpace
+        What the leader chooses.
+    contexts : DiscreteContexts or SampledContexts
+        What nature draws.
+    mdp_fn : callable
+        ``(incentive, context, parameters) -> MDP``; ``parameters`` are one follower's.
+    parameters : mapping
+        What the leader may not know, beside the context law: name -> default value. The usual
+        one is ``temperature`` (lambda > 0, units of the follower's reward; rationality is
+        1/lambda). A value is shared by all followers unless it is listed in ``per_follower``.
+    leader_reward_fn : callable, optional
+        ``(incentive, context, parameters) -> array (S, A)``: the leader's reward before price.
+    incentive_price_fn : callable, optional
+        ``(incentive, context, parameters) -> array (S, A)``: what the incentive costs the
+        leader in each state and action, in the unit of its reward; subtracted.
+    leader_discount : float
+        gamma_U in [0, 1).
+    objective_fn : callable, optional
+        ``(incentive, policy, context) -> scalar`` to be maximised, in place of the two above.
+    per_follower : tuple of str
+        Names of parameters that may have one value per follower.
+    followers : Followers
+        Names and weights.
+    state_labels : Labels
+        One-dimensional labels of the states.
+    action_names : tuple of str
+        One per action.
+    objective_unit : str
+        Unit of the leader's objective.
+    parameter_units : mapping
+        Parameter name -> unit.
+
+    Raises
+    ------
+    InvalidInputError
+        If the functions do not fit together; the MDP of every context is built and checked.
+
+    See Also
+    --------
+    cbrl_bayes.problems.two_state : a complete problem in some thirty lines.
+    """
+
+    name: str
+    incentive: IncentiveSpace
+    contexts: ContextDistribution
+    mdp_fn: Callable[[Incentive, Any, Parameters], MDP]
+    parameters: Parameters
+    leader_reward_fn: Callable[[Incentive, Any, Parameters], Array] | None = None
+    incentive_price_fn: Callable[[Incentive, Any, Parameters], Array] | None = None
+    leader_discount: float = 0.99
+    objective_fn: Callable[[Incentive, Array, Any], Array] | None = None
+    per_follower: tuple[str, ...] = ("temperature",)
+    followers: Followers = field(default_factory=Followers)
+    state_labels: Labels = field(default_factory=lambda: Labels(("state",)))
+    action_names: tuple[str, ...] = ()
+    objective_unit: str = ""
+    parameter_units: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.leader_reward_fn is None) == (self.objective_fn is None):
+            raise InvalidInputError(
+                "a problem needs exactly one of leader_reward_fn and objective_fn"
+            )
+        if not 0.0 <= self.leader_discount < 1.0:
+            raise InvalidInputError(
+                explain("leader_discount is out of range", received=self.leader_discount,
+                        accepted="[0, 1)")
+            )  # fmt: skip
+        self._check_functions()
+
+    @property
+    def default_parameters(self) -> dict[str, Array]:
+        """All parameters at their defaults, the context law included."""
+        own = {name: jnp.asarray(value, float) for name, value in self.parameters.items()}
+        return own | self.contexts.default_parameters
+
+    def complete_parameters(self, given: Parameters | None = None) -> dict[str, Array]:
+        """Return the defaults with ``given`` put in, after checking names, shapes and ranges.
+
+        Parameters
+        ----------
+        given : mapping, optional
+            Parameter name -> value.
+
+        Raises
+        ------
+        InvalidInputError
+            For an unknown name, a wrong shape, a value that is not finite, a temperature that
+            is not positive or context probabilities that are not a distribution.
+        """
+        parameters = self.default_parameters
+        for name, value in (given or {}).items():
+            if name not in parameters:
+                raise InvalidInputError(
+                    explain(f"problem {self.name!r} has no parameter {name!r}",
+                            accepted=", ".join(sorted(parameters)))
+                )  # fmt: skip
+            array = np.asarray(value, float)
+            shapes = {np.shape(parameters[name])}
+            if name in self.per_follower:
+                shapes |= {(), (self.followers.num_followers,)}
+            if array.shape not in shapes or not np.isfinite(array).all():
+                raise InvalidInputError(
+                    explain(f"parameter {name!r} cannot be used", received=value,
+                            accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}")
+                )  # fmt: skip
+            if name == "temperature" and (array <= 0).any():
+                raise InvalidInputError(
+                    explain("temperature is not positive", received=value,
+                            accepted="> 0 (temperature is lambda, rationality is 1/lambda)")
+                )  # fmt: skip
+            parameters[name] = jnp.asarray(array)
+        if isinstance(self.contexts, DiscreteContexts):
+            DiscreteContexts(
+                self.contexts.names, self.contexts.values,
+                tuple(np.asarray(parameters["context_probability"]).tolist()),
+            )  # fmt: skip
+        return parameters
+
+    def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
+        """Return the parameters that one follower (an index, may be traced) acts on."""
+        return {
+            name: value[follower]
+            if name in self.per_follower and jnp.ndim(value) == 1
+            else value
+            for name, value in parameters.items()
+        }
+
+    def leader_net_reward(
+        self, incentive: Incentive, context: Any, parameters: Parameters
+    ) -> Float[Array, "state action"]:
+        """Return the leader's reward less the price of the incentive, shape (S, A)."""
+        if self.leader_reward_fn is None:
+            raise InvalidInputError(
+                explain(
+                    f"problem {self.name!r} has a general objective_fn and no leader reward",
+                    remedy="use the exact estimator, which differentiates any objective",
+                )
+            )
+        reward = self.leader_reward_fn(incentive, context, parameters)
+        if self.incentive_price_fn is None:
+            return reward
+        return reward - self.incentive_price_fn(incentive, context, parameters)
+
+    def _check_functions(self) -> None:
+        parameters = self.default_parameters
+        incentive = self.incentive.transform(self.incentive.initial)
+        values, _ = self.contexts.support(parameters, jax.random.key(0))
+        one = self.follower_parameters(parameters, 0)
+        for index in range(self.contexts.num_contexts):
+            context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
+            mdp = self.mdp_fn(incentive, context, one)
+            if not isinstance(mdp, MDP):
+                raise InvalidInputError(
+                    explain("mdp_fn does not return an MDP", received=type(mdp).__name__)
+                )
+            if index or self.leader_reward_fn is None:
+                continue
+            reward = self.leader_net_reward(incentive, context, one)
+            if reward.shape != mdp.reward.shape:
+                raise InvalidInputError(
+                    explain("the leader's reward does not fit the MDP", received=reward.shape,
+                            accepted=f"shape {mdp.reward.shape}")
+                )  # fmt: skip
