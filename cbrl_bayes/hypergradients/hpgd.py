@@ -11,9 +11,8 @@ from jaxtyping import Array, Float
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle, TrajectorySampler
 from cbrl_bayes.hypergradients.contract import EstimateInfo
-from cbrl_bayes.hypergradients.dependence import depends_on_input
 from cbrl_bayes.mdp import MDP, Trajectories
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.problems import Problem, depends_on_input
 
 __all__ = ["HPGD"]
 

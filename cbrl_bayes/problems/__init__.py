@@ -2,6 +2,7 @@
 
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
+from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.four_rooms import (
     FOUR_ROOMS_MAP,
     SLIP_AS_PUBLISHED,
@@ -40,6 +41,7 @@ __all__ = [
     "Problem",
     "SampledContexts",
     "bus_replacement",
+    "depends_on_input",
     "four_rooms",
     "leader_outcome",
     "respond",

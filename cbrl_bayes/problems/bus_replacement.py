@@ -17,9 +17,9 @@ KEEP, REPLACE = 0, 1
 
 def bus_replacement(
     *,
-    RC: float = 10.075,
-    theta11: float = 2.293,
-    increment_probability: tuple[float, ...] = (0.3919, 0.5953, 0.0128),
+    RC: float = 10.0,
+    theta11: float = 2.5,
+    increment_probability: tuple[float, ...] = (0.39, 0.6, 0.01),
     target_mileage: float = 200_000,
     late_cost: float = 0.05,
     largest_subsidy: float = 0.9,
@@ -47,7 +47,8 @@ def bus_replacement(
     Parameters
     ----------
     RC, theta11 : float
-        > 0, in units of the noise scale. Defaults: Rust (1987), Table IX, bus group 4.
+        > 0, in units of the noise scale. Defaults: round numbers of the size that Rust (1987)
+        found; the priors of `infer` are centred on them.
     increment_probability : tuple of float
         Law of the monthly increment of 0, 1, 2, ... bins.
     target_mileage : float
@@ -141,7 +142,10 @@ def bus_replacement(
             "RC": "noise scale (= rationality in units of RC)",
             "theta11": "noise scale per 1,000 bins",
             "increment_probability": "probability",
+            "temperature": "RC",
         },
+        derived_fn=lambda parameters: {"temperature": 1.0 / jnp.asarray(parameters["RC"])},
+        uncertain=("RC", "theta11", "increment_probability"),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -100,6 +100,12 @@ class Problem:
         Unit of the leader's objective.
     parameter_units : mapping
         Parameter name -> unit.
+    derived_fn : callable, optional
+        ``parameters -> {name: value}`` to report beside the parameters. Default: rationality
+        (1 / temperature) where there is a temperature.
+    uncertain : tuple of str
+        Names of the parameters that inference takes as unknown unless told otherwise, beside
+        the context law.
 
     Raises
     ------
@@ -126,6 +132,9 @@ class Problem:
     action_names: tuple[str, ...] = ()
     objective_unit: str = ""
     parameter_units: Mapping[str, str] = field(default_factory=dict)
+    derived_fn: Callable[[Parameters], Mapping[str, Array]] | None = None
+    uncertain: tuple[str, ...] = ("temperature",)
+    _shape: tuple[int, int] = field(init=False, repr=False, default=(0, 0))
 
     def __post_init__(self) -> None:
         if (self.leader_reward_fn is None) == (self.objective_fn is None):
@@ -138,6 +147,28 @@ class Problem:
                         accepted="[0, 1)")
             )  # fmt: skip
         self._check_functions()
+
+    @property
+    def num_states(self) -> int:
+        """Number of states S."""
+        return self._shape[0]
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions A."""
+        return self._shape[1]
+
+    def derived(self, parameters: Parameters) -> dict[str, Array]:
+        """Return quantities worth reporting that follow from the parameters."""
+        if self.derived_fn is not None:
+            return dict(self.derived_fn(parameters))
+        if "temperature" in parameters:
+            return {"rationality": 1.0 / jnp.asarray(parameters["temperature"])}
+        return {}
+
+    def with_followers(self, names: tuple[str, ...], weights: tuple[float, ...]) -> "Problem":
+        """Return the same problem with other followers, e.g. the groups found in data."""
+        return replace(self, followers=Followers(names, weights))
 
     @property
     def default_parameters(self) -> dict[str, Array]:
@@ -225,6 +256,8 @@ class Problem:
                 raise InvalidInputError(
                     explain("mdp_fn does not return an MDP", received=type(mdp).__name__)
                 )
+            if index == 0:
+                object.__setattr__(self, "_shape", mdp.reward.shape)
             if index or self.leader_reward_fn is None:
                 continue
             reward = self.leader_net_reward(incentive, context, one)

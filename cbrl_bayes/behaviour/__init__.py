@@ -1,0 +1,26 @@
+"""Observed behaviour: its format, checker, loaders, real data, simulation, reduction to counts."""
+
+from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
+from cbrl_bayes.behaviour.loaders import from_table, load_trajectories, save_trajectories
+from cbrl_bayes.behaviour.schema import (
+    MISSING,
+    check_trajectories,
+    make_trajectories,
+    violations_of,
+)
+from cbrl_bayes.behaviour.simulate import simulate_trajectories
+from cbrl_bayes.behaviour.zurcher import load_zurcher
+
+__all__ = [
+    "MISSING",
+    "BehaviourCounts",
+    "check_trajectories",
+    "count_behaviour",
+    "from_table",
+    "load_trajectories",
+    "load_zurcher",
+    "make_trajectories",
+    "save_trajectories",
+    "simulate_trajectories",
+    "violations_of",
+]

@@ -1,0 +1,199 @@
+"""Reduce trajectories to counts, so that the cost of a likelihood does not grow with steps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.behaviour.schema import MISSING, check_trajectories
+from cbrl_bayes.errors import DataError
+from cbrl_bayes.problems import DiscreteContexts, Problem
+
+__all__ = ["BehaviourCounts", "count_behaviour"]
+
+UNSEEN = -1
+
+
+@dataclass(frozen=True)
+class BehaviourCounts:
+    """Sufficient statistics of observed behaviour, plain NumPy arrays.
+
+    A *cell* is one policy that has to be known: a (regime, context, group) that occurs, where
+    an unobserved context occurs as every context. A *row* is a (cell, state) in which choices
+    were observed with a known context.
+
+    Attributes
+    ----------
+    regimes : tuple of str
+        Incentive regimes, R of them.
+    incentives : dict of arrays, each (R, ...)
+        Their incentives in readable units.
+    context_values : pytree of arrays, each (C, ...)
+        The contexts: the problem's own, or the distinct observed values of a continuous one.
+    groups : tuple of str
+        Follower groups, G of them.
+    cell_regime, cell_context, cell_group : int arrays, shape (cells,)
+    row_cell, row_state : int arrays, shape (rows,)
+    action_count : int array, shape (rows, A)
+    context_count : int array, shape (C,)
+        Episodes of each observed context.
+    episode_names : tuple of str
+        The follower of each episode.
+    episode_context : int array, shape (episodes,)
+        -1 where not observed.
+    episode_cells : int array, shape (episodes, C)
+        Cell of the episode under each context; -1 where it needs no policy.
+    entry_episode, entry_state, entry_action, entry_count : int arrays, shape (entries,)
+        Choices of every episode.
+    latent_entries : bool array, shape (entries,)
+        Whether the entry belongs to an episode without observed context.
+    transition_state, transition_action, transition_slot, transition_count : int arrays
+        Recorded transitions (empty where the data hold none).
+    """
+
+    regimes: tuple[str, ...]
+    incentives: dict[str, np.ndarray]
+    context_values: Any
+    groups: tuple[str, ...]
+    cell_regime: np.ndarray
+    cell_context: np.ndarray
+    cell_group: np.ndarray
+    row_cell: np.ndarray
+    row_state: np.ndarray
+    action_count: np.ndarray
+    context_count: np.ndarray
+    episode_names: tuple[str, ...]
+    episode_context: np.ndarray
+    episode_cells: np.ndarray
+    entry_episode: np.ndarray
+    entry_state: np.ndarray
+    entry_action: np.ndarray
+    entry_count: np.ndarray
+    latent_entries: np.ndarray
+    transition_state: np.ndarray
+    transition_action: np.ndarray
+    transition_slot: np.ndarray
+    transition_count: np.ndarray
+
+    @property
+    def num_cells(self) -> int:
+        """Number of policies that one likelihood evaluation solves for."""
+        return len(self.cell_regime)
+
+    @property
+    def num_choices(self) -> int:
+        """Number of observed choices."""
+        return int(self.entry_count.sum())
+
+    @property
+    def has_latent_contexts(self) -> bool:
+        """Whether some episode's context was not observed."""
+        return bool((self.episode_context == UNSEEN).any())
+
+
+def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
+    """Check ``data`` against ``problem`` and reduce it to counts.
+
+    Parameters
+    ----------
+    problem : Problem
+    data : xarray.Dataset
+        Trajectories (`make_trajectories`). Where the problem's contexts are sampled from a
+        continuous family, a variable ``context_value`` (episode) holds the observed numbers.
+
+    Returns
+    -------
+    BehaviourCounts
+
+    Raises
+    ------
+    DataError
+        Names every violation.
+    """
+    check_trajectories(data, problem)
+    state, action = data["state"].values, data["action"].values
+    scored = state != MISSING
+    if "choice_observed" in data:
+        scored &= data["choice_observed"].values.astype(bool)
+    regimes, regime = np.unique(data["regime"].values.astype(str), return_inverse=True)
+    groups, group = np.unique(data["group"].values.astype(str), return_inverse=True)
+    context, context_values, C = _contexts(problem, data)
+
+    # Every (regime, context, group) whose policy the likelihood needs.
+    possible = (context[:, None] == np.arange(C)) | (context[:, None] == UNSEEN)
+    needed = np.argwhere(possible)
+    triples = np.stack([regime[needed[:, 0]], needed[:, 1], group[needed[:, 0]]], axis=-1)
+    cells, cell_of = np.unique(triples, axis=0, return_inverse=True)
+    episode_cells = np.full(possible.shape, -1)
+    episode_cells[possible] = cell_of.ravel()
+
+    where = np.argwhere(scored)
+    found = np.stack([where[:, 0], state[scored], action[scored]], axis=-1)
+    entries, entry_count = np.unique(found, axis=0, return_counts=True)
+    latent = context[entries[:, 0]] == UNSEEN
+    rows, row_of, counts = _rows(entries[~latent], entry_count[~latent], context, episode_cells)
+    action_count = np.zeros((len(rows), problem.num_actions), int)
+    np.add.at(action_count, (row_of, entries[~latent][:, 2]), counts)
+    moves, move_count = _transitions(data, state, action)
+    return BehaviourCounts(
+        regimes=tuple(map(str, regimes)),
+        incentives=_incentives(problem, data, regimes), context_values=context_values,
+        groups=tuple(map(str, groups)),
+        cell_regime=cells[:, 0], cell_context=cells[:, 1], cell_group=cells[:, 2],
+        row_cell=rows[:, 0], row_state=rows[:, 1], action_count=action_count,
+        context_count=np.bincount(context[context >= 0], minlength=C),
+        episode_names=tuple(map(str, data["follower"].values)),
+        episode_context=context, episode_cells=episode_cells,
+        entry_episode=entries[:, 0], entry_state=entries[:, 1], entry_action=entries[:, 2],
+        entry_count=entry_count, latent_entries=latent,
+        transition_state=moves[:, 0], transition_action=moves[:, 1],
+        transition_slot=moves[:, 2], transition_count=move_count,
+    )  # fmt: skip
+
+
+def _contexts(problem: Problem, data: xr.Dataset) -> tuple[np.ndarray, Any, int]:
+    if isinstance(problem.contexts, DiscreteContexts):
+        position = {name: index for index, name in enumerate(problem.contexts.names)}
+        position[""] = UNSEEN
+        context = np.array([position[str(name)] for name in data["context"].values])
+        return context, problem.contexts.values, problem.contexts.num_contexts
+    if "context_value" not in data or not np.isfinite(data["context_value"].values).all():
+        raise DataError(
+            "the problem draws its contexts from a continuous family, and the data have no "
+            "finite variable context_value (episode) with the contexts that were observed"
+        )
+    values, context = np.unique(data["context_value"].values, return_inverse=True)
+    return context, values, len(values)
+
+
+def _rows(
+    entries: np.ndarray, counts: np.ndarray, context: np.ndarray, episode_cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    cell = episode_cells[entries[:, 0], context[entries[:, 0]]]
+    pairs = np.stack([cell, entries[:, 1]], axis=-1)
+    rows, row_of = np.unique(pairs, axis=0, return_inverse=True)
+    return rows, row_of.ravel(), counts
+
+
+def _transitions(
+    data: xr.Dataset, state: np.ndarray, action: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    if "successor_slot" not in data:
+        return np.zeros((0, 3), int), np.zeros(0, int)
+    slot = data["successor_slot"].values
+    known = (slot != MISSING) & (state != MISSING)
+    found = np.stack([state[known], action[known], slot[known]], axis=-1)
+    return np.unique(found, axis=0, return_counts=True)
+
+
+def _incentives(problem: Problem, data: xr.Dataset, regimes: np.ndarray) -> dict[str, np.ndarray]:
+    readable = problem.incentive.transform(problem.incentive.initial)
+    stacked = {}
+    for name, array in readable.items():
+        table = np.zeros((len(regimes), *np.shape(array)))
+        if f"incentive_{name}" in data:
+            known = [str(value) for value in data["regime_name"].values]
+            table = data[f"incentive_{name}"].values[[known.index(str(r)) for r in regimes]]
+        stacked[name] = table
+    return stacked

@@ -1,0 +1,149 @@
+"""Read observed behaviour from a file or a plain table."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbrl_bayes.behaviour.schema import SCHEMA, check_trajectories, make_trajectories
+from cbrl_bayes.errors import DataError, explain
+
+__all__ = ["from_table", "load_trajectories", "save_trajectories"]
+
+ENGINES = {".nc": "h5netcdf", ".h5": "h5netcdf", ".zarr": "zarr"}
+
+
+def load_trajectories(path: str | Path) -> xr.Dataset:
+    """Read and check trajectories: netCDF (.nc), zarr (.zarr) or a table (.csv).
+
+    Parameters
+    ----------
+    path : str or Path
+        A table needs the columns of `from_table`.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    DataError
+        If the file is absent, unreadable or not of the documented format. Nothing in the file
+        is executed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(explain("there is no such data file", received=path))
+    try:
+        if path.suffix == ".csv":
+            return from_table(pd.read_csv(path))
+        if path.suffix not in ENGINES:
+            raise DataError(
+                explain("the file type is not known", received=path.name,
+                        accepted=", ".join([*ENGINES, ".csv"]))
+            )  # fmt: skip
+        with xr.open_dataset(path, engine=ENGINES[path.suffix]) as opened:
+            data = opened.load()
+    except DataError:
+        raise
+    except Exception as error:  # readers raise many kinds for a damaged file
+        raise DataError(
+            explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
+                    remedy="check that the file is complete")
+        ) from error  # fmt: skip
+    check_trajectories(data)
+    return data
+
+
+def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
+    """Check and write trajectories as netCDF: first under a temporary name, then renamed."""
+    check_trajectories(data)
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    packing = {name: {"zlib": True} for name in data if data[name].dtype.kind in "if"}
+    data.assign_attrs(schema=SCHEMA).to_netcdf(partial, engine="h5netcdf", encoding=packing)
+    partial.rename(path)
+    return path
+
+
+def from_table(table: pd.DataFrame) -> xr.Dataset:
+    """Turn a plain table, one row per step, into trajectories.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``follower``, ``step``, ``state``, ``action``; optional ``episode`` (where a
+        follower has several), ``context`` (empty where not observed), ``regime``, ``group``,
+        ``successor_slot``, ``choice_observed``. Rows may come in any order; steps count up from
+        any number without gaps.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    DataError
+        Names every violation.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"follower": ["a", "a", "b"], "step": [1, 0, 0],
+    ...                       "state": [1, 0, 0], "action": [0, 1, 1]})
+    >>> from_table(table).state.values.tolist()
+    [[0, 1], [0, -1]]
+    """
+    missing = [name for name in ("follower", "step", "state", "action") if name not in table]
+    if missing:
+        raise DataError(
+            explain("columns are missing from the table", received=list(table.columns),
+                    accepted=f"also {', '.join(missing)}")
+        )  # fmt: skip
+    table = table.copy()
+    for name in ("step", "state", "action"):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        bad = numbers.isna() | (numbers % 1 != 0)
+        if bad.any():
+            row = table.index[bad][0]
+            raise DataError(
+                explain(f"column {name!r}, row {row} is not a whole number",
+                        received=table.loc[row, name])
+            )  # fmt: skip
+        table[name] = numbers.astype(int)
+    if "context" in table:
+        table["context"] = table["context"].fillna("").astype(str)
+    keys = ["follower", "episode"] if "episode" in table else ["follower"]
+    episodes = [rows.sort_values("step") for _, rows in table.groupby(keys, sort=False)]
+    _check_episodes(episodes)
+
+    def column(name: str) -> list | None:
+        return [rows[name].tolist() for rows in episodes] if name in table else None
+
+    def constant(name: str) -> list[str] | None:
+        return [str(rows[name].iloc[0]) for rows in episodes] if name in table else None
+
+    data = make_trajectories(
+        column("state") or [], column("action") or [], follower=constant("follower"),
+        group=constant("group"), context=constant("context"), regime=constant("regime"),
+        successor_slot=column("successor_slot"), choice_observed=column("choice_observed"),
+    )  # fmt: skip
+    check_trajectories(data)
+    return data
+
+
+def _check_episodes(episodes: list[pd.DataFrame]) -> None:
+    found = []
+    for rows in episodes:
+        who = rows["follower"].iloc[0]
+        if (np.diff(rows["step"]) != 1).any():
+            found.append(f"steps of follower {who!r} have gaps or repeats")
+        for name in ("context", "regime", "group"):
+            if name in rows and rows[name].nunique() > 1:
+                found.append(
+                    f"{name} of follower {who!r} changes within an episode "
+                    "(give each stretch an episode of its own)"
+                )
+    if found:
+        raise DataError("this table cannot be used: " + "; ".join(found))

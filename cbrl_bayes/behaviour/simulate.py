@@ -1,0 +1,79 @@
+"""Simulate behaviour with known truth, in the format of observed behaviour."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Key
+
+from cbrl_bayes.behaviour.schema import make_trajectories
+from cbrl_bayes.mdp import rollout
+from cbrl_bayes.problems import Problem, respond
+
+__all__ = ["simulate_trajectories"]
+
+
+def simulate_trajectories(
+    problem: Problem,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_steps: int,
+    parameters: Mapping[str, Any] | None = None,
+    incentive: Mapping[str, Any] | None = None,
+    regime: str = "baseline",
+    context_observed: bool = True,
+) -> xr.Dataset:
+    """Let followers who respond at best act, each in a context of its own.
+
+    Parameters
+    ----------
+    problem : Problem
+        With discrete contexts.
+    key : typed key
+    num_episodes : int
+        Episodes, shared evenly among the problem's followers in turn.
+    num_steps : int
+        Longest episode.
+    parameters : mapping, optional
+        The truth; default: the problem's defaults.
+    incentive : mapping, optional
+        Readable incentive in force. Default: zero.
+    regime : str
+        Its name.
+    context_observed : bool
+        Whether to record the contexts.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    truth = problem.complete_parameters(parameters)
+    readable = problem.incentive.transform(problem.incentive.initial)
+    in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
+    in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
+    context_key, walk_key = jax.random.split(key)
+    values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
+
+    @jax.jit
+    def walk(context: Any, follower: Array, walker: Array) -> Any:
+        one = problem.follower_parameters(truth, follower)
+        mdp, response = respond(problem, in_force, context, one)
+        return rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
+
+    states, actions, who = [], [], []
+    for episode, walker in enumerate(jax.random.split(walk_key, num_episodes)):
+        follower = episode % problem.followers.num_followers
+        context = jax.tree.map(lambda leaf, e=episode: leaf[e], values)
+        walked = walk(context, follower, walker)
+        steps = int(walked.active.sum())
+        states.append(np.asarray(walked.state)[0, :steps])
+        actions.append(np.asarray(walked.action)[0, :steps])
+        who.append(problem.followers.names[follower])
+    names = [problem.contexts.names[int(i)] for i in chosen] if context_observed else None
+    return make_trajectories(
+        states, actions, group=who if len(set(who)) > 1 else None, context=names,
+        regime=[regime] * num_episodes, incentives={regime: in_force},
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Which directions of the parameters behaviour can tell apart, before and after a fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from cbrl_bayes.inference.likelihood import choice_rows, policies
+from cbrl_bayes.inference.model import BehaviourModel
+
+__all__ = ["Identification", "contraction", "identification"]
+
+RANK_TOLERANCE = 1e-8
+"""Eigenvalues of the information matrix below this share of the largest count as zero."""
+
+WEAK_CONTRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Identification:
+    """What the observed choices say about the follower's parameters.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters examined, on the log scale.
+    eigenvalues : array, shape (n,)
+        Of the expected Fisher information of their logarithms, largest first.
+    unidentified : tuple of dict
+        One per direction that leaves the behaviour unchanged: parameter -> weight.
+    advice : str
+        "" when every direction is identified, else what to do.
+    """
+
+    names: tuple[str, ...]
+    eigenvalues: np.ndarray
+    unidentified: tuple[dict[str, float], ...]
+    advice: str
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether behaviour tells all parameters apart."""
+        return not self.unidentified
+
+
+def identification(
+    model: BehaviourModel, at: Mapping[str, Any] | None = None
+) -> Identification:
+    r"""Check the rank of the Fisher information of the positive follower parameters.
+
+    With :math:`n(s)` observed choices in state s the information of
+    :math:`\theta = \log(\text{parameters})` is :math:`\sum_s n(s) \sum_a \pi(a|s)\,
+    \nabla\log\pi(a|s)\,\nabla\log\pi(a|s)^T`. Scaling the temperature and every reward by the
+    same factor never changes behaviour; when nothing pins the reward's scale, the matrix is
+    singular in that direction.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+    at : mapping, optional
+        Where to look; default: the problem's default values.
+
+    Returns
+    -------
+    Identification
+
+    Examples
+    --------
+    >>> import jax, numpyro.distributions as dist
+    >>> from cbrl_bayes.behaviour import count_behaviour, simulate_trajectories
+    >>> from cbrl_bayes.inference import BehaviourModel, default_priors
+    >>> from cbrl_bayes.problems import four_rooms
+    >>> problem = four_rooms(temperature=0.02)
+    >>> data = simulate_trajectories(problem, key=jax.random.key(0), num_episodes=4, num_steps=50)
+    >>> priors = default_priors(problem, {"goal_reward": dist.LogNormal(0.0, 1.0)})
+    >>> found = identification(BehaviourModel(problem, count_behaviour(problem, data), priors))
+    >>> {name: round(weight, 2) for name, weight in found.unidentified[0].items()}
+    {'goal_reward': 0.71, 'temperature': 0.71}
+    """
+    centre = model.complete(at or {})
+    names = sorted(
+        name for name in model.priors
+        if name != "context_probability" and np.ndim(centre[name]) == 0
+        and float(centre[name]) > 0
+    )  # fmt: skip
+    if not names:
+        return Identification((), np.zeros(0), (), "")
+    flat, unravel = ravel_pytree({name: jnp.log(centre[name]) for name in names})
+
+    def rows(vector: Any) -> Any:
+        moved = centre | {name: jnp.exp(value) for name, value in unravel(vector).items()}
+        log_policy, _ = policies(model.problem, model.counts, moved)
+        if len(model.counts.action_count):
+            return choice_rows(model.counts, log_policy)
+        return log_policy.reshape(-1, log_policy.shape[-1])
+
+    log_rows = rows(flat)
+    slopes = jax.jacfwd(rows)(flat)
+    visits = model.counts.action_count.sum(1) if len(model.counts.action_count) else 1.0
+    weights = jnp.exp(log_rows) * jnp.asarray(visits).reshape(-1, 1)
+    information = np.asarray(jnp.einsum("ra,rai,raj->ij", weights, slopes, slopes))
+    values, vectors = np.linalg.eigh(information)
+    flat_directions = [
+        _direction(names, vectors[:, index])
+        for index in range(len(names))
+        if values[index] <= RANK_TOLERANCE * max(values[-1], 1e-300)
+    ]
+    return Identification(
+        tuple(names), values[::-1], tuple(flat_directions), _advice(flat_directions)
+    )
+
+
+def contraction(
+    prior: Mapping[str, np.ndarray], posterior: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Return ``1 - var(posterior) / var(prior)`` of each scalar, on the log scale if positive.
+
+    Near 1: the data decided. Below 0.1: what comes out is nearly the prior.
+    """
+    result = {}
+    for name, before in prior.items():
+        after = posterior.get(name)
+        if after is None or after.ndim != 2:
+            continue
+        if (before > 0).all() and (after > 0).all():
+            before, after = np.log(before), np.log(after)
+        result[name] = float(1.0 - after.var() / before.var())
+    return result
+
+
+def _direction(names: list[str], vector: np.ndarray) -> dict[str, float]:
+    oriented = vector * np.sign(vector[np.abs(vector).argmax()])
+    return {name: float(weight) for name, weight in zip(names, oriented, strict=True)}
+
+
+def _advice(directions: list[dict[str, float]]) -> str:
+    if not directions:
+        return ""
+    moving = sorted({n for d in directions for n, w in d.items() if abs(w) > 1e-3})
+    return (
+        f"behaviour cannot tell {' and '.join(moving)} apart (changing them together leaves "
+        "every choice probability as it is): fix one of them (drop its prior), give one a "
+        "narrow prior from outside knowledge, or add data from a regime whose incentive has a "
+        "known size in the reward's unit"
+    )

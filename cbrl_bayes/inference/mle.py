@@ -1,0 +1,132 @@
+"""Maximum likelihood by the same likelihood, with standard errors from its exact Hessian."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import biject_to
+from scipy.optimize import minimize
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.inference.likelihood import (
+    episode_log_likelihood,
+    policies,
+    transition_log_likelihood,
+)
+from cbrl_bayes.inference.model import BehaviourModel
+from cbrl_bayes.inference.priors import Hierarchical, PerGroup
+
+__all__ = ["MaximumLikelihood", "maximum_likelihood"]
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """A maximum of the likelihood.
+
+    Attributes
+    ----------
+    estimates, standard_errors : dict
+        Parameter name -> value.
+    log_likelihood : float
+        Total of choices, contexts and recorded transitions.
+    choice_log_likelihood, transition_log_likelihood : float
+        Its parts (contexts count with the choices).
+    gradient_norm : float
+        At the maximum, on the unconstrained scale.
+    converged : bool
+    """
+
+    estimates: dict[str, np.ndarray]
+    standard_errors: dict[str, np.ndarray]
+    log_likelihood: float
+    choice_log_likelihood: float
+    transition_log_likelihood: float
+    gradient_norm: float
+    converged: bool
+
+
+def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
+    """Maximise the joint likelihood of choices, contexts and transitions; priors are ignored.
+
+    Full-information maximum likelihood, as in the last step of Rust (1987): transition
+    parameters are estimated together with the others. Quasi-Newton (BFGS) on the unconstrained
+    scale of the priors' supports, from the problem's default values; standard errors from the
+    exact Hessian by the delta method.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+        Without hierarchy: a maximum of the likelihood over a population does not exist.
+
+    Returns
+    -------
+    MaximumLikelihood
+
+    Raises
+    ------
+    InvalidInputError
+        For a hierarchical prior or a continuous context family.
+    """
+    if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
+        raise InvalidInputError(
+            explain("maximum likelihood does not cover hierarchies or context families",
+                    remedy="pooled or per-group parameters, or NUTS")
+        )  # fmt: skip
+    supports = {name: biject_to(prior.prior.support) for name, prior in model.priors.items()}
+    free = {name: supports[name].inv(_start(model, name)) for name in supports}
+    flat, unravel = ravel_pytree(free)
+
+    def constrained(vector: Any) -> dict[str, Any]:
+        return {name: supports[name](value) for name, value in unravel(vector).items()}
+
+    def loss(vector: Any) -> Any:
+        return -sum(_parts(model, constrained(vector)))
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    answer = minimize(
+        lambda v: tuple(np.asarray(part) for part in value_and_grad(v)),
+        np.asarray(flat), jac=True, method="BFGS", options={"gtol": 1e-6, "maxiter": 500},
+    )  # fmt: skip
+    norm = float(np.linalg.norm(answer.jac))
+    best = jnp.asarray(answer.x)
+    choices, moves = (float(part) for part in _parts(model, constrained(best)))
+    return MaximumLikelihood(
+        estimates=jax.tree.map(np.asarray, constrained(best)),
+        standard_errors=_standard_errors(loss, constrained, best),
+        log_likelihood=choices + moves,
+        choice_log_likelihood=choices,
+        transition_log_likelihood=moves,
+        gradient_norm=norm,
+        # BFGS also stops when rounding hides any further gain; then the slope must be tiny.
+        converged=bool(answer.success or norm < 1e-3),
+    )
+
+
+def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]:
+    parameters = model.complete(sampled)
+    log_policy, _ = policies(model.problem, model.counts, parameters)
+    weights = jnp.log(parameters["context_probability"])
+    choices = episode_log_likelihood(model.counts, log_policy, weights).sum()
+    if not len(model.counts.transition_count):
+        return choices, jnp.zeros(())
+    return choices, transition_log_likelihood(model.problem, model.counts, parameters)
+
+
+def _standard_errors(loss: Any, constrained: Any, best: Any) -> dict[str, np.ndarray]:
+    hessian = np.asarray(jax.hessian(loss)(best))
+    slope = np.asarray(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0])(best))
+    covariance = slope @ np.linalg.pinv(hessian) @ slope.T
+    _, unravel = ravel_pytree(constrained(best))
+    errors = unravel(jnp.sqrt(jnp.maximum(jnp.diag(covariance), 0.0)))
+    return jax.tree.map(np.asarray, errors)
+
+
+def _start(model: BehaviourModel, name: str) -> Any:
+    default = model.problem.default_parameters[name]
+    if isinstance(model.priors[name], PerGroup):
+        return jnp.broadcast_to(default, (len(model.counts.groups),))
+    return default

@@ -1,0 +1,153 @@
+"""The NumPyro model of behaviour: priors, best responses, counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array
+
+from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.inference.likelihood import (
+    choice_rows,
+    episode_log_likelihood,
+    latent_log_likelihood,
+    policies,
+    transition_log_likelihood,
+)
+from cbrl_bayes.inference.priors import ContextFamily, Hierarchical, PerGroup, Pooled, Prior
+from cbrl_bayes.problems import DiscreteContexts, Problem
+
+__all__ = ["BehaviourModel"]
+
+
+@dataclass(frozen=True)
+class BehaviourModel:
+    """A joint model of contexts, follower parameters and observed behaviour.
+
+    Sites: one per uncertain parameter (plus ``*_population``, ``*_spread``, ``*_offset`` of a
+    hierarchy), deterministic ``rationality`` or what the problem derives, ``action_count``
+    (choices in each visited decision point), ``context_count``, and ``solve_status``.
+
+    Parameters
+    ----------
+    problem : Problem
+    counts : BehaviourCounts
+    priors : mapping
+        From `default_priors`.
+    context_family : ContextFamily, optional
+        For problems with continuous contexts.
+
+    Notes
+    -----
+    Calling the model with ``condition=False`` simulates instead of conditioning.
+    """
+
+    problem: Problem
+    counts: BehaviourCounts
+    priors: Mapping[str, Prior]
+    context_family: ContextFamily | None = None
+
+    def __post_init__(self) -> None:
+        discrete = isinstance(self.problem.contexts, DiscreteContexts)
+        if discrete == (self.context_family is not None):
+            raise InvalidInputError(
+                "a ContextFamily goes with a problem whose contexts are sampled, and only there"
+            )
+        for name in self.parameters_in_laws - set(self.priors):
+            if name not in self.problem.default_parameters:
+                raise InvalidInputError(explain("unknown parameter", received=name))
+
+    @property
+    def parameters_in_laws(self) -> set[str]:
+        """Names of the parameters with a prior."""
+        return set(self.priors)
+
+    @property
+    def varies_by_group(self) -> list[str]:
+        """Names of the parameters that have one value per group."""
+        return [n for n, p in self.priors.items() if isinstance(p, PerGroup | Hierarchical)]
+
+    def __call__(self, *, condition: bool = True) -> None:
+        """Run the model under NumPyro's handlers."""
+        problem, counts = self.problem, self.counts
+        groups = len(counts.groups)
+        parameters = problem.default_parameters
+        for name, prior in self.priors.items():
+            parameters[name] = prior.sample(name, groups)
+        if self.context_family is not None:
+            parameters |= self._family(condition)
+        for name, value in problem.derived(parameters).items():
+            numpyro.deterministic(name, value)
+        log_policy, status = policies(problem, counts, parameters)
+        numpyro.deterministic("solve_status", status)
+        self._choices(log_policy, condition)
+        if "context_probability" in self.priors:
+            self._contexts(parameters["context_probability"], condition)
+        if condition and counts.has_latent_contexts:
+            weights = jnp.log(parameters["context_probability"])
+            numpyro.factor("latent_contexts", latent_log_likelihood(counts, log_policy, weights))
+        if condition and len(counts.transition_count):
+            numpyro.factor("transitions", transition_log_likelihood(problem, counts, parameters))
+
+    def complete(self, sampled: Mapping[str, Array]) -> dict[str, Any]:
+        """Return all parameters of one draw: defaults with the sampled ones put in."""
+        parameters = self.problem.default_parameters
+        return parameters | {n: jnp.asarray(v) for n, v in sampled.items() if n in parameters}
+
+    def pointwise(self, sampled: Mapping[str, Array]) -> Array:
+        """Return the log-likelihood of each episode under one draw, shape (episodes,)."""
+        parameters = self.complete(sampled)
+        log_policy, _ = policies(self.problem, self.counts, parameters)
+        if self.context_family is None:
+            return episode_log_likelihood(
+                self.counts, log_policy, jnp.log(parameters["context_probability"])
+            )
+        none = jnp.zeros(len(self.counts.context_count))
+        family = self.context_family.family_fn(parameters)
+        values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
+        return episode_log_likelihood(self.counts, log_policy, none) + family.log_prob(values)
+
+    def _choices(self, log_policy: Array, condition: bool) -> None:
+        observed = self.counts.action_count
+        if len(observed) == 0:
+            return
+        with numpyro.plate("decision_point", len(observed)):
+            numpyro.sample(
+                "action_count",
+                dist.Multinomial(
+                    total_count=jnp.asarray(observed.sum(1)),
+                    logits=choice_rows(self.counts, log_policy),
+                    total_count_max=int(observed.sum(1).max()),
+                ),
+                obs=jnp.asarray(observed) if condition else None,
+            )
+
+    def _contexts(self, probability: Array, condition: bool) -> None:
+        observed = self.counts.context_count
+        if observed.sum() == 0:
+            return
+        numpyro.sample(
+            "context_count",
+            dist.Multinomial(total_count=int(observed.sum()), probs=probability),
+            obs=jnp.asarray(observed) if condition else None,
+        )
+
+    def _family(self, condition: bool) -> dict[str, Array]:
+        assert self.context_family is not None  # for the type checker
+        sampled = {
+            name: numpyro.sample(name, prior)
+            for name, prior in self.context_family.priors.items()
+        }
+        values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
+        with numpyro.plate("episode", values.shape[0]):
+            numpyro.sample(
+                "context_value",
+                self.context_family.family_fn(sampled),
+                obs=values if condition else None,
+            )
+        return sampled

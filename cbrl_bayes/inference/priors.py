@@ -1,0 +1,170 @@
+"""Priors on what the leader does not know: shared, per group, or with a hierarchy over groups."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.problems import DiscreteContexts, Problem
+
+__all__ = ["ContextFamily", "Hierarchical", "PerGroup", "Pooled", "Prior", "default_priors"]
+
+DEFAULT_LOG_SCALE = 1.0
+"""Log-normal scale of default priors: 95 % of the mass within a factor of 7 of the centre."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One value for all followers.
+
+    Parameters
+    ----------
+    prior : numpyro distribution
+        In the unit of the parameter.
+    """
+
+    prior: dist.Distribution
+
+    def sample(self, name: str, num_groups: int) -> Array:
+        """Draw the parameter inside a NumPyro model."""
+        return numpyro.sample(name, self.prior)
+
+
+@dataclass(frozen=True)
+class PerGroup:
+    """One value per follower group, independent a priori (no pooling).
+
+    Parameters
+    ----------
+    prior : numpyro distribution
+        Scalar, in the unit of the parameter.
+    """
+
+    prior: dist.Distribution
+
+    def sample(self, name: str, num_groups: int) -> Array:
+        """Draw one value per group, shape (G,)."""
+        with numpyro.plate("follower", num_groups):
+            return numpyro.sample(name, self.prior)
+
+
+@dataclass(frozen=True)
+class Hierarchical:
+    r"""One positive value per follower group, partially pooled on the log scale.
+
+    :math:`\log \theta_g = \mu + \tau z_g`, :math:`z_g \sim N(0, 1)` (non-centred).
+
+    Parameters
+    ----------
+    location : numpyro distribution
+        Prior of the population median :math:`e^\mu`, in the unit of the parameter; positive.
+    scale : numpyro distribution
+        Prior of :math:`\tau` > 0, the spread of log values between groups; default half-normal
+        with scale 0.5 (two groups then differ by a factor of 2 or so).
+    """
+
+    location: dist.Distribution
+    scale: dist.Distribution = field(default_factory=lambda: dist.HalfNormal(0.5))
+
+    def sample(self, name: str, num_groups: int) -> Array:
+        """Draw population and groups; returns shape (G,)."""
+        median = numpyro.sample(f"{name}_population", self.location)
+        spread = numpyro.sample(f"{name}_spread", self.scale)
+        with numpyro.plate("follower", num_groups):
+            offset = numpyro.sample(f"{name}_offset", dist.Normal(0.0, 1.0))
+        return numpyro.deterministic(name, median * jnp.exp(spread * offset))
+
+
+@dataclass(frozen=True)
+class ContextFamily:
+    """A continuous family of contexts, for problems with `SampledContexts`.
+
+    Parameters
+    ----------
+    family_fn : callable
+        ``parameters -> numpyro distribution`` of one context value; the distribution that the
+        problem's ``sample_fn`` draws from.
+    priors : mapping
+        Name of each of the family's parameters -> numpyro distribution.
+    """
+
+    family_fn: Callable[[Mapping[str, Any]], dist.Distribution]
+    priors: Mapping[str, dist.Distribution]
+
+
+Prior = Pooled | PerGroup | Hierarchical
+
+
+def default_priors(
+    problem: Problem, given: Mapping[str, Prior | dist.Distribution] | None = None
+) -> dict[str, Prior]:
+    """Return one prior per uncertain parameter; ``given`` adds or replaces.
+
+    Defaults, from the problem's own default values: positive scalars get a log-normal with
+    that value as median and log-scale 1 (95 % within a factor of 7); probability vectors,
+    context probabilities among them, a uniform Dirichlet. Units are the parameters' own
+    (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
+    the group ``prior_predictive``.
+
+    Parameters
+    ----------
+    problem : Problem
+    given : mapping, optional
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a bare NumPyro distribution,
+        which counts as pooled.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InvalidInputError
+        For a name the problem does not have, or several values of a parameter that cannot
+        differ between followers.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import four_rooms
+    >>> sorted(default_priors(four_rooms()))
+    ['context_probability', 'temperature']
+    """
+    known = problem.default_parameters
+    priors: dict[str, Prior] = {}
+    discrete = isinstance(problem.contexts, DiscreteContexts)
+    names = [*problem.uncertain]
+    if discrete and problem.contexts.num_contexts > 1:
+        names.append("context_probability")
+    for name in names:
+        centre = np.asarray(known[name])
+        if centre.ndim == 1 and abs(centre.sum() - 1.0) < 1e-6:
+            priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape[0])))
+        elif (centre > 0).all():
+            priors[name] = Pooled(
+                dist.LogNormal(float(np.log(centre.mean())), DEFAULT_LOG_SCALE)
+            )
+        else:
+            raise InvalidInputError(
+                explain(f"there is no default prior for {name!r}", received=centre,
+                        remedy=f"pass priors={{{name!r}: a NumPyro distribution}}")
+            )  # fmt: skip
+    for name, prior in (given or {}).items():
+        if name not in known:
+            raise InvalidInputError(
+                explain(f"problem {problem.name!r} has no parameter {name!r}",
+                        accepted=", ".join(sorted(known)))
+            )  # fmt: skip
+        chosen = Pooled(prior) if isinstance(prior, dist.Distribution) else prior
+        if not isinstance(chosen, Pooled) and name not in problem.per_follower:
+            raise InvalidInputError(
+                explain(f"parameter {name!r} cannot differ between followers",
+                        accepted=f"a pooled prior, or one of {problem.per_follower}")
+            )  # fmt: skip
+        priors[name] = chosen
+    return priors
