@@ -1,0 +1,133 @@
+"""Evaluate a given incentive under given parameters: exactly, or by simulation with its error."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
+from cbrl_bayes.problems import Problem, leader_outcome
+
+__all__ = ["Evaluation", "ExactEvaluation", "Score", "SimulatedEvaluation"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Score:
+    """What one incentive is worth under one set of parameters.
+
+    Attributes
+    ----------
+    objective : float
+        The leader's objective.
+    standard_error : float
+        Of ``objective``, from simulation alone; 0 where it is exact. It is no part of the
+        posterior's spread.
+    incentive_cost : float
+        NaN where the evaluation does not split it off.
+    follower_value : array, shape (F,)
+        NaN where the evaluation cannot see it.
+    status : int
+        Worst `SolveStatus`.
+    """
+
+    objective: Float[Array, ""]
+    standard_error: Float[Array, ""]
+    incentive_cost: Float[Array, ""]
+    follower_value: Float[Array, " follower"]
+    status: Int[Array, ""]
+
+
+class Evaluation(Protocol):
+    """Turns an incentive and parameters into a `Score`; must be traceable by JAX."""
+
+    def score(
+        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
+        *, key: Key[Array, ""],
+    ) -> Score:  # fmt: skip
+        """Evaluate; equal keys give equal contexts and noise."""
+
+
+@dataclass(frozen=True)
+class ExactEvaluation:
+    """Solve every follower in every context (the default)."""
+
+    def score(
+        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
+        *, key: Key[Array, ""],
+    ) -> Score:  # fmt: skip
+        """Return the exact score; contexts that cannot be enumerated are sampled with ``key``."""
+        outcome = leader_outcome(problem, unconstrained, parameters, key=key)
+        return Score(
+            outcome.objective, jnp.zeros(()), outcome.incentive_cost, outcome.follower_value,
+            outcome.status,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SimulatedEvaluation:
+    """Average the leader's return over rollouts, for followers known by behaviour alone.
+
+    Parameters
+    ----------
+    num_replicates : int
+        Independent replicates, >= 2; their spread gives the standard error.
+    num_rollouts : int
+        Rollouts of each context and follower in a replicate.
+    max_steps : int
+        Longest rollout; what lies beyond is lost (a share gamma_U^max_steps at most).
+    oracle : TrajectoryOracle
+        The follower.
+    """
+
+    num_replicates: int = 10
+    num_rollouts: int = 50
+    max_steps: int = 500
+    oracle: TrajectoryOracle = field(default_factory=ExactFollower)
+
+    def __post_init__(self) -> None:
+        if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:
+            raise InvalidInputError(
+                explain("simulated evaluation is set too small", received=self,
+                        accepted="num_replicates >= 2, the others >= 1")
+            )  # fmt: skip
+
+    def score(
+        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
+        *, key: Key[Array, ""],
+    ) -> Score:  # fmt: skip
+        """Return mean and standard error over the replicates."""
+        incentive = problem.incentive.transform(unconstrained)
+        values, weights = problem.contexts.support(parameters, key)
+        followers = problem.followers
+        shape = (weights.shape[0], followers.num_followers)
+        discounting = problem.leader_discount ** jnp.arange(self.max_steps)
+
+        def one_pair(entry: tuple) -> tuple[Array, Array]:
+            context, index, follower = entry
+            one = problem.follower_parameters(parameters, follower)
+            train_key, walk_key = jax.random.split(
+                jax.random.fold_in(jax.random.fold_in(key, index), follower)
+            )
+            sample, _, status = self.oracle.train(
+                problem, incentive, context, one, self.oracle.initial_memory(problem),
+                key=train_key,
+            )  # fmt: skip
+            walked = sample(key=walk_key, num_steps=self.max_steps,
+                            num_rollouts=self.num_replicates * self.num_rollouts)  # fmt: skip
+            reward = problem.leader_net_reward(incentive, context, one)
+            earned = jnp.where(walked.active, reward[walked.state, walked.action], 0.0)
+            returns = (earned * discounting).sum(1)
+            return returns.reshape(self.num_replicates, -1).mean(1), status
+
+        index, follower = (grid.ravel() for grid in jnp.indices(shape))
+        per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)
+        replicates, status = jax.lax.map(one_pair, (per_pair, index, follower))
+        totals = (weights[index] * jnp.asarray(followers.weights)[follower]) @ replicates
+        error = totals.std(ddof=1) / jnp.sqrt(self.num_replicates)
+        unseen = jnp.full(followers.num_followers, jnp.nan)
+        return Score(totals.mean(), error, jnp.array(jnp.nan), unseen, jnp.max(status))
