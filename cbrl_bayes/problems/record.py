@@ -244,6 +244,20 @@ class Problem:
             return reward
         return reward - self.incentive_price_fn(incentive, context, parameters)
 
+    def signature(self) -> list[Array]:
+        """Return what identifies the problem: its arrays at the start and default parameters."""
+        parameters = self.default_parameters
+        incentive = self.incentive.transform(self.incentive.initial)
+        values, weights = self.contexts.support(parameters, jax.random.key(0))
+        one = self.follower_parameters(parameters, 0)
+        arrays = [weights, *jax.tree.leaves(values), *incentive.values(), *parameters.values()]
+        for index in range(self.contexts.num_contexts):
+            context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
+            arrays += jax.tree.leaves(self.mdp_fn(incentive, context, one))
+            if self.leader_reward_fn is not None:
+                arrays.append(self.leader_net_reward(incentive, context, one))
+        return arrays
+
     def _check_functions(self) -> None:
         parameters = self.default_parameters
         incentive = self.incentive.transform(self.incentive.initial)

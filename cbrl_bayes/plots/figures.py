@@ -1,0 +1,270 @@
+"""The figures of a study; every function takes a results tree and returns a figure."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.plots.style import COLOURS, band, density
+
+__all__ = [
+    "plot_convergence",
+    "plot_incentive",
+    "plot_objectives",
+    "plot_posterior",
+    "plot_response",
+    "save_figures",
+]
+
+
+def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
+    """Draw the incentive with its uncertainty beside it.
+
+    On a grid (coordinates ``row`` and ``column``): the common design, the mean of the designs
+    per draw and the width of their credible interval. A scalar: the distribution of the
+    designs per draw, with the common and plug-in designs.
+    """
+    design, decision = _need(tree, "design"), _need(tree, "decision")
+    names = [n for n in map(str, design.data_vars) if n.startswith("incentive")
+             and n != "incentive_cost"]  # fmt: skip
+    first = design[names[0]]
+    if {"row", "column"} <= set(first.coords):
+        return _incentive_maps(first, decision[names[0]].sel(design="common"), prob)
+    scalars = [name for name in names if design[name].ndim == 2]
+    figure, axes = plt.subplots(
+        1, max(1, len(scalars)), figsize=(5 * max(1, len(scalars)), 3.4), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for panel, name in zip(axes.ravel(), scalars, strict=False):
+        density(panel, design[name], COLOURS["own"], "best for each draw")
+        for which in decision["design"].values:
+            panel.axvline(float(decision[name].sel(design=which)), color=COLOURS[str(which)],
+                          label=f"{which} design", linestyle=_dash(which))  # fmt: skip
+        attrs = design[name].attrs
+        panel.set_xlabel(f"{attrs.get('long_name', name)} [{attrs.get('units', '')}]")
+        panel.set_ylabel("density over posterior draws")
+        panel.legend()
+    return figure
+
+
+def plot_objectives(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
+    """Draw the distribution of the leader's objective for each design, and the regrets."""
+    design, decision = _need(tree, "design"), _need(tree, "decision")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    density(left, design["leader_objective"], COLOURS["own"], "best for each draw", filled=True)
+    for which in decision["design"].values:
+        one = decision.sel(design=which)
+        density(left, one["objective"], COLOURS[str(which)], f"{which} design", filled=False)
+        high = float(one["regret"].quantile(prob))
+        density(right, one["regret"], COLOURS[str(which)],
+                f"{which}: mean {float(one['regret'].mean()):.2g}, "
+                f"{100 * prob:g} % below {high:.2g}", filled=False)  # fmt: skip
+    unit = tree.attrs.get("objective_unit", "")
+    left.set_xlabel(_wrapped(f"leader's objective [{unit}]"))
+    right.set_xlabel(_wrapped(f"regret against the best for each draw [{unit}]"))
+    for panel in (left, right):
+        panel.set_ylabel("density over posterior draws")
+        panel.legend(fontsize="small")
+    return figure
+
+
+def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
+    """Draw objective and gradient norm along the ascents, with bands over draws."""
+    trace = _need(tree, "design_trace").stack(one=("chain", "draw")).transpose("one", "iteration")
+    steps = np.arange(trace.sizes["iteration"])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    label = f"median and {100 * prob:g} % band over draws"
+    band(left, steps, trace["objective"].values, prob, COLOURS["own"], label)
+    band(right, steps, trace["gradient_norm"].values, prob, COLOURS["own"], label)
+    left.set_ylabel(_wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]"))
+    right.set_ylabel("norm of the hypergradient")
+    right.set_yscale("log")
+    for panel in (left, right):
+        panel.set_xlabel("step of the ascent, from the common design")
+        panel.legend(fontsize="small")
+    return figure
+
+
+def plot_posterior(tree: xr.DataTree) -> Figure:
+    """Draw the posterior of every scalar parameter, rationality first, with its prior."""
+    posterior, prior = _need(tree, "posterior"), tree["prior"].to_dataset()
+    names = [n for n in map(str, posterior.data_vars)
+             if posterior[n].ndim == 2 and n in prior]  # fmt: skip
+    names.sort(key=lambda name: (name != "rationality", name))
+    entries: list[tuple[str, xr.DataArray, xr.DataArray]] = [
+        (name, posterior[name], prior[name]) for name in names
+    ]
+    if "context_probability" in posterior:
+        entries += [
+            (f"P({context})", posterior["context_probability"].sel(context=context),
+             prior["context_probability"].sel(context=context))
+            for context in posterior["context"].values
+        ]  # fmt: skip
+    units = json.loads(tree.attrs.get("parameter_units", "{}"))
+    figure, axes = plt.subplots(1, len(entries), figsize=(3.6 * len(entries), 3.2),
+                                squeeze=False, layout="constrained")  # fmt: skip
+    for panel, (name, after, before) in zip(axes.ravel(), entries, strict=True):
+        density(panel, after, COLOURS["own"], "posterior")
+        low, high = np.quantile(after, [0.0, 1.0])
+        room = 0.5 * (high - low)
+        _prior_curve(panel, before, low - room, high + room)
+        unit = units.get(name, "1 / reward" if name == "rationality" else "")
+        panel.set_xlabel(_wrapped(f"{name} [{unit}]" if unit else name, 26))
+        panel.legend(fontsize="small")
+    axes[0, 0].set_ylabel("density")
+    return figure
+
+
+def plot_response(
+    tree: xr.DataTree, *, action: str, coordinate: str, prob: float = 0.9, context: int = 0
+) -> Figure:
+    """Draw the probability of one action along a state coordinate, with bands and data.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the group ``response``.
+    action : str
+        Action's name, e.g. "replace".
+    coordinate : str
+        State coordinate for the horizontal axis, e.g. "mileage".
+    prob : float
+        Probability of the bands.
+    context : int
+        Position of the context.
+    """
+    response = _need(tree, "response")
+    if action not in response["action"].values or coordinate not in response.coords:
+        raise InvalidInputError(
+            explain("there is no such response to draw", received=f"{action!r}, {coordinate!r}",
+                    accepted=f"actions {list(response['action'].values)}, "
+                             f"coordinates {list(response.coords)}")
+        )  # fmt: skip
+    chosen = response.sel(action=action).isel(context=context, follower=0)
+    x = chosen[coordinate].values
+    figure, panel = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for name in ("baseline", "common"):
+        draws = chosen[f"policy_{name}"].values.reshape(-1, len(x))
+        label = "no incentive" if name == "baseline" else "common design"
+        band(panel, x, draws, prob, COLOURS[name], f"{label}, {100 * prob:g} % band")
+    _observed_shares(tree, panel, action, response, x)
+    panel.set_xlabel(coordinate)
+    panel.set_ylabel(f"probability of '{action}' per step")
+    panel.legend(fontsize="small")
+    return figure
+
+
+def save_figures(tree: xr.DataTree, folder: str | Path, *, prob: float = 0.9) -> list[Path]:
+    """Draw every figure that the tree has the groups for, as PNG files.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    folder : str or Path
+        Made if absent.
+    prob : float
+        Probability of bands and intervals.
+
+    Returns
+    -------
+    list of Path
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, Callable[[], Figure]] = {}
+    if "prior" in tree.children:
+        wanted["posterior"] = lambda: plot_posterior(tree)
+    if "design" in tree.children:
+        wanted |= {
+            "incentive": lambda: plot_incentive(tree, prob=prob),
+            "objectives": lambda: plot_objectives(tree, prob=prob),
+            "convergence": lambda: plot_convergence(tree, prob=prob),
+        }
+    if "response" in tree.children and "mileage" in tree["response"].coords:
+        wanted["replacement"] = lambda: plot_response(
+            tree, action="replace", coordinate="mileage", prob=prob
+        )
+    written = []
+    for name, draw in wanted.items():
+        figure = draw()
+        written.append(folder / f"{name}.png")
+        figure.savefig(written[-1], dpi=130)
+        plt.close(figure)
+    return written
+
+
+def _incentive_maps(draws: xr.DataArray, common: xr.DataArray, prob: float) -> Figure:
+    tail = (1.0 - prob) / 2.0
+    flat = draws.stack(one=("chain", "draw"))
+    width = flat.quantile(1 - tail, "one") - flat.quantile(tail, "one")
+    panels = {
+        "common design": common,
+        "mean of the designs per draw": flat.mean("one"),
+        f"width of their {100 * prob:g} % interval": width,
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.0), layout="constrained")
+    shared = float(max(common.max(), flat.mean("one").max()))
+    for panel, (title, values) in zip(axes, panels.items(), strict=True):
+        rows, columns = values["row"].values, values["column"].values
+        grid = np.full((rows.max() + 2, columns.max() + 2), np.nan)
+        grid[rows, columns] = values.values
+        top = float(width.max()) if values is width else shared
+        image = panel.imshow(grid, cmap="viridis", vmin=0.0, vmax=max(top, 1e-12))
+        panel.set_facecolor("#d9d9d9")
+        panel.set(title=title, xlabel="column", ylabel="row")
+        figure.colorbar(image, ax=panel, shrink=0.85,
+                        label=f"penalty [{draws.attrs.get('units', '')}]")  # fmt: skip
+    return figure
+
+
+def _prior_curve(panel: Axes, before: xr.DataArray, low: float, high: float) -> None:
+    """Draw the prior's density over the window the posterior occupies."""
+    values = before.values.ravel()
+    inside = values[(values >= low) & (values <= high)]
+    edges = np.linspace(low, high, 9)
+    counted, _ = np.histogram(inside, bins=edges)
+    heights = counted / len(values) / np.diff(edges)
+    panel.stairs(heights, edges, color=COLOURS["prior"], label="prior")
+    panel.set_xlim(low, high)
+
+
+def _observed_shares(
+    tree: xr.DataTree, panel: Axes, action: str, response: xr.Dataset, x: np.ndarray
+) -> None:
+    if "observed_data" not in tree.children or "action_count" not in tree["observed_data"]:
+        return
+    observed = tree["observed_data"].to_dataset()
+    counts = np.zeros((len(x), observed.sizes["action"]))
+    np.add.at(counts, observed["decision_state"].values, observed["action_count"].values)
+    visits = counts.sum(1)
+    column = list(response["action"].values).index(action)
+    seen = visits > 0
+    share = counts[seen, column] / visits[seen]
+    panel.scatter(x[seen], share, s=4 + 0.35 * visits[seen], color=COLOURS["data"], alpha=0.6,
+                  label="observed share (area: visits)", zorder=3)  # fmt: skip
+    panel.set_ylim(-0.01, min(1.0, 1.3 * max(share.max(), 0.05)))
+
+
+def _need(tree: xr.DataTree, group: str) -> xr.Dataset:
+    if group not in tree.children:
+        raise InvalidInputError(
+            explain(f"the tree has no group {group!r}", accepted=", ".join(tree.children),
+                    remedy="run design(...) first")
+        )  # fmt: skip
+    return tree[group].to_dataset()
+
+
+def _dash(which: object) -> str:
+    return "-" if which == "common" else "--"
+
+
+def _wrapped(text: str, width: int = 48) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))

@@ -1,0 +1,43 @@
+"""Colours and small helpers that all figures share."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+__all__ = ["COLOURS", "band", "density"]
+
+COLOURS = {
+    "own": "#0072B2",
+    "common": "#D55E00",
+    "plug_in": "#009E73",
+    "prior": "#999999",
+    "data": "#000000",
+    "baseline": "#56B4E9",
+}
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+
+def band(
+    axes: Axes, x: np.ndarray, draws: np.ndarray, prob: float, colour: str, label: str
+) -> None:
+    """Draw the median over the first axis of ``draws`` with its equal-tailed band."""
+    tail = (1.0 - prob) / 2.0
+    low, middle, high = np.nanquantile(draws, [tail, 0.5, 1.0 - tail], axis=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(x, middle, color=colour, label=label)
+
+
+def density(axes: Axes, draws: Any, colour: str, label: str, *, filled: bool = True) -> None:
+    """Draw a histogram density of the finite draws."""
+    values = np.asarray(draws.values if isinstance(draws, xr.DataArray) else draws).ravel()
+    values = values[np.isfinite(values)]
+    if values.size and np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
+        axes.axvline(float(values.mean()), color=colour, label=label)
+        return
+    style = "stepfilled" if filled else "step"
+    alpha = 0.45 if filled else 1.0
+    bins = np.histogram_bin_edges(values, bins=30)
+    axes.hist(values, bins=bins, density=True, histtype=style, color=colour, alpha=alpha,
+              label=label)  # fmt: skip

@@ -1,0 +1,273 @@
+"""Assemble labelled trees from plain arrays: what a fit and a design study found."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.decisions import DesignStudy
+from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
+from cbrl_bayes.problems import DiscreteContexts, Labels, Problem
+from cbrl_bayes.results.provenance import certificate, fingerprint
+
+__all__ = ["add_design", "add_response", "fit_tree", "incentive_names"]
+
+
+def fit_tree(
+    model: BehaviourModel, draws: FitDraws, data: xr.Dataset, settings: dict[str, Any], advice: str
+) -> xr.DataTree:
+    """Build the tree of a fit, with ArviZ's groups.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+    draws : FitDraws
+    data : xarray.Dataset
+        The trajectories, for the fingerprint.
+    settings : dict
+        What to record of how it was made.
+    advice : str
+        What the identification check said; "" if all is identified.
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    problem, counts = model.problem, model.counts
+    dims, coords = _fit_labels(model)
+    groups = {
+        "posterior": draws.posterior,
+        "prior": draws.prior,
+        "prior_predictive": draws.prior_predictive,
+        "posterior_predictive": draws.posterior_predictive,
+        "log_likelihood": draws.log_likelihood,
+        "sample_stats": draws.sample_stats,
+        "observed_data": _observed(model, draws),
+    }
+    # A group may be empty (a model without observed choices predicts none); ArviZ drops it.
+    tree = az.from_dict(groups, dims=dims, coords=coords)
+    for name in groups:
+        if name not in tree.children:
+            tree[name] = xr.DataTree()
+    if len(draws.losses):
+        tree["variational"] = xr.DataTree(xr.Dataset({"loss": ("svi_step", draws.losses)}))
+    tree.attrs = certificate(problem, "fit", settings) | {
+        "data_fingerprint": fingerprint(problem, data),
+        "fit_seconds": float(draws.seconds),
+        "num_choices": counts.num_choices,
+        "groups": json.dumps(list(counts.groups)),
+        "identification": advice,
+        "contraction": json.dumps(contraction(draws.prior, draws.posterior)),
+        "parameter_units": json.dumps(dict(problem.parameter_units)),
+        "sampler": "variational" if len(draws.losses) else "NUTS",
+    }
+    _mark_units(tree, problem)
+    return tree
+
+
+def add_design(
+    fit: xr.DataTree, problem: Problem, study: DesignStudy, chosen: xr.Dataset,
+    settings: dict[str, Any], *, is_exact: bool, stage: str = "design",
+) -> xr.DataTree:  # fmt: skip
+    """Return a copy of ``fit`` with the groups ``design``, ``design_trace`` and ``decision``.
+
+    Parameters
+    ----------
+    fit : xarray.DataTree
+    problem : Problem
+    study : DesignStudy
+        For the draws in ``chosen``, chain by chain.
+    chosen : xarray.Dataset
+        The posterior draws used; its ``chain`` and ``draw`` label the results.
+    settings : dict
+        What to record of how it was made.
+    is_exact : bool
+        Whether the estimator carries no simulation error.
+    stage : str
+        "design", or "design only" for draws from another tool.
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    shape = (chosen.sizes["chain"], chosen.sizes["draw"])
+    coords = {"chain": chosen["chain"], "draw": chosen["draw"]}
+
+    def per_draw(array: np.ndarray, *more: str) -> tuple:
+        return ("chain", "draw", *more), array.reshape(*shape, *array.shape[1:])
+
+    design = xr.Dataset(
+        {
+            "leader_objective": per_draw(study.objective),
+            "objective_standard_error": per_draw(study.standard_error),
+            "incentive_cost": per_draw(study.incentive_cost),
+            "follower_value": per_draw(study.follower_value, "follower"),
+            "status": per_draw(study.status),
+            "final_gradient_norm": per_draw(study.trace.gradient_norm[:, -1]),
+        },
+        coords=coords | {"follower": list(problem.followers.names)},
+    )
+    names = incentive_names(problem)
+    for name, label in problem.incentive.labels.items():
+        design[names[name]] = per_draw(study.incentive[name], *label.dims)
+    design = design.assign_coords(_label_coords(problem))
+    design["status"].attrs["meaning"] = json.dumps({s.value: s.name for s in AscentStatus})
+    design["leader_objective"].attrs["units"] = problem.objective_unit
+    trace = xr.Dataset(
+        {
+            name: per_draw(getattr(study.trace, name), "iteration")
+            for name in ("objective", "gradient_norm", "step_norm", "temperature_factor",
+                         "solve_status")
+        },
+        coords=coords,
+    )  # fmt: skip
+    tree = fit.copy(deep=True)
+    tree["design"] = xr.DataTree(_described(design, problem))
+    tree["design_trace"] = xr.DataTree(trace)
+    tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))
+    design_certificate = certificate(problem, stage, settings)
+    for name in ("schema", "stage", "created", "versions", "fingerprint", "objective_unit",
+                 "problem"):  # fmt: skip
+        tree.attrs[name] = design_certificate[name]
+    tree.attrs.setdefault("settings", "{}")
+    tree.attrs["design_settings"] = design_certificate["settings"]
+    tree.attrs["estimator_is_exact"] = int(is_exact)
+    return tree
+
+
+def add_response(
+    tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.ndarray]
+) -> None:
+    """Add the group ``response``: how followers act under named designs, draw by draw.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With a group ``design``.
+    problem : Problem
+    policies : mapping
+        Design name -> array (N, contexts, followers, S, A).
+    """
+    design = tree["design"]
+    shape = (design.sizes["chain"], design.sizes["draw"])
+    dims = ("chain", "draw", "context", "follower", "state", "action")
+    coords: dict[str, Any] = {
+        "chain": design["chain"].values, "draw": design["draw"].values,
+        "context": list(problem.contexts.names), "follower": list(problem.followers.names),
+    }  # fmt: skip
+    if problem.action_names:
+        coords["action"] = list(problem.action_names)
+    coords |= {name: (list(d), list(v)) for name, (d, v) in problem.state_labels.coords.items()}
+    tree["response"] = xr.DataTree(
+        xr.Dataset(
+            {
+                f"policy_{name}": (dims, array.reshape(*shape, *array.shape[1:]))
+                for name, array in policies.items()
+            },
+            coords=coords,
+        )
+    )
+
+
+def incentive_names(problem: Problem) -> dict[str, str]:
+    """Return the variable's name of each incentive array.
+
+    ``incentive`` where there is one, ``incentive_<name>`` where there are several.
+    """
+    labels = list(problem.incentive.labels)
+    if len(labels) == 1:
+        return {labels[0]: "incentive"}
+    return {name: f"incentive_{name}" for name in labels}
+
+
+def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    problem, counts = model.problem, model.counts
+    dims = {
+        "context_probability": ["context"],
+        "action_count": ["decision_point", "action"],
+        "context_count": ["context"],
+        "context_value": ["episode"],
+        "behaviour": ["episode"],
+    }
+    for name in model.varies_by_group:
+        dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
+        dims |= {derived: ["follower"] for derived in problem.derived({name: np.ones(2)})}
+    for name, value in problem.default_parameters.items():
+        if name not in dims and np.ndim(value) == 1:
+            dims[name] = [f"{name}_entry"]
+    coords: dict[str, Any] = {
+        "follower": list(counts.groups),
+        "episode": list(counts.episode_names),
+        "action": list(problem.action_names) or list(range(problem.num_actions)),
+        "decision_point": list(range(len(counts.row_cell))),
+    }
+    if isinstance(problem.contexts, DiscreteContexts):
+        coords["context"] = list(problem.contexts.names)
+    return dims, coords
+
+
+def _observed(model: BehaviourModel, draws: FitDraws) -> dict[str, np.ndarray]:
+    counts: BehaviourCounts = model.counts
+    observed = {}
+    if "action_count" in draws.posterior_predictive:
+        observed["action_count"] = counts.action_count
+        observed["decision_state"] = counts.row_state
+        observed["decision_context"] = counts.cell_context[counts.row_cell]
+        observed["decision_follower"] = counts.cell_group[counts.row_cell]
+    if "context_count" in draws.posterior_predictive:
+        observed["context_count"] = counts.context_count
+    if "context_value" in draws.posterior_predictive:
+        observed["context_value"] = np.asarray(counts.context_values)[counts.episode_context]
+    return observed
+
+
+def _mark_units(tree: xr.DataTree, problem: Problem) -> None:
+    for group in ("posterior", "prior"):
+        for name, unit in problem.parameter_units.items():
+            if name in tree[group]:
+                tree[group][name].attrs["units"] = unit
+
+
+def _label_coords(problem: Problem) -> dict[str, Any]:
+    coords: dict[str, Any] = {}
+    for label in problem.incentive.labels.values():
+        coords |= {name: (list(dims), list(values)) for name, (dims, values) in label.coords.items()}
+    return coords
+
+
+def _described(dataset: xr.Dataset, problem: Problem) -> xr.Dataset:
+    for name, variable in incentive_names(problem).items():
+        label: Labels = problem.incentive.labels[name]
+        dataset[variable].attrs |= {
+            "long_name": name, "units": label.unit, "description": label.description,
+        }  # fmt: skip
+    return dataset
+
+
+def _decision(
+    problem: Problem, study: DesignStudy, shape: tuple[int, int], coords: dict[str, Any]
+) -> xr.Dataset:
+    def by_design(array: np.ndarray) -> tuple:
+        return ("design", "chain", "draw"), array.reshape(len(study.designs), *shape)
+
+    decision = xr.Dataset(
+        {
+            "objective": by_design(study.design_objective),
+            "objective_standard_error": by_design(study.design_standard_error),
+            "regret": by_design(study.regret),
+            "status": ("design", study.design_status),
+            "restart_objective": ("restart", study.restart_objectives),
+        },
+        coords=coords | {"design": list(study.designs)} | _label_coords(problem),
+    )
+    for name, variable in incentive_names(problem).items():
+        dims = ("design", *problem.incentive.labels[name].dims)
+        decision[variable] = (dims, study.design_incentive[name])
+    for name in ("objective", "regret"):
+        decision[name].attrs["units"] = problem.objective_unit
+    return _described(decision, problem)

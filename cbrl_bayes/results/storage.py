@@ -1,0 +1,111 @@
+"""Save and load results trees as netCDF or zarr: checked, whole or not at all, never executed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import xarray as xr
+
+from cbrl_bayes.errors import ResultsError, explain
+from cbrl_bayes.results.schema import check_tree
+
+__all__ = ["load", "save"]
+
+
+def save(tree: xr.DataTree, path: str | Path) -> Path:
+    """Check a results tree and write it: ``.nc`` as netCDF-4, ``.zarr`` as a zarr store.
+
+    The file is written under a temporary name and then renamed, so that what was there before
+    survives any failure.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    path : str or Path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ResultsError
+        If the tree violates the schema, the type is unknown or nothing can be written there.
+    """
+    check_tree(tree)
+    path = Path(path)
+    kind = _kind(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        if kind == "zarr":
+            tree.to_zarr(partial, mode="w", consolidated=True)
+        else:
+            tree.to_netcdf(partial, engine="h5netcdf", encoding=_compression(tree))
+        if path.is_dir():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except OSError as error:
+        raise ResultsError(
+            explain(f"results cannot be written to {path} ({error})",
+                    remedy="check that the folder exists, is writable and has room")
+        ) from error  # fmt: skip
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path) -> xr.DataTree:
+    """Read a results tree into memory and check it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or store written by `save`.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    ResultsError
+        If it is absent, damaged or violates the schema (all violations are named).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ResultsError(explain("there is no such results file", received=path))
+    engine = "zarr" if _kind(path) == "zarr" else "h5netcdf"
+    try:
+        with xr.open_datatree(path, engine=engine) as opened:
+            tree = opened.load()
+    except Exception as error:  # readers raise many kinds for a damaged file
+        raise ResultsError(
+            explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
+                    remedy="the file may be cut short: copy it again or rerun the study")
+        ) from error  # fmt: skip
+    check_tree(tree)
+    return tree
+
+
+def _kind(path: Path) -> str:
+    kinds = {".nc": "netcdf", ".zarr": "zarr"}
+    if path.suffix not in kinds:
+        raise ResultsError(
+            explain("the results file's type is not known", received=path.name,
+                    accepted=".nc (netCDF) or .zarr")
+        )  # fmt: skip
+    return kinds[path.suffix]
+
+
+def _compression(tree: xr.DataTree) -> dict[str, dict]:
+    return {
+        node.path: {
+            str(name): {"zlib": True, "complevel": 4}
+            for name, array in node.data_vars.items()
+            if array.dtype.kind in "if" and array.size > 1000
+        }
+        for node in tree.subtree
+        if node.data_vars
+    }

@@ -1,0 +1,163 @@
+"""One table of what a study found, every number with its interval, beside its health."""
+
+from dataclasses import dataclass
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.results.health import Health, assess
+
+__all__ = ["Summary", "summary"]
+
+INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density"}
+COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
+MOST_ENTRIES = 8
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table with its interval stated, and a verdict.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        Rows by (group, quantity); columns mean, sd, lower, upper, r_hat, ess_bulk, unit.
+    prob : float
+        Probability of the intervals.
+    kind : str
+        "eti" or "hdi".
+    failed_share : float
+        Share of draws whose design failed; NaN for a fit without designs.
+    health : Health
+    """
+
+    table: pd.DataFrame
+    prob: float
+    kind: str
+    failed_share: float
+    health: Health
+    problem: str
+    estimator: str
+
+    def __str__(self) -> str:
+        shown = self.table.copy()
+        for name in ("mean", "sd", "lower", "upper"):
+            shown[name] = [f"{value:.4g}" for value in shown[name]]
+        shown["r_hat"] = [_blank(value, "{:.3f}") for value in shown["r_hat"]]
+        shown["ess_bulk"] = [_blank(value, "{:.0f}") for value in shown["ess_bulk"]]
+        lines = [
+            f"{self.problem}" + (f", estimator {self.estimator}" if self.estimator else ""),
+            f"{100 * self.prob:g} % credible intervals, {INTERVALS[self.kind]} ({self.kind})",
+            "",
+            shown.to_string(),
+            "",
+        ]
+        if np.isfinite(self.failed_share):
+            lines.append(f"failed designs: {100 * self.failed_share:.1f} % of draws")
+        return "\n".join([*lines, str(self.health)])
+
+
+def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summary:
+    """Summarise a results tree.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From `infer` or `design`.
+    prob : float
+        Probability of the credible intervals, in (0, 1).
+    kind : {"eti", "hdi"}
+        Equal-tailed or highest-density.
+
+    Returns
+    -------
+    Summary
+        ``print`` it, or take ``table`` and ``health``.
+
+    Raises
+    ------
+    InvalidInputError
+        For a probability or kind out of range.
+    """
+    if not 0.0 < prob < 1.0 or kind not in INTERVALS:
+        raise InvalidInputError(
+            explain("the interval cannot be computed", received=f"prob={prob}, kind={kind!r}",
+                    accepted="0 < prob < 1, kind 'eti' or 'hdi'")
+        )  # fmt: skip
+    rows = _rows("parameter", tree["posterior"].to_dataset(), prob, kind, diagnose=True)
+    failed = np.nan
+    if "design" in tree.children:
+        design = tree["design"].to_dataset()
+        status = design["status"].values
+        failed = np.isin(status, (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)).mean()
+        rows += _design_rows(tree, design, prob, kind)
+    table = pd.DataFrame(rows, columns=["group", "quantity", *COLUMNS])
+    return Summary(
+        table=table.set_index(["group", "quantity"]),
+        prob=prob,
+        kind=kind,
+        failed_share=float(failed),
+        health=assess(tree),
+        problem=str(tree.attrs.get("problem", "")),
+        estimator=str(tree.attrs.get("estimator", "")),
+    )
+
+
+def _design_rows(tree: xr.DataTree, design: xr.Dataset, prob: float, kind: str) -> list[list]:
+    names = [n for n in map(str, design.data_vars) if n.startswith("incentive")]
+    wanted = ["leader_objective", "incentive_cost", "follower_value"]
+    known = [n for n in wanted if np.isfinite(design[n].values).any()]
+    incentives = [n for n in names if n != "incentive_cost"]
+    rows = _rows("design per draw", design[known + incentives], prob, kind, diagnose=True)
+    decision = tree["decision"].to_dataset()
+    for which in decision["design"].values:
+        chosen = decision.sel(design=which, drop=True)
+        renamed = chosen[["objective", "regret"]].rename(objective="leader_objective")
+        rows += _rows(f"{which} design", renamed, prob, kind, diagnose=False)
+    return rows
+
+
+def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: bool) -> list[list]:
+    """One row per scalar; of a long array, the entries that are largest in the mean."""
+    rows = []
+    interval = (az.hdi if kind == "hdi" else az.eti)(dataset, prob=prob)
+    diagnosed = diagnose and dataset.sizes["chain"] > 1 and dataset.sizes["draw"] > 3
+    rhat = az.rhat(dataset) if diagnosed else None
+    ess = az.ess(dataset) if dataset.sizes["draw"] > 3 else None
+    for name, array in dataset.data_vars.items():
+        if str(name).endswith("_offset"):
+            continue
+        mean, sd = array.mean(("chain", "draw")), array.std(("chain", "draw"))
+        order = np.argsort(-np.abs(mean.values.ravel()))
+        for flat in sorted(order[:MOST_ENTRIES]):
+            index = np.unravel_index(flat, mean.shape)
+            rows.append([
+                group, _entry_name(str(name), mean, index), float(mean.values[index]),
+                float(sd.values[index]), *map(float, _bounds(interval[name], index)),
+                float(rhat[name].values[index]) if rhat is not None else np.nan,
+                float(ess[name].values[index]) if ess is not None else np.nan,
+                str(array.attrs.get("units", "")),
+            ])  # fmt: skip
+    return rows
+
+
+def _bounds(interval: xr.DataArray, index: tuple) -> np.ndarray:
+    return interval.transpose(..., "ci_bound").values[index]
+
+
+def _entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
+    if not index:
+        return name
+    parts = []
+    for dim, position in zip(array.dims, index, strict=True):
+        labels = [c for c in array.coords.values() if c.dims == (dim,)]
+        parts += [f"{c.name} {c.values[position]}" for c in labels] or [f"{dim} {position}"]
+    return f"{name}[{', '.join(parts)}]"
+
+
+def _blank(value: float, form: str) -> str:
+    return form.format(value) if np.isfinite(value) else ""

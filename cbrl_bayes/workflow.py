@@ -1,0 +1,311 @@
+"""The chain in two calls: `infer` turns behaviour into a posterior, `design` into incentives."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import xarray as xr
+from jaxtyping import Array, Key
+
+from cbrl_bayes.behaviour import count_behaviour
+from cbrl_bayes.decisions import DesignSettings, study_designs
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import HPGD, Ascent, Estimator, Exact, Search, global_search
+from cbrl_bayes.inference import (
+    BehaviourModel,
+    ContextFamily,
+    Hierarchical,
+    NUTSSettings,
+    PerGroup,
+    Prior,
+    SVISettings,
+    default_priors,
+    fit,
+    identification,
+)
+from cbrl_bayes.problems import Problem, respond_everywhere
+from cbrl_bayes.results import add_design, add_response, fit_tree
+from cbrl_bayes.results.provenance import certificate
+
+__all__ = ["behaviour_model", "default_design_settings", "design", "exact", "hpgd", "infer"]
+
+MOST_RESPONSE_ENTRIES = 5_000_000
+"""Policies under baseline and common design are stored up to this size (40 MB each)."""
+
+
+def exact(**settings: Any) -> Exact:
+    """Return the exact hypergradient estimator; settings as in `Exact`."""
+    return Exact(**settings)
+
+
+def hpgd(**settings: Any) -> HPGD:
+    """Return the HPGD estimator; settings as in `HPGD`."""
+    return HPGD(**settings)
+
+
+def behaviour_model(
+    problem: Problem,
+    data: xr.Dataset,
+    *,
+    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    context_family: ContextFamily | None = None,
+) -> BehaviourModel:
+    """Build the NumPyro model that `infer` fits; arguments as there."""
+    chosen = default_priors(problem, priors)
+    grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
+    if not grouped and "group" in data:
+        # Groups that share all parameters share their policies: solve once.
+        data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
+    return BehaviourModel(problem, count_behaviour(problem, data), chosen, context_family)
+
+
+def infer(
+    problem: Problem,
+    data: xr.Dataset,
+    *,
+    key: Key[Array, ""],
+    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    settings: NUTSSettings | SVISettings | None = None,
+    context_family: ContextFamily | None = None,
+    progress: bool = False,
+) -> xr.DataTree:
+    """Infer rationality, reward parameters and the context law from observed behaviour.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its ``uncertain`` parameters and context law get priors.
+    data : xarray.Dataset
+        Trajectories (`load_trajectories`, `make_trajectories`, `from_table`).
+    key : typed key
+        From `jax.random.key`; same key, same draws.
+    priors : mapping, optional
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a NumPyro distribution, in the
+        parameter's unit; replaces or adds to `default_priors`.
+    settings : NUTSSettings or SVISettings, optional
+        Default: NUTS with 4 chains.
+    context_family : ContextFamily, optional
+        For problems with continuous contexts.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior, prior, prior_predictive, posterior_predictive, log_likelihood,
+        sample_stats, observed_data.
+
+    Raises
+    ------
+    DataError, InvalidInputError
+        Naming every violation.
+
+    Examples
+    --------
+    >>> import jax, cbrl_bayes as cb
+    >>> problem = cb.problems.four_rooms(temperature=0.004)
+    >>> data = cb.simulate_trajectories(
+    ...     problem, key=jax.random.key(0), num_episodes=6, num_steps=30)
+    >>> fit = cb.infer(problem, data, key=jax.random.key(1),
+    ...                settings=cb.SVISettings(num_steps=20, num_samples=8))
+    >>> fit["posterior"]["temperature"].dims
+    ('chain', 'draw')
+    """
+    model = behaviour_model(problem, data, priors=priors, context_family=context_family)
+    advice = identification(model).advice
+    draws = fit(model, key=key, settings=settings, progress=progress)
+    used = {
+        "inference": settings or NUTSSettings(),
+        "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},
+        "seed": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+    return fit_tree(model, draws, data, used, advice)
+
+
+def design(
+    problem: Problem,
+    fit: xr.DataTree | Mapping[str, np.ndarray],
+    *,
+    key: Key[Array, ""],
+    estimator: Estimator | None = None,
+    num_draws: int = 100,
+    settings: DesignSettings | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> xr.DataTree:
+    """Solve the leader's problem under posterior draws and once for all of them.
+
+    Parameters
+    ----------
+    problem : Problem
+        If the fit has one value per group, the groups become the problem's followers, with
+        equal weights that sum to one, unless the problem already has that many followers.
+    fit : xarray.DataTree or mapping
+        From `infer`, or draws from any other tool: parameter name -> array (draws, ...).
+    key : typed key
+    estimator : Estimator, optional
+        Default: `exact()`.
+    num_draws : int
+        Posterior draws to solve for, evenly spaced in every chain; at least 1.
+    settings : DesignSettings, optional
+        Default: `default_design_settings`.
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    xarray.DataTree
+        The fit with the groups design, design_trace, decision and (where small) response.
+
+    Raises
+    ------
+    InvalidInputError
+        For draws or settings that cannot be used.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, cbrl_bayes as cb
+    >>> problem = cb.problems.two_state()
+    >>> study = cb.design(problem, {"temperature": np.array([0.2, 0.25, 0.3])},
+    ...                   key=jax.random.key(0), num_draws=3)
+    >>> study["design"]["leader_objective"].shape
+    (1, 3)
+    """
+    if num_draws < 1:
+        raise InvalidInputError(explain("num_draws is too small", received=num_draws,
+                                        accepted=">= 1"))  # fmt: skip
+    estimator = estimator or Exact()
+    settings = settings or default_design_settings(estimator)
+    from_fit = isinstance(fit, xr.DataTree)
+    posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
+    problem = _with_groups(problem, posterior)
+    chosen = _thin(posterior, num_draws)
+    known = problem.default_parameters
+    draws = {
+        str(name): array.values.reshape(-1, *array.shape[2:])
+        for name, array in chosen.data_vars.items()
+        if name in known
+    }
+    if not draws:
+        raise InvalidInputError(
+            explain("the posterior has none of the problem's parameters",
+                    received=sorted(map(str, posterior.data_vars)), accepted=sorted(known))
+        )  # fmt: skip
+    study = study_designs(
+        problem, draws, estimator=estimator, key=key, settings=settings, on_progress=on_progress
+    )
+    base = fit if isinstance(fit, xr.DataTree) else _bare_tree(problem, posterior)
+    used = {
+        "design": settings, "estimator": estimator, "num_draws": num_draws,
+        "seed": np.asarray(jax.random.key_data(key)).tolist(),
+    }  # fmt: skip
+    tree = add_design(base, problem, study, chosen, used, is_exact=estimator.is_exact,
+                      stage="design" if from_fit else "design only")  # fmt: skip
+    tree.attrs["estimator"] = type(estimator).__name__
+    _attach_response(tree, problem, draws, study.design_incentive)
+    return tree
+
+
+def default_design_settings(estimator: Estimator) -> DesignSettings:
+    """Return settings suited to an estimator.
+
+    Exact: a global search for the plug-in design, then 200 Adam steps per draw. Stochastic:
+    long plain ascents with a small learning rate.
+    """
+    if estimator.is_exact:
+        return DesignSettings(
+            search=global_search(num_hops=4),
+            per_draw=Search(ascent=Ascent(num_steps=200, learning_rate=0.3)),
+        )
+    return DesignSettings(
+        search=Search(ascent=Ascent(num_steps=2000, learning_rate=0.05)),
+        per_draw=Search(ascent=Ascent(num_steps=500, learning_rate=0.05)),
+        num_common_draws=4,
+    )
+
+
+def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    per_chain = min(draws, max(1, round(num_draws / chains)))
+    kept = np.unique(np.linspace(0, draws - 1, per_chain).astype(int))
+    return posterior.isel(draw=kept)
+
+
+def _with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
+    grouped = [n for n in problem.per_follower
+               if n in posterior and "follower" in posterior[n].dims]  # fmt: skip
+    if not grouped:
+        return problem
+    names = tuple(map(str, posterior["follower"].values))
+    if len(names) == problem.followers.num_followers:
+        return problem
+    return problem.with_followers(names, (1.0 / len(names),) * len(names))
+
+
+def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:
+    arrays = {name: np.asarray(value, float) for name, value in draws.items()}
+    if not arrays or any(array.ndim == 0 for array in arrays.values()):
+        raise InvalidInputError(
+            explain("draws cannot be used", received=sorted(arrays),
+                    accepted="{parameter name: array of shape (draws, ...)}")
+        )  # fmt: skip
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise InvalidInputError(
+            explain("draws of different parameters differ in number",
+                    received={name: len(array) for name, array in arrays.items()})
+        )  # fmt: skip
+    return xr.Dataset(
+        {
+            name: (("chain", "draw", *(f"{name}_entry_{i}" for i in range(array.ndim - 1))),
+                   array[None])
+            for name, array in arrays.items()
+        }
+    ).assign_coords(chain=[0], draw=np.arange(len(next(iter(arrays.values())))))  # fmt: skip
+
+
+def _bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
+    tree = xr.DataTree()
+    tree["posterior"] = xr.DataTree(posterior)
+    tree.attrs = certificate(problem, "design only", {}) | {"sampler": "given"}
+    return tree
+
+
+def _attach_response(
+    tree: xr.DataTree, problem: Problem, draws: Mapping[str, np.ndarray],
+    designs: Mapping[str, np.ndarray],
+) -> None:  # fmt: skip
+    num = len(next(iter(draws.values())))
+    entries = (num * problem.contexts.num_contexts * problem.followers.num_followers
+               * problem.num_states * problem.num_actions)  # fmt: skip
+    if entries > MOST_RESPONSE_ENTRIES:
+        return
+    # Contexts that are sampled take one common sample here.
+    key = jax.random.key(0)
+
+    def policy(entry: tuple) -> Array:
+        parameters, incentive = entry
+        log_policy, _ = respond_everywhere(
+            problem, incentive, problem.default_parameters | parameters, key=key
+        )
+        return jnp.exp(log_policy)
+
+    def under(incentive: Mapping[str, np.ndarray]) -> np.ndarray:
+        solve = jax.jit(lambda sampled: jax.lax.map(lambda p: policy((p, incentive)), sampled))
+        return np.asarray(solve({name: jnp.asarray(v) for name, v in draws.items()}))
+
+    common = {name: jnp.asarray(value[0]) for name, value in designs.items()}
+    baseline = {name: jnp.zeros_like(value) for name, value in common.items()}
+    add_response(tree, problem, {"baseline": under(baseline), "common": under(common)})
+
+
+def _prior_text(prior: Prior) -> str:
+    def one(distribution: Any) -> str:
+        values = [f"{name}={np.asarray(getattr(distribution, name)).round(6).tolist()}"
+                  for name in distribution.arg_constraints]  # fmt: skip
+        return f"{type(distribution).__name__}({', '.join(values)})"
+
+    if isinstance(prior, Hierarchical):
+        return f"Hierarchical(location={one(prior.location)}, scale={one(prior.scale)})"
+    return f"{type(prior).__name__}({one(prior.prior)})"
