@@ -191,7 +191,8 @@ def design(
     if not draws:
         raise InvalidInputError(
             explain("the posterior has none of the problem's parameters",
-                    received=sorted(map(str, posterior.data_vars)), accepted=sorted(known))
+                    received=sorted(map(str, posterior.data_vars)),
+                    accepted=", ".join(sorted(known)))
         )  # fmt: skip
     study = study_designs(
         problem, draws, estimator=estimator, key=key, settings=settings, on_progress=on_progress
@@ -291,7 +292,7 @@ def _attach_response(
         )
         return jnp.exp(log_policy)
 
-    def under(incentive: Mapping[str, np.ndarray]) -> np.ndarray:
+    def under(incentive: Mapping[str, Any]) -> np.ndarray:
         solve = jax.jit(lambda sampled: jax.lax.map(lambda p: policy((p, incentive)), sampled))
         return np.asarray(solve({name: jnp.asarray(v) for name, v in draws.items()}))
 

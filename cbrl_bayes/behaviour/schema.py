@@ -16,20 +16,21 @@ MISSING = -1
 """Padding of integer variables after an episode's end."""
 
 MOST_SHOWN = 5
+Rows = Sequence[Any]  # of sequences or arrays of numbers, one per episode
 EPISODE_TEXT = ("follower", "group", "context", "regime")
 
 
 def make_trajectories(
-    state: Sequence[Sequence[int]],
-    action: Sequence[Sequence[int]],
+    state: Rows,
+    action: Rows,
     *,
     follower: Sequence[str] | None = None,
     group: Sequence[str] | None = None,
     context: Sequence[str] | None = None,
     regime: Sequence[str] | None = None,
     incentives: Mapping[str, Mapping[str, Any]] | None = None,
-    successor_slot: Sequence[Sequence[int]] | None = None,
-    choice_observed: Sequence[Sequence[bool]] | None = None,
+    successor_slot: Rows | None = None,
+    choice_observed: Rows | None = None,
 ) -> xr.Dataset:
     """Build a trajectory dataset from plain lists; episodes may differ in length.
 
@@ -167,9 +168,10 @@ def _against_problem(
         if variable in data and data[variable].shape[1:] != shape:
             yield f"{variable} has shape {data[variable].shape[1:]} per regime, accepted: {shape}"
     if "regime_name" in data.coords:
-        absent = sorted(set(map(str, data["regime"].values)) - set(data["regime_name"].values))
+        known_regimes = [str(name) for name in data["regime_name"].values]
+        absent = sorted(set(map(str, data["regime"].values)) - set(known_regimes))
         if absent:
-            yield f"regimes {absent} have no incentive, accepted: {list(data['regime_name'].values)}"
+            yield f"regimes {absent} have no incentive, accepted: {known_regimes}"
 
 
 def _listed(name: str, values: np.ndarray, bad: np.ndarray, accepted: str) -> Iterator[str]:
@@ -183,7 +185,7 @@ def _listed(name: str, values: np.ndarray, bad: np.ndarray, accepted: str) -> It
         yield f"and {len(where) - MOST_SHOWN} more entries of {name}"
 
 
-def _padded(rows: Sequence[Sequence[Any]], steps: int, fill: int) -> np.ndarray:
+def _padded(rows: Rows, steps: int, fill: int) -> np.ndarray:
     table = np.full((len(rows), steps), fill, dtype=np.int32)
     for index, row in enumerate(rows):
         table[index, : len(row)] = row

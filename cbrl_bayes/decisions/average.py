@@ -37,7 +37,9 @@ class PosteriorAverage:
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return one state per draw."""
         state = self.estimator.init(problem, unconstrained, key=key)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.num_draws, *leaf.shape)), state)
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (self.num_draws, *leaf.shape)), state
+        )
 
     def estimate(
         self,

@@ -203,9 +203,7 @@ def _common_design(
     return program.run(subset, key=key, start=plug_in.best.unconstrained)
 
 
-def _in_order(
-    work: Callable[[int], Any], num: int, num_workers: int
-) -> Iterator[Any]:
+def _in_order(work: Callable[[int], Any], num: int, num_workers: int) -> Iterator[Any]:
     """Yield ``work(0)``, ``work(1)``, ...; the first alone, so that programs compile once."""
     yield work(0)
     with ThreadPoolExecutor(num_workers) as pool:
@@ -259,8 +257,4 @@ def _collect(
 
 
 def _stack(incentives: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    return {
-        name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]
-    }
-
-
+    return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}

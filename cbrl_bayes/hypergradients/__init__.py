@@ -1,5 +1,7 @@
 """Estimators of the hypergradient, one file each, the ascent loop and the search around it."""
 
+from collections.abc import Callable
+
 from cbrl_bayes.hypergradients.ascent import (
     Ascent,
     AscentProgram,
@@ -12,7 +14,7 @@ from cbrl_bayes.hypergradients.exact import Exact
 from cbrl_bayes.hypergradients.hpgd import HPGD
 from cbrl_bayes.hypergradients.search import Search, SearchProgram, SearchResult, global_search
 
-ESTIMATORS = {"exact": Exact, "hpgd": HPGD}
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {"exact": Exact, "hpgd": HPGD}
 """Estimators by name: what the command line offers and the conformance tests walk."""
 
 __all__ = [

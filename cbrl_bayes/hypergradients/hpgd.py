@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle, TrajectorySampler
@@ -189,9 +189,7 @@ class HPGD:
         def surrogate(x: Any) -> Array:
             own_mdp, own_reward = build(x)
             direct = _leader_surrogate(base, weights, own_mdp, own_reward, scores)
-            response = _response_surrogate(
-                branches, own_mdp, leader_reward, temperature, scores[0]
-            )
+            response = _response_surrogate(branches, own_mdp, leader_reward, temperature, scores[0])
             return direct + response
 
         gradient = jax.grad(surrogate)(unconstrained)
@@ -289,7 +287,7 @@ def _log_transitions(walked: Trajectories, mdp: MDP) -> Array:
 def _leader_surrogate(
     base: Trajectories, weights: Array, mdp: MDP, leader_reward: Array, scores: tuple[bool, bool]
 ) -> Array:
-    """A scalar whose derivative is that of the leader's return at a policy held fixed."""
+    """Return a scalar whose derivative is the leader's, at a policy held fixed."""
     earned = _gather(leader_reward, base) * weights
     total = earned.sum()
     to_go = jax.lax.stop_gradient(_to_go(earned))
@@ -312,9 +310,9 @@ def _others_mean(values: Array, active: Array) -> Array:
 
 
 def _response_surrogate(
-    branches: _Branches, mdp: MDP, leader_reward: Array, temperature: Array, scores: bool
+    branches: _Branches, mdp: MDP, leader_reward: Array, temperature: Array | float, scores: bool
 ) -> Array:
-    """A scalar whose derivative is the part of the hypergradient that goes through the policy."""
+    """Return a scalar whose derivative is the hypergradient's part through the policy."""
     weights = branches.follower_weights
     leader_gap = [
         _gap((_gather(leader_reward, walked) * branches.leader_weights).sum(1))

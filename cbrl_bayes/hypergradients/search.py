@@ -196,7 +196,9 @@ class SearchProgram:
         objectives = [r.objective if _worth(r) > -np.inf else np.nan for r in found]
         return SearchResult(max(found, key=_worth), np.array(objectives))
 
-    def _starts(self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array) -> list:
+    def _starts(
+        self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array
+    ) -> list:
         """Return the first start (given or default) and the most promising random ones."""
         search, space = self.search, self.problem.incentive
         first_key, key = jax.random.split(key)

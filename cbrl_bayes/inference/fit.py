@@ -190,9 +190,7 @@ def _run_svi(
     svi = SVI(model, guide, optax.adam(settings.learning_rate), Trace_ELBO())
     run_key, draw_key, replay_key = jax.random.split(key, 3)
     result = svi.run(run_key, settings.num_steps, progress_bar=progress)
-    draws = guide.sample_posterior(
-        draw_key, result.params, sample_shape=(settings.num_samples,)
-    )
+    draws = guide.sample_posterior(draw_key, result.params, sample_shape=(settings.num_samples,))
     # Deterministic sites (rationality, solve status) are not the guide's to give.
     replay = Predictive(model, posterior_samples=draws, parallel=False)
     full = draws | {

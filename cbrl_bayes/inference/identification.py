@@ -47,9 +47,7 @@ class Identification:
         return not self.unidentified
 
 
-def identification(
-    model: BehaviourModel, at: Mapping[str, Any] | None = None
-) -> Identification:
+def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -> Identification:
     r"""Check the rank of the Fisher information of the positive follower parameters.
 
     With :math:`n(s)` observed choices in state s the information of

@@ -79,8 +79,12 @@ def transition_log_likelihood(
     The law is that of the first cell: recorded transitions must not depend on regime, context
     or group.
     """
-    incentive = {name: jnp.asarray(v)[counts.cell_regime[0]] for name, v in counts.incentives.items()}
-    value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[counts.cell_context[0]], counts.context_values)
+    incentive = {
+        name: jnp.asarray(v)[counts.cell_regime[0]] for name, v in counts.incentives.items()
+    }
+    value = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf)[counts.cell_context[0]], counts.context_values
+    )
     one = problem.follower_parameters(parameters, int(counts.cell_group[0]))
     mdp: MDP = problem.mdp_fn(incentive, value, one)
     chance = mdp.transition.probability[

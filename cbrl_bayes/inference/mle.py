@@ -76,7 +76,11 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
             explain("maximum likelihood does not cover hierarchies or context families",
                     remedy="pooled or per-group parameters, or NUTS")
         )  # fmt: skip
-    supports = {name: biject_to(prior.prior.support) for name, prior in model.priors.items()}
+    supports = {
+        name: biject_to(prior.prior.support)
+        for name, prior in model.priors.items()
+        if not isinstance(prior, Hierarchical)
+    }
     free = {name: supports[name].inv(_start(model, name)) for name in supports}
     flat, unravel = ravel_pytree(free)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
@@ -19,7 +18,7 @@ from cbrl_bayes.inference.likelihood import (
     policies,
     transition_log_likelihood,
 )
-from cbrl_bayes.inference.priors import ContextFamily, Hierarchical, PerGroup, Pooled, Prior
+from cbrl_bayes.inference.priors import ContextFamily, Hierarchical, PerGroup, Prior
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 __all__ = ["BehaviourModel"]
@@ -140,8 +139,7 @@ class BehaviourModel:
     def _family(self, condition: bool) -> dict[str, Array]:
         assert self.context_family is not None  # for the type checker
         sampled = {
-            name: numpyro.sample(name, prior)
-            for name, prior in self.context_family.priors.items()
+            name: numpyro.sample(name, prior) for name, prior in self.context_family.priors.items()
         }
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
         with numpyro.plate("episode", values.shape[0]):

@@ -146,9 +146,7 @@ def default_priors(
         if centre.ndim == 1 and abs(centre.sum() - 1.0) < 1e-6:
             priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape[0])))
         elif (centre > 0).all():
-            priors[name] = Pooled(
-                dist.LogNormal(float(np.log(centre.mean())), DEFAULT_LOG_SCALE)
-            )
+            priors[name] = Pooled(dist.LogNormal(float(np.log(centre.mean())), DEFAULT_LOG_SCALE))
         else:
             raise InvalidInputError(
                 explain(f"there is no default prior for {name!r}", received=centre,

@@ -80,7 +80,7 @@ def expected_return(
     discount: Float[Array, ""] | float | None = None,
     linear_solver: LinearSolver | None = None,
 ) -> Float[Array, ""]:
-    """Return the expected discounted sum of ``reward`` from the initial law; see `policy_values`."""
+    """Return `policy_values` averaged over the initial law."""
     values = policy_values(
         mdp, policy, reward=reward, discount=discount, linear_solver=linear_solver
     )

@@ -1,5 +1,6 @@
 """Linear solvers for (I - gamma P_pi): dense LU for few states, matrix-free Krylov for many."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -35,7 +36,7 @@ class DenseLU:
 
 @dataclass(frozen=True)
 class Krylov:
-    """BiCGSTAB with a diagonal preconditioner; never forms a matrix, memory a few vectors.
+    """BiCGSTAB: never forms a matrix, memory a few vectors.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class Krylov:
         def matvec(v: Array) -> Array:
             return v - going * (policy * mdp.transition.expectation(v)).sum(1)
 
-        return self._iterate(matvec, right_side, 1.0 - going * mdp.transition.diagonal(policy))
+        return self._iterate(matvec, right_side)
 
     def solve_transposed(
         self, mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float,
@@ -80,14 +81,20 @@ class Krylov:
         def matvec(u: Array) -> Array:
             return u - mdp.transition.push((u * going)[:, None] * policy)
 
-        return self._iterate(matvec, right_side, 1.0 - going * mdp.transition.diagonal(policy))
+        return self._iterate(matvec, right_side)
 
-    def _iterate(self, matvec: object, right_side: Array, diagonal: Array) -> Array:
-        solution, _ = jax.scipy.sparse.linalg.bicgstab(
-            matvec, right_side, tol=self.tolerance, maxiter=self.max_iterations,
-            M=lambda v: v / jax.lax.stop_gradient(diagonal),
-        )  # fmt: skip
-        return solution
+    def _iterate(self, matvec: Callable[[Array], Array], right_side: Array) -> Array:
+        def iterate(operator: Callable[[Array], Array], b: Array) -> Array:
+            solution, _ = jax.scipy.sparse.linalg.bicgstab(
+                operator, b, tol=self.tolerance, maxiter=self.max_iterations
+            )
+            return solution
+
+        # bicgstab's own rule cannot be transposed where only the right side is linear (its
+        # start vector is traced together with it); this wrapper says what reverse mode needs.
+        return jax.lax.custom_linear_solve(
+            matvec, right_side, solve=iterate, transpose_solve=iterate
+        )
 
 
 LinearSolver = DenseLU | Krylov

@@ -102,9 +102,7 @@ class MDP:
         """1.0 where the episode goes on after this state's action, 0.0 where it ends."""
         return 1.0 - jnp.asarray(self.terminal, jnp.result_type(float))
 
-    def q_values(
-        self, values: Float[Array, " state"]
-    ) -> Float[Array, "state action"]:
+    def q_values(self, values: Float[Array, " state"]) -> Float[Array, "state action"]:
         """Return ``r + gamma E[values(s')]``, shape (S, A), units of reward."""
         ahead = self.transition.expectation(values) * self.continues[:, None]
         return self.reward + self.discount * ahead

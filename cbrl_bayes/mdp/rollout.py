@@ -60,7 +60,7 @@ def rollout(
     num_steps : int
         Longest walk, and the second axis of the result.
     num_rollouts : int, optional
-        Number of walkers; taken from ``initial_state`` where that is given.
+        Number of walkers; taken from ``initial_state`` where that is given, else 1.
     initial_state, initial_action : int arrays, shape (N,), optional
         Where and with which action to begin. Default: drawn from the initial law and policy.
     step_limit : int array, shape (N,), optional
@@ -87,7 +87,7 @@ def rollout(
     start_key, walk_key = jax.random.split(key)
     if initial_state is None:
         ladder = jnp.cumsum(mdp.initial)
-        height = jax.random.uniform(start_key, (num_rollouts,)) * ladder[-1]
+        height = jax.random.uniform(start_key, (num_rollouts or 1,)) * ladder[-1]
         state = jnp.searchsorted(ladder, height, side="right").astype(jnp.int32)
     else:
         state = jnp.asarray(initial_state, jnp.int32)

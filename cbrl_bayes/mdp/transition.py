@@ -51,10 +51,6 @@ class DenseTransition:
         """Return the state-to-state transition matrix under ``policy``, shape (S, S)."""
         return jnp.einsum("sa,sat->st", policy, self.probability)
 
-    def diagonal(self, policy: Float[Array, "state action"]) -> Float[Array, " state"]:
-        """Return the probability of staying, shape (S,)."""
-        return jnp.einsum("sa,sas->s", policy, self.probability)
-
     def next_state(
         self, state: Int[Array, "..."], action: Int[Array, "..."], slot: Int[Array, "..."]
     ) -> Int[Array, "..."]:
@@ -117,16 +113,9 @@ class SuccessorTransition:
 
     def matrix(self, policy: Float[Array, "state action"]) -> Float[Array, "state next_state"]:
         """Return the state-to-state transition matrix under ``policy``, shape (S, S)."""
-        rows = jnp.broadcast_to(
-            jnp.arange(self.num_states)[:, None, None], self.successor.shape
-        )
+        rows = jnp.broadcast_to(jnp.arange(self.num_states)[:, None, None], self.successor.shape)
         empty = jnp.zeros((self.num_states, self.num_states), self.probability.dtype)
         return empty.at[rows, self.successor].add(policy[..., None] * self.probability)
-
-    def diagonal(self, policy: Float[Array, "state action"]) -> Float[Array, " state"]:
-        """Return the probability of staying, shape (S,)."""
-        stays = self.successor == jnp.arange(self.num_states)[:, None, None]
-        return (policy[..., None] * jnp.where(stays, self.probability, 0.0)).sum((1, 2))
 
     def next_state(
         self, state: Int[Array, "..."], action: Int[Array, "..."], slot: Int[Array, "..."]

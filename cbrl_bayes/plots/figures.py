@@ -113,7 +113,8 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
         density(panel, after, COLOURS["own"], "posterior")
         low, high = np.quantile(after, [0.0, 1.0])
         room = 0.5 * (high - low)
-        _prior_curve(panel, before, low - room, high + room)
+        floor = 0.0 if low > 0 else -np.inf
+        _prior_curve(panel, before, max(floor, low - room), high + room)
         unit = units.get(name, "1 / reward" if name == "rationality" else "")
         panel.set_xlabel(_wrapped(f"{name} [{unit}]" if unit else name, 26))
         panel.legend(fontsize="small")

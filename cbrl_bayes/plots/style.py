@@ -1,6 +1,6 @@
 """Colours and small helpers that all figures share."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -36,8 +36,8 @@ def density(axes: Axes, draws: Any, colour: str, label: str, *, filled: bool = T
     if values.size and np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
         axes.axvline(float(values.mean()), color=colour, label=label)
         return
-    style = "stepfilled" if filled else "step"
+    style: Literal["stepfilled", "step"] = "stepfilled" if filled else "step"
     alpha = 0.45 if filled else 1.0
-    bins = np.histogram_bin_edges(values, bins=30)
+    bins = int(np.clip(np.sqrt(values.size), 8, 40))
     axes.hist(values, bins=bins, density=True, histtype=style, color=colour, alpha=alpha,
               label=label)  # fmt: skip

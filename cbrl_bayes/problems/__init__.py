@@ -1,5 +1,7 @@
 """Contextual bilevel problems: the record, what an incentive leads to, ready-made ones."""
 
+from collections.abc import Callable
+
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
@@ -19,7 +21,7 @@ from cbrl_bayes.problems.outcome import (
 from cbrl_bayes.problems.record import Followers, Problem
 from cbrl_bayes.problems.two_state import two_state
 
-READY_MADE = {
+READY_MADE: dict[str, Callable[..., Problem]] = {
     "bus_replacement": bus_replacement,
     "four_rooms": four_rooms,
     "two_state": two_state,

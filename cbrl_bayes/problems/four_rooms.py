@@ -188,7 +188,7 @@ def _free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
 
 
 def _walk(cells: list[Cell], number: dict[Cell, int], slip: float) -> SuccessorTransition:
-    """Moves into a wall stay; slot k of every action is the move in direction k."""
+    """Build the law of moves: into a wall is to stay; slot k is the move in direction k."""
     step = np.array(
         [[number.get((i + di, j + dj), here) for di, dj in MOVES]
          for here, (i, j) in enumerate(cells)]

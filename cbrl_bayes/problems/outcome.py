@@ -187,5 +187,7 @@ def _leader_gain(
 def _pairs(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:
     """List every (context, follower), contexts slowest."""
     num_followers = problem.followers.num_followers
-    contexts = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), num_followers, axis=0), values)
+    contexts = jax.tree.map(
+        lambda leaf: jnp.repeat(jnp.asarray(leaf), num_followers, axis=0), values
+    )
     return contexts, jnp.tile(jnp.arange(num_followers), num_contexts)

@@ -16,7 +16,7 @@ from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 
 __all__ = ["Followers", "Problem"]
 
-Incentive = Mapping[str, Array]
+Incentive = Mapping[str, Any]
 Parameters = Mapping[str, Any]
 
 
@@ -222,9 +222,7 @@ class Problem:
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
         """Return the parameters that one follower (an index, may be traced) acts on."""
         return {
-            name: value[follower]
-            if name in self.per_follower and jnp.ndim(value) == 1
-            else value
+            name: value[follower] if name in self.per_follower and jnp.ndim(value) == 1 else value
             for name, value in parameters.items()
         }
 

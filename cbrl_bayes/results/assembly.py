@@ -62,7 +62,7 @@ def fit_tree(
         "num_choices": counts.num_choices,
         "groups": json.dumps(list(counts.groups)),
         "identification": advice,
-        "contraction": json.dumps(contraction(draws.prior, draws.posterior)),
+        "contraction": json.dumps(contraction(_given(problem, draws.prior), draws.posterior)),
         "parameter_units": json.dumps(dict(problem.parameter_units)),
         "sampler": "variational" if len(draws.losses) else "NUTS",
     }
@@ -108,7 +108,7 @@ def add_design(
             "incentive_cost": per_draw(study.incentive_cost),
             "follower_value": per_draw(study.follower_value, "follower"),
             "status": per_draw(study.status),
-            "final_gradient_norm": per_draw(study.trace.gradient_norm[:, -1]),
+            "final_gradient_norm": per_draw(np.asarray(study.trace.gradient_norm)[:, -1]),
         },
         coords=coords | {"follower": list(problem.followers.names)},
     )
@@ -140,9 +140,7 @@ def add_design(
     return tree
 
 
-def add_response(
-    tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.ndarray]
-) -> None:
+def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.ndarray]) -> None:
     """Add the group ``response``: how followers act under named designs, draw by draw.
 
     Parameters
@@ -193,6 +191,9 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
         "context_count": ["context"],
         "context_value": ["episode"],
         "behaviour": ["episode"],
+        "decision_state": ["decision_point"],
+        "decision_context": ["decision_point"],
+        "decision_follower": ["decision_point"],
     }
     for name in model.varies_by_group:
         dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
@@ -209,6 +210,12 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
     if isinstance(problem.contexts, DiscreteContexts):
         coords["context"] = list(problem.contexts.names)
     return dims, coords
+
+
+def _given(problem: Problem, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave out what merely follows from the parameters."""
+    derived = problem.derived(problem.default_parameters)
+    return {name: value for name, value in draws.items() if name not in derived}
 
 
 def _observed(model: BehaviourModel, draws: FitDraws) -> dict[str, np.ndarray]:
@@ -236,7 +243,9 @@ def _mark_units(tree: xr.DataTree, problem: Problem) -> None:
 def _label_coords(problem: Problem) -> dict[str, Any]:
     coords: dict[str, Any] = {}
     for label in problem.incentive.labels.values():
-        coords |= {name: (list(dims), list(values)) for name, (dims, values) in label.coords.items()}
+        coords |= {
+            name: (list(dims), list(values)) for name, (dims, values) in label.coords.items()
+        }
     return coords
 
 

@@ -79,8 +79,12 @@ def assess(tree: xr.DataTree) -> Health:
     health.note(bool(advice), False, advice)
     for name, value in json.loads(tree.attrs.get("contraction", "{}")).items():
         weak = value < CONTRACTION_REVIEW and not name.endswith("_offset")
-        health.note(False, weak, f"the data say little about {name}: its posterior keeps "
-                    f"{100 * (1 - value):.0f} % of the prior's variance; see prior sensitivity")
+        health.note(
+            False,
+            weak,
+            f"the data say little about {name}: its posterior keeps "
+            f"{100 * (1 - value):.0f} % of the prior's variance; see prior sensitivity",
+        )
     if "sample_stats" in tree.children and "solve_status" in tree["sample_stats"]:
         failed = int((tree["sample_stats"]["solve_status"] != 0).sum())
         health.note(failed > 0, False, f"{failed} posterior draws rest on a best response that "
@@ -111,22 +115,24 @@ def _judge_chains(tree: xr.DataTree, health: Health) -> None:
 
 
 def _judge_designs(tree: xr.DataTree, health: Health) -> None:
-    status = tree["design"]["status"].values
+    status = tree["design"].to_dataset()["status"].values
     failed = np.isin(status, (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))
-    health.note(failed.mean() > FAILED_SHARE_FAIL, failed.any(),
+    health.note(bool(failed.mean() > FAILED_SHARE_FAIL), bool(failed.any()),
                 f"{failed.sum()} of {failed.size} designs failed: their draws are kept, "
                 "marked by status")  # fmt: skip
     if tree.attrs.get("estimator_is_exact", 1):
-        unsettled = (status == AscentStatus.STEP_LIMIT).mean()
+        unsettled = float(np.mean(status == AscentStatus.STEP_LIMIT))
         health.note(False, unsettled > UNSETTLED_SHARE_REVIEW,
                     f"{100 * unsettled:.0f} % of the ascents met their step limit before "
                     "they settled: allow more steps")  # fmt: skip
-    decision = tree["decision"]
+    decision = tree["decision"].to_dataset()
     bad = ~np.isfinite(decision["objective"].values)
-    health.note(bad.any(), False, f"{bad.sum()} objectives of the common designs are not finite")
+    health.note(
+        bool(bad.any()), False, f"{bad.sum()} objectives of the common designs are not finite"
+    )
     broken = np.isin(decision["status"].values,
                      (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))  # fmt: skip
-    health.note(broken.any(), False, "the ascent of the common or plug-in design failed")
+    health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 
 
 def _extreme(values: xr.Dataset, *, largest: bool) -> tuple[float, str]:

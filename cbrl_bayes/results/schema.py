@@ -111,6 +111,6 @@ def _group_violations(name: str, wanted: _Group, dataset: xr.Dataset) -> Iterato
             yield f"{name}/{variable} is missing"
         elif dataset[variable].dims[: len(dims)] != dims:
             yield f"{name}/{variable} has dims {dataset[variable].dims}, accepted: {dims} first"
-    for variable, array in dataset.data_vars.items():
+    for name_found, array in dataset.data_vars.items():
         if array.dims[: len(wanted.leading)] != wanted.leading:
-            yield f"{name}/{variable} has dims {array.dims}, accepted: {wanted.leading} first"
+            yield f"{name}/{name_found} has dims {array.dims}, accepted: {wanted.leading} first"

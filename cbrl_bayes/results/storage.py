@@ -38,7 +38,7 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         if kind == "zarr":
-            tree.to_zarr(partial, mode="w", consolidated=True)
+            tree.to_zarr(partial, mode="w", consolidated=False)
         else:
             tree.to_netcdf(partial, engine="h5netcdf", encoding=_compression(tree))
         if path.is_dir():

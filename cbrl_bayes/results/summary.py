@@ -155,7 +155,12 @@ def _entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
     parts = []
     for dim, position in zip(array.dims, index, strict=True):
         labels = [c for c in array.coords.values() if c.dims == (dim,)]
-        parts += [f"{c.name} {c.values[position]}" for c in labels] or [f"{dim} {position}"]
+        if dim in array.coords:
+            parts.append(str(array.coords[dim].values[position]))
+        elif labels:
+            parts += [f"{c.name} {c.values[position]}" for c in labels]
+        else:
+            parts.append(str(position))
     return f"{name}[{', '.join(parts)}]"
 
 

@@ -1,0 +1,120 @@
+"""Shared set-up: compiled programs are cached, one device per chain, no windows."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cbrl_bayes as cb
+from cbrl_bayes.behaviour import simulate_trajectories
+from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def make_random_mdp(
+    seed: int = 0,
+    states: int = 12,
+    actions: int = 3,
+    successors: int = 4,
+    discount: float = 0.9,
+    temperature: float = 0.3,
+    terminal: bool = True,
+) -> MDP:
+    """A random MDP in the successor layout; its last state ends the episode."""
+    rng = np.random.default_rng(seed)
+    return MDP(
+        reward=jnp.asarray(rng.normal(size=(states, actions))),
+        transition=SuccessorTransition(
+            jnp.asarray(rng.integers(0, states, (states, actions, successors))),
+            jnp.asarray(rng.dirichlet(np.ones(successors), (states, actions))),
+        ),
+        initial=jnp.full(states, 1.0 / states),
+        discount=discount,
+        temperature=temperature,
+        terminal=jnp.arange(states) == states - 1 if terminal else None,
+    )
+
+
+def make_moving_problem() -> Problem:
+    """A small problem whose incentive moves reward, transitions and the initial law."""
+    rng = np.random.default_rng(7)
+    S, A, K = 5, 3, 3
+    successor = jnp.asarray(rng.integers(0, S, (S, A, K)))
+    base, slope = (jnp.asarray(rng.normal(size=(S, A, K))) for _ in range(2))
+    reward, bonus, gain = (jnp.asarray(rng.normal(size=(S, A))) for _ in range(3))
+    start = jnp.asarray(rng.normal(size=S))
+
+    def mdp_fn(incentive, context, parameters):
+        x = incentive["x"]
+        return MDP(
+            reward=reward + x[0] * bonus + context,
+            transition=SuccessorTransition(
+                successor, jax.nn.softmax(base + slope * x[1] * (1.0 + context))
+            ),
+            initial=jax.nn.softmax(start * x[2]),
+            discount=0.8,
+            temperature=parameters["temperature"],
+            terminal=jnp.arange(S) == S - 1,
+        )
+
+    return Problem(
+        name="moving",
+        incentive=IncentiveSpace(
+            {"x": jnp.array([0.3, -0.2, 0.5])}, lambda u: u, {"x": Labels(("part",))}
+        ),
+        contexts=DiscreteContexts(("calm", "rough"), jnp.array([0.0, 0.4]), (0.3, 0.7)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": 0.5},
+        leader_reward_fn=lambda incentive, context, p: gain * incentive["x"][0] + context * bonus,
+        leader_discount=0.7,
+    )
+
+
+@pytest.fixture(scope="session")
+def walkers():
+    """Simulated Four-Rooms behaviour with known truth."""
+    problem = cb.problems.four_rooms(temperature=0.004)
+    data = simulate_trajectories(
+        problem, key=jax.random.key(11), num_episodes=16, num_steps=40,
+        parameters={"context_probability": (0.4, 0.6)},
+    )  # fmt: skip
+    return problem, data
+
+
+@pytest.fixture(scope="session")
+def fitted(walkers):
+    """A short NUTS fit of it."""
+    problem, data = walkers
+    settings = cb.NUTSSettings(num_chains=4, num_warmup=150, num_samples=120)
+    return cb.infer(problem, data, key=jax.random.key(1), settings=settings)
+
+
+@pytest.fixture(scope="session")
+def study(walkers, fitted):
+    """A small design study under it."""
+    problem, _ = walkers
+    settings = cb.DesignSettings(
+        search=cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3), num_starts=2),
+        per_draw=cb.Search(ascent=cb.Ascent(num_steps=40, learning_rate=0.3)),
+        num_common_draws=4,
+    )
+    return cb.design(problem, fitted, key=jax.random.key(2), num_draws=12, settings=settings)

@@ -1,0 +1,258 @@
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.mdp import (
+    MDP,
+    DenseTransition,
+    Krylov,
+    SolveStatus,
+    SuccessorTransition,
+    best_response,
+    entropy,
+    expected_return,
+    occupancy,
+    policy_values,
+    replace_fields,
+    rollout,
+    soft_bellman,
+    value_iteration,
+)
+from tests.conftest import make_random_mdp
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("discount", [0.0, 0.9, 0.9999])
+def test_solves_the_soft_bellman_equation(discount, temperature):
+    mdp = make_random_mdp(discount=discount, temperature=temperature, terminal=False)
+    answer = best_response(mdp)
+    assert answer.status == SolveStatus.CONVERGED
+    _, swept = soft_bellman(mdp, answer.values)
+    scale = max(1.0, float(jnp.abs(answer.values).max()))
+    # Rounding of one sweep, a few units in the last place of the largest value.
+    np.testing.assert_allclose(swept, answer.values, atol=2e-15 * 10 * scale)
+    np.testing.assert_allclose(answer.policy.sum(1), 1.0, atol=1e-12)
+
+
+def test_agrees_with_value_iteration():
+    mdp = make_random_mdp(discount=0.9)
+    # The error of n sweeps is gamma^n / (1 - gamma) times the reward's size: 1e-13 here.
+    np.testing.assert_allclose(
+        best_response(mdp).values, value_iteration(mdp, num_sweeps=320), atol=1e-11
+    )
+
+
+def test_two_state_chain_has_a_closed_form_at_discount_9999():
+    """Actions that do not move the state: V(s) = lambda logsumexp(r / lambda) / (1 - gamma)."""
+    reward = jnp.array([[0.0, 0.3], [0.1, -0.2]])
+    stay = jnp.broadcast_to(jnp.eye(2)[:, None, :], (2, 2, 2))
+    for temperature in (0.001, 1.0):
+        mdp = MDP(reward, DenseTransition(stay), jnp.array([1.0, 0.0]), 0.9999, temperature)
+        per_step = temperature * jax.nn.logsumexp(reward / temperature, axis=1)
+        np.testing.assert_allclose(best_response(mdp).values, per_step / 1e-4, rtol=1e-11)
+
+
+def _loss(mdp, **changes):
+    return (best_response(replace_fields(mdp, **changes)).values ** 2).sum()
+
+
+@pytest.mark.parametrize(("discount", "temperature"), [(0.9, 0.3), (0.9999, 0.5), (0.99, 0.001)])
+def test_implicit_derivative_against_central_differences(discount, temperature):
+    mdp = make_random_mdp(discount=discount, temperature=temperature)
+    rng = np.random.default_rng(3)
+    law = mdp.transition
+    tilt = rng.normal(size=law.probability.shape)
+    tilt -= tilt.mean(-1, keepdims=True)
+    push = jnp.asarray(rng.normal(size=mdp.reward.shape))
+
+    def along(name, t):
+        if name == "temperature":
+            return _loss(mdp, temperature=temperature * jnp.exp(t))
+        if name == "discount":
+            return _loss(mdp, discount=discount - (1 - discount) * t)
+        if name == "transition":
+            moved = law.probability * (1.0 + t * tilt)
+            moved /= moved.sum(-1, keepdims=True)
+            return _loss(mdp, transition=SuccessorTransition(law.successor, moved))
+        return _loss(mdp, reward=mdp.reward + t * push)
+
+    for name in ("reward", "transition", "temperature", "discount"):
+        value = jax.jit(partial(along, name))
+        for transform in (jax.grad, jax.jacfwd):
+            slope = transform(partial(along, name))(0.0)
+            step = 1e-5 * min(1.0, 10 * temperature)
+            central = (value(step) - value(-step)) / (2 * step)
+            # Central differences of step h carry an error of order h^2 and rounding / h.
+            rounding = 1e-14 * abs(float(value(0.0))) / step
+            np.testing.assert_allclose(slope, central, rtol=1e-6, atol=rounding, err_msg=name)
+
+
+def test_closed_forms_of_the_derivative():
+    """dL/dr = u pi, dL/dlambda = sum u H with (I - gamma P_pi)^T u = v."""
+    mdp = make_random_mdp()
+    answer = best_response(mdp)
+    cotangent = jnp.asarray(np.random.default_rng(5).normal(size=mdp.num_states))
+    visits = occupancy(replace_fields_unchecked(mdp, initial=cotangent), answer.policy).sum(1)
+
+    def loss(reward, temperature):
+        moved = replace_fields(mdp, reward=reward, temperature=temperature)
+        return cotangent @ best_response(moved).values
+
+    by_reward, by_temperature = jax.grad(loss, (0, 1))(mdp.reward, mdp.temperature)
+    np.testing.assert_allclose(by_reward, visits[:, None] * answer.policy, rtol=1e-10)
+    np.testing.assert_allclose(by_temperature, visits @ entropy(answer.log_policy), rtol=1e-10)
+
+
+def replace_fields_unchecked(mdp, **changes):
+    """A signed initial law, which the checked constructor refuses."""
+    return jax.jit(lambda changes: replace_fields(mdp, **changes))(changes)
+
+
+def test_second_derivatives():
+    mdp = make_random_mdp()
+
+    def slope(t):
+        return jax.grad(lambda u: _loss(mdp, temperature=u))(t)
+
+    numeric = (slope(0.3 + 1e-5) - slope(0.3 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(slope)(0.3), numeric, rtol=1e-6)
+
+
+def test_krylov_agrees_with_lu_in_value_and_gradient():
+    mdp = make_random_mdp(states=60, discount=0.99)
+
+    def loss(reward, solver):
+        answer = best_response(replace_fields(mdp, reward=reward), linear_solver=solver)
+        return (answer.log_policy**2).sum()
+
+    for solver in (None, Krylov()):
+        value, gradient = jax.value_and_grad(loss)(mdp.reward, solver)
+        if solver is None:
+            expected = value, gradient
+    np.testing.assert_allclose(value, expected[0], rtol=1e-9)  # Krylov's own tolerance 1e-13
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-6, atol=1e-8)
+
+
+def test_status_says_what_went_wrong():
+    mdp = make_random_mdp(discount=0.99)
+    assert best_response(mdp, max_iterations=1).status == SolveStatus.ITERATION_LIMIT
+    bad = jax.jit(lambda r: best_response(replace_fields(mdp, reward=r)).status)
+    assert bad(mdp.reward.at[0, 0].set(jnp.nan)) == SolveStatus.NOT_FINITE
+    starved = best_response(mdp, linear_solver=Krylov(max_iterations=1), max_iterations=3)
+    assert starved.status == SolveStatus.ITERATION_LIMIT
+    with pytest.raises(InvalidInputError, match="Krylov settings"):
+        Krylov(tolerance=0.0)
+
+
+def test_vmap_equals_loop():
+    mdp = make_random_mdp()
+    temperatures = jnp.array([0.05, 0.3, 2.0])
+
+    def solve(t):
+        return best_response(replace_fields(mdp, temperature=t)).values
+
+    batched = jax.vmap(solve)(temperatures)
+    for row, t in zip(batched, temperatures, strict=True):
+        np.testing.assert_allclose(row, solve(t), rtol=1e-12)
+
+
+def test_many_states_in_bounded_memory():
+    """100,000 states with 5 successors, in a process of its own whose memory is measured."""
+    script = """
+import resource, numpy as np, jax.numpy as jnp
+from cbrl_bayes.mdp import MDP, SuccessorTransition, best_response
+rng = np.random.default_rng(0)
+S, A, K = 100_000, 3, 5
+mdp = MDP(jnp.asarray(rng.normal(size=(S, A))),
+          SuccessorTransition(jnp.asarray(rng.integers(0, S, (S, A, K)), jnp.int32),
+                              jnp.asarray(rng.dirichlet(np.ones(K), (S, A)))),
+          jnp.full(S, 1 / S), 0.99, 0.1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+answer = best_response(mdp)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(int(answer.status), float(answer.residual), (after - before) / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
+    status, residual, megabytes = done.stdout.split()
+    assert int(status) == SolveStatus.CONVERGED
+    assert float(residual) < 1e-12
+    assert float(megabytes) < 500  # a dense matrix would take 80,000
+
+
+def test_many_solves_at_once_do_not_hang():
+    """Batched LU inside loops deadlocked some versions of XLA's CPU runtime."""
+    script = """
+import threading, jax, jax.numpy as jnp, numpy as np
+from cbrl_bayes.mdp import MDP, DenseTransition, best_response, replace_fields
+rng = np.random.default_rng(0)
+mdp = MDP(jnp.asarray(rng.normal(size=(60, 3))),
+          DenseTransition(jnp.asarray(rng.dirichlet(np.ones(60), (60, 3)))),
+          jnp.full(60, 1 / 60), 0.95, 0.1)
+solve = jax.jit(jax.vmap(lambda t: best_response(replace_fields(mdp, temperature=t)).values))
+work = lambda: [solve(jnp.linspace(0.05, 1.0, 16)).block_until_ready() for _ in range(10)]
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print("finished")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "finished" in done.stdout
+
+
+def test_evaluation_and_occupancy_agree():
+    mdp = make_random_mdp(terminal=False)
+    policy = best_response(mdp).policy
+    visits = occupancy(mdp, policy, discount=0.8)
+    np.testing.assert_allclose(visits.sum(), 5.0, rtol=1e-12)
+    np.testing.assert_allclose(
+        (visits * mdp.reward).sum(), expected_return(mdp, policy, discount=0.8), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        occupancy(mdp, policy, linear_solver=Krylov()), occupancy(mdp, policy), rtol=1e-8
+    )
+
+
+def test_soft_value_is_reward_plus_entropy():
+    mdp = make_random_mdp()
+    answer = best_response(mdp)
+    bonus = jnp.broadcast_to(entropy(answer.log_policy)[:, None], mdp.reward.shape)
+    total = policy_values(mdp, answer.policy, reward=mdp.reward + mdp.temperature * bonus)
+    np.testing.assert_allclose(total, answer.values, rtol=1e-11)
+
+
+def test_rollouts_follow_policy_and_law():
+    mdp = make_random_mdp(states=6)
+    policy = best_response(mdp).policy
+    walks = rollout(mdp, policy, key=jax.random.key(0), num_steps=30, num_rollouts=4000)
+    discounting = mdp.discount ** jnp.arange(30)
+    earned = jnp.where(walks.active, mdp.reward[walks.state, walks.action], 0.0) * discounting
+    returns = np.asarray(earned.sum(1))
+    error = returns.std() / np.sqrt(len(returns))
+    # 4 standard errors: a false alarm in 16,000 runs; what lies beyond 30 steps is below .9^30.
+    tail = 0.9**30 * 10 * float(jnp.abs(mdp.reward).max())
+    assert abs(returns.mean() - float(expected_return(mdp, policy))) < 4 * error + tail
+    again = rollout(mdp, policy, key=jax.random.key(0), num_steps=30, num_rollouts=4000)
+    np.testing.assert_array_equal(walks.state, again.state)
+    ended = walks.state == mdp.num_states - 1
+    assert not bool((walks.active[:, 1:] & ended[:, :-1]).any())
+
+
+def test_rollouts_from_given_pairs_and_limits():
+    mdp = make_random_mdp(terminal=False)
+    policy = jnp.full((12, 3), 1 / 3)
+    walks = rollout(
+        mdp, policy, key=jax.random.key(3), num_steps=5, initial_state=jnp.array([1, 2, 1, 2]),
+        initial_action=jnp.array([0, 1, 2, 1]), step_limit=jnp.array([5, 0, 2, 5]), noise_copies=2,
+    )  # fmt: skip
+    assert walks.state[:, 0].tolist()[::2] == [1, 1]
+    assert walks.action[0, 0] == 0
+    assert walks.active.sum(1).tolist() == [5, 0, 2, 5]
