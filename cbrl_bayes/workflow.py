@@ -148,7 +148,7 @@ def design(
     estimator : Estimator, optional
         Default: `exact()`.
     num_draws : int
-        Posterior draws to solve for, evenly spaced in every chain; at least 1.
+        Posterior draws to solve for, evenly spaced; rounded to the same number in every chain.
     settings : DesignSettings, optional
         Default: `default_design_settings`.
     on_progress : callable, optional

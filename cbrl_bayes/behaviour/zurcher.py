@@ -98,6 +98,7 @@ def _locate(name: str, directory: str | Path | None, download: bool) -> Path:
             return folder / name
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")
     cache = pooch.os_cache("cbrl_bayes")
     if not download and not (Path(cache) / name).is_file():
         raise DataError(

@@ -236,7 +236,7 @@ class AscentProgram:
         gradient, state, info = self.estimator.estimate(
             self.problem, x, parameters, state, key=estimate_key, temperature_factor=factor
         )
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         better = info.objective > best_objective
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), x, best)
         noisy = self._add_noise(gradient, norm, noise_key, stage * self.settings.num_steps + number)
@@ -252,7 +252,7 @@ class AscentProgram:
         tail_steps = max(1, self.settings.num_steps // 5)
         share = (number >= self.settings.num_steps - tail_steps) / tail_steps
         tail = jax.tree.map(lambda mean, leaf: mean + share * leaf, tail, moved)
-        record = (info.objective, norm, optax.global_norm(change), factor, info.status)
+        record = (info.objective, norm, optax.tree.norm(change), factor, info.status)
         best_objective = jnp.where(better, info.objective, best_objective)
         return (moved, optimizer_state, state, best, best_objective, tail), record
 

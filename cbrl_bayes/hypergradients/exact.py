@@ -19,7 +19,7 @@ class Exact:
     r"""Differentiate the leader's objective through the soft Bellman equation.
 
     :math:`dF/dx = \partial_x f + \sum_{s,a} (\partial f/\partial\pi(a|s))\, d_x\pi^*(a|s)` with
-    :math:`d_x V^* = (I - \gamma P_\pi)^{-1} \partial_x (T V^*)` (method, section 2).
+    :math:`d_x V^* = (I - \gamma P_\pi)^{-1} \partial_x (T V^*)` (docs, *Method*).
 
     Needs: the model. Cost per step: a few linear solves per context and follower. Bias: none
     where contexts are enumerated; where they are sampled, that of the sample if

@@ -21,7 +21,7 @@ __all__ = ["HPGD"]
 class HPGD:
     r"""Estimate the hypergradient without bias from rollouts of a trajectory oracle.
 
-    Decomposable objectives (method, section 3; Thoma et al. 2024, Theorem 3):
+    Decomposable objectives (docs, *Method*; Thoma et al. 2024, Theorem 3):
 
     .. math:: \frac{dJ_U}{dx} = E \sum_t \gamma_U^t \Big( d_x r_U
         + \gamma_U\, d_x \log P\; V_U(s_{t+1})

@@ -1,16 +1,24 @@
 """What behaviour reveals of followers and contexts: priors, likelihood, NumPyro models, fits."""
 
-from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, SVISettings, fit
-from cbrl_bayes.inference.identification import Identification, contraction, identification
-from cbrl_bayes.inference.likelihood import (
+import importlib
+
+import numpyro.distributions
+
+# ArviZ registers numpyro lazily; where it was imported first, the package lacks this attribute,
+# which numpyro.factor (and so every constrained site) looks up.
+numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
+
+from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, SVISettings, fit  # noqa: E402
+from cbrl_bayes.inference.identification import Identification, contraction, identification  # noqa: E402
+from cbrl_bayes.inference.likelihood import (  # noqa: E402
     choice_rows,
     episode_log_likelihood,
     policies,
     transition_log_likelihood,
 )
-from cbrl_bayes.inference.mle import MaximumLikelihood, maximum_likelihood
-from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.priors import (
+from cbrl_bayes.inference.mle import MaximumLikelihood, maximum_likelihood  # noqa: E402
+from cbrl_bayes.inference.model import BehaviourModel  # noqa: E402
+from cbrl_bayes.inference.priors import (  # noqa: E402
     ContextFamily,
     Hierarchical,
     PerGroup,

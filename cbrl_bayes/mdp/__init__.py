@@ -1,6 +1,6 @@
 """One finite entropy-regularised MDP: record, best response, evaluation, rollouts.
 
-Importing this room switches JAX to float64, for the whole process: at temperature .001
+Importing this module switches JAX to float64, for the whole process: at temperature .001
 float32 leaves errors of 2e-4 in the log policy. It is the one place where that happens.
 """
 

@@ -56,10 +56,12 @@ class Health:
 def assess(tree: xr.DataTree) -> Health:
     """Judge a results tree by its chains, its solves and its ascents.
 
-    FAIL: R-hat > 1.05, ESS < 100, over 1 % divergent transitions, any failed best response or
-    over 5 % of failed ascents, parameters that behaviour cannot tell apart. REVIEW: R-hat >
-    1.01, ESS < 400, any divergence, over 10 % of exact ascents that met their step limit,
-    a parameter the data hardly informed, draws from a variational fit.
+    FAIL: R-hat > 1.05, ESS < 100, over 1 % divergent transitions, any failed best response,
+    over 5 % of failed ascents, a common or plug-in design whose ascent failed or whose objective
+    is not finite, parameters that behaviour cannot tell apart. REVIEW: R-hat > 1.01, ESS < 400,
+    one chain only, any divergence, any failed ascent, over 10 % of exact ascents that met their
+    step limit, ascents by a stochastic estimator, a parameter the data hardly informed, draws
+    from a variational fit.
 
     Parameters
     ----------
@@ -125,6 +127,9 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
         health.note(False, unsettled > UNSETTLED_SHARE_REVIEW,
                     f"{100 * unsettled:.0f} % of the ascents met their step limit before "
                     "they settled: allow more steps")  # fmt: skip
+    else:
+        health.note(False, True, "a stochastic estimator gives no certificate of convergence: "
+                    "compare with more steps, more starts or the exact estimator")  # fmt: skip
     decision = tree["decision"].to_dataset()
     bad = ~np.isfinite(decision["objective"].values)
     health.note(

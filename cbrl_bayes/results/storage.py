@@ -38,7 +38,8 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         if kind == "zarr":
-            tree.to_zarr(partial, mode="w", consolidated=False)
+            # Format 2: consolidated metadata, which plain xarray looks for, is part of it.
+            tree.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)
         else:
             tree.to_netcdf(partial, engine="h5netcdf", encoding=_compression(tree))
         if path.is_dir():

@@ -163,7 +163,7 @@ def test_zurcher_counts():
 def test_zurcher_without_files(tmp_path, monkeypatch):
     monkeypatch.delenv("CBRL_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(DataError, match="not at hand.*CBRL_DATA_DIR"):
+    with pytest.raises(DataError, match=r"not at hand.*CBRL_DATA_DIR"):
         load_zurcher((4,), download=False)
     with pytest.raises(DataError, match="no such bus group"):
         load_zurcher((9,))

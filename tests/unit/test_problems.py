@@ -66,7 +66,7 @@ def test_four_rooms_takes_other_maps_and_slips():
         four_rooms(map_text="xxx\nxqx\nxxx")
     with pytest.raises(InvalidInputError, match="not walled in"):
         four_rooms(map_text="xxx\nx  \nxxx", start=(1, 1), goals=((1, 1),), target=(1, 1))
-    with pytest.raises(InvalidInputError, match="slip=1.5"):
+    with pytest.raises(InvalidInputError, match=r"slip=1\.5"):
         four_rooms(slip=1.5)
 
 
@@ -83,7 +83,7 @@ def test_bus_units_do_not_change_behaviour():
     np.testing.assert_allclose(mdp.reward[:, 0] * 9.0, -1e-3 * 2.0 * bins, atol=1e-14)
 
 
-def test_bus_objective_in_dollars_is_that_in_RC_times_the_price():
+def test_bus_objective_in_dollars_is_that_in_rc_times_the_price():
     in_rc, in_dollars = bus_replacement(), bus_replacement(replacement_cost_dollars=8000.0)
     x = {"subsidy_logit": jnp.array(-0.7)}
     one, other = (leader_outcome(p, x, p.default_parameters) for p in (in_rc, in_dollars))
