@@ -31,6 +31,7 @@ benchmark: $(READY)
 analyses: $(READY)
 	$(PY) analyses/four_rooms/run.py
 	$(PY) analyses/bus_replacement/run.py
+	$(PY) analyses/fill_readmes.py
 
 docs: $(READY)
 	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html

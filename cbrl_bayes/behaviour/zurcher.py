@@ -22,7 +22,10 @@ CHECKSUMS = {
     "t8h203.asc": "sha256:edf9548b8e343991a9d5da514fde260d70b9002d84accfbbbd9c4abc78675684",
     "a530875.asc": "sha256:d67a6b7ea23b1b1fa772a22e86930ce79ed2afb9b1f01f546c119349ee7badab",
 }
-SOURCE = "https://raw.githubusercontent.com/OpenSourceEconomics/zurcher-data/master/original_data/"
+SOURCE = (
+    "https://raw.githubusercontent.com/OpenSourceEconomics/zurcher-data/"
+    "d39eb4d6da1cbdcadf7e5594672bb8495e3394b0/data/original_data/"
+)
 HEADER_ROWS = 11
 REPLACEMENT_ROWS = (5, 8)  # odometer at the first and second replacement, 0 for none
 

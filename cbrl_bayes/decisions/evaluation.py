@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
-from cbrl_bayes.problems import Problem, leader_outcome
+from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
 __all__ = ["Evaluation", "ExactEvaluation", "Score", "SimulatedEvaluation"]
 
@@ -45,6 +45,10 @@ class Score:
 class Evaluation(Protocol):
     """Turns an incentive and parameters into a `Score`; must be traceable by JAX."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether scores carry no simulation noise."""
+
     def score(
         self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
         *, key: Key[Array, ""],
@@ -54,7 +58,15 @@ class Evaluation(Protocol):
 
 @dataclass(frozen=True)
 class ExactEvaluation:
-    """Solve every follower in every context (the default)."""
+    """Solve every follower in every context (the default).
+
+    Where contexts are sampled, the standard error is that of the mean over the sample.
+    """
+
+    @property
+    def is_exact(self) -> bool:
+        """No follower is simulated."""
+        return True
 
     def score(
         self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
@@ -62,8 +74,11 @@ class ExactEvaluation:
     ) -> Score:  # fmt: skip
         """Return the exact score; contexts that cannot be enumerated are sampled with ``key``."""
         outcome = leader_outcome(problem, unconstrained, parameters, key=key)
+        error = jnp.zeros(())
+        if isinstance(problem.contexts, SampledContexts) and problem.contexts.num_contexts > 1:
+            error = outcome.by_context.std(ddof=1) / jnp.sqrt(problem.contexts.num_contexts)
         return Score(
-            outcome.objective, jnp.zeros(()), outcome.incentive_cost, outcome.follower_value,
+            outcome.objective, error, outcome.incentive_cost, outcome.follower_value,
             outcome.status,
         )  # fmt: skip
 
@@ -88,6 +103,11 @@ class SimulatedEvaluation:
     num_rollouts: int = 50
     max_steps: int = 500
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
+
+    @property
+    def is_exact(self) -> bool:
+        """Scores are noisy."""
+        return False
 
     def __post_init__(self) -> None:
         if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -155,18 +156,25 @@ def study_designs(
     score = jax.jit(
         lambda x, parameters, k: settings.evaluation.score(problem, x, parameters, key=k)
     )
+    plug_in = _second_chance(
+        problem, estimator, settings, mean, plug_in, common, partial(score, k=plug_key), plug_key
+    )
     program = SearchProgram(problem, estimator, settings.per_draw)
     shared = [common.best.unconstrained, plug_in.best.unconstrained]
 
-    def solve(index: int) -> tuple[SearchResult, list[Score]]:
+    def solve(index: int) -> _Solved:
         one = {name: jnp.asarray(value[index]) for name, value in draws.items()}
-        search_key, score_key = jax.random.split(jax.random.fold_in(draw_key, index))
-        found = program.run(one, key=search_key, start=common.best.unconstrained)
+        keys = jax.random.split(jax.random.fold_in(draw_key, index), 3)
+        found = program.run(one, key=keys[0], start=common.best.unconstrained)
         candidates = [*shared, found.best.unconstrained]
-        scores = [jax.tree.map(np.asarray, score(x, one, score_key)) for x in candidates]
-        return found, scores
+        scores = [jax.tree.map(np.asarray, score(x, one, keys[1])) for x in candidates]
+        chosen = _best(scores)
+        if not settings.evaluation.is_exact:
+            # The best of several noisy scores is too good: report it from fresh noise.
+            scores = [jax.tree.map(np.asarray, score(x, one, keys[2])) for x in candidates]
+        return _Solved(found, scores, chosen)
 
-    solved = []
+    solved: list[_Solved] = []
     for result in _in_order(solve, num, settings.num_workers):
         solved.append(result)
         report("designs per draw", len(solved), num)
@@ -192,6 +200,37 @@ def _complete(
     return defaults | {name: np.asarray(value, float) for name, value in draws.items()}, num
 
 
+@dataclass(frozen=True)
+class _Solved:
+    """One draw: its search, the scores of (common, plug-in, own), and which of them is best."""
+
+    found: SearchResult
+    scores: list[Score]
+    chosen: int
+
+
+def _best(scores: list[Score]) -> int:
+    worth = [s.objective if np.isfinite(s.objective) else -np.inf for s in scores]
+    # The last (the draw's own search) wins ties, so that status and trace go with its design.
+    return len(worth) - 1 - int(np.argmax(worth[::-1]))
+
+
+def _second_chance(
+    problem: Problem, estimator: Estimator, settings: DesignSettings, mean: Mapping[str, Any],
+    plug_in: SearchResult, common: SearchResult, score: Callable[..., Score], key: Array,
+) -> SearchResult:  # fmt: skip
+    """Search the plug-in design from the common one too.
+
+    Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
+    """
+    program = SearchProgram(problem, estimator, Search(ascent=settings.search.ascent))
+    again = program.run(mean, key=key, start=common.best.unconstrained)
+    candidates = [again, plug_in]
+    best = _best([score(found.best.unconstrained, mean) for found in candidates])
+    reached = np.append(plug_in.restart_objectives, again.restart_objectives)
+    return SearchResult(candidates[best].best, reached)
+
+
 def _common_design(
     problem: Problem, draws: Mapping[str, np.ndarray], num: int, estimator: Estimator,
     settings: DesignSettings, plug_in: SearchResult, key: Array,
@@ -215,25 +254,19 @@ def _in_order(work: Callable[[int], Any], num: int, num_workers: int) -> Iterato
 
 
 def _collect(
-    problem: Problem, solved: list[tuple[SearchResult, list[Score]]],
-    common: SearchResult, plug_in: SearchResult,
-) -> DesignStudy:  # fmt: skip
-    best_of: list[int] = []
+    problem: Problem, solved: list[_Solved], common: SearchResult, plug_in: SearchResult
+) -> DesignStudy:
     status, incentives = [], []
-    for found, scores in solved:
-        candidates = [common, plug_in, found]
-        worth = [s.objective if np.isfinite(s.objective) else -np.inf for s in scores]
-        # The draw's own search wins ties, so that its status and trace go with its design.
-        best = 2 - int(np.argmax(worth[::-1]))
-        best_of.append(best)
-        own = found.best.status
-        solver_failed = scores[best].status != SolveStatus.CONVERGED
-        status.append(AscentStatus.SOLVER_FAILED if solver_failed else own)
-        incentives.append(problem.incentive.transform(candidates[best].best.unconstrained))
-    chosen = [scores[best] for (_, scores), best in zip(solved, best_of, strict=True)]
+    for one in solved:
+        points = [common.best.unconstrained, plug_in.best.unconstrained,
+                  one.found.best.unconstrained]  # fmt: skip
+        solver_failed = one.scores[one.chosen].status != SolveStatus.CONVERGED
+        status.append(AscentStatus.SOLVER_FAILED if solver_failed else one.found.best.status)
+        incentives.append(problem.incentive.transform(points[one.chosen]))
+    chosen = [one.scores[one.chosen] for one in solved]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
     shared = [
-        jax.tree.map(lambda *leaves: np.stack(leaves), *(scores[i] for _, scores in solved))
+        jax.tree.map(lambda *leaves: np.stack(leaves), *(one.scores[i] for one in solved))
         for i in range(2)
     ]
     designs = [problem.incentive.transform(s.best.unconstrained) for s in (common, plug_in)]
@@ -245,7 +278,9 @@ def _collect(
         incentive=_stack(incentives),
         follower_value=stacked.follower_value,
         status=np.array([int(s) for s in status]),
-        trace=jax.tree.map(lambda *leaves: np.stack(leaves), *(f.best.trace for f, _ in solved)),
+        trace=jax.tree.map(
+            lambda *leaves: np.stack(leaves), *(one.found.best.trace for one in solved)
+        ),
         designs=(COMMON, PLUG_IN),
         design_incentive=_stack(designs),
         design_objective=design_objective,

@@ -160,6 +160,7 @@ def four_rooms(
         objective_unit="discounted steps in the target cell",
         parameter_units={
             "temperature": "goal reward",
+            "rationality": "1 / goal reward",
             "goal_reward": "goal reward",
             "context_probability": "probability",
         },

@@ -80,5 +80,9 @@ def two_state(
         state_labels=Labels(("state",), {"state": (("state",), ("offered", "settled"))}),
         action_names=("decline", "work"),
         objective_unit="money",
-        parameter_units={"temperature": "money", "context_probability": "probability"},
+        parameter_units={
+            "temperature": "money",
+            "rationality": "1 / money",
+            "context_probability": "probability",
+        },
     )

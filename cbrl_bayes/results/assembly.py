@@ -117,7 +117,10 @@ def add_design(
         design[names[name]] = per_draw(study.incentive[name], *label.dims)
     design = design.assign_coords(_label_coords(problem))
     design["status"].attrs["meaning"] = json.dumps({s.value: s.name for s in AscentStatus})
-    design["leader_objective"].attrs["units"] = problem.objective_unit
+    for name in ("leader_objective", "objective_standard_error", "incentive_cost"):
+        design[name].attrs["units"] = problem.objective_unit
+    # Values are in the unit of the follower's reward, which is the temperature's.
+    design["follower_value"].attrs["units"] = problem.parameter_units.get("temperature", "")
     trace = xr.Dataset(
         {
             name: per_draw(getattr(study.trace, name), "iteration")
