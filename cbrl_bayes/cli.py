@@ -4,16 +4,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cbrl_bayes import __version__
+from cbrl_bayes.cli_output import emit, emit_summary, errors, finish, progress
 
 if TYPE_CHECKING:
     from cbrl_bayes.hypergradients import Search
@@ -28,7 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-errors = Console(stderr=True, highlight=False)
 
 
 class ProblemName(StrEnum):
@@ -95,7 +93,7 @@ def demo(
     from cbrl_bayes.demo import run_demo
 
     begun = time.perf_counter()
-    with _progress() as on_progress:
+    with progress() as on_progress:
         written = run_demo(output, report=typer.echo, on_progress=on_progress, num_draws=draws)
     typer.echo(f"\nwritten in {time.perf_counter() - begun:.0f} s:")
     for path in written:
@@ -134,7 +132,7 @@ def infer(
         found = maximum_likelihood(behaviour_model(chosen, observed))
         numbers = {name: value.tolist() for name, value in found.estimates.items()}
         errors_of = {name: value.tolist() for name, value in found.standard_errors.items()}
-        _emit(
+        emit(
             numbers
             | {
                 "log_likelihood": found.log_likelihood,
@@ -153,7 +151,7 @@ def infer(
     )
     fit = run_infer(chosen, observed, key=jax.random.key(seed), settings=settings,
                     progress=sys.stderr.isatty())  # fmt: skip
-    _finish(fit, output, prob, as_json)
+    finish(fit, output, prob, as_json)
 
 
 @app.command()
@@ -188,15 +186,15 @@ def design(
 
         settings = replace(settings, search=_search(search))
     if fit is None:
-        _emit(_design_as_given(chosen, how, settings.search, seed), as_json)
+        emit(_design_as_given(chosen, how, settings.search, seed), as_json)
         return
     from cbrl_bayes.results import load
 
     posterior = load(fit)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         tree = run_design(chosen, posterior, key=jax.random.key(seed), estimator=how,
                           num_draws=draws, settings=settings, on_progress=on_progress)  # fmt: skip
-    _finish(tree, output, prob, as_json)
+    finish(tree, output, prob, as_json)
 
 
 @app.command()
@@ -210,7 +208,7 @@ def summary(
     from cbrl_bayes.results import load
     from cbrl_bayes.results import summary as summarise
 
-    _emit_summary(summarise(load(file), prob=prob, kind=kind), as_json)
+    emit_summary(summarise(load(file), prob=prob, kind=kind), as_json)
 
 
 @app.command()
@@ -243,7 +241,7 @@ def check(file: Path, as_json: Json = False) -> None:
             raise
         typer.echo(json.dumps({"file": str(file), "ok": False, "kind": kind, "error": str(error)}))
         raise typer.Exit(1) from error
-    _emit({"file": str(file), "ok": True, "kind": kind}, as_json)
+    emit({"file": str(file), "ok": True, "kind": kind}, as_json)
 
 
 def main() -> None:
@@ -333,7 +331,7 @@ def _design_as_given(problem: "Problem", estimator: Any, search: "Search", seed:
     begun = time.perf_counter()
     program = SearchProgram(problem, estimator, search)
     parameters = problem.default_parameters
-    with _progress() as on_progress:
+    with progress() as on_progress:
         done = 0
 
         def on_step(steps: int) -> None:
@@ -354,59 +352,6 @@ def _design_as_given(problem: "Problem", estimator: Any, search: "Search", seed:
         "restart_objectives": [float(v) for v in found.restart_objectives],
         "incentive": {name: np.asarray(value).tolist() for name, value in incentive.items()},
     }
-
-
-def _finish(tree: Any, output: Path | None, prob: float, as_json: bool) -> None:
-    from cbrl_bayes.results import save
-    from cbrl_bayes.results import summary as summarise
-
-    if output is not None:
-        save(tree, output)
-        errors.print(f"written: {output}", markup=False)
-    _emit_summary(summarise(tree, prob=prob), as_json)
-
-
-def _emit_summary(found: Any, as_json: bool) -> None:
-    if not as_json:
-        typer.echo(str(found))
-        return
-    rows = found.table.reset_index().astype(object)
-    rows = rows.where(rows.notna(), None).to_dict(orient="records")
-    health = {"verdict": found.health.verdict, "failures": found.health.failures,
-              "reviews": found.health.reviews}  # fmt: skip
-    share = found.failed_share
-    typer.echo(
-        json.dumps(
-            {"problem": found.problem, "estimator": found.estimator, "prob": found.prob,
-             "kind": found.kind, "failed_share": share if share == share else None,
-             "health": health, "rows": rows}
-        )
-    )  # fmt: skip
-
-
-def _emit(numbers: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(numbers))
-        return
-    for name, value in numbers.items():
-        text = str(value)
-        typer.echo(f"{name}: {text if len(text) < 200 else text[:200] + ' ...'}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error when a person is watching."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("starting", total=1)
-
-        def update(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        yield update
 
 
 def _holds_trajectories(file: Path) -> bool:

@@ -156,7 +156,7 @@ class AscentProgram:
     >>> program = AscentProgram(problem, Exact(), Ascent(num_steps=200))
     >>> result = program.run(problem.default_parameters, key=jax.random.key(0))
     >>> round(float(result.unconstrained["bonus"]), 2), result.status.name
-    (1.25, 'CONVERGED')
+    (1.2, 'CONVERGED')
     """
 
     problem: Problem

@@ -41,7 +41,7 @@ class Exact:
     >>> gradient, state, info = estimator.estimate(
     ...     problem, x, problem.default_parameters, state, key=jax.random.key(1))
     >>> round(float(gradient["bonus"]), 6)
-    0.35789
+    0.369003
     """
 
     resample_contexts: bool = False

@@ -77,18 +77,7 @@ def bus_replacement(
     0.45
     """
     target_bin = target_mileage / MILES_PER_BIN
-    if not (0 < target_bin < num_bins and late_cost > 0 and 0 < largest_subsidy <= 1):
-        raise InvalidInputError(
-            explain("bus settings are out of range",
-                    received=f"target_mileage={target_mileage}, late_cost={late_cost}, "
-                             f"largest_subsidy={largest_subsidy}",
-                    accepted=f"0 < target_mileage < {num_bins * MILES_PER_BIN}, late_cost > 0, "
-                             "0 < largest_subsidy <= 1")
-        )  # fmt: skip
-    if min(RC, theta11) <= 0:
-        raise InvalidInputError(
-            explain("RC and theta11 must be positive", received=f"RC={RC}, theta11={theta11}")
-        )
+    _check_settings(RC, theta11, target_bin, num_bins, late_cost, largest_subsidy)
     bins = jnp.arange(num_bins)
     late = (bins >= target_bin).astype(float)
     money = 1.0 if replacement_cost_dollars is None else float(replacement_cost_dollars)
@@ -118,14 +107,7 @@ def bus_replacement(
     mileage = tuple((np.arange(num_bins) * MILES_PER_BIN).tolist())
     return Problem(
         name="bus_replacement",
-        incentive=IncentiveSpace(
-            initial={"subsidy_logit": jnp.zeros(())},
-            transform=lambda x: {
-                "subsidy": money * scaled_sigmoid(x["subsidy_logit"], 0.0, largest_subsidy)
-            },
-            labels={"subsidy": Labels(unit=unit, description="paid per early replacement")},
-            start_scale=1.0,
-        ),
+        incentive=_subsidy(largest_subsidy, money, unit),
         contexts=DiscreteContexts(("fleet",), jnp.zeros(1), (1.0,)),
         mdp_fn=mdp_fn,
         parameters={
@@ -147,6 +129,33 @@ def bus_replacement(
         derived_fn=lambda parameters: {"temperature": 1.0 / jnp.asarray(parameters["RC"])},
         uncertain=("RC", "theta11", "increment_probability"),
     )  # fmt: skip
+
+
+def _check_settings(
+    RC: float, theta11: float, target_bin: float, num_bins: int, late_cost: float, largest: float
+) -> None:
+    if not (0 < target_bin < num_bins and late_cost > 0 and 0 < largest <= 1):
+        raise InvalidInputError(
+            explain("bus settings are out of range",
+                    received=f"target_mileage={target_bin * MILES_PER_BIN:g}, "
+                             f"late_cost={late_cost}, largest_subsidy={largest}",
+                    accepted=f"0 < target_mileage < {num_bins * MILES_PER_BIN}, late_cost > 0, "
+                             "0 < largest_subsidy <= 1")
+        )  # fmt: skip
+    if min(RC, theta11) <= 0:
+        raise InvalidInputError(
+            explain("RC and theta11 must be positive", received=f"RC={RC}, theta11={theta11}")
+        )
+
+
+def _subsidy(largest: float, money: float, unit: str) -> IncentiveSpace:
+    """Describe a subsidy between 0 and ``largest`` replacement costs."""
+    return IncentiveSpace(
+        initial={"subsidy_logit": jnp.zeros(())},
+        transform=lambda x: {"subsidy": money * scaled_sigmoid(x["subsidy_logit"], 0.0, largest)},
+        labels={"subsidy": Labels(unit=unit, description="paid per early replacement")},
+        start_scale=1.0,
+    )
 
 
 def _successors(num_bins: int, num_increments: int) -> jnp.ndarray:

@@ -128,21 +128,9 @@ def four_rooms(
     def price(incentive: Incentive, goal: jnp.ndarray, parameters: Parameters) -> jnp.ndarray:
         return jnp.zeros((S, 4)).at[goal].set(penalty_weight * incentive["penalty"].sum())
 
-    rows, columns = zip(*cells, strict=True)
-    places = {"row": (("cell",), rows), "column": (("cell",), columns)}
     return Problem(
         name="four_rooms",
-        incentive=IncentiveSpace(
-            initial={"penalty_logit": jnp.zeros(S + 1)},
-            transform=lambda x: {
-                "penalty": penalty_budget * jax.nn.softmax(x["penalty_logit"])[:-1]
-            },
-            labels={
-                "penalty": Labels(
-                    ("cell",), places, unit="goal reward", description="penalty per step in a cell"
-                )
-            },
-        ),
+        incentive=_penalties(cells, penalty_budget),
         contexts=DiscreteContexts(
             tuple(f"goal ({row},{column})" for row, column in goals),
             goal_states,
@@ -153,9 +141,7 @@ def four_rooms(
         leader_reward_fn=lambda incentive, goal, parameters: on_target,
         incentive_price_fn=price,
         leader_discount=discount,
-        state_labels=Labels(
-            ("state",), {name: (("state",), values) for name, (_, values) in places.items()}
-        ),
+        state_labels=Labels(("state",), _places(cells, "state")),
         action_names=("up", "right", "down", "left"),
         objective_unit="discounted steps in the target cell",
         parameter_units={
@@ -165,6 +151,25 @@ def four_rooms(
             "context_probability": "probability",
         },
     )
+
+
+def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
+    """Share a budget among the cells and one slot for what stays unused."""
+    return IncentiveSpace(
+        initial={"penalty_logit": jnp.zeros(len(cells) + 1)},
+        transform=lambda x: {"penalty": budget * jax.nn.softmax(x["penalty_logit"])[:-1]},
+        labels={
+            "penalty": Labels(
+                ("cell",), _places(cells, "cell"), unit="goal reward",
+                description="penalty per step in a cell",
+            )
+        },
+    )  # fmt: skip
+
+
+def _places(cells: list[Cell], dim: str) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    rows, columns = zip(*cells, strict=True)
+    return {"row": ((dim,), rows), "column": ((dim,), columns)}
 
 
 def _free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:

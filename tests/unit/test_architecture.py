@@ -30,8 +30,9 @@ MAY_IMPORT = {
                  "decisions", "results"},
     "demo": {"errors", "problems", "behaviour", "hypergradients", "inference", "decisions",
              "results", "plots", "workflow"},
-    "cli": {"errors", "problems", "behaviour", "hypergradients", "inference", "results", "plots",
-            "workflow", "demo"},
+    "cli_output": {"results"},
+    "cli": {"cli_output", "errors", "problems", "behaviour", "hypergradients", "inference",
+            "results", "plots", "workflow", "demo"},
 }  # fmt: skip
 ONLY_HERE = {
     "xarray": {"behaviour", "results", "plots", "workflow", "demo", "cli"},
