@@ -26,7 +26,13 @@ from cbrl_bayes.inference import (
     policies,
     transition_log_likelihood,
 )
-from cbrl_bayes.problems import SampledContexts, bus_replacement, four_rooms, two_state
+from cbrl_bayes.problems import (
+    SampledContexts,
+    bus_replacement,
+    four_rooms,
+    respond,
+    two_state,
+)
 from cbrl_bayes.workflow import behaviour_model
 from tests.unit.test_behaviour import RAW, needs_raw_files
 
@@ -281,6 +287,31 @@ def test_prior_predictive_spans_behaviour(fitted):
     share = simulated.max("action").sum("decision_point") / observed.sum()
     truth = float(observed.max("action").sum() / observed.sum())
     assert float(share.min()) < truth < float(share.max())
+
+
+@pytest.mark.parametrize("problem", [four_rooms(), bus_replacement(), two_state()],
+                         ids=lambda p: p.name)  # fmt: skip
+def test_default_priors_are_neither_random_nor_certain(problem):
+    """Prior predictive check: most prior draws imply choices between random and mechanical."""
+    priors = default_priors(problem)
+    names = [n for n in priors if n not in ("context_probability", "increment_probability")]
+    keys = jax.random.split(jax.random.key(0), 60)
+    zero = {n: jnp.zeros(jnp.shape(v)) for n, v in
+            problem.incentive.transform(problem.incentive.initial).items()}  # fmt: skip
+
+    @jax.jit
+    def entropy_share(key):
+        drawn = {n: priors[n].prior.sample(jax.random.fold_in(key, i))
+                 for i, n in enumerate(names)}  # fmt: skip
+        parameters = problem.default_parameters | drawn
+        context = jax.tree.map(lambda v: jnp.asarray(v)[0], problem.contexts.values)
+        _, response = respond(problem, zero, context, parameters)
+        spread = -(response.policy * response.log_policy).sum(-1) / jnp.log(problem.num_actions)
+        return spread.max(), spread.min()
+
+    highest, lowest = np.array([entropy_share(key) for key in keys]).T
+    assert (highest > 0.02).mean() > 0.5  # some choice is open
+    assert (lowest < 0.98).mean() > 0.5  # some choice is not a coin toss
 
 
 def test_data_directory_variable_is_documented():

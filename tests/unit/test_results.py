@@ -1,5 +1,6 @@
 import json
 import warnings
+from pathlib import Path
 
 import arviz as az
 import jax
@@ -209,6 +210,22 @@ def test_scalar_incentive_and_replacement_figures(tmp_path):
     names = [p.name for p in save_figures(tree, tmp_path)]
     assert names == ["incentive.png", "objectives.png", "convergence.png", "replacement.png"]
     assert tree["design"]["incentive"].attrs["units"] == "RC"
+
+
+def test_many_studies_need_no_more_memory_than_one():
+    """JAX keeps compiled programs for good unless told otherwise; each maps memory."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("counts memory mappings, which only Linux shows")
+    problem, draws = cb.problems.two_state(), {"temperature": np.array([0.2, 0.3])}
+    small = cb.Search(ascent=cb.Ascent(num_steps=5))
+    settings = cb.DesignSettings(search=small, per_draw=small)
+    counts = []
+    for seed in range(3):
+        cb.design(problem, draws, key=jax.random.key(seed), num_draws=2, settings=settings)
+        counts.append(len(maps.read_text().splitlines()))
+    # One study compiles programs with several hundred mappings.
+    assert counts[2] < counts[1] + 100
 
 
 def test_wrong_draws_are_refused():
