@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cbrl_bayes import __version__
-from cbrl_bayes.cli_output import emit, emit_summary, errors, finish, progress
+from cbrl_bayes.cli_output import check_output, emit, emit_summary, errors, finish, progress
 
 if TYPE_CHECKING:
     from cbrl_bayes.hypergradients import Search
@@ -127,6 +127,7 @@ def infer(
     from cbrl_bayes.workflow import infer as run_infer
 
     chosen = _problem(problem, temperature, penalty_weight, slip)
+    check_output(output, prob)
     observed = _observed(problem, data, groups)
     if method is Method.MLE:
         found = maximum_likelihood(behaviour_model(chosen, observed))
@@ -179,6 +180,7 @@ def design(
     from cbrl_bayes.workflow import design as run_design
 
     chosen = _problem(problem, temperature, penalty_weight, slip)
+    check_output(output, prob)
     how = Exact() if estimator is EstimatorName.EXACT else HPGD()
     settings = default_design_settings(how)
     if search is not None:

@@ -9,9 +9,19 @@ from typing import Any
 import typer
 from rich.console import Console
 
-__all__ = ["emit", "emit_summary", "errors", "finish", "progress"]
+__all__ = ["check_output", "emit", "emit_summary", "errors", "finish", "progress"]
 
 errors = Console(stderr=True, highlight=False)
+
+
+def check_output(output: Path | None, prob: float) -> None:
+    """Refuse before the work begins what could only be refused after it."""
+    if output is not None and output.suffix not in (".nc", ".zarr"):
+        raise typer.BadParameter(f"--output {output} must end in .nc or .zarr")
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"--output: there is no folder {output.parent}")
+    if not 0.0 < prob < 1.0:
+        raise typer.BadParameter(f"--prob {prob} must lie between 0 and 1")
 
 
 def finish(tree: Any, output: Path | None, prob: float, as_json: bool) -> None:

@@ -56,7 +56,9 @@ def behaviour_model(
     """Build the NumPyro model that `infer` fits; arguments as there."""
     chosen = default_priors(problem, priors)
     grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
-    if not grouped and "group" in data:
+    known = problem.default_parameters
+    alike = all(np.ndim(known[name]) == 0 for name in problem.per_follower if name in known)
+    if alike and not grouped and "group" in data:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
     return BehaviourModel(problem, count_behaviour(problem, data), chosen, context_family)
@@ -146,8 +148,9 @@ def design(
     Parameters
     ----------
     problem : Problem
-        If the fit has one value per group, the groups become the problem's followers, with
-        equal weights that sum to one, unless the problem already has that many followers.
+        If the fit has one value per group and the problem a single follower, the groups become
+        its followers, with equal weights that sum to one. A problem with several followers must
+        name them as the groups.
     fit : xarray.DataTree or mapping
         From `infer`, or draws from any other tool: parameter name -> array (draws, ...).
     key : typed key
@@ -183,6 +186,11 @@ def design(
         raise InvalidInputError(explain("num_draws is too small", received=num_draws,
                                         accepted=">= 1"))  # fmt: skip
     estimator = estimator or Exact()
+    if isinstance(fit, xr.DataTree) and fit.attrs.get("problem", problem.name) != problem.name:
+        raise InvalidInputError(
+            explain("the fit is of another problem", received=fit.attrs["problem"],
+                    accepted=problem.name)
+        )  # fmt: skip
     settings = settings or default_design_settings(estimator)
     from_fit = isinstance(fit, xr.DataTree)
     posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
@@ -256,8 +264,14 @@ def _with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
     if not grouped:
         return problem
     names = tuple(map(str, posterior["follower"].values))
-    if len(names) == problem.followers.num_followers:
+    if names == problem.followers.names:
         return problem
+    if problem.followers.num_followers > 1:
+        raise InvalidInputError(
+            explain("the fit's groups are not the problem's followers", received=names,
+                    accepted=", ".join(problem.followers.names),
+                    remedy="problem.with_followers(names, weights) with the groups' names")
+        )  # fmt: skip
     return problem.with_followers(names, (1.0 / len(names),) * len(names))
 
 
@@ -293,6 +307,8 @@ def _attach_response(
     tree: xr.DataTree, problem: Problem, draws: Mapping[str, np.ndarray],
     designs: Mapping[str, np.ndarray],
 ) -> None:  # fmt: skip
+    if "response" in tree.children:
+        del tree["response"]  # of an earlier design
     num = len(next(iter(draws.values())))
     entries = (num * problem.contexts.num_contexts * problem.followers.num_followers
                * problem.num_states * problem.num_actions)  # fmt: skip

@@ -46,10 +46,13 @@ class BehaviourCounts:
         Cell of the episode under each context; -1 where it needs no policy.
     entry_episode, entry_state, entry_action, entry_count : int arrays, shape (entries,)
         Choices of every episode.
-    latent_entries : bool array, shape (entries,)
-        Whether the entry belongs to an episode without observed context.
+    first_state : int array, shape (episodes,)
+    move_episode, move_state, move_action, move_next, move_count : int arrays, shape (moves,)
+        Moves from state to state of the episodes without observed context, where they tell
+        contexts apart.
     transition_state, transition_action, transition_slot, transition_count : int arrays
-        Recorded transitions (empty where the data hold none).
+        Recorded transitions of episodes with an observed context (empty where the data hold
+        none).
     """
 
     regimes: tuple[str, ...]
@@ -70,7 +73,12 @@ class BehaviourCounts:
     entry_state: np.ndarray
     entry_action: np.ndarray
     entry_count: np.ndarray
-    latent_entries: np.ndarray
+    first_state: np.ndarray
+    move_episode: np.ndarray
+    move_state: np.ndarray
+    move_action: np.ndarray
+    move_next: np.ndarray
+    move_count: np.ndarray
     transition_state: np.ndarray
     transition_action: np.ndarray
     transition_slot: np.ndarray
@@ -117,7 +125,7 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     if "choice_observed" in data:
         scored &= data["choice_observed"].values.astype(bool)
     regimes, regime = np.unique(data["regime"].values.astype(str), return_inverse=True)
-    groups, group = np.unique(data["group"].values.astype(str), return_inverse=True)
+    groups, group = _groups(problem, data["group"].values.astype(str))
     context, context_values, C = _contexts(problem, data)
 
     # Every (regime, context, group) whose policy the likelihood needs.
@@ -135,18 +143,22 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     rows, row_of, counts = _rows(entries[~latent], entry_count[~latent], context, episode_cells)
     action_count = np.zeros((len(rows), problem.num_actions), int)
     np.add.at(action_count, (row_of, entries[~latent][:, 2]), counts)
-    moves, move_count = _transitions(data, state, action)
+    hidden = context == UNSEEN
+    moves, move_count = _transitions(data, state, action, ~hidden)
+    seen, seen_count = _moves(state, action, hidden)
     return BehaviourCounts(
         regimes=tuple(map(str, regimes)),
         incentives=_incentives(problem, data, regimes), context_values=context_values,
-        groups=tuple(map(str, groups)),
+        groups=groups,
         cell_regime=cells[:, 0], cell_context=cells[:, 1], cell_group=cells[:, 2],
         row_cell=rows[:, 0], row_state=rows[:, 1], action_count=action_count,
         context_count=np.bincount(context[context >= 0], minlength=C),
         episode_names=tuple(map(str, data["follower"].values)),
         episode_context=context, episode_cells=episode_cells,
         entry_episode=entries[:, 0], entry_state=entries[:, 1], entry_action=entries[:, 2],
-        entry_count=entry_count, latent_entries=latent,
+        entry_count=entry_count, first_state=state[:, 0],
+        move_episode=seen[:, 0], move_state=seen[:, 1], move_action=seen[:, 2],
+        move_next=seen[:, 3], move_count=seen_count,
         transition_state=moves[:, 0], transition_action=moves[:, 1],
         transition_slot=moves[:, 2], transition_count=move_count,
     )  # fmt: skip
@@ -176,13 +188,34 @@ def _rows(
     return rows, row_of.ravel(), counts
 
 
+def _groups(problem: Problem, names: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """List the groups; where they are the problem's followers, in the followers' own order."""
+    order = problem.followers.names
+    if set(names) <= set(order):
+        return order, np.array([order.index(str(name)) for name in names])
+    groups, group = np.unique(names, return_inverse=True)
+    return tuple(map(str, groups)), group
+
+
+def _moves(
+    state: np.ndarray, action: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count (episode, state, action, next state) in the wanted episodes."""
+    going = (state[:, 1:] != MISSING) & wanted[:, None]
+    where = np.argwhere(going)
+    found = np.stack(
+        [where[:, 0], state[:, :-1][going], action[:, :-1][going], state[:, 1:][going]], axis=-1
+    )
+    return np.unique(found, axis=0, return_counts=True)
+
+
 def _transitions(
-    data: xr.Dataset, state: np.ndarray, action: np.ndarray
+    data: xr.Dataset, state: np.ndarray, action: np.ndarray, wanted: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     if "successor_slot" not in data:
         return np.zeros((0, 3), int), np.zeros(0, int)
     slot = data["successor_slot"].values
-    known = (slot != MISSING) & (state != MISSING)
+    known = (slot != MISSING) & (state != MISSING) & wanted[:, None]
     found = np.stack([state[known], action[known], slot[known]], axis=-1)
     return np.unique(found, axis=0, return_counts=True)
 

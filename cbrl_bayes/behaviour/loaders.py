@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.behaviour.schema import SCHEMA, check_trajectories, make_trajectories
+from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, make_trajectories
 from cbrl_bayes.errors import DataError, explain
 
 __all__ = ["from_table", "load_trajectories", "save_trajectories"]
 
+COLUMNS = {"follower", "episode", "step", "state", "action", "context", "regime", "group",
+           "successor_slot", "choice_observed", "context_value"}  # fmt: skip
+TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 ENGINES = {".nc": "h5netcdf", ".h5": "h5netcdf", ".zarr": "zarr"}
 
 
@@ -60,6 +63,10 @@ def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
     """Check and write trajectories as netCDF: first under a temporary name, then renamed."""
     check_trajectories(data)
     path = Path(path)
+    if path.suffix != ".nc":
+        raise DataError(
+            explain("trajectories are written as netCDF", received=path.name, accepted="*.nc")
+        )
     partial = path.with_name(path.name + ".partial")
     packing = {name: {"zlib": True} for name in data if data[name].dtype.kind in "if"}
     data.assign_attrs(schema=SCHEMA).to_netcdf(partial, engine="h5netcdf", encoding=packing)
@@ -75,8 +82,9 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
     table : pandas.DataFrame
         Columns ``follower``, ``step``, ``state``, ``action``; optional ``episode`` (where a
         follower has several), ``context`` (empty where not observed), ``regime``, ``group``,
-        ``successor_slot``, ``choice_observed``. Rows may come in any order; steps count up from
-        any number without gaps.
+        ``successor_slot`` (empty or -1 where not recorded), ``choice_observed`` (true or false),
+        ``context_value``. Other columns are an error. Rows may come in any order; steps count
+        up from any number without gaps.
 
     Returns
     -------
@@ -112,8 +120,7 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
                         received=table.loc[row, name])
             )  # fmt: skip
         table[name] = numbers.astype(int)
-    if "context" in table:
-        table["context"] = table["context"].fillna("").astype(str)
+    table = _cleaned(table)
     keys = ["follower", "episode"] if "episode" in table else ["follower"]
     episodes = [rows.sort_values("step") for _, rows in table.groupby(keys, sort=False)]
     _check_episodes(episodes)
@@ -129,8 +136,40 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
         group=constant("group"), context=constant("context"), regime=constant("regime"),
         successor_slot=column("successor_slot"), choice_observed=column("choice_observed"),
     )  # fmt: skip
+    if "context_value" in table:
+        firsts = [float(rows["context_value"].iloc[0]) for rows in episodes]
+        data["context_value"] = ("episode", np.array(firsts))
     check_trajectories(data)
     return data
+
+
+def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill what may be empty, refuse what may not."""
+    foreign = sorted(set(map(str, table.columns)) - COLUMNS)
+    if foreign:
+        raise DataError(explain("the table has unknown columns", received=foreign,
+                                accepted=", ".join(sorted(COLUMNS))))  # fmt: skip
+    for name in ("follower", "episode", "group", "regime"):
+        if name in table and table[name].isna().any():
+            row = table.index[table[name].isna()][0]
+            raise DataError(explain(f"column {name!r} is empty in row {row}"))
+    if "context" in table:
+        table["context"] = table["context"].fillna("").astype(str)
+    if "successor_slot" in table:
+        slots = pd.to_numeric(table["successor_slot"], errors="coerce").fillna(MISSING)
+        if (slots % 1 != 0).any():
+            raise DataError("column 'successor_slot' holds numbers that are not whole")
+        table["successor_slot"] = slots.astype(int)
+    if "choice_observed" in table:
+        words = table["choice_observed"].astype(str).str.lower().map(TRUTH)
+        if words.isna().any():
+            row = table.index[words.isna()][0]
+            raise DataError(
+                explain(f"column 'choice_observed', row {row} is neither true nor false",
+                        received=table.loc[row, "choice_observed"])
+            )  # fmt: skip
+        table["choice_observed"] = words.astype(bool)
+    return table
 
 
 def _check_episodes(episodes: list[pd.DataFrame]) -> None:
@@ -139,7 +178,7 @@ def _check_episodes(episodes: list[pd.DataFrame]) -> None:
         who = rows["follower"].iloc[0]
         if (np.diff(rows["step"]) != 1).any():
             found.append(f"steps of follower {who!r} have gaps or repeats")
-        for name in ("context", "regime", "group"):
+        for name in ("context", "regime", "group", "context_value"):
             if name in rows and rows[name].nunique() > 1:
                 found.append(
                     f"{name} of follower {who!r} changes within an episode "

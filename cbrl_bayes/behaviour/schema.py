@@ -130,8 +130,8 @@ def violations_of(data: xr.Dataset, problem: Problem | None = None) -> Iterator[
         if data[name].dims != ("episode",):
             yield f"{name} has dims {data[name].dims}, accepted: ('episode',)"
             return
-    for name in ("state", "action"):
-        if not np.issubdtype(data[name].dtype, np.integer):
+    for name in ("state", "action", "successor_slot"):
+        if name in data and not np.issubdtype(data[name].dtype, np.integer):
             yield f"{name} has type {data[name].dtype}, accepted: integers"
             return
     if data.sizes["episode"] == 0:
@@ -162,6 +162,15 @@ def _against_problem(
         if unknown:
             known = ", ".join(problem.contexts.names)
             yield f"unknown contexts {unknown}, accepted: {known} (or '' where not observed)"
+    named = {str(v).removeprefix("incentive_") for v in data if str(v).startswith("incentive_")}
+    foreign = sorted(named - set(problem.incentive.labels))
+    if foreign:
+        known_names = ", ".join(problem.incentive.labels)
+        yield f"unknown incentives {foreign}, accepted: {known_names}"
+    if "successor_slot" in data:
+        slot = data["successor_slot"].values
+        bad = (slot < MISSING) | (slot >= problem.num_successors)
+        yield from _listed("successor_slot", slot, bad, f"-1 to {problem.num_successors - 1}")
     for name in problem.incentive.labels:
         variable = f"incentive_{name}"
         shape = np.shape(problem.incentive.transform(problem.incentive.initial)[name])

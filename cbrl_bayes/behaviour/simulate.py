@@ -9,8 +9,9 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour.schema import make_trajectories
+from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import Problem, respond
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
 __all__ = ["simulate_trajectories"]
 
@@ -31,7 +32,6 @@ def simulate_trajectories(
     Parameters
     ----------
     problem : Problem
-        With discrete contexts.
     key : typed key
     num_episodes : int
         Episodes, shared evenly among the problem's followers in turn.
@@ -44,7 +44,7 @@ def simulate_trajectories(
     regime : str
         Its name.
     context_observed : bool
-        Whether to record the contexts.
+        Whether to record the contexts (of a continuous family, as ``context_value``).
 
     Returns
     -------
@@ -53,6 +53,12 @@ def simulate_trajectories(
     truth = problem.complete_parameters(parameters)
     readable = problem.incentive.transform(problem.incentive.initial)
     in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
+    foreign = sorted(set(incentive or {}) - set(in_force))
+    if foreign:
+        raise InvalidInputError(
+            explain(f"problem {problem.name!r} has no incentives {foreign}",
+                    accepted=", ".join(in_force))
+        )  # fmt: skip
     in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
     context_key, walk_key = jax.random.split(key)
     values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
@@ -72,8 +78,19 @@ def simulate_trajectories(
         states.append(np.asarray(walked.state)[0, :steps])
         actions.append(np.asarray(walked.action)[0, :steps])
         who.append(problem.followers.names[follower])
-    names = [problem.contexts.names[int(i)] for i in chosen] if context_observed else None
-    return make_trajectories(
+    discrete = isinstance(problem.contexts, DiscreteContexts)
+    observed = discrete and context_observed
+    names = [problem.contexts.names[int(i)] for i in chosen] if observed else None
+    data = make_trajectories(
         states, actions, group=who if len(set(who)) > 1 else None, context=names,
         regime=[regime] * num_episodes, incentives={regime: in_force},
     )  # fmt: skip
+    if not discrete and context_observed:
+        if np.ndim(values) != 1:
+            raise InvalidInputError(
+                explain("only contexts that are single numbers can be recorded",
+                        received=f"values of shape {np.shape(values)[1:]}",
+                        remedy="context_observed=False")
+            )  # fmt: skip
+        data["context_value"] = ("episode", np.asarray(values))
+    return data

@@ -1,5 +1,6 @@
 """Rust's (1987) bus data: odometer readings and engine replacements, Madison 1974-85."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -84,13 +85,13 @@ def load_zurcher(
 
 def _read_group(group: int, directory: str | Path | None, download: bool) -> np.ndarray:
     name, rows = GROUP_FILES[group]
-    path = _locate(name, directory, download)
-    try:
-        numbers = np.array(path.read_text().split(), float)
-        table = numbers.reshape(-1, rows)
-    except ValueError as error:
-        raise DataError(explain(f"{path} is not the published file ({error})")) from error
-    return table
+    content = _locate(name, directory, download).read_bytes()
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != CHECKSUMS[name]:
+        raise DataError(
+            explain(f"{name} is not the published file: its checksum differs",
+                    remedy="fetch it again from OpenSourceEconomics/zurcher-data")
+        )  # fmt: skip
+    return np.array(content.split(), float).reshape(-1, rows)
 
 
 def _locate(name: str, directory: str | Path | None, download: bool) -> Path:

@@ -90,7 +90,8 @@ class SimulatedEvaluation:
     Parameters
     ----------
     num_replicates : int
-        Independent replicates, >= 2; their spread gives the standard error.
+        Independent replicates, >= 2; their spread gives the standard error (to which the spread
+        between contexts is added where contexts are sampled).
     num_rollouts : int
         Rollouts of each context and follower in a replicate.
     max_steps : int
@@ -148,6 +149,10 @@ class SimulatedEvaluation:
         per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)
         replicates, status = jax.lax.map(one_pair, (per_pair, index, follower))
         totals = (weights[index] * jnp.asarray(followers.weights)[follower]) @ replicates
-        error = totals.std(ddof=1) / jnp.sqrt(self.num_replicates)
+        variance = totals.var(ddof=1) / self.num_replicates
+        if isinstance(problem.contexts, SampledContexts) and shape[0] > 1:
+            per_context = jnp.asarray(followers.weights) @ replicates.mean(1).reshape(shape).T
+            variance += per_context.var(ddof=1) / shape[0]
+        error = jnp.sqrt(variance)
         unseen = jnp.full(followers.num_followers, jnp.nan)
         return Score(totals.mean(), error, jnp.array(jnp.nan), unseen, jnp.max(status))

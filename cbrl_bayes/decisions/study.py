@@ -23,7 +23,7 @@ from cbrl_bayes.hypergradients import (
     SearchResult,
 )
 from cbrl_bayes.mdp import SolveStatus
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.problems import Problem, SampledContexts
 
 __all__ = ["DesignSettings", "DesignStudy", "study_designs"]
 
@@ -71,14 +71,21 @@ class DesignStudy:
         Each draw's own design in readable units.
     follower_value : array, shape (N, F)
     status : int array, shape (N,)
-        `AscentStatus` of the ascent that led to it.
+        `AscentStatus` of the draw's own search (SOLVER_FAILED if a best response under its
+        design did not converge).
+    source : int array, shape (N,)
+        Where the draw's design comes from: 0 the common design, 1 the plug-in design (both may
+        beat a search that was unlucky), 2 the draw's own search.
     trace : AscentTrace
         Leaves of shape (N, T).
     designs : tuple of str
         Names of the designs that serve all draws: "common", "plug_in".
     design_incentive : dict of arrays, each (designs, ...)
     design_objective, design_standard_error, regret : arrays, shape (designs, N)
-        Regret is what is lost against each draw's own design.
+        Regret is what is lost against each draw's own design. It carries simulation noise, and
+        may then be negative, where scores do.
+    design_solve_status : int array, shape (designs, N)
+        Worst `SolveStatus` under each draw.
     design_status : int array, shape (designs,)
     restart_objectives : array
         What each ascent of the plug-in search reached.
@@ -90,12 +97,14 @@ class DesignStudy:
     incentive: dict[str, np.ndarray]
     follower_value: np.ndarray
     status: np.ndarray
+    source: np.ndarray
     trace: AscentTrace
     designs: tuple[str, ...]
     design_incentive: dict[str, np.ndarray]
     design_objective: np.ndarray
     design_standard_error: np.ndarray
     regret: np.ndarray
+    design_solve_status: np.ndarray
     design_status: np.ndarray
     restart_objectives: np.ndarray
 
@@ -162,6 +171,9 @@ def study_designs(
     program = SearchProgram(problem, estimator, settings.per_draw)
     shared = [common.best.unconstrained, plug_in.best.unconstrained]
 
+    sampled = isinstance(problem.contexts, SampledContexts)
+    noisy = sampled or not settings.evaluation.is_exact
+
     def solve(index: int) -> _Solved:
         one = {name: jnp.asarray(value[index]) for name, value in draws.items()}
         keys = jax.random.split(jax.random.fold_in(draw_key, index), 3)
@@ -169,7 +181,7 @@ def study_designs(
         candidates = [*shared, found.best.unconstrained]
         scores = [jax.tree.map(np.asarray, score(x, one, keys[1])) for x in candidates]
         chosen = _best(scores)
-        if not settings.evaluation.is_exact:
+        if noisy:
             # The best of several noisy scores is too good: report it from fresh noise.
             scores = [jax.tree.map(np.asarray, score(x, one, keys[2])) for x in candidates]
         return _Solved(found, scores, chosen)
@@ -210,7 +222,10 @@ class _Solved:
 
 
 def _best(scores: list[Score]) -> int:
-    worth = [s.objective if np.isfinite(s.objective) else -np.inf for s in scores]
+    worth = [
+        s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED else -np.inf
+        for s in scores
+    ]
     # The last (the draw's own search) wins ties, so that status and trace go with its design.
     return len(worth) - 1 - int(np.argmax(worth[::-1]))
 
@@ -278,6 +293,7 @@ def _collect(
         incentive=_stack(incentives),
         follower_value=stacked.follower_value,
         status=np.array([int(s) for s in status]),
+        source=np.array([one.chosen for one in solved]),
         trace=jax.tree.map(
             lambda *leaves: np.stack(leaves), *(one.found.best.trace for one in solved)
         ),
@@ -286,6 +302,7 @@ def _collect(
         design_objective=design_objective,
         design_standard_error=np.stack([score.standard_error for score in shared]),
         regret=stacked.objective - design_objective,
+        design_solve_status=np.stack([score.status for score in shared]),
         design_status=np.array([int(common.best.status), int(plug_in.best.status)]),
         restart_objectives=plug_in.restart_objectives,
     )

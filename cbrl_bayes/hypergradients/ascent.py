@@ -51,7 +51,7 @@ class Ascent:
         the gradient's root mean square; falls linearly to zero over the run.
     gradient_tolerance : float
         A run counts as converged when the last gradient norm is below
-        ``gradient_tolerance * max(1, |objective|)``.
+        ``gradient_tolerance * |objective|`` or a millionth of the run's largest.
 
     Examples
     --------
@@ -70,7 +70,8 @@ class Ascent:
     def __post_init__(self) -> None:
         factors = np.asarray(self.continuation, float)
         fits = factors.size and (factors > 0).all() and factors[-1] == 1.0
-        numbers = (self.learning_rate, self.gradient_tolerance, self.clip_norm or 1.0)
+        clip = 1.0 if self.clip_norm is None else self.clip_norm
+        numbers = (self.learning_rate, self.gradient_tolerance, clip)
         if not fits or self.num_steps < 1 or min(numbers) <= 0 or self.gradient_noise < 0:
             raise InvalidInputError(
                 explain("ascent settings are out of range", received=self,
@@ -107,6 +108,10 @@ class AscentTrace:
         Factor of the stage.
     solve_status : int array, shape (T,)
         Worst `SolveStatus` of the followers.
+    follower_steps : int array, shape (T,)
+        Environment steps the followers took for the estimate; 0 where nothing is simulated.
+    truncated_share : array, shape (T,)
+        Share of rollouts that the estimator's step limit cut short; they bias the estimate.
     """
 
     objective: Float[Array, " step"]
@@ -114,6 +119,8 @@ class AscentTrace:
     step_norm: Float[Array, " step"]
     temperature_factor: Float[Array, " step"]
     solve_status: Int[Array, " step"]
+    follower_steps: Int[Array, " step"]
+    truncated_share: Float[Array, " step"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ class AscentProgram:
         *,
         key: Key[Array, ""],
         start: Any = None,
+        context_key: Key[Array, ""] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> AscentResult:
         """Ascend from ``start``.
@@ -185,6 +193,8 @@ class AscentProgram:
         key : typed key
         start : pytree, optional
             Unconstrained start. Default: a random one of the incentive space's own scale.
+        context_key : typed key, optional
+            For the sample of contexts, where there is one; ascents to be compared share it.
         on_step : callable, optional
             Called with the number of steps just finished, for progress bars.
 
@@ -195,7 +205,7 @@ class AscentProgram:
         start_key, run_key = jax.random.split(key)
         if start is None:
             start = self.problem.incentive.random_start(start_key)
-        carry = self._begin(start, run_key)
+        carry = self._begin(start, run_key, run_key if context_key is None else context_key)
         pieces = []
         for stage, factor in enumerate(self.settings.continuation):
             carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage)
@@ -205,9 +215,9 @@ class AscentProgram:
         trace = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
         return self._result(carry, trace)
 
-    def _first_carry(self, start: Any, key: Array) -> tuple:
-        state_key, step_key = jax.random.split(key)
-        state = self.estimator.init(self.problem, start, key=state_key)
+    def _first_carry(self, start: Any, key: Array, context_key: Array) -> tuple:
+        step_key, _ = jax.random.split(key)
+        state = self.estimator.init(self.problem, start, key=context_key)
         return start, state, start, jnp.array(-jnp.inf), step_key
 
     def _stage(
@@ -252,7 +262,8 @@ class AscentProgram:
         tail_steps = max(1, self.settings.num_steps // 5)
         share = (number >= self.settings.num_steps - tail_steps) / tail_steps
         tail = jax.tree.map(lambda mean, leaf: mean + share * leaf, tail, moved)
-        record = (info.objective, norm, optax.tree.norm(change), factor, info.status)
+        record = (info.objective, norm, optax.tree.norm(change), factor, info.status,
+                  info.follower_steps, info.truncated_share)  # fmt: skip
         best_objective = jnp.where(better, info.objective, best_objective)
         return (moved, optimizer_state, state, best, best_objective, tail), record
 
@@ -277,13 +288,16 @@ class AscentProgram:
         else:
             objective = float(np.mean(trace.objective[-tail_steps:]))
         answer = jax.tree.map(np.asarray, carry[2])
-        finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((answer, trace)))
-        bound = self.settings.gradient_tolerance * max(1.0, abs(objective))
-        if not (finite and np.isfinite(objective)):
+        norms = np.asarray(trace.gradient_norm)
+        finite = np.isfinite(norms)
+        usable = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((answer, objective)))
+        largest = norms[finite].max(initial=0.0)
+        bound = max(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
+        if not (usable and finite[-1] and finite.mean() > 0.99):
             status = AscentStatus.NOT_FINITE
         elif (trace.solve_status != SolveStatus.CONVERGED).any():
             status = AscentStatus.SOLVER_FAILED
-        elif trace.gradient_norm[-1] <= bound:
+        elif norms[-1] <= bound:
             status = AscentStatus.CONVERGED
         else:
             status = AscentStatus.STEP_LIMIT

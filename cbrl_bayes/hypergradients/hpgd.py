@@ -50,7 +50,8 @@ class HPGD:
     num_branches : int
         States per (context, follower) from which four branch rollouts start; >= 1.
     max_steps : int
-        Longest rollout.
+        Longest rollout. Discounts near 1 in endless problems ask for many steps: keep an eye on
+        the share of rollouts cut short, which `cbrl_bayes.summary` judges.
     truncation_exponent : float
         kappa in [0, 1]: 1 is truncation without discounting, 0 discounting without truncation.
     common_noise : bool
@@ -88,7 +89,8 @@ class HPGD:
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     def __post_init__(self) -> None:
-        counts = (self.num_rollouts, self.num_branches, self.max_steps, self.num_contexts or 1)
+        contexts = 1 if self.num_contexts is None else self.num_contexts
+        counts = (self.num_rollouts, self.num_branches, self.max_steps, contexts)
         if min(counts) < 1 or not 0.0 <= self.truncation_exponent <= 1.0:
             raise InvalidInputError(
                 explain("HPGD settings are out of range", received=self,
@@ -122,6 +124,9 @@ class HPGD:
         contexts, weights = self._contexts(problem, parameters, context_key)
         followers = problem.followers
         shape = (weights.shape[0], followers.num_followers)
+        if self.num_contexts is not None:
+            # The contexts are others than last time: what was learned in them does not carry.
+            state = self.init(problem, unconstrained, key=context_key)
 
         def one_pair(entry: tuple) -> tuple:
             context, index, follower, memory = entry

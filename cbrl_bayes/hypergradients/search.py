@@ -57,6 +57,11 @@ class Search:
         counts = (self.num_candidates, self.num_hops, *self.start_scales)
         if self.num_starts < 1 or self.num_mutants < 1 or min((0, *counts)) < 0:
             raise InvalidInputError(explain("search settings are out of range", received=self))
+        if self.num_candidates and self.num_starts < 2:
+            raise InvalidInputError(
+                explain("screened candidates need starts to choose them for",
+                        received=f"num_starts={self.num_starts}", accepted="num_starts >= 2")
+            )  # fmt: skip
 
     @property
     def needs_exact_objective(self) -> bool:
@@ -181,7 +186,9 @@ class SearchProgram:
 
         def follow(point: Any) -> None:
             ascent_key = jax.random.fold_in(run_key, len(found))
-            result = self._ascent.run(parameters, key=ascent_key, start=point, on_step=on_step)
+            result = self._ascent.run(
+                parameters, key=ascent_key, start=point, context_key=run_key, on_step=on_step
+            )
             found.append(result)
 
         for point in points:

@@ -17,8 +17,6 @@ __all__ = ["Identification", "contraction", "identification"]
 RANK_TOLERANCE = 1e-8
 """Eigenvalues of the information matrix below this share of the largest count as zero."""
 
-WEAK_CONTRACTION = 0.1
-
 
 @dataclass(frozen=True)
 class Identification:
@@ -115,18 +113,20 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
 def contraction(
     prior: Mapping[str, np.ndarray], posterior: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """Return ``1 - var(posterior) / var(prior)`` of each scalar, on the log scale if positive.
+    """Return ``1 - var(posterior) / var(prior)``, on the log scale if positive.
 
-    Near 1: the data decided. Below 0.1: what comes out is nearly the prior.
+    Near 1: the data decided. Below 0.1: what comes out is nearly the prior. Of an array, the
+    least informed entry counts.
     """
     result = {}
     for name, before in prior.items():
         after = posterior.get(name)
-        if after is None or after.ndim != 2:
+        if after is None or after.shape[2:] != before.shape[2:]:
             continue
         if (before > 0).all() and (after > 0).all():
             before, after = np.log(before), np.log(after)
-        result[name] = float(1.0 - after.var() / before.var())
+        kept = after.var((0, 1)) / before.var((0, 1))
+        result[name] = float(1.0 - np.max(kept))
     return result
 
 

@@ -13,8 +13,10 @@ from cbrl_bayes.problems import Problem, respond
 
 __all__ = [
     "choice_rows",
+    "context_evidence",
     "episode_log_likelihood",
     "latent_log_likelihood",
+    "law_of_cell",
     "policies",
     "transition_log_likelihood",
 ]
@@ -26,10 +28,7 @@ def policies(
     """Solve for the log policy of every cell; also return the worst solve status."""
 
     def solve(cell: tuple) -> tuple[Array, Array]:
-        regime, context, group = cell
-        incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
-        value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
-        one = problem.follower_parameters(parameters, group)
+        incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
         _, response = respond(problem, incentive, value, one)
         return response.log_policy, response.status
 
@@ -49,12 +48,14 @@ def episode_log_likelihood(
     counts: BehaviourCounts,
     log_policy: Float[Array, "cell state action"],
     context_log_probability: Float[Array, " context"],
+    evidence: Float[Array, "episode context"] | float = 0.0,
 ) -> Float[Array, " episode"]:
     """Return the log-likelihood of each episode's choices and context.
 
-    An episode whose context was not observed is marginalised over contexts.
+    An episode whose context was not observed is marginalised over contexts; then where it
+    started and went also speaks of the context (``evidence``, from `context_evidence`).
     """
-    by_context = _by_context(counts, log_policy)
+    by_context = _by_context(counts, log_policy) + evidence
     joint = context_log_probability + by_context
     seen = jnp.asarray(counts.episode_context)
     chosen = jnp.take_along_axis(joint, jnp.maximum(seen, 0)[:, None], axis=1)[:, 0]
@@ -65,10 +66,42 @@ def latent_log_likelihood(
     counts: BehaviourCounts,
     log_policy: Float[Array, "cell state action"],
     context_log_probability: Float[Array, " context"],
+    evidence: Float[Array, "episode context"] | float = 0.0,
 ) -> Float[Array, ""]:
     """Return the total over the episodes whose context was not observed."""
-    per_episode = episode_log_likelihood(counts, log_policy, context_log_probability)
+    per_episode = episode_log_likelihood(counts, log_policy, context_log_probability, evidence)
     return jnp.where(counts.episode_context < 0, per_episode, 0.0).sum()
+
+
+def context_evidence(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> Float[Array, "episode context"] | float:
+    """Return the log-probability of each hidden episode's first state and moves, by context.
+
+    A context in which an episode would have ended, or could not have moved as it did, is ruled
+    out. Zero for episodes with an observed context.
+    """
+    if not counts.has_latent_contexts:
+        return 0.0
+
+    def one_cell(cell: tuple) -> tuple[Array, Array]:
+        mdp = _cell_mdp(problem, counts, parameters, *cell)
+        chance = mdp.transition.step_probability(
+            jnp.asarray(counts.move_state), jnp.asarray(counts.move_action),
+            jnp.asarray(counts.move_next),
+        )  # fmt: skip
+        going = chance * mdp.continues[counts.move_state]
+        return _safe_log(mdp.initial[counts.first_state]), _safe_log(going)
+
+    cells = (counts.cell_regime, counts.cell_context, counts.cell_group)
+    starts, moves = jax.lax.map(one_cell, jax.tree.map(jnp.asarray, cells))
+    num = len(counts.episode_names)
+    of_episode = jnp.maximum(jnp.asarray(counts.episode_cells), 0)
+    per_move = moves[of_episode[counts.move_episode], jnp.arange(moves.shape[1])[:, None]]
+    weighed = per_move * counts.move_count[:, None]
+    total = jax.ops.segment_sum(weighed, counts.move_episode, num)
+    total += starts[of_episode, jnp.arange(num)[:, None]]
+    return jnp.where(counts.episode_context[:, None] < 0, total, 0.0)
 
 
 def transition_log_likelihood(
@@ -76,21 +109,19 @@ def transition_log_likelihood(
 ) -> Float[Array, ""]:
     """Return the log-likelihood of the recorded transitions.
 
-    The law is that of the first cell: recorded transitions must not depend on regime, context
-    or group.
+    The law is that of the first cell; `BehaviourModel` makes sure that it is everyone's.
     """
-    incentive = {
-        name: jnp.asarray(v)[counts.cell_regime[0]] for name, v in counts.incentives.items()
-    }
-    value = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[counts.cell_context[0]], counts.context_values
-    )
-    one = problem.follower_parameters(parameters, int(counts.cell_group[0]))
-    mdp: MDP = problem.mdp_fn(incentive, value, one)
-    chance = mdp.transition.probability[
-        counts.transition_state, counts.transition_action, counts.transition_slot
-    ]
+    law = law_of_cell(problem, counts, parameters, 0)
+    chance = law[counts.transition_state, counts.transition_action, counts.transition_slot]
     return (counts.transition_count * jnp.log(chance)).sum()
+
+
+def law_of_cell(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], index: int
+) -> Array:
+    """Return the transition probabilities that hold in one cell."""
+    cell = (counts.cell_regime[index], counts.cell_context[index], int(counts.cell_group[index]))
+    return _cell_mdp(problem, counts, parameters, *cell).transition.probability
 
 
 def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "episode context"]:
@@ -100,3 +131,25 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     ]
     weighed = jnp.where(cells >= 0, per_entry, 0.0) * counts.entry_count[:, None]
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
+
+
+def _cell_inputs(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any],
+    regime: Any, context: Any, group: Any,
+) -> tuple[dict[str, Array], Any, dict[str, Any]]:  # fmt: skip
+    """Return incentive, context value and follower's parameters of one cell."""
+    incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
+    value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
+    return incentive, value, problem.follower_parameters(parameters, group)
+
+
+def _cell_mdp(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], *cell: Any
+) -> MDP:
+    return problem.mdp_fn(*_cell_inputs(problem, counts, parameters, *cell))
+
+
+def _safe_log(chance: Array) -> Array:
+    """Return log, minus infinity at zero, without a gradient that is not a number."""
+    positive = chance > 0.0
+    return jnp.where(positive, jnp.log(jnp.where(positive, chance, 1.0)), -jnp.inf)

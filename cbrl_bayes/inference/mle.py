@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.inference.likelihood import (
+    context_evidence,
     episode_log_likelihood,
     policies,
     transition_log_likelihood,
@@ -22,6 +23,9 @@ from cbrl_bayes.inference.priors import Hierarchical, PerGroup
 
 __all__ = ["MaximumLikelihood", "maximum_likelihood"]
 
+FLAT = 1e-9
+"""Curvature below this share of the largest counts as none."""
+
 
 @dataclass(frozen=True)
 class MaximumLikelihood:
@@ -30,7 +34,7 @@ class MaximumLikelihood:
     Attributes
     ----------
     estimates, standard_errors : dict
-        Parameter name -> value.
+        Parameter name -> value. Errors are NaN where the likelihood is flat in some direction.
     log_likelihood : float
         Total of choices, contexts and recorded transitions.
     choice_log_likelihood, transition_log_likelihood : float
@@ -38,6 +42,7 @@ class MaximumLikelihood:
     gradient_norm : float
         At the maximum, on the unconstrained scale.
     converged : bool
+        False also where the likelihood has no proper maximum.
     """
 
     estimates: dict[str, np.ndarray]
@@ -98,15 +103,16 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     norm = float(np.linalg.norm(answer.jac))
     best = jnp.asarray(answer.x)
     choices, moves = (float(part) for part in _parts(model, constrained(best)))
+    errors, is_maximum = _standard_errors(loss, constrained, best)
     return MaximumLikelihood(
         estimates=jax.tree.map(np.asarray, constrained(best)),
-        standard_errors=_standard_errors(loss, constrained, best),
+        standard_errors=errors,
         log_likelihood=choices + moves,
         choice_log_likelihood=choices,
         transition_log_likelihood=moves,
         gradient_norm=norm,
         # BFGS also stops when rounding hides any further gain; then the slope must be tiny.
-        converged=bool(answer.success or norm < 1e-3),
+        converged=bool((answer.success or norm < 1e-3) and is_maximum),
     )
 
 
@@ -114,19 +120,24 @@ def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]
     parameters = model.complete(sampled)
     log_policy, _ = policies(model.problem, model.counts, parameters)
     weights = jnp.log(parameters["context_probability"])
-    choices = episode_log_likelihood(model.counts, log_policy, weights).sum()
+    evidence = context_evidence(model.problem, model.counts, parameters)
+    choices = episode_log_likelihood(model.counts, log_policy, weights, evidence).sum()
     if not len(model.counts.transition_count):
         return choices, jnp.zeros(())
     return choices, transition_log_likelihood(model.problem, model.counts, parameters)
 
 
-def _standard_errors(loss: Any, constrained: Any, best: Any) -> dict[str, np.ndarray]:
+def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, np.ndarray], bool]:
+    """Return errors and whether this is a proper maximum; NaN where some direction is flat."""
     hessian = np.asarray(jax.hessian(loss)(best))
     slope = np.asarray(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0])(best))
-    covariance = slope @ np.linalg.pinv(hessian) @ slope.T
+    curvature = np.linalg.eigvalsh(hessian)
     _, unravel = ravel_pytree(constrained(best))
-    errors = unravel(jnp.sqrt(jnp.maximum(jnp.diag(covariance), 0.0)))
-    return jax.tree.map(np.asarray, errors)
+    if not curvature[0] > FLAT * max(curvature[-1], 0.0):
+        unknown = unravel(jnp.full(len(slope), jnp.nan))
+        return jax.tree.map(np.asarray, unknown), False
+    variance = np.diag(slope @ np.linalg.inv(hessian) @ slope.T)
+    return jax.tree.map(np.asarray, unravel(jnp.sqrt(jnp.asarray(variance)))), True
 
 
 def _start(model: BehaviourModel, name: str) -> Any:

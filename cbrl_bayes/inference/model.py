@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import DataError, InvalidInputError, explain
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
+    context_evidence,
     episode_log_likelihood,
     latent_log_likelihood,
+    law_of_cell,
     policies,
     transition_log_likelihood,
 )
@@ -57,14 +60,15 @@ class BehaviourModel:
             raise InvalidInputError(
                 "a ContextFamily goes with a problem whose contexts are sampled, and only there"
             )
-        for name in self.parameters_in_laws - set(self.priors):
-            if name not in self.problem.default_parameters:
-                raise InvalidInputError(explain("unknown parameter", received=name))
-
-    @property
-    def parameters_in_laws(self) -> set[str]:
-        """Names of the parameters with a prior."""
-        return set(self.priors)
+        family = self.context_family.priors if self.context_family else {}
+        unknown = sorted({*self.priors, *family} - set(self.problem.default_parameters))
+        if unknown:
+            raise InvalidInputError(
+                explain(f"problem {self.problem.name!r} has no parameters {unknown}",
+                        accepted=", ".join(sorted(self.problem.default_parameters)))
+            )  # fmt: skip
+        if len(self.counts.transition_count):
+            self._check_shared_law()
 
     @property
     def varies_by_group(self) -> list[str]:
@@ -89,7 +93,9 @@ class BehaviourModel:
             self._contexts(parameters["context_probability"], condition)
         if condition and counts.has_latent_contexts:
             weights = jnp.log(parameters["context_probability"])
-            numpyro.factor("latent_contexts", latent_log_likelihood(counts, log_policy, weights))
+            evidence = context_evidence(problem, counts, parameters)
+            total = latent_log_likelihood(counts, log_policy, weights, evidence)
+            numpyro.factor("latent_contexts", total)
         if condition and len(counts.transition_count):
             numpyro.factor("transitions", transition_log_likelihood(problem, counts, parameters))
 
@@ -104,12 +110,27 @@ class BehaviourModel:
         log_policy, _ = policies(self.problem, self.counts, parameters)
         if self.context_family is None:
             return episode_log_likelihood(
-                self.counts, log_policy, jnp.log(parameters["context_probability"])
-            )
+                self.counts, log_policy, jnp.log(parameters["context_probability"]),
+                context_evidence(self.problem, self.counts, parameters),
+            )  # fmt: skip
         none = jnp.zeros(len(self.counts.context_count))
         family = self.context_family.family_fn(parameters)
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
         return episode_log_likelihood(self.counts, log_policy, none) + family.log_prob(values)
+
+    def _check_shared_law(self) -> None:
+        laws = [
+            law_of_cell(self.problem, self.counts, self.problem.default_parameters, index)
+            for index in range(self.counts.num_cells)
+        ]
+        if any(not np.array_equal(law, laws[0]) for law in laws[1:]):
+            raise DataError(
+                explain(
+                    "recorded transitions (successor_slot) follow laws that differ between "
+                    "contexts, regimes or groups, which their likelihood does not cover",
+                    remedy="leave successor_slot out of the data",
+                )
+            )
 
     def _choices(self, log_policy: Array, condition: bool) -> None:
         observed = self.counts.action_count

@@ -107,7 +107,8 @@ def default_priors(
     """Return one prior per uncertain parameter; ``given`` adds or replaces.
 
     Defaults, from the problem's own default values: positive scalars get a log-normal with
-    that value as median and log-scale 1 (95 % within a factor of 7); probability vectors,
+    that value as median and log-scale 1 (95 % within a factor of 7), independently per group
+    where the default differs between followers; probability vectors,
     context probabilities among them, a uniform Dirichlet. Units are the parameters' own
     (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
     the group ``prior_predictive``.
@@ -143,10 +144,13 @@ def default_priors(
         names.append("context_probability")
     for name in names:
         centre = np.asarray(known[name])
-        if centre.ndim == 1 and abs(centre.sum() - 1.0) < 1e-6:
+        if name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
+            median = float(np.exp(np.log(centre).mean()))
+            priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
+        elif centre.ndim == 1 and abs(centre.sum() - 1.0) < 1e-6:
             priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape[0])))
-        elif (centre > 0).all():
-            priors[name] = Pooled(dist.LogNormal(float(np.log(centre.mean())), DEFAULT_LOG_SCALE))
+        elif centre.ndim == 0 and centre > 0:
+            priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
         else:
             raise InvalidInputError(
                 explain(f"there is no default prior for {name!r}", received=centre,

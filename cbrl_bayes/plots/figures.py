@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+MOST_FOLLOWERS = 4
+
+
 def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     """Draw the incentive with its uncertainty beside it.
 
@@ -37,6 +40,8 @@ def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     if {"row", "column"} <= set(first.coords):
         return _incentive_maps(first, decision[names[0]].sel(design="common"), prob)
     scalars = [name for name in names if design[name].ndim == 2]
+    if not scalars:
+        return _incentive_bars(first, decision[names[0]], prob)
     figure, axes = plt.subplots(
         1, max(1, len(scalars)), figsize=(5 * max(1, len(scalars)), 3.4), squeeze=False,
         layout="constrained",
@@ -107,6 +112,16 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
             for context in posterior["context"].values
         ]  # fmt: skip
     units = json.loads(tree.attrs.get("parameter_units", "{}"))
+    for name in map(str, posterior.data_vars):
+        if name in prior and posterior[name].dims == ("chain", "draw", "follower"):
+            entries += [
+                (f"{name} of {one}", posterior[name].sel(follower=one),
+                 prior[name].sel(follower=one))
+                for one in posterior["follower"].values[:MOST_FOLLOWERS]
+                if not name.endswith("_offset")
+            ]  # fmt: skip
+    if not entries:
+        raise InvalidInputError("the posterior has no parameter that this figure can show")
     figure, axes = plt.subplots(1, len(entries), figsize=(3.6 * len(entries), 3.2),
                                 squeeze=False, layout="constrained")  # fmt: skip
     for panel, (name, after, before) in zip(axes.ravel(), entries, strict=True):
@@ -123,8 +138,9 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
 
 
 def plot_response(
-    tree: xr.DataTree, *, action: str, coordinate: str, prob: float = 0.9, context: int = 0
-) -> Figure:
+    tree: xr.DataTree, *, action: str, coordinate: str, prob: float = 0.9, context: int = 0,
+    follower: int = 0,
+) -> Figure:  # fmt: skip
     """Draw the probability of one action along a state coordinate, with bands and data.
 
     Parameters
@@ -137,8 +153,8 @@ def plot_response(
         State coordinate for the horizontal axis, e.g. "mileage".
     prob : float
         Probability of the bands.
-    context : int
-        Position of the context.
+    context, follower : int
+        Positions of the context and of the follower (or group); data shown are theirs.
     """
     response = _need(tree, "response")
     if action not in response["action"].values or coordinate not in response.coords:
@@ -147,14 +163,14 @@ def plot_response(
                     accepted=f"actions {list(response['action'].values)}, "
                              f"coordinates {list(response.coords)}")
         )  # fmt: skip
-    chosen = response.sel(action=action).isel(context=context, follower=0)
+    chosen = response.sel(action=action).isel(context=context, follower=follower)
     x = chosen[coordinate].values
     figure, panel = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
     for name in ("baseline", "common"):
         draws = chosen[f"policy_{name}"].values.reshape(-1, len(x))
         label = "no incentive" if name == "baseline" else "common design"
         band(panel, x, draws, prob, COLOURS[name], f"{label}, {100 * prob:g} % band")
-    _observed_shares(tree, panel, action, response, x)
+    _observed_shares(tree, panel, action, response, x, (context, follower))
     panel.set_xlabel(coordinate)
     panel.set_ylabel(f"probability of '{action}' per step")
     panel.legend(fontsize="small")
@@ -224,6 +240,25 @@ def _incentive_maps(draws: xr.DataArray, common: xr.DataArray, prob: float) -> F
     return figure
 
 
+def _incentive_bars(draws: xr.DataArray, designs: xr.DataArray, prob: float) -> Figure:
+    """Draw every entry of an array: median and interval over draws, common and plug-in design."""
+    tail = (1.0 - prob) / 2.0
+    flat = draws.stack(one=("chain", "draw")).transpose("one", ...).values
+    low, middle, high = np.quantile(flat.reshape(len(flat), -1), [tail, 0.5, 1.0 - tail], axis=0)
+    place = np.arange(middle.size)
+    figure, panel = plt.subplots(figsize=(max(5.0, 0.25 * middle.size), 3.6), layout="constrained")
+    panel.errorbar(place, middle, [middle - low, high - middle], fmt="o", color=COLOURS["own"],
+                   label=f"best for each draw, median and {100 * prob:g} % interval")  # fmt: skip
+    for which in designs["design"].values:
+        panel.scatter(place, designs.sel(design=which).values.ravel(), marker="_", s=120,
+                      color=COLOURS[str(which)], label=f"{which} design")  # fmt: skip
+    attrs = draws.attrs
+    panel.set(xlabel=f"entry of {attrs.get('long_name', draws.name)}",
+              ylabel=attrs.get("units", ""))  # fmt: skip
+    panel.legend(fontsize="small")
+    return figure
+
+
 def _prior_curve(panel: Axes, before: xr.DataArray, low: float, high: float) -> None:
     """Draw the prior's density over the window the posterior occupies."""
     values = before.values.ravel()
@@ -236,16 +271,24 @@ def _prior_curve(panel: Axes, before: xr.DataArray, low: float, high: float) -> 
 
 
 def _observed_shares(
-    tree: xr.DataTree, panel: Axes, action: str, response: xr.Dataset, x: np.ndarray
-) -> None:
+    tree: xr.DataTree, panel: Axes, action: str, response: xr.Dataset, x: np.ndarray,
+    where: tuple[int, int],
+) -> None:  # fmt: skip
     if "observed_data" not in tree.children or "action_count" not in tree["observed_data"]:
         return
     observed = tree["observed_data"].to_dataset()
+    context, follower = where
+    wanted = observed["decision_context"].values == context
+    if response.sizes["follower"] > 1:
+        wanted &= observed["decision_follower"].values == follower
     counts = np.zeros((len(x), observed.sizes["action"]))
-    np.add.at(counts, observed["decision_state"].values, observed["action_count"].values)
+    np.add.at(counts, observed["decision_state"].values[wanted],
+              observed["action_count"].values[wanted])  # fmt: skip
     visits = counts.sum(1)
     column = list(response["action"].values).index(action)
     seen = visits > 0
+    if not seen.any():
+        return
     share = counts[seen, column] / visits[seen]
     panel.scatter(x[seen], share, s=4 + 0.35 * visits[seen], color=COLOURS["data"], alpha=0.6,
                   label="observed share (area: visits)", zorder=3)  # fmt: skip

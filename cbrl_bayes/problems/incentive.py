@@ -79,6 +79,11 @@ class IncentiveSpace:
                     received=f"transform {sorted(named)}, labels {sorted(self.labels)}",
                 )
             )
+        if "cost" in named and len(named) > 1:
+            raise InvalidInputError(
+                explain("the name 'cost' is taken: results hold the incentive's cost under it",
+                        remedy="another name for this part of the incentive")
+            )  # fmt: skip
         for name, array in named.items():
             dims = self.labels[name].dims
             if len(dims) != array.ndim:

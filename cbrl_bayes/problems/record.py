@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts
+from cbrl_bayes.problems.contexts import ContextDistribution
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 
 __all__ = ["Followers", "Problem"]
@@ -134,7 +134,7 @@ class Problem:
     parameter_units: Mapping[str, str] = field(default_factory=dict)
     derived_fn: Callable[[Parameters], Mapping[str, Array]] | None = None
     uncertain: tuple[str, ...] = ("temperature",)
-    _shape: tuple[int, int] = field(init=False, repr=False, default=(0, 0))
+    _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
     def __post_init__(self) -> None:
         if (self.leader_reward_fn is None) == (self.objective_fn is None):
@@ -146,6 +146,7 @@ class Problem:
                 explain("leader_discount is out of range", received=self.leader_discount,
                         accepted="[0, 1)")
             )  # fmt: skip
+        self._check_parameters()
         self._check_functions()
 
     @property
@@ -157,6 +158,11 @@ class Problem:
     def num_actions(self) -> int:
         """Number of actions A."""
         return self._shape[1]
+
+    @property
+    def num_successors(self) -> int:
+        """Number of successors K that the transition law lists for each pair."""
+        return self._shape[2]
 
     def derived(self, parameters: Parameters) -> dict[str, Array]:
         """Return quantities worth reporting that follow from the parameters."""
@@ -212,11 +218,14 @@ class Problem:
                             accepted="> 0 (temperature is lambda, rationality is 1/lambda)")
                 )  # fmt: skip
             parameters[name] = jnp.asarray(array)
-        if isinstance(self.contexts, DiscreteContexts):
-            DiscreteContexts(
-                self.contexts.names, self.contexts.values,
-                tuple(np.asarray(parameters["context_probability"]).tolist()),
-            )  # fmt: skip
+        for name, default in self.default_parameters.items():
+            is_law = name not in self.per_follower and _is_distribution(default)
+            if is_law and not _is_distribution(parameters[name]):
+                raise InvalidInputError(
+                    explain(f"parameter {name!r} is not a distribution",
+                            received=np.asarray(parameters[name]).tolist(),
+                            accepted="numbers >= 0 that sum to one")
+                )  # fmt: skip
         return parameters
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
@@ -256,6 +265,24 @@ class Problem:
                 arrays.append(self.leader_net_reward(incentive, context, one))
         return arrays
 
+    def _check_parameters(self) -> None:
+        if "temperature" not in self.parameters and self.uncertain == ("temperature",):
+            object.__setattr__(self, "uncertain", ())
+        known = self.default_parameters
+        absent = sorted(set(self.uncertain) - set(known))
+        if absent:
+            raise InvalidInputError(
+                explain(f"uncertain names no parameters of the problem: {absent}",
+                        accepted=", ".join(sorted(known)))
+            )  # fmt: skip
+        for name in self.per_follower:
+            shape = np.shape(known.get(name, 0.0))
+            if shape not in ((), (self.followers.num_followers,)):
+                raise InvalidInputError(
+                    explain(f"parameter {name!r} does not fit the followers", received=shape,
+                            accepted=f"a scalar or {self.followers.num_followers} values")
+                )  # fmt: skip
+
     def _check_functions(self) -> None:
         parameters = self.default_parameters
         incentive = self.incentive.transform(self.incentive.initial)
@@ -269,7 +296,7 @@ class Problem:
                     explain("mdp_fn does not return an MDP", received=type(mdp).__name__)
                 )
             if index == 0:
-                object.__setattr__(self, "_shape", mdp.reward.shape)
+                object.__setattr__(self, "_shape", mdp.transition.probability.shape)
             if index or self.leader_reward_fn is None:
                 continue
             reward = self.leader_net_reward(incentive, context, one)
@@ -278,3 +305,8 @@ class Problem:
                     explain("the leader's reward does not fit the MDP", received=reward.shape,
                             accepted=f"shape {mdp.reward.shape}")
                 )  # fmt: skip
+
+
+def _is_distribution(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.ndim == 1 and bool((array >= 0).all()) and abs(float(array.sum()) - 1.0) < 1e-8

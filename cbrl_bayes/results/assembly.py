@@ -108,6 +108,7 @@ def add_design(
             "incentive_cost": per_draw(study.incentive_cost),
             "follower_value": per_draw(study.follower_value, "follower"),
             "status": per_draw(study.status),
+            "source": per_draw(study.source),
             "final_gradient_norm": per_draw(np.asarray(study.trace.gradient_norm)[:, -1]),
         },
         coords=coords | {"follower": list(problem.followers.names)},
@@ -116,6 +117,7 @@ def add_design(
     for name, label in problem.incentive.labels.items():
         design[names[name]] = per_draw(study.incentive[name], *label.dims)
     design = design.assign_coords(_label_coords(problem))
+    design["source"].attrs["meaning"] = json.dumps({0: "common", 1: "plug_in", 2: "own search"})
     design["status"].attrs["meaning"] = json.dumps({s.value: s.name for s in AscentStatus})
     for name in ("leader_objective", "objective_standard_error", "incentive_cost"):
         design[name].attrs["units"] = problem.objective_unit
@@ -125,7 +127,7 @@ def add_design(
         {
             name: per_draw(getattr(study.trace, name), "iteration")
             for name in ("objective", "gradient_norm", "step_norm", "temperature_factor",
-                         "solve_status")
+                         "solve_status", "follower_steps", "truncated_share")
         },
         coords=coords,
     )  # fmt: skip
@@ -200,8 +202,12 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
     }
     for name in model.varies_by_group:
         dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
-        dims |= {derived: ["follower"] for derived in problem.derived({name: np.ones(2)})}
-    for name, value in problem.default_parameters.items():
+    plain = problem.default_parameters
+    grouped = {name: np.broadcast_to(plain[name], (len(counts.groups),))
+               for name in model.varies_by_group}  # fmt: skip
+    before, after = problem.derived(plain), problem.derived(plain | grouped)
+    dims |= {n: ["follower"] for n in after if np.ndim(after[n]) > np.ndim(before[n])}
+    for name, value in plain.items():
         if name not in dims and np.ndim(value) == 1:
             dims[name] = [f"{name}_entry"]
     coords: dict[str, Any] = {
@@ -272,6 +278,7 @@ def _decision(
             "objective": by_design(study.design_objective),
             "objective_standard_error": by_design(study.design_standard_error),
             "regret": by_design(study.regret),
+            "solve_status": by_design(study.design_solve_status),
             "status": ("design", study.design_status),
             "restart_objective": ("restart", study.restart_objectives),
         },

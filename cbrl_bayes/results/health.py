@@ -17,6 +17,9 @@ DIVERGENT_FAIL = 0.01
 FAILED_SHARE_FAIL = 0.05
 UNSETTLED_SHARE_REVIEW = 0.1
 CONTRACTION_REVIEW = 0.1
+CUT_SHARE_REVIEW, CUT_SHARE_FAIL = 0.01, 0.1
+DRAWS_REVIEW, DRAWS_FAIL = 50, 10
+NOISE_REVIEW = 0.3
 
 
 @dataclass
@@ -58,10 +61,12 @@ def assess(tree: xr.DataTree) -> Health:
 
     FAIL: R-hat > 1.05, ESS < 100, over 1 % divergent transitions, any failed best response,
     over 5 % of failed ascents, a common or plug-in design whose ascent failed or whose objective
-    is not finite, parameters that behaviour cannot tell apart. REVIEW: R-hat > 1.01, ESS < 400,
-    one chain only, any divergence, any failed ascent, over 10 % of exact ascents that met their
-    step limit, ascents by a stochastic estimator, a parameter the data hardly informed, draws
-    from a variational fit.
+    is not finite, fewer than 10 designed draws, over 10 % of rollouts cut by a step limit,
+    parameters that behaviour cannot tell apart. REVIEW: R-hat > 1.01, ESS < 400, one chain only,
+    any divergence, any failed ascent, over 10 % of exact ascents that met their step limit,
+    ascents by a stochastic estimator, over 1 % of rollouts cut, fewer than 50 designed draws,
+    simulation error above 30 % of the spread over draws, a parameter the data hardly informed,
+    draws from a variational fit.
 
     Parameters
     ----------
@@ -130,7 +135,19 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
     else:
         health.note(False, True, "a stochastic estimator gives no certificate of convergence: "
                     "compare with more steps, more starts or the exact estimator")  # fmt: skip
+        cut = float(tree["design_trace"].to_dataset()["truncated_share"].mean())
+        health.note(cut > CUT_SHARE_FAIL, cut > CUT_SHARE_REVIEW,
+                    f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "
+                    "which biases the gradient: raise max_steps")  # fmt: skip
+    _judge_scores(tree, health)
     decision = tree["decision"].to_dataset()
+    unfinished = (decision["status"].values == AscentStatus.STEP_LIMIT).any()
+    exact = bool(tree.attrs.get("estimator_is_exact", 1))
+    health.note(False, bool(exact and unfinished), "the ascent of the common or plug-in design "
+                "met its step limit before it settled: allow more steps")  # fmt: skip
+    unsolved = int((decision["solve_status"] != 0).sum())
+    health.note(unsolved > 0, False, f"{unsolved} best responses to the common or plug-in design "
+                "did not converge")  # fmt: skip
     bad = ~np.isfinite(decision["objective"].values)
     health.note(
         bool(bad.any()), False, f"{bad.sum()} objectives of the common designs are not finite"
@@ -138,6 +155,21 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
     broken = np.isin(decision["status"].values,
                      (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))  # fmt: skip
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
+
+
+def _judge_scores(tree: xr.DataTree, health: Health) -> None:
+    design = tree["design"].to_dataset()
+    objective = design["leader_objective"]
+    num = objective.size
+    health.note(num < DRAWS_FAIL, num < DRAWS_REVIEW,
+                f"{num} designed draws are few for the tails of an interval: "
+                f"use {DRAWS_REVIEW} or more")  # fmt: skip
+    missing = int((~np.isfinite(objective.values)).sum())
+    health.note(missing > 0, False, f"{missing} objectives of the draws' designs are not finite")
+    noise, spread = float(design["objective_standard_error"].mean()), float(objective.std())
+    health.note(False, noise > NOISE_REVIEW * spread and noise > 0,
+                f"simulation error ({noise:.2g}) is large beside the spread over draws "
+                f"({spread:.2g}): use more replicates or sampled contexts")  # fmt: skip
 
 
 def _extreme(values: xr.Dataset, *, largest: bool) -> tuple[float, str]:

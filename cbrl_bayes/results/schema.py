@@ -29,7 +29,6 @@ GROUPS = {
     "log_likelihood": _Group({"behaviour": (*DRAWS, "episode")}, DRAWS),
     "sample_stats": _Group({"solve_status": DRAWS}, DRAWS),
     "observed_data": _Group({}),
-    "constant_data": _Group({}),
     "variational": _Group({"loss": ("svi_step",)}),
     "design": _Group(
         {
@@ -46,6 +45,7 @@ GROUPS = {
             "objective": (*DRAWS, "iteration"),
             "gradient_norm": (*DRAWS, "iteration"),
             "step_norm": (*DRAWS, "iteration"),
+            "truncated_share": (*DRAWS, "iteration"),
         },
         DRAWS,
     ),
@@ -54,6 +54,7 @@ GROUPS = {
             "objective": ("design", *DRAWS),
             "objective_standard_error": ("design", *DRAWS),
             "regret": ("design", *DRAWS),
+            "solve_status": ("design", *DRAWS),
             "status": ("design",),
             "restart_objective": ("restart",),
         }

@@ -36,15 +36,18 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     path = Path(path)
     kind = _kind(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
         if kind == "zarr":
             # Format 2: consolidated metadata, which plain xarray looks for, is part of it.
             tree.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)
         else:
             tree.to_netcdf(partial, engine="h5netcdf", encoding=_compression(tree))
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir():  # a folder cannot be replaced in one step: put the old one aside
+            path.rename(old)
         partial.rename(path)
+        if old.is_dir():
+            shutil.rmtree(old)
     except OSError as error:
         raise ResultsError(
             explain(f"results cannot be written to {path} ({error})",

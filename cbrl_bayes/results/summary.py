@@ -131,7 +131,8 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
     for name, array in dataset.data_vars.items():
         if str(name).endswith("_offset"):
             continue
-        mean, sd = array.mean(("chain", "draw")), array.std(("chain", "draw"))
+        over = ("chain", "draw")
+        mean, sd = array.mean(over, skipna=False), array.std(over, skipna=False)
         order = np.argsort(-np.abs(mean.values.ravel()))
         for flat in sorted(order[:MOST_ENTRIES]):
             index = np.unravel_index(flat, mean.shape)

@@ -55,7 +55,7 @@ def test_missing_contexts_need_every_context(walkers):
     assert counts.has_latent_contexts
     assert counts.num_cells == 2
     assert len(counts.row_cell) == 0
-    assert counts.latent_entries.all()
+    assert counts.move_count.sum() == int((data.state.values[:, 1:] >= 0).sum())
 
 
 def test_round_trip_through_files_and_tables(walkers, tmp_path):
@@ -116,6 +116,14 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
                                 incentives={"old": {"bonus": 1.0}})  # fmt: skip
     with pytest.raises(DataError, match=r"regimes \['new'\] have no incentive"):
         check_trajectories(regimes, two_state())
+    astray = make_trajectories([[0]], [[0]], incentives={"baseline": {"bonuss": 1.0}})
+    with pytest.raises(DataError, match=r"unknown incentives \['bonuss'\]"):
+        check_trajectories(astray, two_state())
+    slots = make_trajectories([[0, 1]], [[0, 0]], context=["fleet"], successor_slot=[[7, -1]])
+    with pytest.raises(DataError, match=r"successor_slot\[episode 0, step 0\] is 7"):
+        check_trajectories(slots, bus_replacement())
+    with pytest.raises(DataError, match="written as netCDF"):
+        save_trajectories(data, tmp_path / "walks.zarr")
     long = make_trajectories([[0]], [[0]], incentives={"baseline": {"penalty": np.zeros(3)}})
     with pytest.raises(DataError, match="incentive_penalty has shape"):
         check_trajectories(long, problem)
@@ -129,6 +137,12 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
         ({"follower": ["a"] * 2, "step": [0, 2], "state": [0, 0], "action": [0, 0]}, "gaps"),
         ({"follower": ["a"] * 2, "step": [0, 1], "state": [0, 0], "action": [0, 0],
           "context": ["u", "v"]}, "changes within an episode"),
+        ({"follower": ["a", None], "step": [0, 0], "state": [0, 0], "action": [0, 0]},
+         "'follower' is empty in row 1"),
+        ({"follower": ["a"], "step": [0], "state": [0], "action": [0], "mood": [1]},
+         r"unknown columns; received: \['mood'\]"),
+        ({"follower": ["a"], "step": [0], "state": [0], "action": [0],
+          "choice_observed": ["perhaps"]}, "neither true nor false"),
     ],
 )  # fmt: skip
 def test_tables_are_checked(table, message):
@@ -158,6 +172,23 @@ def test_zurcher_counts():
     assert counts.action_count[:, 1].sum() == 33
     slots = np.bincount(counts.transition_slot, weights=counts.transition_count)
     np.testing.assert_allclose(slots / 4292, [0.3919, 0.5953, 0.0128], atol=5e-5)
+
+
+def test_blank_cells_of_a_table_that_may_be_blank():
+    table = pd.DataFrame(
+        {"follower": ["a", "a"], "step": [0, 1], "state": [0, 1], "action": [0, 0],
+         "successor_slot": [1, None], "choice_observed": ["False", "true"], "context": [None, None]}
+    )  # fmt: skip
+    data = from_table(table)
+    assert data.successor_slot.values.tolist() == [[1, -1]]
+    assert data.choice_observed.values.tolist() == [[False, True]]
+    assert data.context.values.tolist() == [""]
+
+
+def test_zurcher_files_are_compared_with_their_checksum(tmp_path):
+    (tmp_path / "a530875.asc").write_text("1 2 3")
+    with pytest.raises(DataError, match="checksum differs"):
+        load_zurcher((4,), directory=tmp_path)
 
 
 def test_zurcher_without_files(tmp_path, monkeypatch):

@@ -93,6 +93,8 @@ def test_chain_through_files(tmp_path):
         (("design", "four_rooms", "--slip", "ice"), "neither a number"),
         (("design", "bus_replacement", "--temperature", "1"), "does not take temperature"),
         (("design", "moon"), "Invalid value"),
+        (("infer", "four_rooms", "--data", "x.nc", "--output", "x.txt"), "must end in .nc"),
+        (("infer", "four_rooms", "--data", "x.nc", "--prob", "90"), "between 0 and 1"),
     ],
 )
 def test_wrong_usage(arguments, message):

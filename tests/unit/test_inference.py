@@ -26,6 +26,7 @@ from cbrl_bayes.inference import (
     policies,
     transition_log_likelihood,
 )
+from cbrl_bayes.inference.likelihood import context_evidence
 from cbrl_bayes.problems import (
     SampledContexts,
     bus_replacement,
@@ -34,6 +35,7 @@ from cbrl_bayes.problems import (
     two_state,
 )
 from cbrl_bayes.workflow import behaviour_model
+from tests.conftest import make_moving_problem
 from tests.unit.test_behaviour import RAW, needs_raw_files
 
 
@@ -48,6 +50,7 @@ def _direct(problem, data, parameters, context_log_probability):
         np.asarray(respond(problem, zero, problem.contexts.values[c], parameters)[1].log_policy)
         for c in range(len(names))
     ]
+    mdps = [problem.mdp_fn(zero, c, parameters) for c in problem.contexts.values]
     totals = []
     for e in range(data.sizes["episode"]):
         state, action = data.state.values[e], data.action.values[e]
@@ -55,8 +58,20 @@ def _direct(problem, data, parameters, context_log_probability):
         by_context = np.array([t[state[steps], action[steps]].sum() for t in tables])
         joint = by_context + np.asarray(context_log_probability)
         name = str(data.context.values[e])
+        if not name:  # where it started and went tells of the context, too
+            with np.errstate(divide="ignore"):
+                joint = joint + [_path_log_probability(m, state[steps], action[steps])
+                                 for m in mdps]  # fmt: skip
         totals.append(joint[names.index(name)] if name else np.logaddexp.reduce(joint))
     return np.array(totals)
+
+
+def _path_log_probability(mdp, state, action):
+    law = np.asarray(mdp.transition.to_dense().probability)
+    total = np.log(np.asarray(mdp.initial)[state[0]])
+    for now, done, then in zip(state[:-1], action[:-1], state[1:], strict=True):
+        total += np.log(law[now, done, then] * (not bool(mdp.terminal[now])))
+    return total
 
 
 @pytest.mark.parametrize("hidden", ["none", "some", "all"])
@@ -70,7 +85,8 @@ def test_likelihood_on_counts_is_that_of_every_step(walkers, hidden):
     weights = jnp.log(jnp.array([0.3, 0.7]))
     log_policy, status = policies(problem, counts, parameters)
     assert int(status) == 0
-    found = episode_log_likelihood(counts, log_policy, weights)
+    evidence = context_evidence(problem, counts, parameters)
+    found = episode_log_likelihood(counts, log_policy, weights, evidence)
     np.testing.assert_allclose(found, _direct(problem, data, parameters, weights), rtol=1e-10)
 
 
@@ -235,6 +251,67 @@ def test_scale_and_temperature_cannot_be_told_apart(walkers):
     assert identification(BehaviourModel(problem, counts, priors)).is_identified
     alone = BehaviourModel(problem, count_behaviour(problem, data), default_priors(problem))
     assert identification(alone).advice == ""
+
+
+def test_hidden_contexts_are_recovered_where_the_law_tells_them_apart():
+    """Moves differ by context; leaving them out would bias temperature and weights."""
+    problem = make_moving_problem()
+    truth = {"temperature": 0.5, "context_probability": (0.3, 0.7)}
+    data = simulate_trajectories(problem, key=jax.random.key(1), num_episodes=1500, num_steps=12,
+                                 parameters=truth, incentive={"x": [0.3, 0.9, 0.5]},
+                                 context_observed=False)  # fmt: skip
+    found = maximum_likelihood(behaviour_model(problem, data))
+    for name in ("temperature", "context_probability"):
+        error = 4 * found.standard_errors[name]  # four standard errors
+        assert (np.abs(found.estimates[name] - np.asarray(truth[name])) < error).all()
+    assert found.standard_errors["temperature"] < 0.05
+
+
+def test_groups_keep_the_followers_order():
+    problem = two_state(costs=(1.0,), context_probability=(1.0,)).with_followers(
+        ("rash", "calm"), (0.9, 0.1)
+    )
+    truth = {"temperature": np.array([0.8, 0.1])}
+    data = simulate_trajectories(problem, key=jax.random.key(2), num_episodes=300, num_steps=1,
+                                 parameters=truth, incentive={"bonus": 1.2})  # fmt: skip
+    counts = count_behaviour(problem, data)
+    assert counts.groups == ("rash", "calm")
+    priors = {"temperature": PerGroup(dist.LogNormal(-1.0, 1.0))}
+    found = maximum_likelihood(behaviour_model(problem, data, priors=priors))
+    assert found.estimates["temperature"][0] > 2 * found.estimates["temperature"][1]
+    fit = cb.infer(problem, data, key=jax.random.key(0), priors=priors,
+                   settings=cb.SVISettings(num_steps=50, num_samples=8))  # fmt: skip
+    other = two_state().with_followers(("x", "y"), (0.5, 0.5))
+    with pytest.raises(InvalidInputError, match="groups are not the problem's followers"):
+        cb.design(other, fit, key=jax.random.key(0))
+    with pytest.raises(InvalidInputError, match="fit is of another problem"):
+        cb.design(four_rooms(), fit, key=jax.random.key(0))
+
+
+def test_fixed_values_per_follower_are_kept():
+    """Groups may be pooled only if nothing known tells them apart."""
+    problem = cb.Problem(
+        **{name: getattr(two_state(), name) for name in ("name", "incentive", "contexts", "mdp_fn",
+                                                         "leader_reward_fn", "leader_discount")},
+        parameters={"temperature": np.array([0.2, 0.6])}, uncertain=(),
+        followers=cb.Followers(("a", "b"), (0.5, 0.5)),
+    )  # fmt: skip
+    data = simulate_trajectories(problem, key=jax.random.key(0), num_episodes=10, num_steps=1)
+    assert behaviour_model(problem, data).counts.groups == ("a", "b")
+    assert isinstance(
+        default_priors(
+            cb.Problem(**{f: getattr(problem, f) for f in ("name", "incentive", "contexts",
+                          "mdp_fn", "leader_reward_fn", "parameters", "followers")})
+        )["temperature"], PerGroup,
+    )  # fmt: skip
+
+
+def test_unidentified_likelihoods_have_no_maximum(walkers):
+    problem, data = walkers
+    priors = {"goal_reward": dist.LogNormal(0.0, 1.0)}
+    found = maximum_likelihood(behaviour_model(problem, data, priors=priors))
+    assert not found.converged
+    assert np.isnan(found.standard_errors["temperature"])
 
 
 def test_transition_likelihood_is_multinomial():

@@ -159,6 +159,25 @@ def test_health_verdicts(study):
     assert "divergent" in str(verdict(diverge))
     assert verdict(lambda t: t.attrs.update(identification="apart")).verdict == "FAIL"
     assert verdict(lambda t: t.attrs.update(contraction='{"temperature": 0.02}')).reviews
+
+    def lose(tree):
+        design = tree["design"].to_dataset()
+        tree["design"] = xr.DataTree(
+            design.assign(leader_objective=design.leader_objective * np.nan)
+        )
+
+    def cut(tree):
+        trace = tree["design_trace"].to_dataset()
+        tree["design_trace"] = xr.DataTree(
+            trace.assign(truncated_share=trace.truncated_share + 0.5)
+        )
+
+    assert "objectives of the draws' designs are not finite" in str(verdict(lose))
+    biased = _with(study, cut)
+    biased.attrs["estimator_is_exact"] = 0
+    assert "cut by its step limit" in str(assess(biased))
+    assert assess(biased).verdict == "FAIL"
+    assert "12 designed draws are few" in str(assess(study))
     assert "no certificate" in str(verdict(lambda t: t.attrs.update(estimator_is_exact=0)))
 
 
