@@ -177,8 +177,10 @@ def design(
     --------
     >>> import jax, numpy as np, cbrl_bayes as cb
     >>> problem = cb.problems.two_state()
+    >>> quick = cb.Search(ascent=cb.Ascent(num_steps=50))
     >>> study = cb.design(problem, {"temperature": np.array([0.2, 0.25, 0.3])},
-    ...                   key=jax.random.key(0), num_draws=3)
+    ...                   key=jax.random.key(0), num_draws=3,
+    ...                   settings=cb.DesignSettings(search=quick, per_draw=quick))
     >>> study["design"]["leader_objective"].shape
     (1, 3)
     """

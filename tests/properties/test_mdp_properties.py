@@ -20,7 +20,7 @@ MDPS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(mdp=MDPS, factor=st.floats(0.01, 100.0), shift=st.floats(-5, 5))
 def test_scaling_reward_and_temperature_together_changes_no_choice(mdp, factor, shift):
     answer = best_response(mdp)
@@ -31,7 +31,7 @@ def test_scaling_reward_and_temperature_together_changes_no_choice(mdp, factor, 
     np.testing.assert_allclose(other.values, factor * answer.values, rtol=1e-8, atol=1e-9 * factor)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(mdp=MDPS, seed=st.integers(0, 100))
 def test_no_policy_beats_the_best_response(mdp, seed):
     rng = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ def test_no_policy_beats_the_best_response(mdp, seed):
     assert worth <= best + 1e-9 * max(1.0, abs(best))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(mdp=MDPS)
 def test_occupancy_is_a_discounted_flow(mdp):
     """Mass in a state: its initial mass plus what flows in, discounted."""

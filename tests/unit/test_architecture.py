@@ -118,7 +118,14 @@ def _blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.S)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/own_problem.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/own_problem.md",
+        pytest.param("docs/quickstart.md", marks=pytest.mark.slow),  # the README's, in small
+    ],
+)
 def test_pages_run_as_written(page, tmp_path, monkeypatch):
     """Every Python block of a page, in order, from a copy of the data folder."""
     (tmp_path / "data").symlink_to(ROOT / "data")

@@ -162,8 +162,10 @@ def test_fit_fills_the_tree(fitted):
     )
 
 
-def test_same_key_same_posterior(walkers):
-    problem, data = walkers
+def test_same_key_same_posterior():
+    problem = two_state()
+    data = simulate_trajectories(problem, key=jax.random.key(4), num_episodes=20, num_steps=1,
+                                 incentive={"bonus": 1.0})  # fmt: skip
     settings = cb.NUTSSettings(num_chains=1, num_warmup=20, num_samples=10)
     one, other = (
         cb.infer(problem, data, key=jax.random.key(9), settings=settings) for _ in range(2)
@@ -193,14 +195,13 @@ def test_groups_get_their_own_temperature_and_shrink():
     data = simulate_trajectories(problem, key=jax.random.key(2), num_episodes=400, num_steps=1,
                                  parameters=truth, incentive={"bonus": 1.2})  # fmt: skip
     settings = cb.NUTSSettings(num_chains=2, num_warmup=150, num_samples=150)
-    for prior in (PerGroup(dist.LogNormal(-1.0, 1.0)), Hierarchical(dist.LogNormal(-1.0, 1.0))):
-        fit = cb.infer(problem, data, key=jax.random.key(0), settings=settings,
-                       priors={"temperature": prior})  # fmt: skip
-        temperature = fit["posterior"]["temperature"]
-        assert temperature.dims == ("chain", "draw", "follower")
-        assert temperature["follower"].values.tolist() == ["calm", "rash"]
-        assert float((temperature.sel(follower="rash") > temperature.sel(follower="calm")).mean()
-                     ) > 0.9  # fmt: skip
+    fit = cb.infer(problem, data, key=jax.random.key(0), settings=settings,
+                   priors={"temperature": Hierarchical(dist.LogNormal(-1.0, 1.0))})  # fmt: skip
+    temperature = fit["posterior"]["temperature"]
+    assert temperature.dims == ("chain", "draw", "follower")
+    assert temperature["follower"].values.tolist() == ["calm", "rash"]
+    larger = temperature.sel(follower="rash") > temperature.sel(follower="calm")
+    assert float(larger.mean()) > 0.9
     assert "temperature_population" in fit["posterior"]
     assert fit["posterior"]["rationality"].dims == ("chain", "draw", "follower")
 
@@ -279,8 +280,12 @@ def test_groups_keep_the_followers_order():
     priors = {"temperature": PerGroup(dist.LogNormal(-1.0, 1.0))}
     found = maximum_likelihood(behaviour_model(problem, data, priors=priors))
     assert found.estimates["temperature"][0] > 2 * found.estimates["temperature"][1]
-    fit = cb.infer(problem, data, key=jax.random.key(0), priors=priors,
-                   settings=cb.SVISettings(num_steps=50, num_samples=8))  # fmt: skip
+    posterior = xr.Dataset(
+        {"temperature": (("chain", "draw", "follower"), np.full((1, 4, 2), 0.3))},
+        coords={"follower": ["rash", "calm"]},
+    )
+    fit = xr.DataTree.from_dict({"/": None, "posterior": posterior})
+    fit.attrs["problem"] = "two_state"
     other = two_state().with_followers(("x", "y"), (0.5, 0.5))
     with pytest.raises(InvalidInputError, match="groups are not the problem's followers"):
         cb.design(other, fit, key=jax.random.key(0))
@@ -326,18 +331,16 @@ def test_transition_likelihood_is_multinomial():
 def test_arviz_may_be_imported_before_numpyro():
     """ArviZ registers numpyro lazily, which hides attributes that numpyro.factor needs."""
     script = """
-import arviz, jax, numpyro.distributions as dist, cbrl_bayes as cb
-problem = cb.problems.bus_replacement(num_bins=20, target_mileage=20_000, discount=0.9)
-data = cb.make_trajectories([[0, 1, 2]], [[0, 0, 1]], context=["fleet"],
-                            successor_slot=[[1, 1, -1]])
-settings = cb.NUTSSettings(num_chains=1, num_warmup=5, num_samples=5)
-cb.infer(problem, data, key=jax.random.key(0), settings=settings,
-         priors={"RC": dist.LogNormal(2.3, 0.1)})
-print("fitted")
+import arviz, numpyro.distributions as dist
+import cbrl_bayes.inference
+import numpyro
+with numpyro.handlers.seed(rng_seed=0):
+    numpyro.factor("term", 0.0)
+print("fine")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           check=False, timeout=300)  # fmt: skip
-    assert "fitted" in done.stdout, done.stderr
+    assert "fine" in done.stdout, done.stderr
 
 
 def test_priors_are_checked():
