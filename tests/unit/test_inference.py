@@ -175,6 +175,7 @@ def test_same_key_same_posterior():
     )
 
 
+@pytest.mark.slow
 def test_variational_fit_agrees_with_nuts(walkers, fitted):
     problem, data = walkers
     settings = cb.SVISettings(num_steps=1500, num_samples=500)
@@ -187,6 +188,7 @@ def test_variational_fit_agrees_with_nuts(walkers, fitted):
     assert 0.6 < float(one.std() / other.std()) < 1.5
 
 
+@pytest.mark.slow
 def test_groups_get_their_own_temperature_and_shrink():
     problem = two_state(costs=(1.0,), context_probability=(1.0,)).with_followers(
         ("calm", "rash"), (0.5, 0.5)
