@@ -208,6 +208,7 @@ def test_groups_get_their_own_temperature_and_shrink():
     assert fit["posterior"]["rationality"].dims == ("chain", "draw", "follower")
 
 
+@pytest.mark.slow
 def test_continuous_contexts_with_their_family():
     plain = two_state(costs=(1.0,), context_probability=(1.0,))
     problem = cb.Problem(
@@ -256,6 +257,7 @@ def test_scale_and_temperature_cannot_be_told_apart(walkers):
     assert identification(alone).advice == ""
 
 
+@pytest.mark.slow
 def test_hidden_contexts_are_recovered_where_the_law_tells_them_apart():
     """Moves differ by context; leaving them out would bias temperature and weights."""
     problem = make_moving_problem()
