@@ -139,10 +139,10 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     where = np.argwhere(scored)
     found = np.stack([where[:, 0], state[scored], action[scored]], axis=-1)
     entries, entry_count = np.unique(found, axis=0, return_counts=True)
-    latent = context[entries[:, 0]] == UNSEEN
-    rows, row_of, counts = _rows(entries[~latent], entry_count[~latent], context, episode_cells)
+    known = context[entries[:, 0]] != UNSEEN
+    rows, row_of = _rows(entries[known], context, episode_cells)
     action_count = np.zeros((len(rows), problem.num_actions), int)
-    np.add.at(action_count, (row_of, entries[~latent][:, 2]), counts)
+    np.add.at(action_count, (row_of, entries[known][:, 2]), entry_count[known])
     hidden = context == UNSEEN
     moves, move_count = _transitions(data, state, action, ~hidden)
     seen, seen_count = _moves(state, action, hidden)
@@ -180,12 +180,13 @@ def _contexts(problem: Problem, data: xr.Dataset) -> tuple[np.ndarray, Any, int]
 
 
 def _rows(
-    entries: np.ndarray, counts: np.ndarray, context: np.ndarray, episode_cells: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    entries: np.ndarray, context: np.ndarray, episode_cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """List the (cell, state) pairs that occur, and the position of each entry's."""
     cell = episode_cells[entries[:, 0], context[entries[:, 0]]]
     pairs = np.stack([cell, entries[:, 1]], axis=-1)
     rows, row_of = np.unique(pairs, axis=0, return_inverse=True)
-    return rows, row_of.ravel(), counts
+    return rows, row_of.ravel()
 
 
 def _groups(problem: Problem, names: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -73,8 +73,7 @@ def test_four_rooms_takes_other_maps_and_slips():
 def test_bus_units_do_not_change_behaviour():
     """Rust's units (noise scale 1) and units of RC (temperature 1/RC) give one policy."""
     problem = bus_replacement(RC=9.0, theta11=2.0)
-    _, response = respond(problem, {"subsidy": 0.0}, 0, problem.default_parameters)
-    mdp, _ = respond(problem, {"subsidy": 0.0}, 0, problem.default_parameters)
+    mdp, response = respond(problem, {"subsidy": 0.0}, 0, problem.default_parameters)
     from cbrl_bayes.mdp import best_response, replace_fields
 
     rust = best_response(replace_fields(mdp, reward=mdp.reward * 9.0, temperature=1.0))
