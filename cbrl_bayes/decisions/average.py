@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.hypergradients import EstimateInfo, Estimator
+from cbrl_bayes.hypergradients import EstimateInfo, Estimator, FollowerAccess
+from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.problems import Problem
 
 __all__ = ["PosteriorAverage"]
@@ -33,6 +34,16 @@ class PosteriorAverage:
     def is_exact(self) -> bool:
         """Exact if the estimator is."""
         return self.estimator.is_exact
+
+    @property
+    def access(self) -> FollowerAccess:
+        """As the estimator."""
+        return self.estimator.access
+
+    @property
+    def runs_on_host(self) -> bool:
+        """As the estimator."""
+        return self.estimator.runs_on_host
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return one state per draw."""
@@ -61,7 +72,9 @@ class PosteriorAverage:
             )  # fmt: skip
 
         keys = jax.random.split(key, self.num_draws)
-        gradient, state, info = jax.lax.map(one_draw, (dict(parameters), state, keys))
+        gradient, state, info = map_in_order(
+            one_draw, (dict(parameters), state, keys), on_host=self.runs_on_host
+        )
         total = EstimateInfo(
             info.objective.mean(), info.status.max(), info.follower_steps.sum(),
             info.truncated_share.mean(),

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.mdp import rollout
+from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.problems import Problem, respond
 
 __all__ = ["ExactFollower"]
@@ -32,14 +29,14 @@ class ExactFollower:
     (3, 2)
     """
 
+    @property
+    def runs_on_host(self) -> bool:
+        """Compiled."""
+        return False
+
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""
-        parameters = problem.default_parameters
-        contexts, _ = problem.contexts.support(parameters, jax.random.key(0))
-        first = jax.tree.map(lambda leaf: leaf[0], contexts)
-        incentive = problem.incentive.transform(problem.incentive.initial)
-        one = problem.follower_parameters(parameters, 0)
-        return jnp.zeros(problem.mdp_fn(incentive, first, one).num_states)
+        return zero_values(problem)
 
     def train(
         self,
@@ -57,4 +54,4 @@ class ExactFollower:
             problem, incentive, context, parameters,
             temperature_factor=temperature_factor, initial_values=memory,
         )  # fmt: skip
-        return partial(rollout, mdp, response.policy), response.values, response.status
+        return sampler_of(mdp, response.policy), response.values, response.status

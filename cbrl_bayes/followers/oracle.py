@@ -31,6 +31,10 @@ class TrajectorySampler(Protocol):
 class TrajectoryOracle(Protocol):
     """A follower that answers an incentive with behaviour, however it was trained."""
 
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether it lives outside compiled programs, so that estimators call it from Python."""
+
     def initial_memory(self, problem: Problem) -> Any:
         """Return what the follower knows before its first training in one context."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cbrl_bayes.hypergradients.amd import AMD
 from cbrl_bayes.hypergradients.ascent import (
     Ascent,
     AscentProgram,
@@ -9,27 +10,48 @@ from cbrl_bayes.hypergradients.ascent import (
     AscentStatus,
     AscentTrace,
 )
-from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
+from cbrl_bayes.hypergradients.boltzmann_covariance import BoltzmannCovariance
+from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator, FollowerAccess
 from cbrl_bayes.hypergradients.exact import Exact
 from cbrl_bayes.hypergradients.hpgd import HPGD
+from cbrl_bayes.hypergradients.penalty import Penalty
+from cbrl_bayes.hypergradients.rt_q import RTQ
 from cbrl_bayes.hypergradients.search import Search, SearchProgram, SearchResult, global_search
+from cbrl_bayes.hypergradients.sobirl import SoBiRL
+from cbrl_bayes.hypergradients.zeroth_order import ZerothOrder
 
-ESTIMATORS: dict[str, Callable[..., Estimator]] = {"exact": Exact, "hpgd": HPGD}
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {
+    "exact": Exact,
+    "hpgd": HPGD,
+    "boltzmann_covariance": BoltzmannCovariance,
+    "rt_q": RTQ,
+    "amd": AMD,
+    "sobirl": SoBiRL,
+    "penalty": Penalty,
+    "zeroth_order": ZerothOrder,
+}
 """Estimators by name: what the command line offers and the conformance tests walk."""
 
 __all__ = [
+    "AMD",
     "ESTIMATORS",
     "HPGD",
+    "RTQ",
     "Ascent",
     "AscentProgram",
     "AscentResult",
     "AscentStatus",
     "AscentTrace",
+    "BoltzmannCovariance",
     "EstimateInfo",
     "Estimator",
     "Exact",
+    "FollowerAccess",
+    "Penalty",
     "Search",
     "SearchProgram",
     "SearchResult",
+    "SoBiRL",
+    "ZerothOrder",
     "global_search",
 ]

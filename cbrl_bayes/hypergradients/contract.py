@@ -1,5 +1,6 @@
 """The contract every estimator of the hypergradient keeps: `init`, `estimate`, State and Info."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,15 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.problems import Problem
 
-__all__ = ["EstimateInfo", "Estimator"]
+__all__ = ["EstimateInfo", "Estimator", "FollowerAccess"]
+
+
+class FollowerAccess(enum.Enum):
+    """What an estimator must have of the follower, from least to most."""
+
+    TRAJECTORIES = "trajectories"
+    TRAINING = "control of its training"
+    MODEL = "its model"
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +49,15 @@ class Estimator(Protocol):
 
     @property
     def is_exact(self) -> bool:
-        """Whether objective and gradient carry no simulation error."""
+        """Whether objective and gradient carry no simulation error and no bias."""
+
+    @property
+    def access(self) -> FollowerAccess:
+        """What it must have of the follower."""
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether `estimate` must run in Python, step by step, as its follower cannot be traced."""
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Key[Array, ""]) -> Any:
         """Return the State before the first estimate."""

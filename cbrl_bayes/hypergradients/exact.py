@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.hypergradients.contract import EstimateInfo
+from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.problems import Problem, leader_outcome
 
 __all__ = ["Exact"]
@@ -50,6 +50,16 @@ class Exact:
     def is_exact(self) -> bool:
         """Exact unless contexts are drawn anew."""
         return not self.resample_contexts
+
+    @property
+    def access(self) -> FollowerAccess:
+        """Solves the follower's MDP."""
+        return FollowerAccess.MODEL
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Compiled."""
+        return False
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> tuple[Array, Array]:
         """Return zero soft values and the key of the contexts."""

@@ -10,9 +10,26 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle, TrajectorySampler
-from cbrl_bayes.hypergradients.contract import EstimateInfo
-from cbrl_bayes.mdp import MDP, Trajectories
-from cbrl_bayes.problems import Problem, depends_on_input
+from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
+from cbrl_bayes.hypergradients.pairs import (
+    choose_contexts,
+    leader_view,
+    memory_per_pair,
+    moved_laws,
+    over_pairs,
+)
+from cbrl_bayes.hypergradients.rollout_terms import (
+    Branches,
+    BranchSettings,
+    Truncation,
+    draw_branches,
+    gather,
+    leader_surrogate,
+    paired_surrogate,
+    response_surrogate,
+)
+from cbrl_bayes.mdp import Trajectories
+from cbrl_bayes.problems import Problem
 
 __all__ = ["HPGD"]
 
@@ -38,10 +55,17 @@ class HPGD:
     go. All sums enter one surrogate whose derivative is taken once, so the cost does not grow
     with the number of incentive parameters, and any pytree will do.
 
+    A general ``objective_fn`` f of the policy is served by the same covariance with
+    :math:`\partial f/\partial\pi` in place of :math:`Q_U`, summed over all states; the policy
+    in it is then the frequency of actions among ``num_rollouts`` asked for in each state.
+
     Needs: rollouts, also from a given state and action, with the follower's own
     log-probability of each action; the leader's knowledge of how the incentive enters reward
     and transitions; the temperature. Bias: none but for rollouts longer than ``max_steps``
-    (their share is reported). Choose it when the follower is a black box.
+    (their share is reported) and, with a general objective that is not quadratic in the
+    policy, for the sampled frequencies. Cost per step: some ``num_rollouts + 4 num_branches``
+    rollouts per context and follower. Choose it when the follower is a black box that can be
+    started anywhere; `BoltzmannCovariance` where it cannot.
 
     Parameters
     ----------
@@ -57,6 +81,9 @@ class HPGD:
     common_noise : bool
         Let the two branches of a pair share random numbers, which leaves the mean as it is and
         lowers the variance. Needs a simulator whose noise can be set.
+    baseline : bool
+        Subtract the other rollouts' mean from what multiplies the leader's score terms (there
+        are none where the incentive leaves the transitions alone); the mean stays.
     num_contexts : int, optional
         Contexts drawn per step. Default: all, weighted with their probabilities.
     oracle : TrajectoryOracle
@@ -65,7 +92,7 @@ class HPGD:
     Raises
     ------
     InvalidInputError
-        For settings out of range, or (when used) a problem with a general objective.
+        For settings out of range.
 
     Examples
     --------
@@ -85,6 +112,7 @@ class HPGD:
     max_steps: int = 200
     truncation_exponent: float = 0.5
     common_noise: bool = True
+    baseline: bool = True
     num_contexts: int | None = None
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
@@ -102,12 +130,19 @@ class HPGD:
         """Carries simulation error."""
         return False
 
+    @property
+    def access(self) -> FollowerAccess:
+        """Sees trajectories, also from chosen states."""
+        return FollowerAccess.TRAJECTORIES
+
+    @property
+    def runs_on_host(self) -> bool:
+        """As the oracle."""
+        return self.oracle.runs_on_host
+
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return the followers' memories, one per context and follower."""
-        pairs = (self.num_contexts or problem.contexts.num_contexts,
-                 problem.followers.num_followers)  # fmt: skip
-        memory = self.oracle.initial_memory(problem)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*pairs, *leaf.shape)), memory)
+        return memory_per_pair(problem, self.num_contexts, self.oracle.initial_memory(problem))
 
     def estimate(
         self,
@@ -121,222 +156,125 @@ class HPGD:
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return an unbiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
-        contexts, weights = self._contexts(problem, parameters, context_key)
-        followers = problem.followers
-        shape = (weights.shape[0], followers.num_followers)
+        contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
         if self.num_contexts is not None:
             # The contexts are others than last time: what was learned in them does not carry.
             state = self.init(problem, unconstrained, key=context_key)
+        estimate_one = self._general if problem.objective_fn is not None else self.from_rollouts
 
-        def one_pair(entry: tuple) -> tuple:
-            context, index, follower, memory = entry
-            one = problem.follower_parameters(parameters, follower)
-            pair_key = jax.random.fold_in(jax.random.fold_in(work_key, index), follower)
-            return self._one_follower(
-                problem, unconstrained, context, one, memory, pair_key, temperature_factor
-            )
+        def one_pair(context: Any, one: Mapping, memory: Any, pair_key: Array) -> tuple:
+            train_key, walk_key, branch_key = jax.random.split(pair_key, 3)
+            sample, memory, status = self.oracle.train(
+                problem, problem.incentive.transform(unconstrained), context, one, memory,
+                key=train_key, temperature_factor=temperature_factor,
+            )  # fmt: skip
+            gradient, objective, walked, cut = estimate_one(
+                problem, unconstrained, context, one, sample, temperature_factor,
+                (walk_key, branch_key),
+            )  # fmt: skip
+            steps = sum(rollouts.active.sum() for rollouts in walked)
+            share = jnp.concatenate(cut).mean()
+            return gradient, memory, EstimateInfo(objective, status, steps, share)
 
-        index, follower = (grid.ravel() for grid in jnp.indices(shape))
-        per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], contexts)
-        memory = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state)
-        gradient, memory, info = jax.lax.map(one_pair, (per_pair, index, follower, memory))
-        share = weights[index] * jnp.asarray(followers.weights)[follower]
-        total = EstimateInfo(
-            share @ info.objective, info.status.max(), info.follower_steps.sum(),
-            info.truncated_share.mean(),
+        return over_pairs(
+            problem, parameters, contexts, state, one_pair,
+            key=work_key, on_host=self.runs_on_host,
         )  # fmt: skip
-        gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
-        state = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), memory)
-        return gradient, state, total
 
-    def _contexts(self, problem: Problem, parameters: Mapping, key: Array) -> tuple[Any, Array]:
-        if self.num_contexts is None:
-            return problem.contexts.support(parameters, key)
-        values, _ = problem.contexts.draw(parameters, key, self.num_contexts)
-        return values, jnp.full(self.num_contexts, 1.0 / self.num_contexts)
-
-    def _one_follower(
+    def from_rollouts(
         self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
-        memory: Any, key: Array, temperature_factor: Array | float,
-    ) -> tuple[Any, Any, EstimateInfo]:  # fmt: skip
-        train_key, walk_key, branch_key = jax.random.split(key, 3)
-        incentive = problem.incentive.transform(unconstrained)
-        sample, memory, status = self.oracle.train(
-            problem, incentive, context, parameters, memory,
-            key=train_key, temperature_factor=temperature_factor,
-        )  # fmt: skip
-
-        def build(x: Any) -> tuple[MDP, Array]:
-            readable = problem.incentive.transform(x)
-            mdp = problem.mdp_fn(readable, context, parameters)
-            return mdp, problem.leader_net_reward(readable, context, parameters)
-
+        sample: TrajectorySampler, temperature_factor: Array | float, keys: tuple,
+    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:  # fmt: skip
+        """Return gradient, objective, rollouts and cuts for one follower in one context."""
+        walk_key, branch_key = keys
+        build = leader_view(problem, context, parameters)
         mdp, leader_reward = build(unconstrained)
         temperature = mdp.temperature * temperature_factor
-        pairs = problem.followers.num_followers * (
-            self.num_contexts or problem.contexts.num_contexts
-        )
         limit_key, walk_key = jax.random.split(walk_key)
-        walk = _Truncation.of(problem.leader_discount, self.truncation_exponent)
-        limit = walk.limits(limit_key, max(1, self.num_rollouts // pairs))
+        walk = Truncation.of(problem.leader_discount, self.truncation_exponent)
+        limit = walk.limits(limit_key, self.walkers_per_pair(problem))
         base = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=limit.shape[0],
                       step_limit=limit)  # fmt: skip
-        times = jnp.arange(self.max_steps)
-        weights = walk.weights(problem.leader_discount, times)
-        branches = self._branch(
-            sample, base, weights, (mdp.discount, problem.leader_discount), branch_key
-        )
-        scores = (
-            depends_on_input(lambda x: build(x)[0].transition.probability, unconstrained),
-            depends_on_input(lambda x: build(x)[0].initial, unconstrained),
-        )
+        weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
+        branches = draw_branches(
+            sample, base, weights, (mdp.discount, problem.leader_discount),
+            self.branch_settings, branch_key,
+        )  # fmt: skip
+        scores = moved_laws(build, unconstrained)
 
         def surrogate(x: Any) -> Array:
             own_mdp, own_reward = build(x)
-            direct = _leader_surrogate(base, weights, own_mdp, own_reward, scores)
-            response = _response_surrogate(branches, own_mdp, leader_reward, temperature, scores[0])
-            return direct + response
+            direct = leader_surrogate(
+                base, weights, own_mdp, own_reward, scores, baseline=self.baseline
+            )
+            return direct + response_surrogate(
+                branches, own_mdp, leader_reward, temperature, scores
+            )
 
-        gradient = jax.grad(surrogate)(unconstrained)
-        earned = _gather(leader_reward, base) * weights
-        steps = base.active.sum() * 2 + sum(b.active.sum() for b in branches.rollouts)
+        earned = (gather(leader_reward, base) * weights).sum() / limit.shape[0]
         cut = [base.active[:, -1] & (limit > self.max_steps), *branches.cut]
-        info = EstimateInfo(
-            earned.sum() / limit.shape[0], status, steps, jnp.concatenate(cut).mean()
+        # The base steps count twice: each was also asked for a second action.
+        return jax.grad(surrogate)(unconstrained), earned, [base, base, *branches.rollouts], cut
+
+    def _general(
+        self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
+        sample: TrajectorySampler, temperature_factor: Array | float, keys: tuple,
+    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:  # fmt: skip
+        """For any objective: the policy's frequencies, and branches from every state."""
+        walk_key, branch_key = keys
+        S, A = problem.num_states, problem.num_actions
+        objective_fn = problem.objective_fn
+        assert objective_fn is not None
+
+        def objective(x: Any, policy: Array) -> Array:
+            return objective_fn(problem.incentive.transform(x), policy, context)
+
+        def build(x: Any) -> tuple[Any, Any]:
+            return problem.mdp_fn(problem.incentive.transform(x), context, parameters), None
+
+        asked_key, base_key = jax.random.split(walk_key)
+        asked = sample(key=asked_key, num_steps=1,
+                       initial_state=jnp.repeat(jnp.arange(S), self.num_rollouts))  # fmt: skip
+        frequency = jnp.zeros((S, A)).at[asked.state[:, 0], asked.action[:, 0]].add(
+            1.0 / self.num_rollouts
         )
-        return gradient, memory, info
+        slope = jax.grad(objective, argnums=1)(unconstrained, frequency)
+        repeats = -(-self.num_branches // S)
+        base = sample(key=base_key, num_steps=1,
+                      initial_state=jnp.repeat(jnp.arange(S), repeats))  # fmt: skip
+        mdp, _ = build(unconstrained)
+        every_state = jnp.full(base.state.shape, float(S))
+        branches = draw_branches(
+            sample, base, every_state, (mdp.discount, 0.0), self.branch_settings, branch_key
+        )
+        gap = self._slope_gap(slope, base, branches)
+        scores = moved_laws(build, unconstrained)
+        temperature = mdp.temperature * temperature_factor
 
-    def _branch(
-        self, sample: TrajectorySampler, base: Trajectories, base_weights: Array,
-        discounts: tuple[Array | float, float], key: Array,
-    ) -> "_Branches":  # fmt: skip
-        """Probe a second action everywhere; branch at a random choice of the disagreements."""
-        probe_key, choice_key, limit_key, *walk_keys = jax.random.split(key, 5)
-        state, action = base.state.ravel(), base.action.ravel()
-        active = base.active.ravel()
-        probe = sample(key=probe_key, num_steps=1, initial_state=state,
-                       step_limit=active.astype(int))  # fmt: skip
-        differs = active & (probe.action[:, 0] != action)
-        score = jnp.where(differs, jax.random.uniform(choice_key, state.shape), -1.0)
-        chosen_score, chosen = jax.lax.top_k(score, min(self.num_branches, state.shape[0]))
-        used = chosen_score >= 0.0
-        importance = jnp.broadcast_to(base_weights, base.state.shape).ravel()[chosen]
-        importance *= used * differs.sum() / jnp.maximum(used.sum(), 1) / base.state.shape[0]
-        # One rollout serves both discounts, so it must live as long as the larger one asks.
-        walk = _Truncation.of(jnp.maximum(*discounts), self.truncation_exponent)
-        rollouts, cut = [], []
-        for walk_key, one_limit_key in zip(walk_keys, jax.random.split(limit_key), strict=True):
-            limit = jnp.tile(walk.limits(one_limit_key, chosen.shape[0]) * used, 2)
-            rollouts.append(
-                sample(
-                    key=walk_key, num_steps=self.max_steps,
-                    initial_state=jnp.tile(state[chosen], 2),
-                    initial_action=jnp.concatenate([action[chosen], probe.action[chosen, 0]]),
-                    step_limit=limit, noise_copies=2 if self.common_noise else 1,
-                )
-            )  # fmt: skip
-            cut.append(rollouts[-1].active[:, -1] & (limit > self.max_steps))
-        times = jnp.arange(self.max_steps)
-        follower_weights, leader_weights = (walk.weights(gamma, times) for gamma in discounts)
-        return _Branches(rollouts, follower_weights, leader_weights, importance, cut)
+        def surrogate(x: Any) -> Array:
+            own, _ = build(x)
+            return objective(x, frequency) + paired_surrogate(
+                branches, [gap, gap], own, temperature, scores
+            )
 
+        walked = [asked, base, base, *branches.rollouts]
+        gradient = jax.grad(surrogate)(unconstrained)
+        return gradient, objective(unconstrained, frequency), walked, branches.cut
 
-@dataclass(frozen=True)
-class _Branches:
-    rollouts: list[Trajectories]
-    follower_weights: Array
-    leader_weights: Array
-    importance: Array
-    cut: list[Array]
+    @staticmethod
+    def _slope_gap(slope: Array, base: Trajectories, branches: Branches) -> Array:
+        state = base.state.ravel()[branches.place]
+        return slope[state, branches.first_action] - slope[state, branches.second_action]
 
+    def walkers_per_pair(self, problem: Problem) -> int:
+        """Return the share of ``num_rollouts`` of each context and follower, at least 1."""
+        contexts = self.num_contexts or problem.contexts.num_contexts
+        return max(1, self.num_rollouts // (contexts * problem.followers.num_followers))
 
-@dataclass(frozen=True)
-class _Truncation:
-    """Random truncation: a rollout survives each step with one probability."""
+    @property
+    def branch_settings(self) -> BranchSettings:
+        """How branch rollouts are made."""
+        return BranchSettings(
+            self.num_branches, self.max_steps, self.truncation_exponent, self.common_noise
+        )
 
-    survival: Array
-
-    @classmethod
-    def of(cls, discount: Array | float, exponent: float) -> "_Truncation":
-        return cls(jnp.asarray(discount, float) ** exponent)
-
-    def weights(self, discount: Array | float, times: Array) -> Array:
-        """Weights with which a truncated sum has the discounted sum as its mean."""
-        alive = jnp.where(self.survival > 0.0, self.survival, 1.0)
-        return (jnp.asarray(discount, float) / alive) ** times
-
-    def limits(self, key: Array, num: int) -> Array:
-        """Numbers of steps T + 1 with P(T >= t) = survival^t; survival 0 leaves one step."""
-        height = 1.0 - jax.random.uniform(key, (num,))  # in (0, 1]
-        last = jnp.floor(jnp.log(height) / jnp.log(self.survival))
-        last = jnp.where(self.survival >= 1.0, jnp.inf, jnp.where(self.survival > 0, last, 0.0))
-        return jnp.minimum(last + 1.0, 2.0**30).astype(int)
-
-
-def _gather(table: Array, walked: Trajectories) -> Array:
-    return jnp.where(walked.active, table[walked.state, walked.action], 0.0)
-
-
-def _to_go(amounts: Array) -> Array:
-    """Sum from each step to the end."""
-    return jnp.cumsum(amounts[:, ::-1], axis=1)[:, ::-1]
-
-
-def _log_transitions(walked: Trajectories, mdp: MDP) -> Array:
-    """Return log P of every step that a later active step follows, 0 elsewhere."""
-    followed = jnp.pad(walked.active[:, 1:], ((0, 0), (0, 1)))
-    chance = mdp.transition.step_probability(walked.state, walked.action, walked.next_state)
-    return jnp.log(jnp.where(followed, chance, 1.0))
-
-
-def _leader_surrogate(
-    base: Trajectories, weights: Array, mdp: MDP, leader_reward: Array, scores: tuple[bool, bool]
-) -> Array:
-    """Return a scalar whose derivative is the leader's, at a policy held fixed."""
-    earned = _gather(leader_reward, base) * weights
-    total = earned.sum()
-    to_go = jax.lax.stop_gradient(_to_go(earned))
-    if scores[0]:
-        later = jnp.pad(to_go[:, 1:], ((0, 0), (0, 1)))
-        going = jnp.pad(base.active[:, 1:], ((0, 0), (0, 1)))
-        total += (_log_transitions(base, mdp) * (later - _others_mean(later, going))).sum()
-    if scores[1]:
-        first = jnp.log(mdp.initial[base.state[:, 0]])
-        everyone = jnp.ones((first.shape[0], 1), bool)
-        total += (first * (to_go[:, 0] - _others_mean(to_go[:, :1], everyone)[:, 0])).sum()
-    return total / base.state.shape[0]
-
-
-def _others_mean(values: Array, active: Array) -> Array:
-    """Mean over the other active walkers at the same time: a baseline that adds no bias."""
-    kept = jnp.where(active, values, 0.0)
-    others = jnp.maximum(active.sum(0) - active, 1)
-    return jnp.where(active, (kept.sum(0) - kept) / others, 0.0)
-
-
-def _response_surrogate(
-    branches: _Branches, mdp: MDP, leader_reward: Array, temperature: Array | float, scores: bool
-) -> Array:
-    """Return a scalar whose derivative is the hypergradient's part through the policy."""
-    weights = branches.follower_weights
-    leader_gap = [
-        _gap((_gather(leader_reward, walked) * branches.leader_weights).sum(1))
-        for walked in branches.rollouts
-    ]
-    follower_gap = []
-    for walked in branches.rollouts:
-        earned = _gather(mdp.reward, walked) * weights
-        sums = earned.sum(1)
-        if scores:
-            surprise = jnp.where(walked.active, walked.log_probability, 0.0)
-            soft = jax.lax.stop_gradient(earned - temperature * surprise * weights)
-            later = jnp.pad(_to_go(soft)[:, 1:], ((0, 0), (0, 1)))
-            sums += (_log_transitions(walked, mdp) * later).sum(1)
-        follower_gap.append(_gap(sums))
-    crossed = leader_gap[0] * follower_gap[1] + leader_gap[1] * follower_gap[0]
-    return (branches.importance * crossed).sum() / (4.0 * temperature)
-
-
-def _gap(sums: Array) -> Array:
-    first, second = jnp.split(sums, 2)
-    return first - second

@@ -14,6 +14,7 @@ from cbrl_bayes.problems.four_rooms import (
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import (
     LeaderOutcome,
+    leader_gain,
     leader_outcome,
     respond,
     respond_everywhere,
@@ -45,6 +46,7 @@ __all__ = [
     "bus_replacement",
     "depends_on_input",
     "four_rooms",
+    "leader_gain",
     "leader_outcome",
     "respond",
     "respond_everywhere",

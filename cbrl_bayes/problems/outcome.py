@@ -10,7 +10,13 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, replace_fields
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["LeaderOutcome", "leader_outcome", "respond", "respond_everywhere"]
+__all__ = [
+    "LeaderOutcome",
+    "leader_gain",
+    "leader_outcome",
+    "respond",
+    "respond_everywhere",
+]
 
 
 @jax.tree_util.register_dataclass
@@ -152,7 +158,8 @@ def leader_outcome(
             problem, incentive, context, one,
             temperature_factor=temperature_factor, initial_values=start,
         )  # fmt: skip
-        gain, cost = _leader_gain(problem, incentive, context, one, mdp, response)
+        gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
+        cost = _cost(problem, incentive, context, one, mdp, response.policy)
         return gain, cost, mdp.initial @ response.values, response.status, response.values
 
     gain, cost, value, status, soft_values = jax.lax.map(one_pair, (pairs, warm))
@@ -169,19 +176,29 @@ def leader_outcome(
     )
 
 
-def _leader_gain(
+def leader_gain(
     problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
-    mdp: MDP, response: BestResponse,
-) -> tuple[Array, Array]:  # fmt: skip
+    mdp: MDP, policy: Float[Array, "state action"],
+) -> Float[Array, ""]:  # fmt: skip
+    """Return the leader's objective in one context if one follower played ``policy``.
+
+    Differentiable in the incentive (at a fixed policy) and in the policy: the two parts of the
+    hypergradient before the policy's own response.
+    """
     if problem.objective_fn is not None:
-        return problem.objective_fn(incentive, response.policy, context), jnp.zeros(())
-    discount = problem.leader_discount
+        return problem.objective_fn(incentive, policy, context)
     net = problem.leader_net_reward(incentive, context, parameters)
-    gain = expected_return(mdp, response.policy, reward=net, discount=discount)
+    return expected_return(mdp, policy, reward=net, discount=problem.leader_discount)
+
+
+def _cost(
+    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
+    mdp: MDP, policy: Array,
+) -> Array:  # fmt: skip
     if problem.incentive_price_fn is None:
-        return gain, jnp.zeros(())
+        return jnp.zeros(())
     price = problem.incentive_price_fn(incentive, context, parameters)
-    return gain, expected_return(mdp, response.policy, reward=price, discount=discount)
+    return expected_return(mdp, policy, reward=price, discount=problem.leader_discount)
 
 
 def _pairs(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:

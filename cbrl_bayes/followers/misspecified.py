@@ -1,0 +1,97 @@
+"""Followers that are not what the leader's model says: other temperature, lapses, myopia, beliefs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.followers.oracle import TrajectorySampler
+from cbrl_bayes.followers.tabular import sampler_of, zero_values
+from cbrl_bayes.mdp import best_response, replace_fields
+from cbrl_bayes.problems import Problem
+
+__all__ = ["MisspecifiedFollower"]
+
+
+@dataclass(frozen=True)
+class MisspecifiedFollower:
+    """Responds at best, but to another problem than the leader has in mind, and not always.
+
+    For robustness studies: the leader's estimator keeps its own model while the trajectories
+    come from this follower. One that is still learning is `SweepFollower` or
+    `QLearningFollower` with little training.
+
+    Parameters
+    ----------
+    temperature_scale : float
+        The follower's lambda is this times the model's (rationality: divided by it); > 0.
+    discount_scale : float
+        Its discount is this times the model's, in [0, 1]: below 1 it is myopic, 0 sees one step.
+    lapse : float
+        Chance in [0, 1] that an action is drawn uniformly instead of chosen.
+    believes : Problem, optional
+        The problem it plans in, where that differs from the one it acts in: e.g. other
+        transition probabilities. Same states, actions, contexts and incentive.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from cbrl_bayes.problems import two_state
+    >>> problem, oracle = two_state(), MisspecifiedFollower(lapse=1.0)
+    >>> sample, _, _ = oracle.train(
+    ...     problem, {"bonus": 9.0}, 0.5, problem.default_parameters,
+    ...     oracle.initial_memory(problem), key=jax.random.key(0))
+    >>> acts = sample(key=jax.random.key(1), num_steps=1, num_rollouts=1000).action
+    >>> bool(abs(acts.mean() - 0.5) < 0.1)
+    True
+    """
+
+    temperature_scale: float = 1.0
+    discount_scale: float = 1.0
+    lapse: float = 0.0
+    believes: Problem | None = None
+
+    def __post_init__(self) -> None:
+        shares = 0.0 <= self.discount_scale <= 1.0 and 0.0 <= self.lapse <= 1.0
+        if self.temperature_scale <= 0 or not shares:
+            raise InvalidInputError(
+                explain("misspecification is out of range",
+                        received=f"temperature_scale={self.temperature_scale}, discount_scale="
+                                 f"{self.discount_scale}, lapse={self.lapse}",
+                        accepted="temperature_scale > 0, discount_scale and lapse in [0, 1]")
+            )  # fmt: skip
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Compiled."""
+        return False
+
+    def initial_memory(self, problem: Problem) -> Array:
+        """Return soft values of zero, shape (S,)."""
+        return zero_values(problem)
+
+    def train(
+        self,
+        problem: Problem,
+        incentive: Mapping[str, Array],
+        context: Any,
+        parameters: Mapping[str, Any],
+        memory: Array,
+        *,
+        key: Array,
+        temperature_factor: Array | float = 1.0,
+    ) -> tuple[TrajectorySampler, Array, Array]:
+        """Solve the problem it believes in; see `TrajectoryOracle.train`."""
+        mdp = problem.mdp_fn(incentive, context, parameters)
+        believed = (self.believes or problem).mdp_fn(incentive, context, parameters)
+        believed = replace_fields(
+            believed,
+            temperature=believed.temperature * temperature_factor * self.temperature_scale,
+            discount=jnp.asarray(believed.discount) * self.discount_scale,
+        )
+        response = best_response(believed, initial_values=memory)
+        policy = (1.0 - self.lapse) * response.policy + self.lapse / mdp.num_actions
+        return sampler_of(mdp, policy), response.values, response.status

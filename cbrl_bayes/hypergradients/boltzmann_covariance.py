@@ -1,0 +1,255 @@
+"""Boltzmann covariance: the hypergradient from whole episodes alone, with a critic of the leader."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
+from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
+from cbrl_bayes.hypergradients.pairs import (
+    choose_contexts,
+    leader_view,
+    memory_per_pair,
+    moved_laws,
+    over_pairs,
+)
+from cbrl_bayes.hypergradients.rollout_terms import (
+    Scores,
+    Truncation,
+    gather,
+    leader_surrogate,
+    log_transitions,
+    to_go,
+)
+from cbrl_bayes.mdp import MDP, Trajectories
+from cbrl_bayes.problems import Problem
+
+__all__ = ["BoltzmannCovariance"]
+
+
+@dataclass(frozen=True)
+class BoltzmannCovariance:
+    r"""Estimate the hypergradient from single visits along whole episodes.
+
+    Since :math:`\sum_a \pi(a|s) A_U(s,a) = 0`, the response term needs no derivative of a value
+    function,
+
+    .. math:: \tfrac1\lambda E[A_U\, d_xA^*] = \tfrac1\lambda E[A_U\, d_xQ^*],
+
+    and :math:`d_xQ^*(s_t,a_t)` is replaced by the sum of what follows in the same episode.
+    Summed over t, the derivative of the reward at step u is weighted with the trace
+    :math:`e_u = \gamma e_{u-1} + \gamma_U^u A_U(s_u,a_u)`. The leader's advantage comes from a
+    tabular critic: average returns by state and action less those by state. The walkers are
+    split in halves; each half's critic judges the other half, so that no sample meets itself.
+    Source: Kudo, Tanabe, Wachi, Akimoto, arXiv 2603.14867 (there with a learned critic).
+
+    Needs: episodes from the initial law, nothing else (no restarts); the leader's knowledge of
+    how the incentive enters; the temperature; log-probabilities of the actions only where the
+    incentive moves the transitions. Cost per step: ``num_rollouts`` rollouts, whatever the
+    number of incentive parameters. Bias: pairs of state and action that the other half did not
+    visit are judged by the one successor seen (by nothing where that is unknown too), and
+    averages over several visits of one episode are ratios; both vanish with more rollouts, or
+    faster with ``critic_memory``. Choose it for outside followers and logs.
+
+    Parameters
+    ----------
+    num_rollouts : int
+        Rollouts per step, over all contexts and followers; at least 2 for each of them.
+    max_steps : int
+        Longest rollout.
+    truncation_exponent : float
+        kappa in [0, 1], as in `HPGD`.
+    critic_memory : float
+        In [0, 1): weight that the critic's sums keep from step to step. 0 uses this step's
+        rollouts alone; near 1 the critic is better supplied and lags behind the incentive.
+    baseline : bool
+        As in `HPGD`.
+    num_contexts : int, optional
+        Contexts drawn per step. Default: all, weighted with their probabilities.
+    oracle : TrajectoryOracle
+        The follower. Default: exact best response.
+
+    Raises
+    ------
+    InvalidInputError
+        For settings out of range, or (when used) a problem with a general objective.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from cbrl_bayes.problems import two_state
+    >>> problem, estimator = two_state(), BoltzmannCovariance(num_rollouts=64, max_steps=4)
+    >>> x = problem.incentive.initial
+    >>> state = estimator.init(problem, x, key=jax.random.key(0))
+    >>> gradient, state, info = estimator.estimate(
+    ...     problem, x, problem.default_parameters, state, key=jax.random.key(1))
+    >>> gradient["bonus"].shape
+    ()
+    """
+
+    num_rollouts: int = 60
+    max_steps: int = 200
+    truncation_exponent: float = 0.5
+    critic_memory: float = 0.0
+    baseline: bool = True
+    num_contexts: int | None = None
+    oracle: TrajectoryOracle = field(default_factory=ExactFollower)
+
+    def __post_init__(self) -> None:
+        counts = (self.num_rollouts - 1, self.max_steps, self.num_contexts or 1)
+        shares = 0.0 <= self.truncation_exponent <= 1.0 and 0.0 <= self.critic_memory < 1.0
+        if min(counts) < 1 or not shares:
+            raise InvalidInputError(
+                explain("Boltzmann covariance settings are out of range", received=self,
+                        accepted="num_rollouts >= 2, other counts >= 1, truncation_exponent in "
+                                 "[0, 1], critic_memory in [0, 1)")
+            )  # fmt: skip
+
+    @property
+    def is_exact(self) -> bool:
+        """Carries simulation error."""
+        return False
+
+    @property
+    def access(self) -> FollowerAccess:
+        """Sees whole episodes."""
+        return FollowerAccess.TRAJECTORIES
+
+    @property
+    def runs_on_host(self) -> bool:
+        """As the oracle."""
+        return self.oracle.runs_on_host
+
+    def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
+        """Return the followers' memories and empty critics (sums and visits, two halves)."""
+        critic = jnp.zeros((2, 2, problem.num_states, problem.num_actions))
+        return memory_per_pair(
+            problem, self.num_contexts, (self.oracle.initial_memory(problem), critic)
+        )
+
+    def estimate(
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        state: Any,
+        *,
+        key: Array,
+        temperature_factor: Array | float = 1.0,
+    ) -> tuple[Any, Any, EstimateInfo]:
+        """Return the estimate; see `Estimator.estimate`."""
+        context_key, work_key = jax.random.split(key)
+        contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
+        if self.num_contexts is not None:
+            # The contexts are others than last time: what was learned in them does not carry.
+            state = self.init(problem, unconstrained, key=context_key)
+        num_pairs = contexts[1].shape[0] * problem.followers.num_followers
+        half = max(1, self.num_rollouts // (2 * num_pairs))
+
+        def one_pair(context: Any, one: Mapping, kept: Any, pair_key: Array) -> tuple:
+            train_key, limit_key, walk_key = jax.random.split(pair_key, 3)
+            memory, critic = kept
+            sample, memory, status = self.oracle.train(
+                problem, problem.incentive.transform(unconstrained), context, one, memory,
+                key=train_key, temperature_factor=temperature_factor,
+            )  # fmt: skip
+            build = leader_view(problem, context, one)
+            mdp, reward = build(unconstrained)
+            discounts = jnp.asarray(mdp.discount), problem.leader_discount
+            walk = Truncation.of(jnp.maximum(*discounts), self.truncation_exponent)
+            limit = walk.limits(limit_key, 2 * half)
+            base = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=2 * half,
+                          step_limit=limit)  # fmt: skip
+            times = jnp.arange(self.max_steps)
+            follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
+            critic = self._update(critic, base, gather(reward, base), weights)
+            advantage = _advantage(critic, base, gather(reward, base), mdp.continues,
+                                   problem.leader_discount)  # fmt: skip
+            trace = _trace(advantage, follower_weights, weights)
+            temperature = mdp.temperature * temperature_factor
+            scores = moved_laws(build, unconstrained)
+
+            def surrogate(x: Any) -> Array:
+                own, own_reward = build(x)
+                direct = leader_surrogate(
+                    base, weights, own, own_reward, scores, baseline=self.baseline
+                )
+                response = _response(base, trace, follower_weights, own, temperature, scores)
+                return direct + response
+
+            gradient = jax.grad(surrogate)(unconstrained)
+            earned = (gather(reward, base) * weights).sum(1).mean()
+            cut = (base.active[:, -1] & (limit > self.max_steps)).mean()
+            info = EstimateInfo(earned, status, base.active.sum(), cut)
+            return gradient, (memory, critic), info
+
+        return over_pairs(
+            problem, parameters, contexts, state, one_pair,
+            key=work_key, on_host=self.runs_on_host,
+        )  # fmt: skip
+
+    def _update(self, critic: Array, base: Trajectories, earned: Array, weights: Array) -> Array:
+        """Add each half's returns to its own sums, shape (half, sums or visits, S, A)."""
+        # The sum from t on, with the weights that it would have if it began at t.
+        returns = to_go(earned * weights) / jnp.where(weights > 0.0, weights, 1.0)
+        half = base.state.shape[0] // 2
+        number = jnp.repeat(jnp.arange(2), half)[:, None]
+        active = base.active.astype(returns.dtype)
+        kept = self.critic_memory * critic
+        kept = kept.at[number, 0, base.state, base.action].add(active * returns)
+        return kept.at[number, 1, base.state, base.action].add(active)
+
+
+def _advantage(
+    critic: Array, base: Trajectories, earned: Array, continues: Array, discount: float
+) -> Float[Array, "walker step"]:
+    """Judge each walker by the critic of the half that it is not in."""
+    sums, visits = critic[:, 0], critic[:, 1]
+    seen, seen_state = visits > 0, visits.sum(-1) > 0
+    by_action = sums / jnp.where(seen, visits, 1.0)
+    by_state = sums.sum(-1) / jnp.where(seen_state, visits.sum(-1), 1.0)
+    other = 1 - jnp.repeat(jnp.arange(2), base.state.shape[0] // 2)[:, None]
+    level = by_state[other, base.state]
+    # An action that the other half never took there is judged by where it led this time.
+    goes_on = continues[base.state]
+    led_to = earned + discount * goes_on * by_state[other, base.next_state]
+    known = seen_state[other, base.next_state] | (goes_on == 0.0)
+    informed = seen_state[other, base.state] & base.active
+    taken = seen[other, base.state, base.action]
+    worth = jnp.where(taken, by_action[other, base.state, base.action], led_to)
+    return jnp.where(informed & (taken | known), worth - level, 0.0)
+
+
+def _trace(advantage: Array, follower_weights: Array, leader_weights: Array) -> Array:
+    """Return at u the sum over t <= u of leader_weights[t] A_t follower_weights[u - t]."""
+
+    def advance(trace: Array, entry: tuple) -> tuple[Array, Array]:
+        new, weight = entry
+        trace = follower_weights[1] * trace + weight * new
+        return trace, trace
+
+    first = jnp.zeros(advantage.shape[0])
+    if advantage.shape[1] == 1:
+        return advantage
+    return jax.lax.scan(advance, first, (advantage.T, leader_weights))[1].T
+
+
+def _response(
+    base: Trajectories, trace: Array, follower_weights: Array, mdp: MDP,
+    temperature: Array | float, scores: Scores,
+) -> Float[Array, ""]:  # fmt: skip
+    """Return a scalar whose derivative is the mean of A_U d_xQ* / lambda along the episodes."""
+    total = (gather(mdp.reward, base) * trace).sum()
+    if scores.transition:
+        surprise = jnp.where(base.active, base.log_probability, 0.0)
+        soft = jax.lax.stop_gradient(gather(mdp.reward, base) - temperature * surprise)
+        # What follows step u, discounted to u: its own weights, so divide those of u out.
+        safe = jnp.where(follower_weights > 0.0, follower_weights, 1.0)
+        later = jnp.pad(to_go(soft * follower_weights)[:, 1:], ((0, 0), (0, 1))) / safe
+        total += (log_transitions(base, mdp) * trace * later).sum()
+    return total / (temperature * base.state.shape[0])

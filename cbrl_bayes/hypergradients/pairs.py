@@ -1,0 +1,128 @@
+"""Every (context, follower) pair in turn, and the weighted sum of what they say."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cbrl_bayes.hypergradients.contract import EstimateInfo
+from cbrl_bayes.hypergradients.rollout_terms import Scores
+from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems import Problem, depends_on_input
+
+__all__ = [
+    "choose_contexts",
+    "leader_view",
+    "map_in_order",
+    "memory_per_pair",
+    "moved_laws",
+    "over_pairs",
+]
+
+OnePair = Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, EstimateInfo]]
+
+
+def choose_contexts(
+    problem: Problem, parameters: Mapping[str, Any], num: int | None, key: Array
+) -> tuple[Any, Float[Array, " context"]]:
+    """Return all contexts with their probabilities, or ``num`` drawn ones with equal weights."""
+    if num is None:
+        return problem.contexts.support(parameters, key)
+    values, _ = problem.contexts.draw(parameters, key, num)
+    return values, jnp.full(num, 1.0 / num)
+
+
+def memory_per_pair(problem: Problem, num_contexts: int | None, memory: Any) -> Any:
+    """Repeat one memory for every context and follower: leaves (C, F, ...)."""
+    pairs = (num_contexts or problem.contexts.num_contexts, problem.followers.num_followers)
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (*pairs, *jnp.shape(leaf))), memory
+    )
+
+
+def over_pairs(
+    problem: Problem,
+    parameters: Mapping[str, Any],
+    contexts: tuple[Any, Float[Array, " context"]],
+    memory: Any,
+    one_pair: OnePair,
+    *,
+    key: Array,
+    on_host: bool = False,
+) -> tuple[Any, Any, EstimateInfo]:
+    """Call ``one_pair`` for every context and follower and add up.
+
+    Parameters
+    ----------
+    problem, parameters
+        The problem and all parameters.
+    contexts : tuple
+        Context values (leading axis C) and their weights.
+    memory : pytree, leaves (C, F, ...)
+        What each pair kept from its last time.
+    one_pair : callable
+        ``(context, one follower's parameters, memory, key) -> (gradient, memory, Info)``.
+    key : typed key
+        Each pair derives its own.
+    on_host : bool
+        Walk in Python instead of in one compiled program: for followers that live outside it.
+
+    Returns
+    -------
+    tuple
+        Gradient summed with the weights of contexts and followers, memory, Info.
+    """
+    values, weights = contexts
+    followers = problem.followers
+    shape = (weights.shape[0], followers.num_followers)
+    index, follower = (grid.ravel() for grid in jnp.indices(shape))
+    per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), memory)
+
+    def call(entry: tuple) -> tuple[Any, Any, EstimateInfo]:
+        context, number, who, kept = entry
+        one = problem.follower_parameters(parameters, who)
+        pair_key = jax.random.fold_in(jax.random.fold_in(key, number), who)
+        return one_pair(context, one, kept, pair_key)
+
+    gradient, flat, info = map_in_order(call, (per_pair, index, follower, flat), on_host=on_host)
+    share = weights[index] * jnp.asarray(followers.weights)[follower]
+    total = EstimateInfo(
+        share @ info.objective, info.status.max(), info.follower_steps.sum(),
+        info.truncated_share.mean(),
+    )  # fmt: skip
+    gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
+    memory = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), flat)
+    return gradient, memory, total
+
+
+def leader_view(
+    problem: Problem, context: Any, parameters: Mapping[str, Any]
+) -> Callable[[Any], tuple[MDP, Float[Array, "state action"]]]:
+    """Return what the leader knows: unconstrained choice -> (MDP, its own net reward)."""
+
+    def build(unconstrained: Any) -> tuple[MDP, Array]:
+        incentive = problem.incentive.transform(unconstrained)
+        mdp = problem.mdp_fn(incentive, context, parameters)
+        return mdp, problem.leader_net_reward(incentive, context, parameters)
+
+    return build
+
+
+def map_in_order(fn: Callable, entries: Any, *, on_host: bool) -> Any:
+    """Map over leading axes one by one: compiled, or in Python for what cannot be traced."""
+    if not on_host:
+        return jax.lax.map(fn, entries)
+    count = jax.tree.leaves(entries)[0].shape[0]
+    results = [fn(jax.tree.map(lambda leaf, i=i: leaf[i], entries)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def moved_laws(build: Callable[[Any], tuple], unconstrained: Any) -> Scores:
+    """Return which laws of the MDP that ``build`` makes depend on the incentive."""
+    return Scores(
+        transition=depends_on_input(lambda x: build(x)[0].transition.probability, unconstrained),
+        initial=depends_on_input(lambda x: build(x)[0].initial, unconstrained),
+    )

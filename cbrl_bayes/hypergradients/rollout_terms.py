@@ -1,0 +1,225 @@
+"""What trajectories say about the hypergradient: truncation, weights, and scalar surrogates.
+
+A surrogate is a scalar whose derivative in the incentive is the wanted estimate. Estimators
+gather rollouts, weight them, and differentiate a surrogate once, whatever the incentive's size.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cbrl_bayes.followers import TrajectorySampler
+from cbrl_bayes.mdp import MDP, Trajectories
+
+__all__ = [
+    "BranchSettings",
+    "Branches",
+    "Scores",
+    "Truncation",
+    "draw_branches",
+    "gather",
+    "leader_surrogate",
+    "log_transitions",
+    "paired_surrogate",
+    "response_surrogate",
+    "to_go",
+]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Which laws the incentive moves, so that their scores enter."""
+
+    transition: bool
+    initial: bool
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Random truncation: a rollout survives each step with one probability."""
+
+    survival: Float[Array, ""]
+
+    @classmethod
+    def of(cls, discount: Array | float, exponent: float) -> "Truncation":
+        """Return the truncation with survival ``discount ** exponent``."""
+        return cls(jnp.asarray(discount, float) ** exponent)
+
+    def weights(self, discount: Array | float, times: Array) -> Array:
+        """Weights with which a truncated sum has the discounted sum as its mean."""
+        alive = jnp.where(self.survival > 0.0, self.survival, 1.0)
+        return (jnp.asarray(discount, float) / alive) ** times
+
+    def limits(self, key: Array, num: int) -> Int[Array, " walker"]:
+        """Numbers of steps T + 1 with P(T >= t) = survival^t; survival 0 leaves one step."""
+        height = 1.0 - jax.random.uniform(key, (num,))  # in (0, 1]
+        last = jnp.floor(jnp.log(height) / jnp.log(self.survival))
+        last = jnp.where(self.survival >= 1.0, jnp.inf, jnp.where(self.survival > 0, last, 0.0))
+        return jnp.minimum(last + 1.0, 2.0**30).astype(int)
+
+
+@dataclass(frozen=True)
+class BranchSettings:
+    """How branch rollouts are made: how many, how long, truncated how, with what noise."""
+
+    num_branches: int
+    max_steps: int
+    truncation_exponent: float
+    common_noise: bool
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Rollouts from pairs of actions in the same state, each pair walked twice.
+
+    Attributes
+    ----------
+    rollouts : list of Trajectories, each (2 B, T)
+        Rows b and B + b begin in one state with two different actions.
+    follower_weights, leader_weights : lists of arrays, shape (T,) or (2 B, T)
+        For each of the rollouts, weights under which truncated sums have the discounted sums as
+        their mean.
+    importance : array, shape (B,)
+        Weight of each pair in the estimate.
+    first_action, second_action : int arrays, shape (B,)
+        The pair's actions.
+    place : int array, shape (B,)
+        Which step of the base rollouts, flattened, the pair starts from.
+    cut : list of bool arrays
+        Rollouts that the step limit ended.
+    """
+
+    rollouts: list[Trajectories]
+    follower_weights: list[Array]
+    leader_weights: list[Array]
+    importance: Float[Array, " branch"]
+    first_action: Int[Array, " branch"]
+    second_action: Int[Array, " branch"]
+    place: Int[Array, " branch"]
+    cut: list[Bool[Array, " walker"]]
+
+
+def draw_branches(
+    sample: TrajectorySampler,
+    base: Trajectories,
+    base_weights: Array,
+    discounts: tuple[Array | float, float],
+    settings: BranchSettings,
+    key: Array,
+) -> Branches:
+    """Probe a second action everywhere; branch at a random choice of the disagreements."""
+    probe_key, choice_key, limit_key, *walk_keys = jax.random.split(key, 5)
+    state, action = base.state.ravel(), base.action.ravel()
+    active = base.active.ravel()
+    probe = sample(key=probe_key, num_steps=1, initial_state=state,
+                   step_limit=active.astype(int))  # fmt: skip
+    differs = active & (probe.action[:, 0] != action)
+    score = jnp.where(differs, jax.random.uniform(choice_key, state.shape), -1.0)
+    chosen_score, chosen = jax.lax.top_k(score, min(settings.num_branches, state.shape[0]))
+    used = chosen_score >= 0.0
+    importance = jnp.broadcast_to(base_weights, base.state.shape).ravel()[chosen]
+    importance *= used * differs.sum() / jnp.maximum(used.sum(), 1) / base.state.shape[0]
+    first, second = action[chosen], probe.action[chosen, 0]
+    # One rollout serves both discounts, so it must live as long as the larger one asks.
+    walk = Truncation.of(jnp.maximum(*discounts), settings.truncation_exponent)
+    rollouts, cut = [], []
+    for walk_key, one_limit_key in zip(walk_keys, jax.random.split(limit_key), strict=True):
+        limit = jnp.tile(walk.limits(one_limit_key, chosen.shape[0]) * used, 2)
+        rollouts.append(
+            sample(
+                key=walk_key, num_steps=settings.max_steps,
+                initial_state=jnp.tile(state[chosen], 2),
+                initial_action=jnp.concatenate([first, second]),
+                step_limit=limit, noise_copies=2 if settings.common_noise else 1,
+            )
+        )  # fmt: skip
+        cut.append(rollouts[-1].active[:, -1] & (limit > settings.max_steps))
+    times = jnp.arange(settings.max_steps)
+    follower_weights, leader_weights = (walk.weights(gamma, times) for gamma in discounts)
+    return Branches(rollouts, [follower_weights] * 2, [leader_weights] * 2, importance,
+                    first, second, chosen, cut)  # fmt: skip
+
+
+def leader_surrogate(
+    base: Trajectories, weights: Array, mdp: MDP, leader_reward: Array, scores: Scores,
+    *, baseline: bool = True,
+) -> Float[Array, ""]:  # fmt: skip
+    """Return a scalar whose derivative is the leader's, at a policy held fixed."""
+    earned = gather(leader_reward, base) * weights
+    total = earned.sum()
+    sums = jax.lax.stop_gradient(to_go(earned))
+    if scores.transition:
+        later = jnp.pad(sums[:, 1:], ((0, 0), (0, 1)))
+        going = jnp.pad(base.active[:, 1:], ((0, 0), (0, 1)))
+        level = _others_mean(later, going) if baseline else 0.0
+        total += (log_transitions(base, mdp) * (later - level)).sum()
+    if scores.initial:
+        first = jnp.log(mdp.initial[base.state[:, 0]])
+        everyone = jnp.ones((first.shape[0], 1), bool)
+        level = _others_mean(sums[:, :1], everyone)[:, 0] if baseline else 0.0
+        total += (first * (sums[:, 0] - level)).sum()
+    return total / base.state.shape[0]
+
+
+def response_surrogate(
+    branches: Branches, mdp: MDP, leader_reward: Array, temperature: Array | float,
+    scores: Scores,
+) -> Float[Array, ""]:  # fmt: skip
+    """Return a scalar whose derivative is the hypergradient's part through the policy."""
+    leader_gap = [
+        _gap((gather(leader_reward, walked) * weights).sum(1))
+        for walked, weights in zip(branches.rollouts, branches.leader_weights, strict=True)
+    ]
+    # The leader's factor of one walk meets the follower's factor of the other: independent.
+    return paired_surrogate(branches, leader_gap[::-1], mdp, temperature, scores)
+
+
+def paired_surrogate(
+    branches: Branches, leader_gap: list[Array], mdp: MDP, temperature: Array | float,
+    scores: Scores,
+) -> Float[Array, ""]:  # fmt: skip
+    """As `response_surrogate`, with the leader's gap between the two actions given."""
+    total = jnp.zeros(())
+    for walked, gap, weights in zip(
+        branches.rollouts, leader_gap, branches.follower_weights, strict=True
+    ):
+        earned = gather(mdp.reward, walked) * weights
+        sums = earned.sum(1)
+        if scores.transition:
+            surprise = jnp.where(walked.active, walked.log_probability, 0.0)
+            soft = jax.lax.stop_gradient(earned - temperature * surprise * weights)
+            later = jnp.pad(to_go(soft)[:, 1:], ((0, 0), (0, 1)))
+            sums += (log_transitions(walked, mdp) * later).sum(1)
+        total += (branches.importance * gap * _gap(sums)).sum()
+    return total / (4.0 * temperature)
+
+
+def gather(table: Array, walked: Trajectories) -> Float[Array, "walker step"]:
+    """Look up a (state, action) table along the walks; 0 after their end."""
+    return jnp.where(walked.active, table[walked.state, walked.action], 0.0)
+
+
+def to_go(amounts: Array) -> Array:
+    """Sum from each step to the end."""
+    return jnp.cumsum(amounts[:, ::-1], axis=1)[:, ::-1]
+
+
+def log_transitions(walked: Trajectories, mdp: MDP) -> Float[Array, "walker step"]:
+    """Return log P of every step that a later active step follows, 0 elsewhere."""
+    followed = jnp.pad(walked.active[:, 1:], ((0, 0), (0, 1)))
+    chance = mdp.transition.step_probability(walked.state, walked.action, walked.next_state)
+    return jnp.log(jnp.where(followed, chance, 1.0))
+
+
+def _others_mean(values: Array, active: Array) -> Array:
+    """Mean over the other active walkers at the same time: a baseline that adds no bias."""
+    kept = jnp.where(active, values, 0.0)
+    others = jnp.maximum(active.sum(0) - active, 1)
+    return jnp.where(active, (kept.sum(0) - kept) / others, 0.0)
+
+
+def _gap(sums: Array) -> Array:
+    first, second = jnp.split(sums, 2)
+    return first - second
