@@ -5,6 +5,7 @@ from collections.abc import Sequence
 __all__ = [
     "CbrlBayesError",
     "DataError",
+    "FollowerError",
     "InvalidInputError",
     "NotConvergedError",
     "ResultsError",
@@ -26,6 +27,19 @@ class DataError(CbrlBayesError, ValueError):
 
 class ResultsError(CbrlBayesError, ValueError):
     """A results file or tree is damaged, incomplete or not of the documented schema."""
+
+
+class FollowerError(CbrlBayesError, RuntimeError):
+    """A follower outside this package failed, was too slow, or returned what cannot be used.
+
+    Attributes
+    ----------
+    partial : object
+        What the interrupted computation had reached, where there is such a thing: an
+        `AscentResult` when raised out of an ascent. None otherwise.
+    """
+
+    partial: object = None
 
 
 class NotConvergedError(CbrlBayesError, RuntimeError):

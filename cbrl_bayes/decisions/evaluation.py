@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
+from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
 __all__ = ["Evaluation", "ExactEvaluation", "Score", "SimulatedEvaluation"]
@@ -43,11 +44,15 @@ class Score:
 
 
 class Evaluation(Protocol):
-    """Turns an incentive and parameters into a `Score`; must be traceable by JAX."""
+    """Turns an incentive and parameters into a `Score`; traceable unless it says otherwise."""
 
     @property
     def is_exact(self) -> bool:
         """Whether scores carry no simulation noise."""
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether it must run in Python, as its follower cannot be traced."""
 
     def score(
         self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
@@ -67,6 +72,11 @@ class ExactEvaluation:
     def is_exact(self) -> bool:
         """No follower is simulated."""
         return True
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Compiled."""
+        return False
 
     def score(
         self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
@@ -110,6 +120,11 @@ class SimulatedEvaluation:
         """Scores are noisy."""
         return False
 
+    @property
+    def runs_on_host(self) -> bool:
+        """As the oracle."""
+        return self.oracle.runs_on_host
+
     def __post_init__(self) -> None:
         if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:
             raise InvalidInputError(
@@ -147,7 +162,9 @@ class SimulatedEvaluation:
 
         index, follower = (grid.ravel() for grid in jnp.indices(shape))
         per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)
-        replicates, status = jax.lax.map(one_pair, (per_pair, index, follower))
+        replicates, status = map_in_order(
+            one_pair, (per_pair, index, follower), on_host=self.runs_on_host
+        )
         totals = (weights[index] * jnp.asarray(followers.weights)[follower]) @ replicates
         variance = totals.var(ddof=1) / self.num_replicates
         if isinstance(problem.contexts, SampledContexts) and shape[0] > 1:

@@ -45,7 +45,8 @@ class DesignSettings:
     evaluation : Evaluation
         How finished designs are scored; exact where possible.
     num_workers : int
-        Threads over draws, >= 1. The numbers do not depend on it.
+        Threads over draws, >= 1 (one where the follower lives outside compiled programs). The
+        numbers do not depend on it.
     """
 
     search: Search = field(default_factory=Search)
@@ -162,9 +163,11 @@ def study_designs(
     report("common design", 0, 1)
     common = _common_design(problem, draws, num, estimator, settings, plug_in, common_key)
 
-    score = jax.jit(
-        lambda x, parameters, k: settings.evaluation.score(problem, x, parameters, key=k)
-    )
+    def score(x: Any, parameters: Mapping[str, Any], k: Array) -> Score:
+        return settings.evaluation.score(problem, x, parameters, key=k)
+
+    on_host = estimator.runs_on_host or settings.evaluation.runs_on_host
+    score = score if settings.evaluation.runs_on_host else jax.jit(score)
     plug_in = _second_chance(
         problem, estimator, settings, mean, plug_in, common, partial(score, k=plug_key), plug_key
     )
@@ -187,7 +190,7 @@ def study_designs(
         return _Solved(found, scores, chosen)
 
     solved: list[_Solved] = []
-    for result in _in_order(solve, num, settings.num_workers):
+    for result in _in_order(solve, num, 1 if on_host else settings.num_workers):
         solved.append(result)
         report("designs per draw", len(solved), num)
     return _collect(problem, solved, common, plug_in)

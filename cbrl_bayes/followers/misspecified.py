@@ -1,4 +1,4 @@
-"""Followers that are not what the leader's model says: other temperature, lapses, myopia, beliefs."""
+"""Followers that are not what the leader's model says: temperature, lapses, myopia, beliefs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Synchronous soft Q-learning: every state and action updated at once from one sampled successor."""
+"""Synchronous soft Q-learning: all states and actions at once, from one successor each."""
 
 import jax
 import jax.numpy as jnp

@@ -43,10 +43,10 @@ class AMD:
     comparison by Thoma et al. 2024.
 
     Needs: the model. Cost per step: tables of S x A x d numbers and ``num_sweeps`` products
-    of S x S with S x d matrices, so it grows with the number d of incentive parameters. Bias: the sweeps not yet made; it
-    vanishes where the ascent slows down. Choose it to compare with the literature; `Exact`
-    gives the limit of its sweeps at once. `SoBiRL` also sweeps the follower's side, but takes
-    the leader's side exactly and any objective.
+    of S x S with S x d matrices, so it grows with the number d of incentive parameters. Bias:
+    the sweeps not yet made; it vanishes where the ascent slows down. Choose it to compare with
+    the literature; `Exact` gives the limit of its sweeps at once. `SoBiRL` also sweeps the
+    follower's side, but takes the leader's side exactly and any objective.
 
     Parameters
     ----------
@@ -119,12 +119,15 @@ class AMD:
             fixed = None
             if not moved_laws(view, unconstrained).transition:
                 # Then the slopes of rewards are all there is, and the same in every sweep.
-                fixed = tuple(slope_of(lambda x, i=i: _rewards(view(x))[i], unconstrained)
-                              for i in range(2))  # fmt: skip
-            kept, _ = jax.lax.scan(
-                lambda tables, _: (self._sweep(problem, view, unconstrained, fixed, tables), None),
-                kept, length=self.num_sweeps,
-            )  # fmt: skip
+                fixed = (
+                    slope_of(lambda x: view(x)[0].reward, unconstrained),
+                    slope_of(lambda x: view(x)[1], unconstrained),
+                )
+
+            def sweep(_: Array, kept_tables: tuple) -> tuple:
+                return self._sweep(problem, view, unconstrained, fixed, kept_tables)
+
+            kept = jax.lax.fori_loop(0, self.num_sweeps, sweep, kept)
             mdp, _ = view(unconstrained)
             leader_values, gradient_values = kept[2], kept[3]
             moved_start = slope_of(lambda x: view(x)[0].initial @ leader_values, unconstrained)
@@ -172,7 +175,3 @@ class AMD:
         earned = jnp.einsum("sa,sad->sd", policy, leader_slope)
         ahead = expect_columns(mdp, policy, gradient_values, problem.leader_discount)
         return swept, mean_slope, new_leader_values, earned + response + ahead
-
-
-def _rewards(viewed: tuple[MDP, Array]) -> tuple[Array, Array]:
-    return viewed[0].reward, viewed[1]

@@ -1,5 +1,6 @@
 """The leader's ascent: any estimator, any Optax optimiser, continuation, noise and restarts."""
 
+import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
@@ -26,6 +27,7 @@ class AscentStatus(enum.IntEnum):
     STEP_LIMIT = 1
     NOT_FINITE = 2
     SOLVER_FAILED = 3
+    INTERRUPTED = 4
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,10 @@ class AscentProgram:
 
     def __post_init__(self) -> None:
         self._optimizer = self.settings.build_optimizer()
-        self._begin = jax.jit(self._first_carry)
-        self._advance = jax.jit(self._stage)
+        # A follower outside compiled programs is called from Python, step by step.
+        on_host = self.estimator.runs_on_host
+        self._begin = self._first_carry if on_host else jax.jit(self._first_carry)
+        self._advance = self._stage_on_host if on_host else jax.jit(self._stage)
 
     def run(
         self,
@@ -201,6 +205,12 @@ class AscentProgram:
         Returns
         -------
         AscentResult
+
+        Raises
+        ------
+        FollowerError
+            If an outside follower fails. Its ``partial`` is an AscentResult that ends where the
+            ascent was (None if it had not made a step): go on with ``start=partial.unconstrained``.
         """
         start_key, run_key = jax.random.split(key)
         if start is None:
@@ -208,7 +218,12 @@ class AscentProgram:
         carry = self._begin(start, run_key, run_key if context_key is None else context_key)
         pieces = []
         for stage, factor in enumerate(self.settings.continuation):
-            carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage)
+            try:
+                carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage)
+            except _Interrupted as stop:
+                pieces.append(stop.trace)
+                stop.error.partial = self._partial(stop.walk, pieces)
+                raise stop.error from stop.error.__cause__
             pieces.append(jax.tree.map(np.asarray, trace))
             if on_step is not None:
                 on_step(self.settings.num_steps)
@@ -223,19 +238,51 @@ class AscentProgram:
     def _stage(
         self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: Array
     ) -> tuple[tuple, AscentTrace]:
-        start, state, _, _, key = carry
-        key, stage_key = jax.random.split(key)
-        zero = jax.tree.map(jnp.zeros_like, start)
-        first = (start, self._optimizer.init(start), state, start, jnp.array(-jnp.inf), zero)
+        first, key, stage_key = self._enter_stage(carry)
 
         def step(walk: tuple, number: Array) -> tuple[tuple, tuple]:
             return self._step(walk, number, parameters, factor, stage, stage_key)
 
         walk, trace = jax.lax.scan(step, first, jnp.arange(self.settings.num_steps))
+        return self._leave_stage(walk, key), AscentTrace(*trace)
+
+    def _stage_on_host(
+        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int
+    ) -> tuple[tuple, AscentTrace]:
+        walk, key, stage_key = self._enter_stage(carry)
+        records: list[tuple] = []
+        for number in range(self.settings.num_steps):
+            try:
+                walk, record = self._step(
+                    walk, jnp.asarray(number), parameters, factor, jnp.asarray(stage), stage_key
+                )
+            except FollowerError as error:
+                raise _Interrupted(error, walk, _stacked(records)) from error
+            records.append(record)
+        return self._leave_stage(walk, key), _stacked(records)
+
+    def _enter_stage(self, carry: tuple) -> tuple[tuple, Array, Array]:
+        start, state, _, _, key = carry
+        key, stage_key = jax.random.split(key)
+        zero = jax.tree.map(jnp.zeros_like, start)
+        first = (start, self._optimizer.init(start), state, start, jnp.array(-jnp.inf), zero)
+        return first, key, stage_key
+
+    def _leave_stage(self, walk: tuple, key: Array) -> tuple:
         last, _, state, best, best_objective, tail = walk
         answer = best if self.estimator.is_exact else tail
         next_start = best if self.estimator.is_exact else last
-        return (next_start, state, answer, best_objective, key), AscentTrace(*trace)
+        return next_start, state, answer, best_objective, key
+
+    def _partial(self, walk: tuple, pieces: list[AscentTrace]) -> "AscentResult | None":
+        """Return where an interrupted ascent was, with the trace so far."""
+        trace = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        if not len(trace.objective):
+            return None
+        return AscentResult(
+            jax.tree.map(np.asarray, walk[0]), float(trace.objective[-1]), trace,
+            AscentStatus.INTERRUPTED,
+        )  # fmt: skip
 
     def _step(
         self, walk: tuple, number: Array, parameters: Mapping[str, Any], factor: Array,
@@ -302,3 +349,18 @@ class AscentProgram:
         else:
             status = AscentStatus.STEP_LIMIT
         return AscentResult(answer, objective, trace, status)
+
+
+class _Interrupted(Exception):  # noqa: N818 - a signal inside this module, never seen outside
+    """An outside follower failed in the middle of a stage."""
+
+    def __init__(self, error: FollowerError, walk: tuple, trace: AscentTrace) -> None:
+        super().__init__(str(error))
+        self.error, self.walk, self.trace = error, walk, trace
+
+
+def _stacked(records: list[tuple]) -> AscentTrace:
+    columns: Any = [np.zeros(0)] * len(dataclasses.fields(AscentTrace))
+    if records:
+        columns = [np.stack([np.asarray(v) for v in one]) for one in zip(*records, strict=True)]
+    return AscentTrace(*columns)

@@ -1,4 +1,4 @@
-"""Boltzmann covariance: the hypergradient from whole episodes alone, with a critic of the leader."""
+"""Boltzmann covariance: the hypergradient from whole episodes and a critic of the leader."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -173,6 +173,8 @@ class BoltzmannCovariance:
             trace = _trace(advantage, follower_weights, weights)
             temperature = mdp.temperature * temperature_factor
             scores = moved_laws(build, unconstrained)
+            if self.runs_on_host and scores.transition:
+                _check_log_probabilities(base)
 
             def surrogate(x: Any) -> Array:
                 own, own_reward = build(x)
@@ -223,6 +225,15 @@ def _advantage(
     taken = seen[other, base.state, base.action]
     worth = jnp.where(taken, by_action[other, base.state, base.action], led_to)
     return jnp.where(informed & (taken | known), worth - level, 0.0)
+
+
+def _check_log_probabilities(base: Trajectories) -> None:
+    if bool((jnp.isnan(base.log_probability) & base.active).any()):
+        raise InvalidInputError(
+            explain("the incentive moves the transitions, and the follower does not report the "
+                    "log-probability of its actions",
+                    remedy="Episode(..., log_probability=...), or ZerothOrder")
+        )  # fmt: skip
 
 
 def _trace(advantage: Array, follower_weights: Array, leader_weights: Array) -> Array:

@@ -172,7 +172,7 @@ class HPGD:
                 problem, unconstrained, context, one, sample, temperature_factor,
                 (walk_key, branch_key),
             )  # fmt: skip
-            steps = sum(rollouts.active.sum() for rollouts in walked)
+            steps = jnp.stack([rollouts.active.sum() for rollouts in walked]).sum()
             share = jnp.concatenate(cut).mean()
             return gradient, memory, EstimateInfo(objective, status, steps, share)
 
@@ -235,8 +235,8 @@ class HPGD:
         asked_key, base_key = jax.random.split(walk_key)
         asked = sample(key=asked_key, num_steps=1,
                        initial_state=jnp.repeat(jnp.arange(S), self.num_rollouts))  # fmt: skip
-        frequency = jnp.zeros((S, A)).at[asked.state[:, 0], asked.action[:, 0]].add(
-            1.0 / self.num_rollouts
+        frequency = (
+            jnp.zeros((S, A)).at[asked.state[:, 0], asked.action[:, 0]].add(1.0 / self.num_rollouts)
         )
         slope = jax.grad(objective, argnums=1)(unconstrained, frequency)
         repeats = -(-self.num_branches // S)
@@ -277,4 +277,3 @@ class HPGD:
         return BranchSettings(
             self.num_branches, self.max_steps, self.truncation_exponent, self.common_noise
         )
-

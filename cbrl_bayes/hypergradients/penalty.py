@@ -1,4 +1,4 @@
-"""Penalty method: leader and follower optimised jointly, the follower's loss kept small by a price."""
+"""Penalty method: leader and follower optimised jointly, the follower's loss at a price."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class Penalty:
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return uniform policies and zero values for each pair, the contexts' key, step 0."""
         shape = (problem.num_states, problem.num_actions)
-        tables = (jnp.full(shape, -jnp.log(shape[1])), jnp.zeros(shape[0]))
+        tables = (jnp.zeros(shape) - jnp.log(shape[1]), jnp.zeros(shape[0]))
         return memory_per_pair(problem, None, tables), key, jnp.zeros(())
 
     def estimate(
@@ -124,9 +124,10 @@ class Penalty:
             log_policy, warm = kept
             mdp = build(unconstrained)
             slope = jax.grad(gain, argnums=1)
-            log_policy, _ = jax.lax.scan(
-                lambda p, _: (_joint_step(mdp, p, slope(unconstrained, jnp.exp(p)), price), None),
-                log_policy, length=self.num_inner_steps,
+            log_policy = jax.lax.fori_loop(
+                0, self.num_inner_steps,
+                lambda _, p: _joint_step(mdp, p, slope(unconstrained, jnp.exp(p)), price),
+                log_policy,
             )  # fmt: skip
             best = best_response(mdp, initial_values=warm)
 

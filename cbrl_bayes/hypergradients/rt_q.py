@@ -1,7 +1,7 @@
 """RT-Q: soft Q-learning run for a random number of iterations, debiased by coupled levels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -137,9 +137,7 @@ class RTQ:
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the debiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
-        contexts = choose_contexts(
-            problem, parameters, self.rollouts.num_contexts, context_key
-        )
+        contexts = choose_contexts(problem, parameters, self.rollouts.num_contexts, context_key)
         fresh = self.rollouts.num_contexts is not None or not self.warm_start
         if fresh:
             state = self.init(problem, unconstrained, key=context_key)
@@ -179,9 +177,7 @@ class RTQ:
         first = learn(start, 0, times[0])
         lower = learn(first, times[0], times[1])
         upper = learn(lower, times[1], times[2])
-        policies = [
-            jax.nn.log_softmax(q / mdp.temperature, axis=-1) for q in (first, lower, upper)
-        ]
+        policies = [jax.nn.log_softmax(q / mdp.temperature, axis=-1) for q in (first, lower, upper)]
 
         def sample(**arguments: Any) -> Any:
             return rollout(mdp, jnp.exp(policies[0]), **arguments)

@@ -13,7 +13,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, number_of_parameters, slope_of
 from cbrl_bayes.hypergradients.pairs import choose_contexts, memory_per_pair, over_pairs
-from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, soft_bellman
+from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, value_iteration
 from cbrl_bayes.problems import Problem, leader_gain
 
 __all__ = ["SoBiRL"]
@@ -35,9 +35,10 @@ class SoBiRL:
     model-free form replaces the sums by scores along trajectories and is close to `HPGD`).
 
     Needs: the model. Cost per step: tables of S x A x d numbers, products of S x S with S x d
-    matrices, and one exact evaluation of the leader's objective for the policy at hand. Bias: the sweeps not yet made.
-    Takes any differentiable objective. `AMD` sweeps the leader's side too, and only for
-    decomposable objectives. Choose it where linear solves are too dear and x moves slowly.
+    matrices, and one exact evaluation of the leader's objective for the policy at hand. Bias:
+    the sweeps not yet made. Takes any differentiable objective. `AMD` sweeps the leader's side
+    too, and only for decomposable objectives. Choose it where linear solves are too dear and
+    x moves slowly.
 
     Parameters
     ----------
@@ -110,16 +111,14 @@ class SoBiRL:
 
             mdp = build(unconstrained)
             values, value_slope = kept
-            values, _ = jax.lax.scan(
-                lambda v, _: (soft_bellman(mdp, v)[1], None), values, length=self.num_sweeps
-            )
+            values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=values)
             policy = jax.nn.softmax(mdp.q_values(values) / mdp.temperature, axis=-1)
             own = slope_of(lambda x: build(x).q_values(values), unconstrained)
-
             mean_own = jnp.einsum("sa,sad->sd", policy, own)
-            value_slope, _ = jax.lax.scan(
-                lambda dv, _: (mean_own + expect_columns(mdp, policy, dv, mdp.discount), None),
-                value_slope, length=self.num_sweeps,
+            value_slope = jax.lax.fori_loop(
+                0, self.num_sweeps,
+                lambda _, dv: mean_own + expect_columns(mdp, policy, dv, mdp.discount),
+                value_slope,
             )  # fmt: skip
             objective, (direct, by_policy) = jax.value_and_grad(gain, argnums=(0, 1))(
                 unconstrained, policy

@@ -1,0 +1,133 @@
+"""Gymnasium, both ways: a follower trained in any environment, and a problem as an environment."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cbrl_bayes.followers.episodes import Episode
+from cbrl_bayes.followers.outside import OutsideFollower, Player
+from cbrl_bayes.mdp import MDP
+
+__all__ = ["environment_of", "gymnasium_follower"]
+
+Act = Callable[[Any, np.random.Generator], Any]
+
+
+def gymnasium_follower(
+    make_env: Callable[[Mapping[str, np.ndarray], Any], Any],
+    train: Callable[[Any, int], Act],
+    *,
+    read_state: Callable[[Any], int] = int,
+    time_limit: float | None = None,
+    name: str = "Gymnasium follower",
+) -> OutsideFollower:
+    """Let any trainer learn in a Gymnasium environment that carries the incentive.
+
+    Parameters
+    ----------
+    make_env : callable
+        ``(incentive, context) -> gymnasium.Env`` with a discrete action space.
+    train : callable
+        ``(env, seed) -> act``, and ``act(observation, rng)`` returns the action or
+        (action, its log-probability).
+    read_state : callable
+        Observation -> number of the state in the leader's problem.
+    time_limit : float, optional
+        As in `OutsideFollower`.
+    name : str
+        For error messages.
+
+    Returns
+    -------
+    OutsideFollower
+
+    See Also
+    --------
+    environment_of : an environment made from a problem of this package.
+    """
+
+    def train_fn(
+        incentive: Mapping[str, np.ndarray], context: Any, parameters: Mapping, seed: int
+    ) -> Player:
+        env = make_env(incentive, context)
+        act = train(env, seed)
+
+        def play(*, num_rollouts: int, num_steps: int, seed: int) -> list[Episode]:
+            rng = np.random.default_rng(seed)
+            return [_episode(env, act, read_state, num_steps, rng) for _ in range(num_rollouts)]
+
+        return play
+
+    return OutsideFollower(train_fn, time_limit=time_limit, name=name)
+
+
+def _episode(
+    env: Any, act: Act, read_state: Callable[[Any], int], num_steps: int, rng: np.random.Generator
+) -> Episode:
+    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    states, actions, rewards, logs = [read_state(observation)], [], [], []
+    for _ in range(num_steps):
+        answer = act(observation, rng)
+        action, log = answer if isinstance(answer, tuple) else (answer, None)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        states.append(read_state(observation))
+        actions.append(int(action))
+        rewards.append(float(reward))
+        logs.append(log)
+        if terminated or truncated:
+            break
+    known = all(log is not None for log in logs)
+    return Episode(states, actions, [float(log) for log in logs] if known else None, rewards)
+
+
+def environment_of(mdp: MDP) -> Any:
+    """Return a Gymnasium environment of one MDP: observations are state numbers.
+
+    An episode terminates after the action taken in a terminal state, as everywhere in this
+    package; it is never truncated (wrap it in ``gymnasium.wrappers.TimeLimit``).
+
+    Parameters
+    ----------
+    mdp : MDP
+        E.g. ``problem.mdp_fn(incentive, context, parameters)``.
+
+    Returns
+    -------
+    gymnasium.Env
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from cbrl_bayes.mdp import DenseTransition
+    >>> env = environment_of(
+    ...     MDP(jnp.ones((1, 2)), DenseTransition(jnp.ones((1, 2, 1))), jnp.ones(1), 0.5, 1.0))
+    >>> env.reset(seed=0)[0], env.step(1)[1]
+    (0, 1.0)
+    """
+    import gymnasium
+
+    law = mdp.transition.to_dense().probability
+    reward, table, terminal = (np.asarray(a) for a in (mdp.reward, law, mdp.terminal))
+    initial = np.asarray(mdp.initial)
+
+    class Environment(gymnasium.Env):
+        """One follower's MDP."""
+
+        observation_space = gymnasium.spaces.Discrete(mdp.num_states)
+        action_space = gymnasium.spaces.Discrete(mdp.num_actions)
+
+        def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+            super().reset(seed=seed)
+            self.state = int(self.np_random.choice(len(initial), p=initial))
+            return self.state, {}
+
+        def step(self, action: Any) -> tuple:
+            state, action = self.state, int(action)
+            earned = float(reward[state, action])
+            if terminal[state]:
+                return state, earned, True, False, {}
+            self.state = int(self.np_random.choice(len(initial), p=table[state, action]))
+            return self.state, earned, False, False, {}
+
+    return Environment()

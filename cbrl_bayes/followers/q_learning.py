@@ -1,0 +1,135 @@
+"""A follower that learns a table of soft action values from its own steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.followers.oracle import TrajectorySampler
+from cbrl_bayes.followers.tabular import (
+    draw_state,
+    finite_status,
+    sampler_of,
+    softmax_policy,
+    zero_table,
+)
+from cbrl_bayes.mdp import MDP, replace_fields
+from cbrl_bayes.problems import Problem
+
+__all__ = ["QLearningFollower"]
+
+
+@dataclass(frozen=True)
+class QLearningFollower:
+    r"""Walks, and after every step moves Q towards what it just saw.
+
+    Tabular online soft Q-learning: walkers act by :math:`\mathrm{softmax}(Q/\lambda)` mixed
+    with a share of uniform exploration; Q of the pair taken moves towards
+    :math:`r + \gamma\lambda\log\sum_b e^{Q(s',b)/\lambda}` with step
+    :math:`n(s,a)^{-\omega}`, n counting the pair's visits. Walkers that end an episode begin
+    another. It answers with trajectories of :math:`\mathrm{softmax}(Q/\lambda)`.
+
+    Parameters
+    ----------
+    num_steps : int
+        Steps of each walker per training, >= 1.
+    num_walkers : int
+        Walkers that learn one table together, >= 1.
+    step_exponent : float
+        omega in (0.5, 1], for convergence.
+    exploration : float
+        Chance of a uniform action while learning, in [0, 1].
+    warm_start : bool
+        Keep table, counts and walkers between trainings in the same context.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from cbrl_bayes.problems import two_state
+    >>> problem, oracle = two_state(), QLearningFollower(num_steps=20)
+    >>> sample, memory, status = oracle.train(
+    ...     problem, {"bonus": 1.0}, 0.5, problem.default_parameters,
+    ...     oracle.initial_memory(problem), key=jax.random.key(0))
+    >>> memory["q_values"].shape, int(status)
+    ((2, 2), 0)
+    """
+
+    num_steps: int = 500
+    num_walkers: int = 8
+    step_exponent: float = 0.7
+    exploration: float = 0.1
+    warm_start: bool = True
+
+    def __post_init__(self) -> None:
+        shares = 0.5 < self.step_exponent <= 1.0 and 0.0 <= self.exploration <= 1.0
+        if min(self.num_steps, self.num_walkers) < 1 or not shares:
+            raise InvalidInputError(
+                explain("Q-learning settings are out of range", received=self,
+                        accepted="counts >= 1, step_exponent in (0.5, 1], exploration in [0, 1]")
+            )  # fmt: skip
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Compiled."""
+        return False
+
+    def initial_memory(self, problem: Problem) -> dict[str, Array]:
+        """Return an empty table and walkers that have not begun."""
+        return {
+            "q_values": zero_table(problem),
+            "visits": zero_table(problem),
+            "state": jnp.zeros(self.num_walkers, jnp.int32),
+            "begins": jnp.ones(self.num_walkers, bool),
+        }
+
+    def train(
+        self,
+        problem: Problem,
+        incentive: Mapping[str, Array],
+        context: Any,
+        parameters: Mapping[str, Any],
+        memory: dict[str, Array],
+        *,
+        key: Array,
+        temperature_factor: Array | float = 1.0,
+    ) -> tuple[TrajectorySampler, dict[str, Array], Array]:
+        """Learn; see `TrajectoryOracle.train`."""
+        mdp = problem.mdp_fn(incentive, context, parameters)
+        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        start = memory if self.warm_start else self.initial_memory(problem)
+        learned, _ = jax.lax.scan(
+            lambda kept, step_key: (self._step(mdp, kept, step_key), None),
+            start, jax.random.split(key, self.num_steps),
+        )  # fmt: skip
+        policy = softmax_policy(learned["q_values"], mdp.temperature)
+        return sampler_of(mdp, policy), learned, finite_status(learned["q_values"])
+
+    def _step(self, mdp: MDP, kept: dict[str, Array], key: Array) -> dict[str, Array]:
+        begin_key, act_key, explore_key, move_key = jax.random.split(key, 4)
+        fresh = draw_state(mdp, begin_key, self.num_walkers)
+        state = jnp.where(kept["begins"], fresh, kept["state"])
+        q = kept["q_values"]
+        logits = q[state] / mdp.temperature
+        explores = jax.random.bernoulli(explore_key, self.exploration, state.shape)
+        action = jax.random.categorical(act_key, jnp.where(explores[:, None], 0.0, logits))
+        law = mdp.transition.probability[state, action]
+        slot = jax.random.categorical(move_key, jnp.log(law))
+        ends = jnp.asarray(mdp.terminal)[state]
+        reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
+        values = mdp.temperature * jax.nn.logsumexp(q[reached] / mdp.temperature, axis=-1)
+        target = mdp.reward[state, action] + mdp.discount * jnp.where(ends, 0.0, values)
+        # Several walkers in one pair count as one visit with the mean of their targets.
+        count = jnp.zeros_like(q).at[state, action].add(1.0)
+        gap = jnp.zeros_like(q).at[state, action].add(target - q[state, action])
+        visits = kept["visits"] + (count > 0)
+        step = jnp.where(count > 0, jnp.maximum(visits, 1.0) ** -self.step_exponent, 0.0)
+        return {
+            "q_values": q + step * gap / jnp.maximum(count, 1.0),
+            "visits": visits,
+            "state": reached,
+            "begins": ends,
+        }
