@@ -55,9 +55,10 @@ class Contestant:
 CONTESTANTS: dict[str, Contestant] = {
     "exact": Contestant(lambda problem: Exact()),
     "hpgd": Contestant(lambda problem: HPGD(num_rollouts=60, num_branches=40)),
-    "hpgd, published simulator": Contestant(
-        lambda problem: HPGD(
-            num_rollouts=60, num_branches=40, oracle=MisspecifiedFollower(believes=problem)
+    # The published code's estimator: every-visit tables, and rollouts from another kernel.
+    "hpgd, as published": Contestant(
+        lambda problem: BoltzmannCovariance(
+            num_rollouts=260, cross_fit=False, oracle=MisspecifiedFollower(believes=problem)
         ),
         SLIP_OF_PUBLISHED_SIMULATOR,
     ),

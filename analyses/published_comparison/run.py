@@ -3,8 +3,8 @@
     python analyses/published_comparison/run.py [--workers 2] [--seeds 10] [--iterations 10000]
 
 Every finished job (one estimator in one cell, all seeds) is a file in runs/ and is not run
-again; interrupt and repeat at will. At the end comparison.nc (one DataTree), table.csv,
-budgets.csv and convergence.png are written from the files.
+again, nor is one that comparison.nc already holds; interrupt and repeat at will. At the end
+comparison.nc (one DataTree), table.csv, budgets.csv and convergence.png are written.
 """
 
 import argparse
@@ -22,6 +22,7 @@ sys.path.insert(0, str(HERE))
 import numpy as np  # noqa: E402
 import xarray as xr  # noqa: E402
 from cells import CELLS, CONTESTANTS, RATES, STEPS_PER_RECORD, runs  # noqa: E402
+from report import recorded_rates, report, unpack  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 RUNS = HERE / "runs"
@@ -48,7 +49,12 @@ def run_job(name: str, cell: tuple[float, int], rate: float, seeds: int, iterati
             "seed": np.arange(seeds),
             "iteration": STEPS_PER_RECORD * np.arange(1, iterations // STEPS_PER_RECORD + 1),
         },
-        attrs={"learning_rate": rate, "temperature": cell[0], "penalty_weight": cell[1]},
+        attrs={
+            "estimator_name": name,
+            "learning_rate": rate,
+            "temperature": cell[0],
+            "penalty_weight": cell[1],
+        },
     )
     partial = path.with_suffix(".partial")
     data.to_netcdf(partial, engine="h5netcdf")
@@ -68,7 +74,7 @@ def tune(name: str, iterations: int) -> tuple[str, float]:
 def learning_rates(pool: ProcessPoolExecutor, names: list[str], iterations: int) -> dict:
     """Return the rate of every estimator; chosen once and kept in rates.json."""
     path = RUNS / "rates.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = json.loads(path.read_text()) if path.exists() else recorded_rates(RUNS)
     missing = [name for name in names if name not in known]
     for done in as_completed([pool.submit(tune, name, iterations) for name in missing]):
         name, rate = done.result()
@@ -89,6 +95,7 @@ def main() -> None:
     parser.add_argument("--estimators", nargs="*", default=list(CONTESTANTS))
     arguments = parser.parse_args()
     RUNS.mkdir(exist_ok=True)
+    unpack(HERE / "comparison.nc", file_of)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         rates = learning_rates(pool, arguments.estimators, arguments.tuning_iterations)
         jobs = [(name, cell) for name in arguments.estimators for cell in CELLS]
@@ -102,8 +109,6 @@ def main() -> None:
             for done in as_completed(waiting):
                 progress.console.print(done.result())
                 progress.advance(bar)
-    from report import report
-
     report(HERE, {(name, cell): file_of(name, cell) for name in CONTESTANTS for cell in CELLS})
 
 

@@ -44,9 +44,12 @@ class BoltzmannCovariance:
     and :math:`d_xQ^*(s_t,a_t)` is replaced by the sum of what follows in the same episode.
     Summed over t, the derivative of the reward at step u is weighted with the trace
     :math:`e_u = \gamma e_{u-1} + \gamma_U^u A_U(s_u,a_u)`. The leader's advantage comes from a
-    tabular critic: average returns by state and action less those by state. The walkers are
-    split in halves; each half's critic judges the other half, so that no sample meets itself.
-    Source: Kudo, Tanabe, Wachi, Akimoto, arXiv 2603.14867 (there with a learned critic).
+    tabular critic: average returns by state and action. The walkers are split in halves; each
+    half's critic judges the other half, so that no sample meets itself, and is centred among
+    the visits of the half it judges, so that what all actions of a state have in common cancels
+    sample by sample. Source: Kudo, Tanabe, Wachi, Akimoto, arXiv 2603.14867 (there with a
+    learned critic). With ``cross_fit=False`` it is the every-visit tabular estimate in the
+    published code of HPGD.
 
     Needs: episodes from the initial law, nothing else (no restarts); the leader's knowledge of
     how the incentive enters; the temperature; log-probabilities of the actions only where the
@@ -67,6 +70,9 @@ class BoltzmannCovariance:
     critic_memory : float
         In [0, 1): weight that the critic's sums keep from step to step. 0 uses this step's
         rollouts alone; near 1 the critic is better supplied and lags behind the incentive.
+    cross_fit : bool
+        False lets the critic judge the walkers it was made from: less noise with few rollouts,
+        and an estimate several times too long, as published.
     baseline : bool
         As in `HPGD`.
     num_contexts : int, optional
@@ -96,6 +102,7 @@ class BoltzmannCovariance:
     max_steps: int = 200
     truncation_exponent: float = 0.5
     critic_memory: float = 0.0
+    cross_fit: bool = True
     baseline: bool = True
     num_contexts: int | None = None
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
@@ -168,8 +175,10 @@ class BoltzmannCovariance:
             times = jnp.arange(self.max_steps)
             follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
             critic = self._update(critic, base, gather(reward, base), weights)
-            advantage = _advantage(critic, base, gather(reward, base), mdp.continues,
-                                   problem.leader_discount)  # fmt: skip
+            advantage = _advantage(
+                critic, base, gather(reward, base), mdp.continues, problem.leader_discount,
+                weights, cross_fit=self.cross_fit,
+            )  # fmt: skip
             trace = _trace(advantage, follower_weights, weights)
             temperature = mdp.temperature * temperature_factor
             scores = moved_laws(build, unconstrained)
@@ -202,29 +211,46 @@ class BoltzmannCovariance:
         half = base.state.shape[0] // 2
         number = jnp.repeat(jnp.arange(2), half)[:, None]
         active = base.active.astype(returns.dtype)
-        kept = self.critic_memory * critic
-        kept = kept.at[number, 0, base.state, base.action].add(active * returns)
-        return kept.at[number, 1, base.state, base.action].add(active)
+        number = jnp.broadcast_to(number, base.state.shape)
+        seen = jnp.stack([active * returns, active], axis=-1)
+        new = jnp.zeros((2, *critic.shape[2:], 2)).at[number, base.state, base.action].add(seen)
+        return self.critic_memory * critic + jnp.moveaxis(new, -1, 1)
 
 
 def _advantage(
-    critic: Array, base: Trajectories, earned: Array, continues: Array, discount: float
-) -> Float[Array, "walker step"]:
-    """Judge each walker by the critic of the half that it is not in."""
+    critic: Array, base: Trajectories, earned: Array, continues: Array, discount: float,
+    weights: Array, *, cross_fit: bool,
+) -> Float[Array, "walker step"]:  # fmt: skip
+    """Judge each step by the critic of the other half, centred among its own half's visits."""
+    half = jnp.repeat(jnp.arange(2), base.state.shape[0] // 2)[:, None]
+    judge = 1 - half
+    if not cross_fit:
+        critic, half, judge = critic.sum(0, keepdims=True), half * 0, half * 0
     sums, visits = critic[:, 0], critic[:, 1]
     seen, seen_state = visits > 0, visits.sum(-1) > 0
     by_action = sums / jnp.where(seen, visits, 1.0)
     by_state = sums.sum(-1) / jnp.where(seen_state, visits.sum(-1), 1.0)
-    other = 1 - jnp.repeat(jnp.arange(2), base.state.shape[0] // 2)[:, None]
-    level = by_state[other, base.state]
-    # An action that the other half never took there is judged by where it led this time.
+    # An action that the judging half never took there is judged by where it led this time.
     goes_on = continues[base.state]
-    led_to = earned + discount * goes_on * by_state[other, base.next_state]
-    known = seen_state[other, base.next_state] | (goes_on == 0.0)
-    informed = seen_state[other, base.state] & base.active
-    taken = seen[other, base.state, base.action]
-    worth = jnp.where(taken, by_action[other, base.state, base.action], led_to)
-    return jnp.where(informed & (taken | known), worth - level, 0.0)
+    led_to = earned + discount * goes_on * by_state[judge, base.next_state]
+    known = seen_state[judge, base.next_state] | (goes_on == 0.0)
+    taken = seen[judge, base.state, base.action]
+    worth = jnp.where(taken, by_action[judge, base.state, base.action], led_to)
+    usable = base.active & (taken | known)
+
+    # Sums over all usable visits of the own half to the same state.
+    weights = jnp.broadcast_to(weights, worth.shape)
+    amounts = jnp.stack([weights, weights**2, weights * worth], axis=-1)
+    table = jnp.zeros((critic.shape[0], continues.shape[0], 3))
+    table = table.at[half, base.state].add(jnp.where(usable[..., None], amounts, 0.0))
+    mass, squares, weighted = jnp.moveaxis(table[half, base.state], -1, 0)
+    mean = weighted / jnp.where(mass > 0.0, mass, 1.0)
+    # A sample covariance of n visits is short by 1/n (by squares / mass^2 with weights).
+    free = 1.0 - squares / jnp.where(mass > 0.0, mass, 1.0) ** 2
+    several = free > 1e-6
+    centred = (worth - mean) / (jnp.where(several, free, 1.0) if cross_fit else 1.0)
+    alone = jnp.where(seen_state[judge, base.state], worth - by_state[judge, base.state], 0.0)
+    return jnp.where(usable, jnp.where(several, centred, alone), 0.0)
 
 
 def _check_log_probabilities(base: Trajectories) -> None:

@@ -19,6 +19,7 @@ from cbrl_bayes.problems.outcome import (
     respond,
     respond_everywhere,
 )
+from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.record import Followers, Problem
 from cbrl_bayes.problems.two_state import two_state
 
@@ -48,6 +49,7 @@ __all__ = [
     "four_rooms",
     "leader_gain",
     "leader_outcome",
+    "random_mdp",
     "respond",
     "respond_everywhere",
     "scaled_sigmoid",
