@@ -65,6 +65,88 @@ def bus_tables(results: dict) -> dict[str, str]:
     return {"MLE": markdown(rows), "SAMPLING": text, "ROWS": study_table(results)}
 
 
+def slope_text(found: dict) -> str:
+    """A slope with its interval."""
+    return f"{found['slope']:.2f} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
+
+
+def theory_tables(results: dict) -> dict[str, str]:
+    """Slopes, RT-Q beside plain HPGD, the random-MDP test, variance reduction."""
+    slopes = [
+        ["quantity", "against", "theory", "slope (95 %)"],
+        ["mean squared gradient of HPGD", "steps T, step size T^(-1/2)", "at most T^(-1/2)",
+         slope_text(results["decay"])],
+        ["bias", "distance of the follower's policy", "1", slope_text(results["bias"])],
+        ["bias of a level", "its Q-learning iterations", "at most -1/2",
+         slope_text(results["rt_q"]["bias_slope"])],
+        ["squared change between levels", "iterations", "-1",
+         slope_text(results["rt_q"]["change_slope"])],
+    ]  # fmt: skip
+    agrees = results["bias"]["sampled_agrees"]
+    sampled = (
+        f"distance of HPGD's mean from that computation {agrees['distance_from_plug_in']:.3f}, from "
+        f"the exact hypergradient {agrees['distance_from_exact']:.3f}, standard error "
+        f"{agrees['standard_error']:.3f}."
+    )
+    levels = [["K", "expected iterations", "iterations of one long run", "variance, RT-Q",
+               "variance, plain", "iterations at equal variance, RT-Q / plain"]]  # fmt: skip
+    for row in results["rt_q"]["variance"]:
+        ratio = row["variance"] / row["plain_variance"]
+        cost = ratio * row["expected_iterations"] / row["plain_iterations"]
+        levels.append([str(row["K"]), f"{row['expected_iterations']:.1f}",
+                       f"{row['plain_iterations']:.0f}", f"{row['variance']:.3g}",
+                       f"{row['plain_variance']:.3g}", f"{cost:.1f}"])  # fmt: skip
+    race = [["estimator", "iterations to 1.00009", "seconds"]]
+    race += [[f"`{row['estimator']}`", f"{row['median_iterations']:.0f}",
+              f"{row['median_seconds']:.2g}"] for row in results["race"]]  # fmt: skip
+    return {"SLOPES": markdown(slopes), "SAMPLED": sampled, "RTQ": markdown(levels),
+            "RACE": markdown(race), "VARIANCE": variance_table(results)}  # fmt: skip
+
+
+def variance_table(results: dict) -> str:
+    """Spread of one estimate, with and without each variance reduction."""
+    head = ["problem", "estimator", "standard deviation", "bias (standard error)",
+            "follower steps"]  # fmt: skip
+    rows = [
+        [row["problem"], row["estimator"], f"{row['relative_standard_deviation']:.2g}",
+         f"{row['relative_bias']:.2g} ({row['bias_noise']:.1g})", f"{row['follower_steps']:.0f}"]
+        for row in results["variance"]
+    ]  # fmt: skip
+    return markdown([head, *rows])
+
+
+def comparison_tables(table: pd.DataFrame, budgets: pd.DataFrame, cells: pd.DataFrame) -> dict:
+    """Every estimator in every cell, beside the published value and the best found here."""
+    names = list(dict.fromkeys(table["estimator"]))
+    rows = [["lambda", "beta", *names, "global search"]]
+    found = table.set_index(["lambda", "beta", "estimator"])
+    missing = []
+    for (temperature, price), best in cells.groupby(["lambda", "beta"])["here"].first().items():
+        row, second, any_published = [f"{temperature:g}", f"{price:g}"], ["", "published"], False
+        for name in names:
+            if (temperature, price, name) not in found.index:
+                missing.append(f"{name} at ({temperature:g}, {price:g})")
+                row.append("")
+                second.append("")
+                continue
+            one = found.loc[(temperature, price, name)]
+            row.append(f"{one['mean']:.3f} ({one['standard_error']:.3f})")
+            known = pd.notna(one["published"])
+            second.append(f"{one['published']:.2f}" if known else "")
+            any_published |= known
+        rows.append([*row, f"{best:.3f}"])
+        if any_published:
+            rows.append([*second, ""])
+    columns = [name for name in budgets.columns if name.startswith("at ")]
+    means = budgets.groupby("estimator", sort=False)[columns].mean()
+    spent = [["estimator", *columns]] + [
+        [f"`{name}`", *(f"{value:.3f}" if pd.notna(value) else "" for value in means.loc[name])]
+        for name in means.index
+    ]
+    note = "Not finished yet: " + "; ".join(missing) + "." if missing else ""
+    return {"TABLE": markdown(rows), "BUDGETS": markdown(spent), "MISSING": note}
+
+
 def fill(path: Path, parts: dict[str, str]) -> None:
     """Replace ``@NAME@`` or what an earlier run put between the markers."""
     text = path.read_text()
@@ -78,12 +160,18 @@ def fill(path: Path, parts: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Fill both."""
+    """Fill all."""
     rooms = json.loads((HERE / "four_rooms/results.json").read_text())
     cells = pd.read_csv(HERE / "four_rooms/cells.csv")
     fill(HERE / "four_rooms/README.md", {"CELLS": cells_table(cells), "ROWS": study_table(rooms)})
     bus = json.loads((HERE / "bus_replacement/results.json").read_text())
     fill(HERE / "bus_replacement/README.md", bus_tables(bus))
+    theory = json.loads((HERE / "theory/results.json").read_text())
+    fill(HERE / "theory/README.md", theory_tables(theory))
+    fill(HERE.parent / "docs/choosing.md", {"VARIANCE": variance_table(theory)})
+    compared = HERE / "published_comparison"
+    tables = [pd.read_csv(compared / name) for name in ("table.csv", "budgets.csv")]
+    fill(compared / "README.md", comparison_tables(*tables, cells))
 
 
 if __name__ == "__main__":

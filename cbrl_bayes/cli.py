@@ -58,6 +58,12 @@ class EstimatorName(StrEnum):
 
     EXACT = "exact"
     HPGD = "hpgd"
+    BOLTZMANN_COVARIANCE = "boltzmann_covariance"
+    RT_Q = "rt_q"
+    AMD = "amd"
+    SOBIRL = "sobirl"
+    PENALTY = "penalty"
+    ZEROTH_ORDER = "zeroth_order"
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -175,13 +181,13 @@ def design(
     """Solve the leader's problem under a posterior, or for parameters as given."""
     import jax
 
-    from cbrl_bayes.hypergradients import HPGD, Exact
+    from cbrl_bayes.hypergradients import ESTIMATORS
     from cbrl_bayes.workflow import default_design_settings
     from cbrl_bayes.workflow import design as run_design
 
     chosen = _problem(problem, temperature, penalty_weight, slip)
     check_output(output, prob)
-    how = Exact() if estimator is EstimatorName.EXACT else HPGD()
+    how = ESTIMATORS[estimator]()
     settings = default_design_settings(how)
     if search is not None:
         from dataclasses import replace

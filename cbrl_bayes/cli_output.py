@@ -49,6 +49,8 @@ def emit_summary(found: Any, as_json: bool) -> None:
         json.dumps(
             {"problem": found.problem, "estimator": found.estimator, "prob": found.prob,
              "kind": found.kind, "failed_share": share if share == share else None,
+             "restart_objectives": [float(v) if v == v else None
+                                    for v in found.restart_objectives],
              "health": health, "rows": rows}
         )
     )  # fmt: skip

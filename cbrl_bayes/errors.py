@@ -37,9 +37,12 @@ class FollowerError(CbrlBayesError, RuntimeError):
     partial : object
         What the interrupted computation had reached, where there is such a thing: an
         `AscentResult` when raised out of an ascent. None otherwise.
+    finished : tuple
+        Ascents of the same search that had ended before.
     """
 
     partial: object = None
+    finished: tuple = ()
 
 
 class NotConvergedError(CbrlBayesError, RuntimeError):

@@ -51,7 +51,7 @@ class Contestant:
     simulator_slip: float = SLIP_AS_PUBLISHED
 
 
-# Rollout numbers are chosen so that an iteration takes some 10,000 follower steps.
+# Rollout numbers are chosen so that an iteration takes at most some 10,000 follower steps.
 CONTESTANTS: dict[str, Contestant] = {
     "exact": Contestant(lambda problem: Exact()),
     "hpgd": Contestant(lambda problem: HPGD(num_rollouts=60, num_branches=40)),
@@ -63,14 +63,14 @@ CONTESTANTS: dict[str, Contestant] = {
         SLIP_OF_PUBLISHED_SIMULATOR,
     ),
     "boltzmann_covariance": Contestant(
-        lambda problem: BoltzmannCovariance(num_rollouts=260, critic_memory=0.9)
+        lambda problem: BoltzmannCovariance(num_rollouts=130, critic_memory=0.9)
     ),
     "rt_q": Contestant(
         lambda problem: RTQ(
             num_levels=4, warm_start=True, rollouts=HPGD(num_rollouts=8, num_branches=3)
         )
     ),
-    "amd": Contestant(lambda problem: AMD(num_sweeps=5)),
+    "amd": Contestant(lambda problem: AMD(num_sweeps=2)),
     "sobirl": Contestant(lambda problem: SoBiRL(num_sweeps=5)),
     "penalty": Contestant(lambda problem: Penalty()),
     "zeroth_order": Contestant(lambda problem: ZerothOrder(num_rollouts=140)),

@@ -71,7 +71,8 @@ def unpack(path: Path, file_of: Callable[[str, Cell], Path]) -> None:
                 rate = float(one["learning_rate"])
                 one = one[list(FIELDS)].drop_vars(["estimator", "published_estimator"],
                                                   errors="ignore")  # fmt: skip
-                one.attrs = {"estimator_name": str(name), "learning_rate": rate, "temperature": cell[0],
+                one.attrs = {"estimator_name": str(name), "learning_rate": rate,
+                             "temperature": cell[0],
                              "penalty_weight": cell[1]}  # fmt: skip
                 one.to_netcdf(target, engine="h5netcdf")
 

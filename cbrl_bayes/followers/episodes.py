@@ -104,6 +104,11 @@ def _faults(
             yield f"episode {number} is a {type(episode).__name__}, accepted: Episode"
             continue
         own = list(_own_faults(episode, num_states, num_actions))
+        if not own and len(episode.state) == len(episode.action) and not terminal[_last(episode)]:
+            own = [
+                f"does not say where its last action led: {len(episode.state)} states, accepted: "
+                f"{len(episode.action) + 1}, unless the last state is terminal"
+            ]
         if not own and len(episode.action) < most and not terminal[_last(episode)]:
             own = [
                 f"stops after {len(episode.action)} steps in state {_last(episode)}, which is "

@@ -19,6 +19,7 @@ def gymnasium_follower(
     train: Callable[[Any, int], Act],
     *,
     read_state: Callable[[Any], int] = int,
+    ends_on_arrival: bool = False,
     time_limit: float | None = None,
     name: str = "Gymnasium follower",
 ) -> OutsideFollower:
@@ -33,6 +34,9 @@ def gymnasium_follower(
         (action, its log-probability).
     read_state : callable
         Observation -> number of the state in the leader's problem.
+    ends_on_arrival : bool
+        For environments that end when a terminal state is reached. In this package an action is
+        still taken there; with True a step with action 0 is added in its place.
     time_limit : float, optional
         As in `OutsideFollower`.
     name : str
@@ -55,7 +59,10 @@ def gymnasium_follower(
 
         def play(*, num_rollouts: int, num_steps: int, seed: int) -> list[Episode]:
             rng = np.random.default_rng(seed)
-            return [_episode(env, act, read_state, num_steps, rng) for _ in range(num_rollouts)]
+            return [
+                _episode(env, act, read_state, num_steps, rng, ends_on_arrival)
+                for _ in range(num_rollouts)
+            ]
 
         return play
 
@@ -63,8 +70,9 @@ def gymnasium_follower(
 
 
 def _episode(
-    env: Any, act: Act, read_state: Callable[[Any], int], num_steps: int, rng: np.random.Generator
-) -> Episode:
+    env: Any, act: Act, read_state: Callable[[Any], int], num_steps: int,
+    rng: np.random.Generator, ends_on_arrival: bool,
+) -> Episode:  # fmt: skip
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
     states, actions, rewards, logs = [read_state(observation)], [], [], []
     for _ in range(num_steps):
@@ -77,6 +85,10 @@ def _episode(
         logs.append(log)
         if terminated or truncated:
             break
+    if terminated and ends_on_arrival and len(actions) < num_steps:
+        actions.append(0)
+        rewards.append(0.0)
+        logs.append(0.0)
     known = all(log is not None for log in logs)
     return Episode(states, actions, [float(log) for log in logs] if known else None, rewards)
 

@@ -44,7 +44,8 @@ class QLearningFollower:
     exploration : float
         Chance of a uniform action while learning, in [0, 1].
     warm_start : bool
-        Keep table, counts and walkers between trainings in the same context.
+        Keep table, counts and walkers between trainings in the same context; its steps then
+        go on getting smaller while the leader moves.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class AMD:
     comparison by Thoma et al. 2024.
 
     Needs: the model. Cost per step: tables of S x A x d numbers and ``num_sweeps`` products
-    of S x S with S x d matrices, so it grows with the number d of incentive parameters. Bias:
+    of dense S x S with S x d matrices, so it grows with the number d of incentive parameters. Bias:
     the sweeps not yet made; it vanishes where the ascent slows down. Choose it to compare with
     the literature; `Exact` gives the limit of its sweeps at once. `SoBiRL` also sweeps the
     follower's side, but takes the leader's side exactly and any objective.

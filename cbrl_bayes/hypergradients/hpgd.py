@@ -62,22 +62,25 @@ class HPGD:
     Needs: rollouts, also from a given state and action, with the follower's own
     log-probability of each action; the leader's knowledge of how the incentive enters reward
     and transitions; the temperature. Bias: none but for rollouts longer than ``max_steps``
-    (their share is reported) and, with a general objective that is not quadratic in the
-    policy, for the sampled frequencies. Cost per step: some ``num_rollouts + 4 num_branches``
-    rollouts per context and follower. Choose it when the follower is a black box that can be
-    started anywhere; `BoltzmannCovariance` where it cannot.
+    (their share is reported) and, with a general objective, none if its derivatives are linear
+    in the policy (they must be finite where an action was never seen; the objective reported
+    beside the gradient is biased where it is curved). Cost per step: some ``num_rollouts``
+    rollouts and ``4 num_branches`` per context and follower. Choose it when the follower is a
+    black box that can be started anywhere; `BoltzmannCovariance` where it cannot.
 
     Parameters
     ----------
     num_rollouts : int
-        Rollouts from the initial law per step, over all contexts and followers; >= 1.
+        Rollouts from the initial law per step, over all contexts and followers; with a general
+        objective, actions asked for in each state of each context and follower; >= 1.
     num_branches : int
         States per (context, follower) from which four branch rollouts start; >= 1.
     max_steps : int
         Longest rollout. Discounts near 1 in endless problems ask for many steps: keep an eye on
         the share of rollouts cut short, which `cbrl_bayes.summary` judges.
     truncation_exponent : float
-        kappa in [0, 1]: 1 is truncation without discounting, 0 discounting without truncation.
+        kappa in [0, 1]: 1 is truncation without discounting, 0 discounting without truncation
+        (then every rollout that has not ended by ``max_steps`` counts as cut).
     common_noise : bool
         Let the two branches of a pair share random numbers, which leaves the mean as it is and
         lowers the variance. Needs a simulator whose noise can be set.

@@ -37,7 +37,8 @@ class Penalty:
     Needs: the model. Cost per step: one best response (warm-started) and a few policy
     evaluations. Bias: of order 1/c, and the inner steps not yet made. Too large a c for the
     number of digits in V*, or too small a temperature, makes the difference of the two values
-    noisy. Takes any differentiable objective. Choose it to compare with the literature.
+    noisy. The objective it reports is that of its own policy, which gives way to the leader by
+    what c allows. Takes any differentiable objective. Choose it to compare with the literature.
 
     Parameters
     ----------

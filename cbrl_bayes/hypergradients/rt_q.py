@@ -65,8 +65,9 @@ class RTQ:
     num_samples : int
         Independent (Q-learning run, k) averaged per context and follower, >= 1.
     warm_start : bool
-        Start Q-learning from the last step's tables instead of zero: less bias near the end of
-        an ascent, and the mean is then no longer that of a run from zero.
+        Start Q-learning from the last step's tables instead of zero (its first iteration, of
+        step size 1, keeps of them the soft values): less bias near the end of an ascent, and the
+        mean is then no longer that of a run from zero.
     rollouts : HPGD
         Numbers and lengths of rollouts; its oracle is not used.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients.ascent import Ascent, AscentProgram, AscentResult, AscentStatus
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.problems import Problem, leader_outcome
@@ -186,10 +186,13 @@ class SearchProgram:
 
         def follow(point: Any) -> None:
             ascent_key = jax.random.fold_in(run_key, len(found))
-            result = self._ascent.run(
-                parameters, key=ascent_key, start=point, context_key=run_key, on_step=on_step
-            )
-            found.append(result)
+            try:
+                found.append(self._ascent.run(
+                    parameters, key=ascent_key, start=point, context_key=run_key, on_step=on_step
+                ))  # fmt: skip
+            except FollowerError as error:
+                error.finished = tuple(found)
+                raise
 
         for point in points:
             follow(point)

@@ -35,8 +35,9 @@ class ZerothOrder:
     Needs: what the leader earns, nothing else; not even how the incentive enters. Cost per step:
     ``num_directions + 1`` evaluations. Bias: of order u (F smoothed), and rollouts longer than
     ``max_steps``. The variance grows with the number d of parameters, and with simulated
-    evaluations also as 1/u^2. Choose it only where the leader cannot say how its incentive
-    enters reward and transitions.
+    evaluations also as 1/u^2. A general ``objective_fn`` is taken with ``num_rollouts=None``
+    only. Choose it only where the leader cannot say how its incentive enters reward and
+    transitions.
 
     Parameters
     ----------
@@ -145,7 +146,8 @@ class ZerothOrder:
                 problem, unravel(point), parameters, kept, noise_key, temperature_factor
             )
 
-        _, memory, here = worth(flat, memory)
+        # Both sides train from the same memory, or learning would pass for a slope.
+        _, after, here = worth(flat, memory)
 
         def along(one_key: Array) -> tuple[Array, EstimateInfo]:
             direction = jax.random.normal(one_key, flat.shape)
@@ -160,7 +162,7 @@ class ZerothOrder:
             here.follower_steps + there.follower_steps.sum(),
             jnp.maximum(here.truncated_share, there.truncated_share.max()),
         )
-        return unravel(slopes.mean(0)), (memory, context_key, step + 1.0), info
+        return unravel(slopes.mean(0)), (after, context_key, step + 1.0), info
 
     def _simulate(
         self, problem: Problem, unconstrained: Any, parameters: Mapping, memory: Any, key: Array,

@@ -243,7 +243,8 @@ class Problem:
             raise InvalidInputError(
                 explain(
                     f"problem {self.name!r} has a general objective_fn and no leader reward",
-                    remedy="use the exact estimator, which differentiates any objective",
+                    remedy="an estimator that takes any objective: exact, hpgd, sobirl, penalty, "
+                    "or zeroth_order with num_rollouts=None",
                 )
             )
         reward = self.leader_reward_fn(incentive, context, parameters)

@@ -287,6 +287,6 @@ def _decision(
     for name, variable in incentive_names(problem).items():
         dims = ("design", *problem.incentive.labels[name].dims)
         decision[variable] = (dims, study.design_incentive[name])
-    for name in ("objective", "regret"):
+    for name in ("objective", "regret", "restart_objective"):
         decision[name].attrs["units"] = problem.objective_unit
     return _described(decision, problem)

@@ -133,8 +133,9 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
                     f"{100 * unsettled:.0f} % of the ascents met their step limit before "
                     "they settled: allow more steps")  # fmt: skip
     else:
-        health.note(False, True, "a stochastic estimator gives no certificate of convergence: "
-                    "compare with more steps, more starts or the exact estimator")  # fmt: skip
+        health.note(False, True, "an estimator that is not exact gives no certificate of "
+                    "convergence: compare with more steps, more starts or the exact "
+                    "estimator")  # fmt: skip
         cut = float(tree["design_trace"].to_dataset()["truncated_share"].mean())
         health.note(cut > CUT_SHARE_FAIL, cut > CUT_SHARE_REVIEW,
                     f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "

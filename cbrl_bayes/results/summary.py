@@ -33,6 +33,9 @@ class Summary:
     failed_share : float
         Share of draws whose design failed; NaN for a fit without designs.
     health : Health
+    restart_objectives : array
+        What each ascent of the plug-in search reached; NaN for failed ones, empty for a fit
+        without designs. A wide spread says that the optimum is one of many.
     """
 
     table: pd.DataFrame
@@ -42,6 +45,7 @@ class Summary:
     health: Health
     problem: str
     estimator: str
+    restart_objectives: np.ndarray
 
     def __str__(self) -> str:
         shown = self.table.copy()
@@ -58,6 +62,8 @@ class Summary:
         ]
         if np.isfinite(self.failed_share):
             lines.append(f"failed designs: {100 * self.failed_share:.1f} % of draws")
+        if np.isfinite(self.restart_objectives).sum() > 1:
+            lines.append(_restart_text(self.restart_objectives))
         return "\n".join([*lines, str(self.health)])
 
 
@@ -104,6 +110,24 @@ def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summa
         health=assess(tree),
         problem=str(tree.attrs.get("problem", "")),
         estimator=str(tree.attrs.get("estimator", "")),
+        restart_objectives=_restarts(tree),
+    )
+
+
+def _restarts(tree: xr.DataTree) -> np.ndarray:
+    if "decision" not in tree.children or "restart_objective" not in tree["decision"]:
+        return np.zeros(0)
+    return np.asarray(tree["decision"].to_dataset()["restart_objective"].values)
+
+
+def _restart_text(objectives: np.ndarray) -> str:
+    """Say how the ascents of a search spread: many different ends are many local optima."""
+    found = objectives[np.isfinite(objectives)]
+    best, width = found.max(), max(np.ptp(found), abs(found.max()))
+    near = int((found >= best - 0.01 * width).sum())
+    return (
+        f"plug-in search: {len(objectives)} ascents ended between {found.min():.4g} and "
+        f"{best:.4g} (median {np.median(found):.4g}), {near} of them within 1 % of the best"
     )
 
 

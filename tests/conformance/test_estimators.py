@@ -5,10 +5,26 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.followers import ExactFollower
-from cbrl_bayes.hypergradients import ESTIMATORS, Exact, FollowerAccess
-from cbrl_bayes.problems import READY_MADE, leader_outcome
-from tests.conformance.checks import MEANS, PROBLEMS, SMALL, check_contract, measure_mean
+from cbrl_bayes.hypergradients import (
+    ESTIMATORS,
+    HPGD,
+    Exact,
+    FollowerAccess,
+    Penalty,
+    SoBiRL,
+    ZerothOrder,
+)
+from cbrl_bayes.problems import READY_MADE, leader_outcome, random_mdp
+from tests.conformance.checks import (
+    MEANS,
+    PROBLEMS,
+    SMALL,
+    MeanCheck,
+    check_contract,
+    measure_mean,
+)
 
 QUICK = "moving"
 """The problem of the default suite: its incentive moves reward, transitions and initial law.
@@ -58,6 +74,49 @@ def test_mean_is_the_exact_hypergradient(problem_name, name):
     assert found.objective_error < found.objective_bound
     # A bound wider than the gradient itself could not fail.
     assert found.bound < 1.0
+
+
+GENERAL = {
+    "hpgd": MeanCheck(HPGD(num_rollouts=30, num_branches=40, max_steps=40), 300),
+    "sobirl": MeanCheck(SoBiRL(num_sweeps=60), 3, 1e-6, carries=True),
+    "penalty": MeanCheck(
+        Penalty(price=1e5, max_price=1e5, num_inner_steps=20), 3, 1e-3, carries=True
+    ),
+    "zeroth_order": MeanCheck(
+        ZerothOrder(num_rollouts=None, num_directions=50, radius=1e-3), 200, allowance=0.01
+    ),
+}
+REFUSED = {"boltzmann_covariance", "rt_q", "amd"}
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_general_objectives(name):
+    """Half the squares of incentive and policy; at zero the value is known, -S / (2 A)."""
+    problem = random_mdp(num_states=5, num_actions=3, num_parameters=6)
+    found = measure_mean(GENERAL[name], problem)
+    assert found.distance < found.bound < 1.0
+
+
+def test_estimators_that_need_a_leader_reward_say_so():
+    problem = random_mdp(num_states=5, num_actions=3, num_parameters=6)
+    assert set(GENERAL) | REFUSED | {"exact"} == set(ESTIMATORS)
+    for name in REFUSED:
+        with pytest.raises(InvalidInputError, match="estimator that takes any objective"):
+            check_contract(SMALL[name], problem)
+
+
+def test_random_mdp_has_its_known_optimum():
+    """At weight 0 play is uniform: both squares are least, and the gradient vanishes."""
+    problem = random_mdp()
+    estimator, x = Exact(), problem.incentive.initial
+    state = estimator.init(problem, x, key=jax.random.key(0))
+    gradient, _, info = estimator.estimate(
+        problem, x, problem.default_parameters, state, key=jax.random.key(0)
+    )
+    assert float(info.objective) == pytest.approx(-1.0, abs=1e-12)
+    assert float(np.abs(gradient["weight"]).max()) < 1e-12
+    with pytest.raises(InvalidInputError, match="all >= 1"):
+        random_mdp(num_states=0)
 
 
 @pytest.mark.parametrize("problem_name", PROBLEMS)

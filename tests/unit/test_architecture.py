@@ -39,7 +39,9 @@ ONLY_HERE = {
     "arviz": {"results", "plots"},
     "numpyro": {"inference", "workflow"},
     "matplotlib": {"plots"},
-    "optax": {"hypergradients", "inference"},
+    "optax": {"followers", "hypergradients", "inference"},
+    "equinox": {"followers"},
+    "gymnasium": {"followers"},
 }
 
 
@@ -123,6 +125,8 @@ def _blocks(path):
     [
         "README.md",
         "docs/own_problem.md",
+        pytest.param("docs/choosing.md", marks=pytest.mark.slow),
+        pytest.param("docs/followers.md", marks=pytest.mark.slow),
         pytest.param("docs/quickstart.md", marks=pytest.mark.slow),  # the README's, in small
     ],
 )

@@ -43,6 +43,15 @@ def test_version_and_help_do_not_import_jax():
     print(f"--help took {time.perf_counter() - begun:.2f} s")
 
 
+def test_every_ready_made_thing_is_on_offer():
+    from cbrl_bayes.cli import EstimatorName, ProblemName
+    from cbrl_bayes.hypergradients import ESTIMATORS
+    from cbrl_bayes.problems import READY_MADE
+
+    assert {name.value for name in EstimatorName} == set(ESTIMATORS)
+    assert {name.value for name in ProblemName} == set(READY_MADE)
+
+
 @needs_raw_files
 def test_infer_mle_on_buses(monkeypatch):
     monkeypatch.setenv("CBRL_DATA_DIR", str(RAW.parent))

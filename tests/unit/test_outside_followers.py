@@ -25,6 +25,8 @@ from cbrl_bayes.hypergradients import (
     AscentStatus,
     BoltzmannCovariance,
     Exact,
+    Search,
+    SearchProgram,
     ZerothOrder,
 )
 from cbrl_bayes.mdp import best_response
@@ -94,6 +96,7 @@ def test_gradient_from_outside_episodes_is_right():
     ("episode", "words"),
     [
         (Episode([], []), "has no states"),
+        (Episode([0], [1]), "does not say where its last action led: 1 states"),
         (Episode([0, 1], [5]), "has actions 5, accepted: whole numbers 0 to 1"),
         (Episode([0, 7], [1]), "has states 7, accepted: whole numbers 0 to 1"),
         (Episode([0.5, 1], [1]), "has states 0.5"),
@@ -260,6 +263,8 @@ def test_gymnasium_environment_and_follower():
     score = SimulatedEvaluation(num_rollouts=100, max_steps=1, oracle=follower).score(
         problem, x, parameters, key=jax.random.key(2)
     )
+    assert len(follower.train_fn({"bonus": np.array(1.1)}, 0.5, {}, 0)(
+        num_rollouts=3, num_steps=2, seed=0)) == 3  # fmt: skip
     truth = leader_outcome(problem, x, parameters).objective
     assert abs(float(score.objective - truth)) < 4 * float(score.standard_error)
 
@@ -272,7 +277,7 @@ def test_logged_episodes_answer_for_their_incentive_only():
     for index, cost in enumerate(np.asarray(problem.contexts.values)):
         mdp = problem.mdp_fn(problem.incentive.transform(x), cost, problem.default_parameters)
         works = rng.random(4000) < float(best_response(mdp).policy[0, 1])
-        logs.append(Log({"bonus": 1.0}, cost, [Episode([0], [int(w)]) for w in works]))
+        logs.append(Log({"bonus": 1.0}, cost, [Episode([0, 1], [int(w)]) for w in works]))
         assert index < 2
     follower = follower_from_logs(logs)
     estimator = BoltzmannCovariance(num_rollouts=8000, max_steps=1, oracle=follower)
@@ -293,3 +298,49 @@ def test_logged_episodes_answer_for_their_incentive_only():
         )
     with pytest.raises(DataError, match="no episodes on record"):
         follower_from_logs([])
+
+
+def test_environments_that_end_on_arrival():
+    """A step in the terminal state is added, which this package counts and they do not."""
+
+    class Arrival(gymnasium.Env):
+        observation_space = gymnasium.spaces.Discrete(2)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return 0, {}
+
+        def step(self, action):
+            return 1, 0.5, True, False, {}
+
+    def train(env, seed):
+        return lambda observation, rng: 1
+
+    for ends, states, actions in ((False, [0, 1], [1]), (True, [0, 1], [1, 0])):
+        follower = gymnasium_follower(lambda x, c: Arrival(), train, ends_on_arrival=ends)
+        player = follower.train_fn({}, 0.5, {}, 0)
+        (episode,) = player(num_rollouts=1, num_steps=5, seed=0)
+        assert (episode.state, episode.action) == (states, actions)
+
+
+def test_a_search_hands_over_the_ascents_that_had_ended():
+    calls = []
+
+    def fails_later(incentive, context, parameters, seed):
+        calls.append(1)
+        if len(calls) > 7:
+            raise OSError("connection lost")
+        return _worker()(incentive, context, parameters, seed)
+
+    problem = two_state(costs=(1.0,), context_probability=(1.0,))
+    estimator = BoltzmannCovariance(
+        num_rollouts=20, max_steps=1, oracle=OutsideFollower(fails_later)
+    )
+    search = Search(ascent=Ascent(num_steps=3), num_starts=4)
+    with pytest.raises(FollowerError) as error:
+        SearchProgram(problem, estimator, search).run(
+            problem.default_parameters, key=jax.random.key(0)
+        )
+    assert len(error.value.finished) == 2
+    assert len(error.value.partial.trace.objective) == 1

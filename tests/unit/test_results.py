@@ -129,6 +129,19 @@ def test_summary_states_its_intervals(study):
         cb.summary(study, prob=90)
 
 
+def test_summary_shows_the_spread_over_restarts(study):
+    """A user sees when the optimum is one of many."""
+    many = study.copy(deep=True)
+    decision = many["decision"].to_dataset().drop_dims("restart")
+    decision["restart_objective"] = ("restart", [0.5, 1.0, np.nan, 0.998, 0.7])
+    many["decision"] = xr.DataTree(decision)
+    text = str(cb.summary(many))
+    assert "5 ascents ended between 0.5 and 1 (median 0.849), 2 of them within 1 %" in text
+    np.testing.assert_array_equal(
+        cb.summary(many).restart_objectives, [0.5, 1.0, np.nan, 0.998, 0.7]
+    )
+
+
 def test_health_verdicts(study):
     def verdict(change):
         tree = study.copy(deep=True)
