@@ -27,10 +27,14 @@ test-slow: $(READY)
 
 benchmark: $(READY)
 	$(PY) tests/benchmarks/run.py
+	$(PY) tests/benchmarks/scaling.py --output tests/benchmarks/scaling.json \
+	  --figure docs/images/scaling.png
 
 analyses: $(READY)
 	$(PY) analyses/four_rooms/run.py
 	$(PY) analyses/bus_replacement/run.py
+	$(PY) analyses/theory/run.py
+	$(PY) analyses/published_comparison/run.py
 	$(PY) analyses/fill_readmes.py
 
 docs: $(READY)

@@ -66,7 +66,7 @@ def bus_tables(results: dict) -> dict[str, str]:
 
 
 def slope_text(found: dict) -> str:
-    """A slope with its interval."""
+    """Format a slope with its interval."""
     return f"{found['slope']:.2f} ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
 
 
@@ -84,8 +84,8 @@ def theory_tables(results: dict) -> dict[str, str]:
     ]  # fmt: skip
     agrees = results["bias"]["sampled_agrees"]
     sampled = (
-        f"distance of HPGD's mean from that computation {agrees['distance_from_plug_in']:.3f}, from "
-        f"the exact hypergradient {agrees['distance_from_exact']:.3f}, standard error "
+        f"distance of HPGD's mean from that computation {agrees['distance_from_plug_in']:.3f}, "
+        f"from the exact hypergradient {agrees['distance_from_exact']:.3f}, standard error "
         f"{agrees['standard_error']:.3f}."
     )
     levels = [["K", "expected iterations", "iterations of one long run", "variance, RT-Q",
@@ -147,6 +147,33 @@ def comparison_tables(table: pd.DataFrame, budgets: pd.DataFrame, cells: pd.Data
     return {"TABLE": markdown(rows), "BUDGETS": markdown(spent), "MISSING": note}
 
 
+def scaling_tables(results: dict) -> dict[str, str]:
+    """Ratios to the published way, and growth with parameters, states and lanes."""
+    found = results["published"]
+    ratios = [["one iteration, about 10,000 follower steps", "ms", "published way / this"]]
+    for name in ("hpgd", "boltzmann_covariance"):
+        ratios.append([f"`{name}`", f"{found[f'{name}_ms']:.1f}",
+                       f"{found[f'published_way / {name}']:.0f}"])  # fmt: skip
+    ratios.append(["published way of writing it", f"{found['published_way_ms']:.0f}", ""])
+    estimators = list(dict.fromkeys(row["estimator"] for row in results["parameters"]))
+    sizes = list(dict.fromkeys(row["d"] for row in results["parameters"]))
+    grown = [["d", *(f"{name}: ms (MB)" for name in estimators)]]
+    for size in sizes:
+        here = {r["estimator"]: r for r in results["parameters"] if r["d"] == size}
+        grown.append([f"{size:,}", *(f"{here[n]['ms']:.2g} ({here[n]['MB']:.2g})"
+                                     for n in estimators)])  # fmt: skip
+    states = [["states", "ms", "MB"]]
+    states += [[f"{r['states']:,}", f"{r['ms']:.3g}", f"{r['MB']:.2g}"] for r in results["states"]]
+    lanes = [["estimator", "lanes", "in turn: ms (MB) a lane", "side by side: ms (MB) a lane"]]
+    for name in dict.fromkeys(r["estimator"] for r in results["lanes"]):
+        for number in dict.fromkeys(r["lanes"] for r in results["lanes"]):
+            cells = [f"{r['ms_per_lane']:.2g} ({r['MB_per_lane']:.2g})" for r in results["lanes"]
+                     if (r["estimator"], r["lanes"]) == (name, number)]  # fmt: skip
+            lanes.append([f"`{name}`", str(number), *cells])
+    return {"RATIOS": markdown(ratios), "PARAMETERS": markdown(grown),
+            "STATES": markdown(states), "LANES": markdown(lanes)}  # fmt: skip
+
+
 def fill(path: Path, parts: dict[str, str]) -> None:
     """Replace ``@NAME@`` or what an earlier run put between the markers."""
     text = path.read_text()
@@ -169,6 +196,8 @@ def main() -> None:
     theory = json.loads((HERE / "theory/results.json").read_text())
     fill(HERE / "theory/README.md", theory_tables(theory))
     fill(HERE.parent / "docs/choosing.md", {"VARIANCE": variance_table(theory)})
+    scaling = json.loads((HERE.parent / "tests/benchmarks/scaling.json").read_text())
+    fill(HERE.parent / "docs/performance.md", scaling_tables(scaling))
     compared = HERE / "published_comparison"
     tables = [pd.read_csv(compared / name) for name in ("table.csv", "budgets.csv")]
     fill(compared / "README.md", comparison_tables(*tables, cells))

@@ -81,7 +81,7 @@ def best_response(
     initial_values : array, shape (S,), optional
         Where to start (a nearby solution saves steps). Default: zeros.
     linear_solver : DenseLU or Krylov, optional
-        Default: LU up to 1,000 states, Krylov above.
+        Default: by size (`default_linear_solver`).
     tolerance : float
         Stop when a Newton step is below ``tolerance * max(1, max|V|)``; by then quadratic
         convergence has left an error near rounding.

@@ -9,10 +9,12 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.transition import SuccessorTransition
 
 __all__ = ["DenseLU", "Krylov", "LinearSolver", "default_linear_solver"]
 
-DENSE_STATES = 1000  # a float64 matrix of 8 MB; above it the cubic cost of LU takes over
+# Above these the cubic cost of LU exceeds that of iterating (a dense law makes a dear iteration).
+DENSE_STATES, SUCCESSOR_STATES = 1000, 400
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,10 @@ LinearSolver = DenseLU | Krylov
 
 
 def default_linear_solver(mdp: MDP) -> LinearSolver:
-    """Choose by size: LU up to 1,000 states, Krylov above."""
-    return DenseLU() if mdp.num_states <= DENSE_STATES else Krylov()
+    """Choose by size: LU up to 1,000 states (400 where successors are listed), Krylov above."""
+    listed = isinstance(mdp.transition, SuccessorTransition)
+    limit = SUCCESSOR_STATES if listed else DENSE_STATES
+    return DenseLU() if mdp.num_states <= limit else Krylov()
 
 
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:

@@ -1,6 +1,6 @@
 """How cost grows: with parameters, states and lanes, and against the published way of writing it.
 
-    python tests/benchmarks/scaling.py [--output FILE] [--figure FILE]
+    python tests/benchmarks/scaling.py [--only PART ...] [--output FILE] [--figure FILE]
 
 Ratios are of functions timed in turn within this run. Memory is what the compiled program
 asks for beyond its inputs and outputs.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 from published_way import published_iteration
 from run import median_seconds
@@ -100,18 +101,26 @@ def lane_rows() -> list[dict]:
     for name, estimator in (
         ("exact", Exact()), ("hpgd", HPGD(num_rollouts=60, num_branches=40)),
     ):  # fmt: skip
-        step = one_step(problem, estimator)
+        x = problem.incentive.random_start(jax.random.key(5), 1.0)
+        state = estimator.init(problem, x, key=jax.random.key(0))
+
+        def step(lane, e=estimator, x=x, s=state):
+            temperature, key = lane
+            parameters = problem.default_parameters | {"temperature": temperature}
+            return e.estimate(problem, x, parameters, s, key=key)[0]
+
         for lanes in LANES:
-            keys = jax.random.split(jax.random.key(2), lanes)
+            # A draw of the temperature and a seed each.
+            given = (jnp.linspace(0.004, 0.006, lanes), jax.random.split(jax.random.key(2), lanes))
             ways = {
-                "in turn": lambda k, f=step: jax.lax.map(f, k),
-                "side by side": lambda k, f=step: jax.vmap(f)(k),
+                "in turn": lambda lane, f=step: jax.lax.map(f, lane),
+                "side by side": lambda lane, f=step: jax.vmap(f)(lane),
             }
             compiled = [jax.jit(way) for way in ways.values()]
-            times = median_seconds(*(lambda f=f, k=keys: f(k) for f in compiled))
+            times = median_seconds(*(lambda f=f, g=given: f(g) for f in compiled))
             rows += [
                 {"estimator": name, "way": way, "lanes": lanes, "ms_per_lane": 1e3 * t / lanes,
-                 "MB_per_lane": megabytes(ways[way], keys) / lanes}
+                 "MB_per_lane": megabytes(ways[way], given) / lanes}
                 for way, t in zip(ways, times, strict=True)
             ]  # fmt: skip
     return rows
@@ -141,7 +150,9 @@ def draw(results: dict, path: Path) -> None:
                 panel.loglog([r["lanes"] for r in mine], [r[f"{unit}_per_lane"] for r in mine],
                              style, color=colours[name], label=f"{name}, {way}")  # fmt: skip
         panel.set(xlabel="lanes (seeds or draws)", ylabel=f"{label} and lane")
-        panel.legend(fontsize="small")
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high * (high / low) ** 0.6)
+        panel.legend(fontsize="small", loc="upper right", ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -149,13 +160,15 @@ def draw(results: dict, path: Path) -> None:
 def main() -> None:
     """Run all and report."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parts = {"published": published_row, "parameters": parameter_rows, "states": state_rows,
+             "lanes": lane_rows}  # fmt: skip
+    parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--figure", type=Path, default=None)
     arguments = parser.parse_args()
-    results = {
-        "published": published_row(), "parameters": parameter_rows(), "states": state_rows(),
-        "lanes": lane_rows(),
-    }  # fmt: skip
+    earlier = arguments.output is not None and arguments.output.exists()
+    results = json.loads(arguments.output.read_text()) if earlier else {}
+    results |= {name: parts[name]() for name in arguments.only}
     for name, part in results.items():
         print(name)
         for row in part if isinstance(part, list) else [part]:
@@ -163,7 +176,7 @@ def main() -> None:
                                    for k, v in row.items()))  # fmt: skip
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    if arguments.figure is not None:
+    if arguments.figure is not None and set(parts) <= set(results):
         draw(results, arguments.figure)
 
 
