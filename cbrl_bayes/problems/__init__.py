@@ -21,6 +21,7 @@ from cbrl_bayes.problems.outcome import (
 )
 from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.record import Followers, Problem
+from cbrl_bayes.problems.tax_design import PUBLISHED_PREFERENCES, tax_design
 from cbrl_bayes.problems.two_state import two_state
 
 READY_MADE: dict[str, Callable[..., Problem]] = {
@@ -33,6 +34,7 @@ READY_MADE: dict[str, Callable[..., Problem]] = {
 __all__ = [
     "FOUR_ROOMS_MAP",
     "MILES_PER_BIN",
+    "PUBLISHED_PREFERENCES",
     "READY_MADE",
     "SLIP_AS_PUBLISHED",
     "SLIP_OF_PUBLISHED_SIMULATOR",
@@ -53,5 +55,6 @@ __all__ = [
     "respond",
     "respond_everywhere",
     "scaled_sigmoid",
+    "tax_design",
     "two_state",
 ]

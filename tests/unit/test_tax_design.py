@@ -1,0 +1,131 @@
+"""The tax economy: the small exact form against the full one, and what it refuses."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.hypergradients import Exact
+from cbrl_bayes.mdp import MDP, SuccessorTransition, best_response, expected_return
+from cbrl_bayes.problems import PUBLISHED_PREFERENCES, leader_outcome, tax_design
+
+TEMPERATURE = 0.2
+
+
+def _full_economy(problem, incentive, weight):
+    """All 1,250 actions, straight from the description, by loops where that is plainer."""
+    small = problem.mdp_fn(incentive, weight, problem.default_parameters)
+    assets = np.asarray(problem.state_labels.coords["assets"][1])
+    vat, tax = np.asarray(incentive["vat"]), float(incentive["income_tax"])
+    actions = list(itertools.product(range(10), range(5), range(5), range(5)))
+    reward = np.zeros((len(assets), len(actions)))
+    welfare = np.zeros_like(reward)
+    pair = np.zeros(len(actions), int)
+    for number, (h, *c) in enumerate(actions):
+        hours, spent = 0.89 * h, 1.25 * np.array(c)
+        utility = np.prod((spent / (1 + vat)) ** np.asarray(weight))
+        of_assets = np.where(assets > 0, np.log(1 + np.maximum(assets, 0) / 20), assets)
+        reward[:, number] = of_assets - 0.1 * hours**2 + utility
+        revenue = (vat * spent / (1 + vat)).sum() + tax * hours
+        welfare[:, number] = (
+            np.minimum(assets, 0) + 15 * np.mean(spent / (1 + vat)) / 5 + 5 * np.log(1 + revenue)
+        )
+        pair[number] = h * 13 + sum(c)
+    law = small.transition
+    mdp = MDP(
+        jnp.asarray(reward),
+        SuccessorTransition(law.successor[:, pair], law.probability[:, pair]),
+        small.initial, small.discount, small.temperature,
+    )  # fmt: skip
+    return small, mdp, jnp.asarray(welfare), pair
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_pairs_of_hours_and_total_are_the_whole_economy(group):
+    """Values, behaviour and welfare equal those of the MDP with all 1,250 actions."""
+    problem = tax_design(num_assets=41, temperature=TEMPERATURE)
+    x = problem.incentive.random_start(jax.random.key(3), 0.7)
+    incentive = problem.incentive.transform(x)
+    weight = problem.contexts.values[group]
+    small, full, welfare, pair = _full_economy(problem, incentive, weight)
+    ours, theirs = best_response(small), best_response(full)
+    np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-9)
+    summed = jnp.zeros(ours.policy.shape).at[:, pair].add(theirs.policy)
+    np.testing.assert_allclose(ours.policy, summed, atol=1e-9)
+    reward = problem.leader_net_reward(incentive, weight, problem.default_parameters)
+    mine = expected_return(small, ours.policy, reward=reward, discount=0.9)
+    other = expected_return(full, theirs.policy, reward=welfare, discount=0.9)
+    assert float(mine) == pytest.approx(float(other), rel=1e-9)
+
+
+def test_law_of_assets():
+    """Rows sum to one; means and spreads are those of the truncated normal."""
+    problem = tax_design(num_assets=101)
+    incentive = problem.incentive.transform(problem.incentive.initial)
+    mdp = problem.mdp_fn(incentive, problem.contexts.values[0], problem.default_parameters)
+    assets = np.linspace(-100, 100, 101)
+    law = mdp.transition
+    np.testing.assert_allclose(np.asarray(law.probability).sum(-1), 1.0, rtol=1e-12)
+    place = assets[np.asarray(law.successor)]
+    mean = (np.asarray(law.probability) * place).sum(-1)
+    spread = np.sqrt((np.asarray(law.probability) * (place - mean[..., None]) ** 2).sum(-1))
+    hours, total = 9, 4
+    saving = 0.7 * 0.89 * hours - 1.25 * total
+    inner = slice(20, 80)  # away from the ends, where truncation shows
+    np.testing.assert_allclose(mean[inner, hours * 13 + total], assets[inner] + saving, atol=1e-6)
+    # A cell of width 2 adds 2^2 / 12 to the variance.
+    np.testing.assert_allclose(spread[inner, hours * 13 + total], np.sqrt(25 + 1 / 3), rtol=1e-4)
+
+
+def test_gradient_through_reward_and_transitions():
+    """Exact hypergradient against central differences; VAT and income tax, at zero spending too."""
+    problem = tax_design(num_assets=41, temperature=TEMPERATURE)
+    x = problem.incentive.random_start(jax.random.key(5), 0.5)
+    estimator = Exact()
+    parameters = problem.default_parameters
+    gradient, _, info = estimator.estimate(
+        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        key=jax.random.key(1),
+    )  # fmt: skip
+    assert int(info.status) == 0
+    slope = np.asarray(ravel_pytree(gradient)[0])
+    flat, unravel = ravel_pytree(x)
+    worth = jax.jit(lambda v: leader_outcome(problem, unravel(v), parameters).objective)
+    for index in range(flat.size):
+        # Away from where the window of successors moves by one: steps as small as digits allow.
+        h = 1e-5 * jnp.zeros(flat.size).at[index].set(1.0)
+        central = (float(worth(flat + h)) - float(worth(flat - h))) / 2e-5
+        assert slope[index] == pytest.approx(central, rel=1e-5, abs=1e-6)
+
+
+def test_number_of_goods_is_free():
+    problem = tax_design(preferences={"all": (0.2, 0.2, 0.2, 0.2, 0.1, 0.1)}, num_assets=11)
+    assert problem.num_actions == 10 * 25
+    assert problem.incentive.transform(problem.incentive.initial)["vat"].shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"preferences": {"all": (0.5, 0.6)}}, "weights of 'all' are not shares"),
+        ({"preferences": {"all": (1.5, -0.5)}}, "weights of 'all' are not shares"),
+        ({"preferences": {"a": (1.0,), "b": (0.5, 0.5)}}, "one weight per good in each"),
+        ({"preferences": {"a": ()}}, "one weight per good in each"),
+        ({"initial_rate": 2.5}, "between 0 and 2"),
+        ({"initial_rate": 0.0}, "between 0 and 2"),
+        ({"num_assets": 3}, "num_assets >= 11"),
+        ({"wage": 0.0}, "wage and price > 0"),
+        ({"group_probability": (0.5, 0.6)}, "not a distribution"),
+    ],
+)
+def test_impossible_economies_are_refused(arguments, words):
+    with pytest.raises(InvalidInputError, match=words):
+        tax_design(**arguments)
+
+
+def test_published_groups():
+    assert list(PUBLISHED_PREFERENCES.values()) == [(0.6, 0.3, 0.1), (0.1, 0.7, 0.2)]
