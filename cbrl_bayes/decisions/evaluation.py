@@ -106,6 +106,10 @@ class SimulatedEvaluation:
         Rollouts of each context and follower in a replicate.
     max_steps : int
         Longest rollout; what lies beyond is lost (a share gamma_U^max_steps at most).
+    retrain : bool
+        Train the follower anew for every replicate, so that the standard error includes the
+        luck of its training. Followers that learn call for it; for one that solves its problem
+        it changes nothing but the cost.
     oracle : TrajectoryOracle
         The follower.
     """
@@ -113,6 +117,7 @@ class SimulatedEvaluation:
     num_replicates: int = 10
     num_rollouts: int = 50
     max_steps: int = 500
+    retrain: bool = False
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     @property
@@ -146,19 +151,28 @@ class SimulatedEvaluation:
         def one_pair(entry: tuple) -> tuple[Array, Array]:
             context, index, follower = entry
             one = problem.follower_parameters(parameters, follower)
-            train_key, walk_key = jax.random.split(
-                jax.random.fold_in(jax.random.fold_in(key, index), follower)
-            )
-            sample, _, status = self.oracle.train(
-                problem, incentive, context, one, self.oracle.initial_memory(problem),
-                key=train_key,
-            )  # fmt: skip
-            walked = sample(key=walk_key, num_steps=self.max_steps,
-                            num_rollouts=self.num_replicates * self.num_rollouts)  # fmt: skip
+            pair_key = jax.random.fold_in(jax.random.fold_in(key, index), follower)
             reward = problem.leader_net_reward(incentive, context, one)
-            earned = jnp.where(walked.active, reward[walked.state, walked.action], 0.0)
-            returns = (earned * discounting).sum(1)
-            return returns.reshape(self.num_replicates, -1).mean(1), status
+
+            def one_training(training_key: Array, num_replicates: int) -> tuple[Array, Array]:
+                train_key, walk_key = jax.random.split(training_key)
+                sample, _, status = self.oracle.train(
+                    problem, incentive, context, one, self.oracle.initial_memory(problem),
+                    key=train_key,
+                )  # fmt: skip
+                walked = sample(key=walk_key, num_steps=self.max_steps,
+                                num_rollouts=num_replicates * self.num_rollouts)  # fmt: skip
+                earned = jnp.where(walked.active, reward[walked.state, walked.action], 0.0)
+                returns = (earned * discounting).sum(1)
+                return returns.reshape(num_replicates, -1).mean(1), status
+
+            if not self.retrain:
+                return one_training(pair_key, self.num_replicates)
+            keys = jax.random.split(pair_key, self.num_replicates)
+            found, status = map_in_order(
+                lambda k: one_training(k, 1), keys, on_host=self.runs_on_host
+            )
+            return found[:, 0], status.max()
 
         index, follower = (grid.ravel() for grid in jnp.indices(shape))
         per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)

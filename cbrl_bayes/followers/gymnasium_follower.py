@@ -28,7 +28,8 @@ def gymnasium_follower(
     Parameters
     ----------
     make_env : callable
-        ``(incentive, context) -> gymnasium.Env`` with a discrete action space.
+        ``(incentive, context) -> gymnasium.Env`` with a discrete action space. A trainer that
+        keeps what it learned in each context reads the context off the environment: put it there.
     train : callable
         ``(env, seed) -> act``, and ``act(observation, rng)`` returns the action or
         (action, its log-probability).

@@ -44,10 +44,12 @@ class OutsideFollower:
         ``(incentive, context, parameters, seed) -> Player``. ``incentive`` maps names to NumPy
         arrays in readable units; ``context`` is one context value; ``parameters`` are those the
         leader's model assumes (a real follower will not look at them). It may keep what it
-        learned between calls.
+        learned between calls. This package makes float64 the default of JAX in the whole
+        process: a trainer that uses JAX should name its number types.
     time_limit : float, optional
         Seconds for one training or one set of episodes; None waits for ever. When it passes,
-        the call is abandoned (Python cannot stop it; it may go on in the background).
+        the call is abandoned (Python cannot stop it; it may go on in the background, so go on
+        with a trainer that shares nothing with the abandoned one).
     name : str
         For error messages.
 

@@ -177,7 +177,8 @@ class AscentProgram:
         # A follower outside compiled programs is called from Python, step by step.
         on_host = self.estimator.runs_on_host
         self._begin = self._first_carry if on_host else jax.jit(self._first_carry)
-        self._advance = self._stage_on_host if on_host else jax.jit(self._stage)
+        self._advance = self._stage_on_host if on_host else self._stage_compiled
+        self._stage_program = jax.jit(self._stage)
 
     def run(
         self,
@@ -219,14 +220,12 @@ class AscentProgram:
         pieces = []
         for stage, factor in enumerate(self.settings.continuation):
             try:
-                carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage)
+                carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage, on_step)
             except _Interrupted as stop:
                 pieces.append(stop.trace)
                 stop.error.partial = self._partial(stop.walk, pieces)
                 raise stop.error from stop.error.__cause__
             pieces.append(jax.tree.map(np.asarray, trace))
-            if on_step is not None:
-                on_step(self.settings.num_steps)
         trace = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
         return self._result(carry, trace)
 
@@ -246,9 +245,19 @@ class AscentProgram:
         walk, trace = jax.lax.scan(step, first, jnp.arange(self.settings.num_steps))
         return self._leave_stage(walk, key), AscentTrace(*trace)
 
+    def _stage_compiled(
+        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int,
+        on_step: Callable[[int], None] | None,
+    ) -> tuple[tuple, AscentTrace]:  # fmt: skip
+        found = self._stage_program(carry, parameters, factor, stage)
+        if on_step is not None:
+            on_step(self.settings.num_steps)
+        return found
+
     def _stage_on_host(
-        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int
-    ) -> tuple[tuple, AscentTrace]:
+        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int,
+        on_step: Callable[[int], None] | None,
+    ) -> tuple[tuple, AscentTrace]:  # fmt: skip
         walk, key, stage_key = self._enter_stage(carry)
         records: list[tuple] = []
         for number in range(self.settings.num_steps):
@@ -259,6 +268,8 @@ class AscentProgram:
             except FollowerError as error:
                 raise _Interrupted(error, walk, _stacked(records)) from error
             records.append(record)
+            if on_step is not None:
+                on_step(1)
         return self._leave_stage(walk, key), _stacked(records)
 
     def _enter_stage(self, carry: tuple) -> tuple[tuple, Array, Array]:

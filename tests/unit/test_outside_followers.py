@@ -218,6 +218,43 @@ def test_nothing_of_an_interrupted_ascent_is_lost():
     assert len(more.trace.objective) == 5
 
 
+def test_standard_error_includes_the_luck_of_training_on_request():
+    """A follower whose training is pure chance: without retraining the error is far too small."""
+    problem = two_state(costs=(1.0,), context_probability=(1.0,))
+
+    def gambler(incentive, context, parameters, seed):
+        chance = np.random.default_rng(seed).random()
+
+        def play(*, num_rollouts, num_steps, seed):
+            works = np.random.default_rng(seed).random(num_rollouts) < chance
+            return [Episode([0, 1], [int(w)]) for w in works]
+
+        return play
+
+    x = {"bonus": jnp.asarray(1.0)}
+    errors = {}
+    for retrain in (False, True):
+        evaluation = SimulatedEvaluation(
+            num_replicates=20, num_rollouts=50, max_steps=1, retrain=retrain,
+            oracle=OutsideFollower(gambler),
+        )  # fmt: skip
+        score = evaluation.score(problem, x, problem.default_parameters, key=jax.random.key(3))
+        errors[retrain] = float(score.standard_error)
+    # Chance of work uniform, leader's gain 1: standard deviation .29 a training, 20 of them.
+    assert 0.04 < errors[True] < 0.09
+    assert errors[False] < 0.03
+
+
+def test_progress_is_told_step_by_step():
+    told = []
+    problem = two_state(costs=(1.0,), context_probability=(1.0,))
+    estimator = BoltzmannCovariance(num_rollouts=20, max_steps=1, oracle=OutsideFollower(_worker()))
+    AscentProgram(problem, estimator, Ascent(num_steps=3)).run(
+        problem.default_parameters, key=jax.random.key(0), on_step=told.append
+    )
+    assert told == [1, 1, 1]
+
+
 def test_zeroth_order_serves_outside_followers():
     problem, follower = two_state(), OutsideFollower(_worker())
     estimator = ZerothOrder(num_rollouts=40, max_steps=1, num_directions=2, oracle=follower)
