@@ -12,6 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 HERE = Path(__file__).parent
+CONTESTANTS = ("exact", "hpgd", "hpgd, as published", "boltzmann_covariance", "rt_q", "amd",
+               "sobirl", "penalty", "zeroth_order")  # fmt: skip
+"""Estimators of the published comparison, in the order of its table."""
+
 BUS_PUBLISHED = {
     "1,2,3": ("11.7270", "4.8259", "-2708.366"),
     "4": ("10.0750", "2.2930", "-3304.155"),
@@ -117,10 +121,10 @@ def variance_table(results: dict) -> str:
 
 def comparison_tables(table: pd.DataFrame, budgets: pd.DataFrame, cells: pd.DataFrame) -> dict:
     """Every estimator in every cell, beside the published value and the best found here."""
-    names = list(dict.fromkeys(table["estimator"]))
+    names = [name for name in CONTESTANTS if name in set(table["estimator"])]
+    missing = [f"{name} (all cells)" for name in CONTESTANTS if name not in names]
     rows = [["lambda", "beta", *names, "global search"]]
     found = table.set_index(["lambda", "beta", "estimator"])
-    missing = []
     for (temperature, price), best in cells.groupby(["lambda", "beta"])["here"].first().items():
         row, second, any_published = [f"{temperature:g}", f"{price:g}"], ["", "published"], False
         for name in names:
@@ -138,9 +142,12 @@ def comparison_tables(table: pd.DataFrame, budgets: pd.DataFrame, cells: pd.Data
         if any_published:
             rows.append([*second, ""])
     columns = [name for name in budgets.columns if name.startswith("at ")]
-    means = budgets.groupby("estimator", sort=False)[columns].mean()
-    spent = [["estimator", *columns]] + [
-        [f"`{name}`", *(f"{value:.3f}" if pd.notna(value) else "" for value in means.loc[name])]
+    budgets = budgets.set_index(["lambda", "beta"])
+    done = budgets.groupby(level=[0, 1])["estimator"].nunique() == len(names)
+    shared = budgets[budgets.index.isin(done.index[done])]
+    means = shared.groupby("estimator", sort=False)[columns].mean()
+    spent = [["estimator", *columns, f"cells: {int(done.sum())}"]] + [
+        [f"`{name}`", *(f"{v:.3f}" if pd.notna(v) else "" for v in means.loc[name]), ""]
         for name in means.index
     ]
     note = "Not finished yet: " + "; ".join(missing) + "." if missing else ""

@@ -104,6 +104,14 @@ def _faults(
             yield f"episode {number} is a {type(episode).__name__}, accepted: Episode"
             continue
         own = list(_own_faults(episode, num_states, num_actions))
+        if not own:
+            walk = np.asarray(episode.state[: len(episode.action) - 1], int)
+            over = np.flatnonzero(terminal[walk])
+            own = [
+                f"goes on after state {int(episode.state[place])} at step {int(place)}, which is "
+                "terminal, accepted: the action taken there is the last"
+                for place in over[:1]
+            ]
         if not own and len(episode.state) == len(episode.action) and not terminal[_last(episode)]:
             own = [
                 f"does not say where its last action led: {len(episode.state)} states, accepted: "

@@ -1,5 +1,6 @@
 """Gymnasium, both ways: a follower trained in any environment, and a problem as an environment."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,7 +57,11 @@ def gymnasium_follower(
         incentive: Mapping[str, np.ndarray], context: Any, parameters: Mapping, seed: int
     ) -> Player:
         env = make_env(incentive, context)
-        act = train(env, seed)
+        try:
+            act = train(env, seed)
+        except BaseException:
+            env.close()
+            raise
 
         def play(*, num_rollouts: int, num_steps: int, seed: int) -> list[Episode]:
             rng = np.random.default_rng(seed)
@@ -65,6 +70,8 @@ def gymnasium_follower(
                 for _ in range(num_rollouts)
             ]
 
+        # Closed with the last reference to the follower trained in it.
+        weakref.finalize(play, env.close)
         return play
 
     return OutsideFollower(train_fn, time_limit=time_limit, name=name)

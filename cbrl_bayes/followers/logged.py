@@ -33,10 +33,11 @@ class Log:
 
 
 def follower_from_logs(logs: Sequence[Log], *, tolerance: float = 1e-6) -> OutsideFollower:
-    """Return a follower that draws episodes, with replacement, from what was logged.
+    """Return a follower that draws episodes, without replacement, from what was logged.
 
     It serves to estimate the hypergradient and the objective *at* a logged incentive; a step
-    away from it there is nothing on record, and it says so.
+    away from it there is nothing on record, and it says so. No episode is handed out twice in
+    one answer: estimators that judge some episodes by others rely on that.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def follower_from_logs(logs: Sequence[Log], *, tolerance: float = 1e-6) -> Outsi
     >>> from cbrl_bayes.hypergradients import BoltzmannCovariance
     >>> from cbrl_bayes.problems import two_state
     >>> problem = two_state()
-    >>> seen = [Episode([0, 1], [1]), Episode([0, 1], [0]), Episode([0, 1], [0])]
+    >>> seen = [Episode([0, 1], [1]), Episode([0, 1], [0])] * 20
     >>> follower = follower_from_logs([Log({"bonus": 0.0}, c, seen) for c in (0.5, 1.5)])
     >>> estimator = BoltzmannCovariance(num_rollouts=80, max_steps=1, oracle=follower)
     >>> state = estimator.init(problem, {"bonus": jnp.zeros(())}, key=jax.random.key(0))
@@ -86,7 +87,12 @@ def follower_from_logs(logs: Sequence[Log], *, tolerance: float = 1e-6) -> Outsi
         pool = [episode for log in found for episode in log.episodes]
 
         def play(*, num_rollouts: int, num_steps: int, seed: int) -> list[Episode]:
-            drawn = np.random.default_rng(seed).integers(0, len(pool), num_rollouts)
+            if num_rollouts > len(pool):
+                raise ValueError(
+                    f"{num_rollouts} episodes were asked for and {len(pool)} are on record for "
+                    "this incentive and context: ask for fewer (num_rollouts)"
+                )
+            drawn = np.random.default_rng(seed).permutation(len(pool))[:num_rollouts]
             return [pool[index] for index in drawn]
 
         return play

@@ -13,20 +13,24 @@ from cbrl_bayes.followers import ExactFollower, TrajectoryOracle, TrajectorySamp
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
+    contexts_change,
     leader_view,
     memory_per_pair,
     moved_laws,
     over_pairs,
+    walkers_per_pair,
 )
 from cbrl_bayes.hypergradients.rollout_terms import (
     Branches,
     BranchSettings,
     Truncation,
+    cut_share,
     draw_branches,
     gather,
     leader_surrogate,
     paired_surrogate,
     response_surrogate,
+    was_cut,
 )
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
@@ -160,7 +164,7 @@ class HPGD:
         """Return an unbiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
         contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
-        if self.num_contexts is not None:
+        if contexts_change(problem, self.num_contexts):
             # The contexts are others than last time: what was learned in them does not carry.
             state = self.init(problem, unconstrained, key=context_key)
         estimate_one = self._general if problem.objective_fn is not None else self.from_rollouts
@@ -176,7 +180,7 @@ class HPGD:
                 (walk_key, branch_key),
             )  # fmt: skip
             steps = jnp.stack([rollouts.active.sum() for rollouts in walked]).sum()
-            share = jnp.concatenate(cut).mean()
+            share = cut_share(cut)
             return gradient, memory, EstimateInfo(objective, status, steps, share)
 
         return over_pairs(
@@ -195,7 +199,9 @@ class HPGD:
         temperature = mdp.temperature * temperature_factor
         limit_key, walk_key = jax.random.split(walk_key)
         walk = Truncation.of(problem.leader_discount, self.truncation_exponent)
-        limit = walk.limits(limit_key, self.walkers_per_pair(problem))
+        limit = walk.limits(
+            limit_key, walkers_per_pair(problem, self.num_rollouts, self.num_contexts)
+        )
         base = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=limit.shape[0],
                       step_limit=limit)  # fmt: skip
         weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
@@ -215,7 +221,7 @@ class HPGD:
             )
 
         earned = (gather(leader_reward, base) * weights).sum() / limit.shape[0]
-        cut = [base.active[:, -1] & (limit > self.max_steps), *branches.cut]
+        cut = [was_cut(base, limit), *branches.cut]
         # The base steps count twice: each was also asked for a second action.
         return jax.grad(surrogate)(unconstrained), earned, [base, base, *branches.rollouts], cut
 
@@ -268,11 +274,6 @@ class HPGD:
     def _slope_gap(slope: Array, base: Trajectories, branches: Branches) -> Array:
         state = base.state.ravel()[branches.place]
         return slope[state, branches.first_action] - slope[state, branches.second_action]
-
-    def walkers_per_pair(self, problem: Problem) -> int:
-        """Return the share of ``num_rollouts`` of each context and follower, at least 1."""
-        contexts = self.num_contexts or problem.contexts.num_contexts
-        return max(1, self.num_rollouts // (contexts * problem.followers.num_followers))
 
     @property
     def branch_settings(self) -> BranchSettings:

@@ -9,16 +9,19 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
-from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, depends_on_input
+from cbrl_bayes.mdp import MDP, replace_fields
+from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input
 
 __all__ = [
     "choose_contexts",
+    "contexts_change",
+    "follower_view",
     "leader_view",
     "map_in_order",
     "memory_per_pair",
     "moved_laws",
     "over_pairs",
+    "walkers_per_pair",
 ]
 
 OnePair = Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, EstimateInfo]]
@@ -40,6 +43,17 @@ def memory_per_pair(problem: Problem, num_contexts: int | None, memory: Any) -> 
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (*pairs, *jnp.shape(leaf))), memory
     )
+
+
+def contexts_change(problem: Problem, num: int | None) -> bool:
+    """Return whether `choose_contexts` draws others every time, so that memory cannot carry."""
+    return num is not None or isinstance(problem.contexts, SampledContexts)
+
+
+def walkers_per_pair(problem: Problem, num_rollouts: int, num_contexts: int | None) -> int:
+    """Return the share of ``num_rollouts`` of each context and follower, at least 1."""
+    contexts = num_contexts or problem.contexts.num_contexts
+    return max(1, num_rollouts // (contexts * problem.followers.num_followers))
 
 
 def over_pairs(
@@ -96,6 +110,20 @@ def over_pairs(
     gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
     memory = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), flat)
     return gradient, memory, total
+
+
+def follower_view(
+    problem: Problem, context: Any, parameters: Mapping[str, Any],
+    temperature_factor: Array | float,
+) -> Callable[[Any], MDP]:  # fmt: skip
+    """Return what the follower solves: unconstrained choice -> MDP, its lambda scaled."""
+
+    def build(unconstrained: Any) -> MDP:
+        incentive = problem.incentive.transform(unconstrained)
+        mdp = problem.mdp_fn(incentive, context, parameters)
+        return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+
+    return build
 
 
 def leader_view(

@@ -10,8 +10,13 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
-from cbrl_bayes.hypergradients.pairs import choose_contexts, memory_per_pair, over_pairs
-from cbrl_bayes.mdp import MDP, best_response, entropy, occupancy, policy_values, replace_fields
+from cbrl_bayes.hypergradients.pairs import (
+    choose_contexts,
+    follower_view,
+    memory_per_pair,
+    over_pairs,
+)
+from cbrl_bayes.mdp import MDP, best_response, entropy, occupancy, policy_values
 from cbrl_bayes.problems import Problem, leader_gain
 
 __all__ = ["Penalty"]
@@ -35,10 +40,12 @@ class Penalty:
     RLHF" (2024), value penalty; the inner steps are natural rather than projected.
 
     Needs: the model. Cost per step: one best response (warm-started) and a few policy
-    evaluations. Bias: of order 1/c, and the inner steps not yet made. Too large a c for the
-    number of digits in V*, or too small a temperature, makes the difference of the two values
-    noisy. The objective it reports is that of its own policy, which gives way to the leader by
-    what c allows. Takes any differentiable objective. Choose it to compare with the literature.
+    evaluations. Bias: of order 1/c, and the inner steps not yet made; with a general objective
+    that depends on the policy in states the follower never visits, also in the limit. Too large
+    a c for the number of digits in V*, or too small a temperature, makes the difference of the
+    two values noisy. The objective it reports is that of its own policy, which gives way to the
+    leader by what c allows. Takes any differentiable objective. Choose it to compare with the
+    literature.
 
     Parameters
     ----------
@@ -114,9 +121,7 @@ class Penalty:
         price = jnp.minimum(self.price * self.growth**step, self.max_price)
 
         def one_pair(context: Any, one: Mapping, kept: tuple, _: Array) -> tuple:
-            def build(x: Any) -> MDP:
-                mdp = problem.mdp_fn(problem.incentive.transform(x), context, one)
-                return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+            build = follower_view(problem, context, one, temperature_factor)
 
             def gain(x: Any, policy: Array) -> Array:
                 incentive = problem.incentive.transform(x)
@@ -160,7 +165,7 @@ def _soft_values(mdp: MDP, log_policy: Array) -> Array:
 def _joint_step(mdp: MDP, log_policy: Array, leader_slope: Array, price: Array) -> Array:
     q_values = mdp.q_values(_soft_values(mdp, log_policy))
     visits = occupancy(mdp, jnp.exp(log_policy)).sum(-1)
-    # States that are never visited matter to no one: their policy just follows Q.
+    # The penalty does not see states that are never visited: their policy just follows Q.
     seen = visits > 1e-12
     pull = jnp.where(seen[:, None], leader_slope / jnp.where(seen, visits, 1.0)[:, None], 0.0)
     return jax.nn.log_softmax((q_values + pull / price) / mdp.temperature, axis=-1)

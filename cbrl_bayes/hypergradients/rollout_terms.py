@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.followers import TrajectorySampler
 from cbrl_bayes.mdp import MDP, Trajectories
@@ -18,6 +18,7 @@ __all__ = [
     "Branches",
     "Scores",
     "Truncation",
+    "cut_share",
     "draw_branches",
     "gather",
     "leader_surrogate",
@@ -25,6 +26,7 @@ __all__ = [
     "paired_surrogate",
     "response_surrogate",
     "to_go",
+    "was_cut",
 ]
 
 
@@ -87,8 +89,8 @@ class Branches:
         The pair's actions.
     place : int array, shape (B,)
         Which step of the base rollouts, flattened, the pair starts from.
-    cut : list of bool arrays
-        Rollouts that the step limit ended.
+    cut : list of arrays
+        1 for rollouts that the step limit ended, NaN for those not used.
     """
 
     rollouts: list[Trajectories]
@@ -98,7 +100,7 @@ class Branches:
     first_action: Int[Array, " branch"]
     second_action: Int[Array, " branch"]
     place: Int[Array, " branch"]
-    cut: list[Bool[Array, " walker"]]
+    cut: list[Float[Array, " walker"]]
 
 
 def draw_branches(
@@ -135,7 +137,7 @@ def draw_branches(
                 step_limit=limit, noise_copies=2 if settings.common_noise else 1,
             )
         )  # fmt: skip
-        cut.append(rollouts[-1].active[:, -1] & (limit > settings.max_steps))
+        cut.append(was_cut(rollouts[-1], limit))
     times = jnp.arange(settings.max_steps)
     follower_weights, leader_weights = (walk.weights(gamma, times) for gamma in discounts)
     return Branches(rollouts, [follower_weights] * 2, [leader_weights] * 2, importance,
@@ -194,6 +196,17 @@ def paired_surrogate(
             sums += (log_transitions(walked, mdp) * later).sum(1)
         total += (branches.importance * gap * _gap(sums)).sum()
     return total / (4.0 * temperature)
+
+
+def was_cut(walked: Trajectories, limit: Array) -> Float[Array, " walker"]:
+    """Return 1 for rollouts that ran out of steps before their limit, NaN for unused ones."""
+    cut = walked.active[:, -1] & (limit > walked.state.shape[1])
+    return jnp.where(limit > 0, cut.astype(float), jnp.nan)
+
+
+def cut_share(cut: list[Array]) -> Float[Array, ""]:
+    """Return the share of the rollouts in use that were cut; 0 where none was in use."""
+    return jnp.nan_to_num(jnp.nanmean(jnp.concatenate(cut)))
 
 
 def gather(table: Array, walked: Trajectories) -> Float[Array, "walker step"]:

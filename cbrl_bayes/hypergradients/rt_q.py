@@ -14,18 +14,22 @@ from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.hpgd import HPGD
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
+    contexts_change,
     leader_view,
     memory_per_pair,
     moved_laws,
     over_pairs,
+    walkers_per_pair,
 )
 from cbrl_bayes.hypergradients.policy_mixture import MixtureSampler, level_terms
 from cbrl_bayes.hypergradients.rollout_terms import (
     Truncation,
+    cut_share,
     draw_branches,
     gather,
     leader_surrogate,
     response_surrogate,
+    was_cut,
 )
 from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, rollout
 from cbrl_bayes.problems import Problem
@@ -53,7 +57,8 @@ class RTQ:
     Needs: control of the follower's training (how long it learns, its policies at the
     snapshots) and what `HPGD` needs. Cost per step: ``num_samples`` times an expected
     ``first * K`` Q-learning iterations and two sets of rollouts. Bias: that of K + 1 levels, of
-    order 2^(-K/2). Variance: larger than HPGD's, about linear in K. Choose it when the
+    order 2^(-K/2). Variance: much larger than HPGD's and growing with K (in theory linearly in the
+    end; faster where it was measured). Choose it when the
     follower's training is the expense and the leader may cut it short.
 
     Parameters
@@ -139,8 +144,7 @@ class RTQ:
         """Return the debiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
         contexts = choose_contexts(problem, parameters, self.rollouts.num_contexts, context_key)
-        fresh = self.rollouts.num_contexts is not None or not self.warm_start
-        if fresh:
+        if contexts_change(problem, self.rollouts.num_contexts) or not self.warm_start:
             state = self.init(problem, unconstrained, key=context_key)
 
         def one_pair(context: Any, one: Mapping, kept: Array, pair_key: Array) -> tuple:
@@ -187,7 +191,7 @@ class RTQ:
             problem, unconstrained, context, parameters, sample, temperature_factor,
             tuple(jax.random.split(first_key)),
         )  # fmt: skip
-        difference, change, more, more_cut = self._difference(
+        difference, change, more, more_cut = self.difference(
             problem, unconstrained, context, parameters, mdp,
             jnp.stack(policies[1:]), jax.random.split(second_key, 3),
         )  # fmt: skip
@@ -195,23 +199,26 @@ class RTQ:
         gradient = jax.tree.map(lambda g, d: g + weight * d, gradient, difference)
         learned_steps = times[2] * mdp.reward.size
         steps = learned_steps + sum(rollouts.active.sum() for rollouts in [*walked, *more])
-        share = jnp.concatenate([*cut, *more_cut]).mean()
+        share = cut_share([*cut, *more_cut])
         finite = jnp.isfinite(upper).all()
         status = jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
         return gradient, upper, EstimateInfo(objective + weight * change, status, steps, share)
 
-    def _difference(
+    def difference(
         self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
         mdp: MDP, log_policies: Float[Array, "level state action"], keys: Array,
     ) -> tuple[Any, Array, list, list]:  # fmt: skip
-        """Estimate g_{k+1} - g_k from rollouts of a mixture of both policies."""
+        """Estimate g_{k+1} - g_k from rollouts of a mixture of both policies, given as (k, k+1)."""
         limit_key, walk_key, branch_key = keys
         settings = self.rollouts.branch_settings
         build = leader_view(problem, context, parameters)
         _, leader_reward = build(unconstrained)
         sample = MixtureSampler(mdp, jnp.exp(log_policies))
+        num_walkers = walkers_per_pair(
+            problem, self.rollouts.num_rollouts, self.rollouts.num_contexts
+        )
         walk = Truncation.of(problem.leader_discount, settings.truncation_exponent)
-        limit = walk.limits(limit_key, self.rollouts.walkers_per_pair(problem))
+        limit = walk.limits(limit_key, num_walkers)
         base = sample(key=walk_key, num_steps=settings.max_steps, num_rollouts=limit.shape[0],
                       step_limit=limit)  # fmt: skip
         weights = walk.weights(problem.leader_discount, jnp.arange(settings.max_steps))
@@ -220,11 +227,12 @@ class RTQ:
         )
         scores = moved_laws(build, unconstrained)
 
+        levels = [level_terms(log_policies, j, base, weights, branches) for j in (0, 1)]
+
         def surrogate(x: Any) -> Array:
             own, own_reward = build(x)
             total = jnp.zeros(())
-            for level, sign in ((1, 1.0), (0, -1.0)):
-                terms = level_terms(log_policies, level, base, weights, branches)
+            for terms, sign in zip(levels, (-1.0, 1.0), strict=True):
                 total += sign * (
                     leader_surrogate(
                         base, terms.base_weights, own, own_reward, scores,
@@ -236,10 +244,9 @@ class RTQ:
                 )  # fmt: skip
             return total
 
-        levels = [level_terms(log_policies, j, base, weights, branches) for j in (0, 1)]
         earned = [
             (gather(leader_reward, base) * terms.base_weights).sum(1).mean() for terms in levels
         ]
-        cut = [base.active[:, -1] & (limit > settings.max_steps), *branches.cut]
+        cut = [was_cut(base, limit), *branches.cut]
         walked = [base, base, *branches.rollouts]
         return jax.grad(surrogate)(unconstrained), earned[1] - earned[0], walked, cut

@@ -12,8 +12,13 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, number_of_parameters, slope_of
-from cbrl_bayes.hypergradients.pairs import choose_contexts, memory_per_pair, over_pairs
-from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, value_iteration
+from cbrl_bayes.hypergradients.pairs import (
+    choose_contexts,
+    follower_view,
+    memory_per_pair,
+    over_pairs,
+)
+from cbrl_bayes.mdp import SolveStatus, value_iteration
 from cbrl_bayes.problems import Problem, leader_gain
 
 __all__ = ["SoBiRL"]
@@ -101,9 +106,7 @@ class SoBiRL:
         _, unravel = ravel_pytree(unconstrained)
 
         def one_pair(context: Any, one: Mapping, kept: tuple, _: Array) -> tuple:
-            def build(x: Any) -> MDP:
-                mdp = problem.mdp_fn(problem.incentive.transform(x), context, one)
-                return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+            build = follower_view(problem, context, one, temperature_factor)
 
             def gain(x: Any, policy: Array) -> Array:
                 incentive = problem.incentive.transform(x)

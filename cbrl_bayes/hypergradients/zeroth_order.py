@@ -14,12 +14,14 @@ from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
+    contexts_change,
     leader_view,
     map_in_order,
     memory_per_pair,
     over_pairs,
+    walkers_per_pair,
 )
-from cbrl_bayes.hypergradients.rollout_terms import Truncation, gather
+from cbrl_bayes.hypergradients.rollout_terms import Truncation, gather, was_cut
 from cbrl_bayes.problems import Problem, leader_outcome
 
 __all__ = ["ZerothOrder"]
@@ -171,10 +173,9 @@ class ZerothOrder:
         """Return the mean discounted return of the leader over rollouts."""
         context_key, work_key = jax.random.split(key)
         contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
-        if self.num_contexts is not None:
+        if contexts_change(problem, self.num_contexts):
             memory, _, _ = self.init(problem, unconstrained, key=context_key)
-        num_pairs = contexts[1].shape[0] * problem.followers.num_followers
-        num_walkers = max(1, (self.num_rollouts or 1) // num_pairs)
+        num_walkers = walkers_per_pair(problem, self.num_rollouts or 1, self.num_contexts)
         walk = Truncation.of(problem.leader_discount, self.truncation_exponent)
         weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
 
@@ -189,7 +190,7 @@ class ZerothOrder:
                             step_limit=limit)  # fmt: skip
             _, reward = leader_view(problem, context, one)(unconstrained)
             returns = (gather(reward, walked) * weights).sum(1)
-            cut = (walked.active[:, -1] & (limit > self.max_steps)).mean()
+            cut = was_cut(walked, limit).mean()
             return (), kept, EstimateInfo(returns.mean(), status, walked.active.sum(), cut)
 
         return over_pairs(

@@ -1,5 +1,7 @@
 """Tax design: value-added and income taxes on households that work, consume and save."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,18 +158,25 @@ def tax_design(
         parameters={"temperature": temperature},
         leader_reward_fn=welfare,
         leader_discount=discount,
-        state_labels=Labels(("state",), {"assets": (("state",), tuple(np.asarray(assets)))}),
-        action_names=tuple(
+        **_labels(assets, pair_hours, pair_spending),
+    )
+
+
+def _labels(assets: Array, hours: Array, spending: Array) -> dict[str, Any]:
+    """Names and units of the problem."""
+    return {
+        "state_labels": Labels(("state",), {"assets": (("state",), tuple(np.asarray(assets)))}),
+        "action_names": tuple(
             f"work {h:g}, spend {c:g}"
-            for h, c in zip(np.asarray(pair_hours), np.asarray(pair_spending), strict=True)
+            for h, c in zip(np.asarray(hours), np.asarray(spending), strict=True)
         ),
-        objective_unit="discounted social welfare",
-        parameter_units={
+        "objective_unit": "discounted social welfare",
+        "parameter_units": {
             "temperature": "household reward",
             "rationality": "1 / household reward",
             "context_probability": "probability",
         },
-    )
+    }
 
 
 def _rates(goods: int, highest: float, initial: float) -> IncentiveSpace:

@@ -95,9 +95,9 @@ MEANS = {
                  baseline=False, truncation_exponent=1.0, num_contexts=2), 600),
         "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=200, max_steps=150),
                                           300, allowance=0.05),
-        # Bias after K = 8 levels, 512 iterations, as measured with many more repeats.
-        "rt_q": MeanCheck(RTQ(num_levels=8, num_samples=8, rollouts=_sampling(150)), 600,
-                          allowance=0.2),
+        # After K = 8 levels, 512 iterations, the bias is .002 by matrices.
+        "rt_q": MeanCheck(RTQ(num_levels=8, num_samples=8, rollouts=_sampling(150)), 800,
+                          allowance=0.01),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
     "bus_replacement": SWEPT | {

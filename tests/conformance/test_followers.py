@@ -69,7 +69,9 @@ def test_every_follower_is_covered():
     assert set(SMALL) == set(FOLLOWERS)
 
 
-@pytest.mark.parametrize("name", FOLLOWERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "deep_q" else []) for n in FOLLOWERS]
+)
 def test_protocol(name):
     """Serves an estimator, compiled once; memory keeps its form; same key, same answer."""
     problem, _, _, parameters, x = _situation()

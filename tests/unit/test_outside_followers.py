@@ -97,6 +97,7 @@ def test_gradient_from_outside_episodes_is_right():
     [
         (Episode([], []), "has no states"),
         (Episode([0], [1]), "does not say where its last action led: 1 states"),
+        (Episode([0, 1, 0], [1, 0, 1]), "goes on after state 1 at step 1, which is terminal"),
         (Episode([0, 1], [5]), "has actions 5, accepted: whole numbers 0 to 1"),
         (Episode([0, 7], [1]), "has states 7, accepted: whole numbers 0 to 1"),
         (Episode([0.5, 1], [1]), "has states 0.5"),
@@ -327,12 +328,15 @@ def test_logged_episodes_answer_for_their_incentive_only():
         problem, x, parameters, Exact().init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(0),
     )[0]  # fmt: skip
-    # Both the log's 8,000 episodes and the draw of as many from it leave about .02 each.
+    # The log's 8,000 episodes leave about .02; drawing all of them adds nothing.
     assert abs(slope - float(exact["bonus"])) < 0.12
     with pytest.raises(FollowerError, match="nothing was logged under this incentive"):
         estimator.estimate(
             problem, {"bonus": jnp.asarray(1.1)}, parameters, state, key=jax.random.key(1)
         )
+    greedy = BoltzmannCovariance(num_rollouts=20_000, max_steps=1, oracle=follower)
+    with pytest.raises(FollowerError, match="10000 episodes were asked for and 4000 are on rec"):
+        greedy.estimate(problem, x, parameters, state, key=jax.random.key(1))
     with pytest.raises(DataError, match="no episodes on record"):
         follower_from_logs([])
 

@@ -44,10 +44,10 @@ def _full_economy(problem, incentive, weight):
     return small, mdp, jnp.asarray(welfare), pair
 
 
-@pytest.mark.parametrize("group", [0, 1])
+@pytest.mark.parametrize("group", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_pairs_of_hours_and_total_are_the_whole_economy(group):
     """Values, behaviour and welfare equal those of the MDP with all 1,250 actions."""
-    problem = tax_design(num_assets=41, temperature=TEMPERATURE)
+    problem = tax_design(num_assets=21, temperature=TEMPERATURE)
     x = problem.incentive.random_start(jax.random.key(3), 0.7)
     incentive = problem.incentive.transform(x)
     weight = problem.contexts.values[group]
