@@ -58,7 +58,10 @@ def test_everything_ready_made_is_covered():
     ("name", "problem_name"),
     [
         _slow_unless(
-            problem == QUICK and name != "rt_q", name, problem, name=f"{name} on {problem}"
+            problem == QUICK and name not in ("rt_q", "zeroth_order"),
+            name,
+            problem,
+            name=f"{name} on {problem}",
         )
         for name in ESTIMATORS
         for problem in PROBLEMS
@@ -156,7 +159,7 @@ def test_followers_of_their_own_temperature_and_continuation(name):
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3, atol=1e-3 * np.abs(found[0]).max())
 
 
-@pytest.mark.parametrize("discount", [0.0, 0.3])
+@pytest.mark.parametrize("discount", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_boltzmann_covariance_at_small_discounts(discount):
     """The critic's returns must not vanish with the leader's discount."""
     problem = replace(
@@ -221,7 +224,10 @@ def test_random_mdp_has_its_known_optimum():
         random_mdp(num_states=0)
 
 
-@pytest.mark.parametrize("problem_name", PROBLEMS)
+@pytest.mark.parametrize(
+    "problem_name",
+    [_slow_unless(n in ("moving", "two_state"), n, name=n) for n in PROBLEMS],
+)
 def test_exact_against_central_differences(problem_name):
     """Relative error below 1e-6 along random directions."""
     problem = PROBLEMS[problem_name]()

@@ -70,7 +70,11 @@ def test_every_follower_is_covered():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "deep_q" else []) for n in FOLLOWERS]
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("exact", "q_learning") else [pytest.mark.slow])
+        for n in FOLLOWERS
+    ],
 )
 def test_protocol(name):
     """Serves an estimator, compiled once; memory keeps its form; same key, same answer."""

@@ -123,11 +123,11 @@ def _blocks(path):
 @pytest.mark.parametrize(
     "page",
     [
-        "README.md",
+        pytest.param("README.md", marks=pytest.mark.slow),  # the quickstart page, at full size
         "docs/own_problem.md",
         pytest.param("docs/choosing.md", marks=pytest.mark.slow),
         pytest.param("docs/followers.md", marks=pytest.mark.slow),
-        pytest.param("docs/quickstart.md", marks=pytest.mark.slow),  # the README's, in small
+        "docs/quickstart.md",
     ],
 )
 def test_pages_run_as_written(page, tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_law_of_assets():
 
 def test_gradient_through_reward_and_transitions():
     """Exact hypergradient against central differences; VAT and income tax, at zero spending too."""
-    problem = tax_design(num_assets=41, temperature=TEMPERATURE)
+    problem = tax_design(num_assets=21, temperature=TEMPERATURE)
     x = problem.incentive.random_start(jax.random.key(5), 0.5)
     estimator = Exact()
     parameters = problem.default_parameters
