@@ -75,8 +75,4 @@ class PosteriorAverage:
         gradient, state, info = map_in_order(
             one_draw, (dict(parameters), state, keys), on_host=self.runs_on_host
         )
-        total = EstimateInfo(
-            info.objective.mean(), info.status.max(), info.follower_steps.sum(),
-            info.truncated_share.mean(),
-        )  # fmt: skip
-        return jax.tree.map(lambda leaf: leaf.mean(0), gradient), state, total
+        return jax.tree.map(lambda leaf: leaf.mean(0), gradient), state, info.combined()

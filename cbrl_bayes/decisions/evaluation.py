@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
+from cbrl_bayes.hypergradients.rollout_terms import gather
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
 __all__ = ["Evaluation", "ExactEvaluation", "Score", "SimulatedEvaluation"]
@@ -162,8 +163,7 @@ class SimulatedEvaluation:
                 )  # fmt: skip
                 walked = sample(key=walk_key, num_steps=self.max_steps,
                                 num_rollouts=num_replicates * self.num_rollouts)  # fmt: skip
-                earned = jnp.where(walked.active, reward[walked.state, walked.action], 0.0)
-                returns = (earned * discounting).sum(1)
+                returns = (gather(reward, walked) * discounting).sum(1)
                 return returns.reshape(num_replicates, -1).mean(1), status
 
             if not self.retrain:

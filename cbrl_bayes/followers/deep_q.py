@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.followers.tabular import draw_state, finite_status, sampler_of, softmax_policy
-from cbrl_bayes.mdp import MDP, replace_fields
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
+from cbrl_bayes.mdp import MDP, finite_status
+from cbrl_bayes.problems import Problem, follower_mdp
 
 __all__ = ["DeepQFollower"]
 
@@ -96,12 +96,7 @@ class DeepQFollower:
 
     def initial_memory(self, problem: Problem) -> dict[str, Any]:
         """Return fresh weights, an empty buffer and walkers that have not begun."""
-        features = self._features(problem)
-        network = eqx.nn.MLP(
-            features.shape[1], problem.num_actions, self.width, self.depth,
-            key=jax.random.key(self.seed),
-        )  # fmt: skip
-        weights = eqx.filter(network, eqx.is_array)
+        weights = eqx.filter(self._network(problem), eqx.is_array)
         blank = jnp.zeros(self.buffer_size, jnp.int32)
         return {
             "weights": weights,
@@ -125,8 +120,7 @@ class DeepQFollower:
         temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, dict[str, Any], Array]:
         """Learn; see `TrajectoryOracle.train`."""
-        mdp = problem.mdp_fn(incentive, context, parameters)
-        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
         evaluate = self._evaluator(problem)
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(
@@ -142,14 +136,17 @@ class DeepQFollower:
             return jnp.asarray(self.features_fn(problem), float)
         return jnp.eye(problem.num_states)
 
+    def _network(self, problem: Problem) -> eqx.nn.MLP:
+        """Return the network with its first weights."""
+        return eqx.nn.MLP(
+            self._features(problem).shape[1], problem.num_actions, self.width, self.depth,
+            key=jax.random.key(self.seed),
+        )  # fmt: skip
+
     def _evaluator(self, problem: Problem) -> Callable[[Any, Array], Array]:
         """Return ``(weights, states) -> action values``."""
         features = self._features(problem)
-        network = eqx.nn.MLP(
-            features.shape[1], problem.num_actions, self.width, self.depth,
-            key=jax.random.key(self.seed),
-        )  # fmt: skip
-        frame = eqx.filter(network, eqx.is_array, inverse=True)
+        frame = eqx.filter(self._network(problem), eqx.is_array, inverse=True)
 
         def evaluate(weights: Any, state: Array) -> Array:
             return self.value_scale * jax.vmap(eqx.combine(weights, frame))(features[state])
@@ -179,14 +176,10 @@ class DeepQFollower:
 
     def _walk(self, mdp: MDP, evaluate: Callable, kept: dict[str, Any], key: Array) -> dict:
         """Let every walker take one step and write it into the ring buffer."""
-        begin_key, act_key, explore_key, move_key = jax.random.split(key, 4)
-        fresh = draw_state(mdp, begin_key, self.num_walkers)
-        state = jnp.where(kept["begins"], fresh, kept["state"])
-        logits = evaluate(kept["weights"], state) / mdp.temperature
-        explores = jax.random.bernoulli(explore_key, self.exploration, state.shape)
-        action = jax.random.categorical(act_key, jnp.where(explores[:, None], 0.0, logits))
-        slot = jax.random.categorical(move_key, jnp.log(mdp.transition.probability[state, action]))
-        reached = mdp.transition.next_state(state, action, slot)
+        state, action, reached, ends = explore(
+            mdp, kept["state"], kept["begins"], lambda at: evaluate(kept["weights"], at),
+            self.exploration, key,
+        )  # fmt: skip
         rows = (kept["filled"] + jnp.arange(self.num_walkers)) % self.buffer_size
         seen = (state, action, reached)
         buffer = tuple(
@@ -196,6 +189,6 @@ class DeepQFollower:
         return kept | {
             "buffer": buffer,
             "filled": kept["filled"] + self.num_walkers,
-            "state": reached.astype(jnp.int32),
-            "begins": jnp.asarray(mdp.terminal)[state],
+            "state": reached,
+            "begins": ends,
         }

@@ -11,7 +11,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.mdp import best_response, replace_fields
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.problems import Problem, follower_mdp
 
 __all__ = ["MisspecifiedFollower"]
 
@@ -86,10 +86,12 @@ class MisspecifiedFollower:
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Solve the problem it believes in; see `TrajectoryOracle.train`."""
         mdp = problem.mdp_fn(incentive, context, parameters)
-        believed = (self.believes or problem).mdp_fn(incentive, context, parameters)
+        believed = follower_mdp(
+            self.believes or problem, incentive, context, parameters, temperature_factor
+        )
         believed = replace_fields(
             believed,
-            temperature=believed.temperature * temperature_factor * self.temperature_scale,
+            temperature=believed.temperature * self.temperature_scale,
             discount=jnp.asarray(believed.discount) * self.discount_scale,
         )
         response = best_response(believed, initial_values=memory)

@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.followers.tabular import finite_status, sampler_of, zero_table
-from cbrl_bayes.mdp import MDP, entropy, policy_values, replace_fields
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.followers.tabular import sampler_of, zero_table
+from cbrl_bayes.mdp import MDP, finite_status, soft_policy_values
+from cbrl_bayes.problems import Problem, follower_mdp
 
 __all__ = ["PolicyGradientFollower"]
 
@@ -80,8 +80,7 @@ class PolicyGradientFollower:
         temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Improve the policy; see `TrajectoryOracle.train`."""
-        mdp = problem.mdp_fn(incentive, context, parameters)
-        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
         logits = memory if self.warm_start else jnp.zeros_like(memory)
         log_policy = jax.lax.fori_loop(
             0, self.num_steps, lambda _, p: self._improve(mdp, p), jax.nn.log_softmax(logits)
@@ -89,8 +88,6 @@ class PolicyGradientFollower:
         return sampler_of(mdp, jnp.exp(log_policy)), log_policy, finite_status(log_policy)
 
     def _improve(self, mdp: MDP, log_policy: Array) -> Array:
-        soft_reward = mdp.reward + mdp.temperature * entropy(log_policy)[:, None]
-        values = policy_values(mdp, jnp.exp(log_policy), reward=soft_reward)
-        logits = mdp.q_values(values) / mdp.temperature
+        logits = mdp.q_values(soft_policy_values(mdp, log_policy)) / mdp.temperature
         mixed = (1.0 - self.step_size) * log_policy + self.step_size * logits
         return jax.nn.log_softmax(mixed, axis=-1)

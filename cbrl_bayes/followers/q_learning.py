@@ -11,14 +11,13 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import (
-    draw_state,
-    finite_status,
+    explore,
     sampler_of,
     softmax_policy,
     zero_table,
 )
-from cbrl_bayes.mdp import MDP, replace_fields
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.mdp import MDP, finite_status
+from cbrl_bayes.problems import Problem, follower_mdp
 
 __all__ = ["QLearningFollower"]
 
@@ -99,8 +98,7 @@ class QLearningFollower:
         temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, dict[str, Array], Array]:
         """Learn; see `TrajectoryOracle.train`."""
-        mdp = problem.mdp_fn(incentive, context, parameters)
-        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(
             lambda kept, step_key: (self._step(mdp, kept, step_key), None),
@@ -110,17 +108,10 @@ class QLearningFollower:
         return sampler_of(mdp, policy), learned, finite_status(learned["q_values"])
 
     def _step(self, mdp: MDP, kept: dict[str, Array], key: Array) -> dict[str, Array]:
-        begin_key, act_key, explore_key, move_key = jax.random.split(key, 4)
-        fresh = draw_state(mdp, begin_key, self.num_walkers)
-        state = jnp.where(kept["begins"], fresh, kept["state"])
         q = kept["q_values"]
-        logits = q[state] / mdp.temperature
-        explores = jax.random.bernoulli(explore_key, self.exploration, state.shape)
-        action = jax.random.categorical(act_key, jnp.where(explores[:, None], 0.0, logits))
-        law = mdp.transition.probability[state, action]
-        slot = jax.random.categorical(move_key, jnp.log(law))
-        ends = jnp.asarray(mdp.terminal)[state]
-        reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
+        state, action, reached, ends = explore(
+            mdp, kept["state"], kept["begins"], lambda at: q[at], self.exploration, key
+        )
         values = mdp.temperature * jax.nn.logsumexp(q[reached] / mdp.temperature, axis=-1)
         target = mdp.reward[state, action] + mdp.discount * jnp.where(ends, 0.0, values)
         # Several walkers in one pair count as one visit with the mean of their targets.

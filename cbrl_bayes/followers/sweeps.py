@@ -9,9 +9,9 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.followers.tabular import finite_status, sampler_of, softmax_policy, zero_values
-from cbrl_bayes.mdp import replace_fields, value_iteration
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.followers.tabular import sampler_of, softmax_policy, zero_values
+from cbrl_bayes.mdp import finite_status, value_iteration
+from cbrl_bayes.problems import Problem, follower_mdp
 
 __all__ = ["SweepFollower"]
 
@@ -73,8 +73,7 @@ class SweepFollower:
         temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Sweep; see `TrajectoryOracle.train`."""
-        mdp = problem.mdp_fn(incentive, context, parameters)
-        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
         start = memory if self.warm_start else jnp.zeros_like(memory)
         values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=start)
         policy = softmax_policy(mdp.q_values(values), mdp.temperature)

@@ -1,18 +1,18 @@
-"""What tabular followers share: first tables, and a sampler that hides the policy behind a call."""
+"""What followers share: first tables, a learner's step, and a sampler that hides the policy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.mdp import MDP, SolveStatus, Trajectories, rollout
+from cbrl_bayes.mdp import MDP, Trajectories, rollout
 from cbrl_bayes.problems import Problem
 
 __all__ = [
-    "draw_state",
-    "finite_status",
+    "explore",
     "sampler_of",
     "softmax_policy",
     "zero_table",
@@ -46,17 +46,34 @@ def softmax_policy(
     return jax.nn.softmax(q_values / temperature, axis=-1)
 
 
-def draw_state(mdp: MDP, key: Array, num: int) -> Int[Array, " walker"]:
-    """Draw first states from the initial law."""
-    drawn = jax.random.categorical(key, jnp.log(mdp.initial), shape=(num,))
-    return drawn.astype(jnp.int32)
+def explore(
+    mdp: MDP, state: Array, begins: Array, q_fn: Callable[[Array], Array], exploration: float,
+    key: Array,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Let learning walkers take one step each.
 
+    Parameters
+    ----------
+    mdp : MDP
+    state, begins : arrays, shape (N,)
+        Where the walkers are, and whether they begin anew from the initial law instead.
+    q_fn : callable
+        States -> their action values, shape (N, A).
+    exploration : float
+        Chance of a uniform action instead of ``softmax(Q / lambda)``.
+    key : typed key
 
-def finite_status(learned: Array) -> Int[Array, ""]:
-    """Return `SolveStatus.NOT_FINITE` where learning has blown up, else CONVERGED.
-
-    A follower that learns for a fixed time is what it is: its distance from the best response
-    is no failure of a solver.
+    Returns
+    -------
+    tuple
+        State, action, state reached, and whether the episode ended; shape (N,) each.
     """
-    finite = jnp.isfinite(learned).all()
-    return jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
+    begin_key, act_key, explore_key, move_key = jax.random.split(key, 4)
+    fresh = jax.random.categorical(begin_key, jnp.log(mdp.initial), shape=state.shape)
+    state = jnp.where(begins, fresh.astype(jnp.int32), state)
+    logits = q_fn(state) / mdp.temperature
+    explores = jax.random.bernoulli(explore_key, exploration, state.shape)
+    action = jax.random.categorical(act_key, jnp.where(explores[:, None], 0.0, logits))
+    slot = jax.random.categorical(move_key, jnp.log(mdp.transition.probability[state, action]))
+    reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
+    return state, action, reached, jnp.asarray(mdp.terminal)[state]

@@ -19,7 +19,7 @@ from cbrl_bayes.hypergradients.pairs import (
     moved_laws,
     over_pairs,
 )
-from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, soft_bellman
+from cbrl_bayes.mdp import MDP, finite_status, replace_fields, soft_bellman
 from cbrl_bayes.problems import Problem
 
 __all__ = ["AMD"]
@@ -116,6 +116,7 @@ class AMD:
                 mdp, reward = build(x)
                 return replace_fields(mdp, temperature=mdp.temperature * temperature_factor), reward
 
+            viewed = view(unconstrained)
             fixed = None
             if not moved_laws(view, unconstrained).transition:
                 # Then the slopes of rewards are all there is, and the same in every sweep.
@@ -125,17 +126,15 @@ class AMD:
                 )
 
             def sweep(_: Array, kept_tables: tuple) -> tuple:
-                return self._sweep(problem, view, unconstrained, fixed, kept_tables)
+                return self._sweep(problem, view, viewed, unconstrained, fixed, kept_tables)
 
             kept = jax.lax.fori_loop(0, self.num_sweeps, sweep, kept)
-            mdp, _ = view(unconstrained)
+            mdp, _ = viewed
             leader_values, gradient_values = kept[2], kept[3]
             moved_start = slope_of(lambda x: view(x)[0].initial @ leader_values, unconstrained)
             gradient = mdp.initial @ gradient_values + moved_start
             objective = mdp.initial @ leader_values
-            finite = jnp.isfinite(objective) & jnp.isfinite(gradient).all()
-            status = jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
-            info = EstimateInfo(objective, status, jnp.zeros((), int), jnp.zeros(()))
+            info = EstimateInfo.unsimulated(objective, finite_status(objective, gradient))
             return unravel(gradient), kept, info
 
         contexts = choose_contexts(problem, parameters, None, context_key)
@@ -146,10 +145,11 @@ class AMD:
 
     @staticmethod
     def _sweep(
-        problem: Problem, view: Any, unconstrained: Any, fixed: tuple | None, tables: tuple
-    ) -> tuple:
+        problem: Problem, view: Any, viewed: tuple[MDP, Array], unconstrained: Any,
+        fixed: tuple | None, tables: tuple,
+    ) -> tuple:  # fmt: skip
         values, value_slope, leader_values, gradient_values = tables
-        mdp, leader_reward = view(unconstrained)
+        mdp, leader_reward = viewed
         q_values, swept = soft_bellman(mdp, values)
         policy = jax.nn.softmax(q_values / mdp.temperature, axis=-1)
 

@@ -175,9 +175,10 @@ class BoltzmannCovariance:
                           step_limit=limit)  # fmt: skip
             times = jnp.arange(self.max_steps)
             follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
-            critic = self._update(critic, base, gather(reward, base), _step_factor(weights))
+            earned = gather(reward, base)
+            critic = self._update(critic, base, earned, _step_factor(weights))
             advantage = _advantage(
-                critic, base, gather(reward, base), mdp.continues, problem.leader_discount,
+                critic, base, earned, mdp.continues, problem.leader_discount,
                 weights, cross_fit=self.cross_fit,
             )  # fmt: skip
             trace = _trace(advantage, follower_weights, weights)
@@ -195,9 +196,9 @@ class BoltzmannCovariance:
                 return direct + response
 
             gradient = jax.grad(surrogate)(unconstrained)
-            earned = (gather(reward, base) * weights).sum(1).mean()
+            objective = (earned * weights).sum(1).mean()
             cut = was_cut(base, limit).mean()
-            info = EstimateInfo(earned, status, base.active.sum(), cut)
+            info = EstimateInfo(objective, status, base.active.sum(), cut)
             return gradient, (memory, critic), info
 
         return over_pairs(

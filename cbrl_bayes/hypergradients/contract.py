@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.problems import Problem
@@ -42,6 +43,21 @@ class EstimateInfo:
     status: Int[Array, ""]
     follower_steps: Int[Array, ""]
     truncated_share: Float[Array, ""]
+
+    @classmethod
+    def unsimulated(cls, objective: Array, status: Array) -> "EstimateInfo":
+        """Return the Info of an estimate for which no follower took a step."""
+        return cls(objective, status, jnp.zeros((), int), jnp.zeros(()))
+
+    def combined(self, weights: Array | None = None) -> "EstimateInfo":
+        """Merge the Infos of many estimates, stacked in the leaves.
+
+        The objective is their mean, or their sum with ``weights``.
+        """
+        objective = self.objective.mean() if weights is None else weights @ self.objective
+        return EstimateInfo(
+            objective, self.status.max(), self.follower_steps.sum(), self.truncated_share.mean()
+        )
 
 
 class Estimator(Protocol):

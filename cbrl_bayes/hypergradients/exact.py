@@ -90,5 +90,5 @@ class Exact:
             return outcome.objective, outcome
 
         (value, outcome), gradient = jax.value_and_grad(objective, has_aux=True)(unconstrained)
-        info = EstimateInfo(value, outcome.status, jnp.zeros((), int), jnp.zeros(()))
+        info = EstimateInfo.unsimulated(value, outcome.status)
         return gradient, (outcome.values, context_key), info

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
-from cbrl_bayes.mdp import MDP, replace_fields
-from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input
+from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input, follower_mdp
 
 __all__ = [
     "choose_contexts",
@@ -103,13 +103,9 @@ def over_pairs(
 
     gradient, flat, info = map_in_order(call, (per_pair, index, follower, flat), on_host=on_host)
     share = weights[index] * jnp.asarray(followers.weights)[follower]
-    total = EstimateInfo(
-        share @ info.objective, info.status.max(), info.follower_steps.sum(),
-        info.truncated_share.mean(),
-    )  # fmt: skip
     gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
     memory = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), flat)
-    return gradient, memory, total
+    return gradient, memory, info.combined(share)
 
 
 def follower_view(
@@ -120,8 +116,7 @@ def follower_view(
 
     def build(unconstrained: Any) -> MDP:
         incentive = problem.incentive.transform(unconstrained)
-        mdp = problem.mdp_fn(incentive, context, parameters)
-        return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        return follower_mdp(problem, incentive, context, parameters, temperature_factor)
 
     return build
 

@@ -16,7 +16,7 @@ from cbrl_bayes.hypergradients.pairs import (
     memory_per_pair,
     over_pairs,
 )
-from cbrl_bayes.mdp import MDP, best_response, entropy, occupancy, policy_values
+from cbrl_bayes.mdp import MDP, best_response, occupancy, soft_policy_values
 from cbrl_bayes.problems import Problem, leader_gain
 
 __all__ = ["Penalty"]
@@ -140,12 +140,12 @@ class Penalty:
             def penalised(x: Any) -> tuple[Array, Array]:
                 own = build(x)
                 follower = best_response(own, initial_values=best.values)
-                loss = own.initial @ (follower.values - _soft_values(own, log_policy))
+                loss = own.initial @ (follower.values - soft_policy_values(own, log_policy))
                 worth = gain(x, jnp.exp(log_policy))
                 return worth - price * loss, worth
 
             (_, worth), gradient = jax.value_and_grad(penalised, has_aux=True)(unconstrained)
-            info = EstimateInfo(worth, best.status, jnp.zeros((), int), jnp.zeros(()))
+            info = EstimateInfo.unsimulated(worth, best.status)
             return gradient, (log_policy, best.values), info
 
         contexts = choose_contexts(problem, parameters, None, context_key)
@@ -155,15 +155,8 @@ class Penalty:
         return gradient, (tables, context_key, step + 1.0), info
 
 
-def _soft_values(mdp: MDP, log_policy: Array) -> Array:
-    """Return the follower's own value of a policy, entropy included."""
-    policy = jnp.exp(log_policy)
-    reward = mdp.reward + mdp.temperature * entropy(log_policy)[:, None]
-    return policy_values(mdp, policy, reward=reward)
-
-
 def _joint_step(mdp: MDP, log_policy: Array, leader_slope: Array, price: Array) -> Array:
-    q_values = mdp.q_values(_soft_values(mdp, log_policy))
+    q_values = mdp.q_values(soft_policy_values(mdp, log_policy))
     visits = occupancy(mdp, jnp.exp(log_policy)).sum(-1)
     # The penalty does not see states that are never visited: their policy just follows Q.
     seen = visits > 1e-12

@@ -15,6 +15,7 @@ from cbrl_bayes.hypergradients.hpgd import HPGD
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
     contexts_change,
+    follower_view,
     leader_view,
     memory_per_pair,
     moved_laws,
@@ -31,7 +32,7 @@ from cbrl_bayes.hypergradients.rollout_terms import (
     response_surrogate,
     was_cut,
 )
-from cbrl_bayes.mdp import MDP, SolveStatus, replace_fields, rollout
+from cbrl_bayes.mdp import MDP, finite_status, rollout
 from cbrl_bayes.problems import Problem
 
 __all__ = ["RTQ"]
@@ -156,11 +157,7 @@ class RTQ:
             keys = jax.random.split(pair_key, self.num_samples)
             gradient, learned, info = jax.lax.map(one_sample, keys)
             mean = jax.tree.map(lambda leaf: leaf.mean(0), gradient)
-            info = EstimateInfo(
-                info.objective.mean(), info.status.max(), info.follower_steps.sum(),
-                info.truncated_share.mean(),
-            )  # fmt: skip
-            return mean, learned[-1], info
+            return mean, learned[-1], info.combined()
 
         return over_pairs(problem, parameters, contexts, state, one_pair, key=work_key)
 
@@ -172,8 +169,7 @@ class RTQ:
         chances = 2.0 ** -jnp.arange(1.0, self.num_levels + 1.0)
         chances /= chances.sum()
         level = jax.random.choice(level_key, self.num_levels, p=chances)  # k - 1
-        mdp, _ = leader_view(problem, context, parameters)(unconstrained)
-        mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+        mdp = follower_view(problem, context, parameters, temperature_factor)(unconstrained)
 
         def learn(q: Array, begin: Array | int, end: Array | int) -> Array:
             return soft_q_iterations(mdp, q, key=learn_key, start=begin, stop=end)
@@ -200,9 +196,8 @@ class RTQ:
         learned_steps = times[2] * mdp.reward.size
         steps = learned_steps + sum(rollouts.active.sum() for rollouts in [*walked, *more])
         share = cut_share([*cut, *more_cut])
-        finite = jnp.isfinite(upper).all()
-        status = jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
-        return gradient, upper, EstimateInfo(objective + weight * change, status, steps, share)
+        info = EstimateInfo(objective + weight * change, finite_status(upper), steps, share)
+        return gradient, upper, info
 
     def difference(
         self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,

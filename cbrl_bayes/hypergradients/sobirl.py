@@ -18,7 +18,7 @@ from cbrl_bayes.hypergradients.pairs import (
     memory_per_pair,
     over_pairs,
 )
-from cbrl_bayes.mdp import SolveStatus, value_iteration
+from cbrl_bayes.mdp import finite_status, value_iteration
 from cbrl_bayes.problems import Problem, leader_gain
 
 __all__ = ["SoBiRL"]
@@ -134,9 +134,7 @@ class SoBiRL:
             )
             response = slopes.sum(0) / mdp.temperature
             gradient = jax.tree.map(jnp.add, direct, unravel(response))
-            finite = jnp.isfinite(objective) & jnp.isfinite(response).all()
-            status = jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
-            info = EstimateInfo(objective, status, jnp.zeros((), int), jnp.zeros(()))
+            info = EstimateInfo.unsimulated(objective, finite_status(objective, response))
             return gradient, (values, value_slope), info
 
         contexts = choose_contexts(problem, parameters, None, context_key)

@@ -140,10 +140,8 @@ class ZerothOrder:
                     problem, unravel(point), parameters, key=context_key,
                     temperature_factor=temperature_factor,
                 )  # fmt: skip
-                nothing = jnp.zeros(())
-                return (), kept, EstimateInfo(
-                    outcome.objective, outcome.status, nothing.astype(int), nothing
-                )  # fmt: skip
+                info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
+                return (), kept, info
             return self._simulate(
                 problem, unravel(point), parameters, kept, noise_key, temperature_factor
             )

@@ -12,6 +12,7 @@ from cbrl_bayes.mdp.best_response import (  # noqa: E402
     BestResponse,
     SolveStatus,
     best_response,
+    finite_status,
     soft_bellman,
     value_iteration,
 )
@@ -20,6 +21,7 @@ from cbrl_bayes.mdp.evaluation import (  # noqa: E402
     expected_return,
     occupancy,
     policy_values,
+    soft_policy_values,
 )
 from cbrl_bayes.mdp.linear import (  # noqa: E402
     DenseLU,
@@ -50,10 +52,12 @@ __all__ = [
     "default_linear_solver",
     "entropy",
     "expected_return",
+    "finite_status",
     "occupancy",
     "policy_values",
     "replace_fields",
     "rollout",
     "soft_bellman",
+    "soft_policy_values",
     "value_iteration",
 ]

@@ -11,7 +11,14 @@ from jaxtyping import Array, Float, Int
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 
-__all__ = ["BestResponse", "SolveStatus", "best_response", "soft_bellman", "value_iteration"]
+__all__ = [
+    "BestResponse",
+    "SolveStatus",
+    "best_response",
+    "finite_status",
+    "soft_bellman",
+    "value_iteration",
+]
 
 
 class SolveStatus(enum.IntEnum):
@@ -20,6 +27,16 @@ class SolveStatus(enum.IntEnum):
     CONVERGED = 0
     ITERATION_LIMIT = 1
     NOT_FINITE = 2
+
+
+def finite_status(*found: Array) -> Int[Array, ""]:
+    """Return `SolveStatus.NOT_FINITE` where anything has blown up, else CONVERGED.
+
+    For what learns or sweeps a fixed number of times: its distance from the best response is no
+    failure of a solver.
+    """
+    finite = jnp.stack([jnp.isfinite(array).all() for array in found]).all()
+    return jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
 
 
 @jax.tree_util.register_dataclass

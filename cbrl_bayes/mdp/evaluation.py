@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 
-__all__ = ["entropy", "expected_return", "occupancy", "policy_values"]
+__all__ = ["entropy", "expected_return", "occupancy", "policy_values", "soft_policy_values"]
 
 
 def entropy(log_policy: Float[Array, "state action"]) -> Float[Array, " state"]:
@@ -54,6 +54,14 @@ def policy_values(
     solver = linear_solver or default_linear_solver(mdp)
     earned = (policy * (mdp.reward if reward is None else reward)).sum(-1)
     return solver.solve(mdp, policy, mdp.discount if discount is None else discount, earned)
+
+
+def soft_policy_values(
+    mdp: MDP, log_policy: Float[Array, "state action"]
+) -> Float[Array, " state"]:
+    """Return the follower's own values of a policy, entropy included, shape (S,)."""
+    reward = mdp.reward + mdp.temperature * entropy(log_policy)[:, None]
+    return policy_values(mdp, jnp.exp(log_policy), reward=reward)
 
 
 def occupancy(

@@ -14,6 +14,7 @@ from cbrl_bayes.problems.four_rooms import (
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import (
     LeaderOutcome,
+    follower_mdp,
     leader_gain,
     leader_outcome,
     respond,
@@ -48,6 +49,7 @@ __all__ = [
     "SampledContexts",
     "bus_replacement",
     "depends_on_input",
+    "follower_mdp",
     "four_rooms",
     "leader_gain",
     "leader_outcome",

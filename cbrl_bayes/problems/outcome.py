@@ -12,6 +12,7 @@ from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
 __all__ = [
     "LeaderOutcome",
+    "follower_mdp",
     "leader_gain",
     "leader_outcome",
     "respond",
@@ -48,6 +49,15 @@ class LeaderOutcome:
     values: Float[Array, "context follower state"]
 
 
+def follower_mdp(
+    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
+    temperature_factor: Float[Array, ""] | float = 1.0,
+) -> MDP:  # fmt: skip
+    """Return the MDP that one follower solves, its lambda times ``temperature_factor``."""
+    mdp = problem.mdp_fn(incentive, context, parameters)
+    return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+
+
 def respond(
     problem: Problem,
     incentive: Incentive,
@@ -77,8 +87,7 @@ def respond(
     -------
     tuple of MDP and BestResponse
     """
-    mdp = problem.mdp_fn(incentive, context, parameters)
-    mdp = replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
+    mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
     return mdp, best_response(mdp, initial_values=initial_values)
 
 
