@@ -6,10 +6,10 @@ Text between the markers of a table is replaced, so that no number is typed by h
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
+from tables import fill, markdown
 
 HERE = Path(__file__).parent
 CONTESTANTS = ("exact", "hpgd", "hpgd, as published", "boltzmann_covariance", "rt_q", "amd",
@@ -22,12 +22,6 @@ BUS_PUBLISHED = {
     "1-4": ("9.7558", "2.6275", "-6055.250"),
 }
 """RC, theta11 and log-likelihood in Rust (1987), Table IX."""
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """Format rows, the first of them the head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def study_table(results: dict) -> str:
@@ -179,18 +173,6 @@ def scaling_tables(results: dict) -> dict[str, str]:
             lanes.append([f"`{name}`", str(number), *cells])
     return {"RATIOS": markdown(ratios), "PARAMETERS": markdown(grown),
             "STATES": markdown(states), "LANES": markdown(lanes)}  # fmt: skip
-
-
-def fill(path: Path, parts: dict[str, str]) -> None:
-    """Replace ``@NAME@`` or what an earlier run put between the markers."""
-    text = path.read_text()
-    for name, part in parts.items():
-        block = f"<!-- {name} -->\n{part}\n<!-- end {name} -->"
-        old = rf"@{name}@|<!-- {name} -->.*?<!-- end {name} -->"
-        text, count = re.subn(old, lambda _, b=block: b, text, flags=re.S)
-        if count != 1:
-            raise SystemExit(f"{path}: {count} places for {name}")
-    path.write_text(text)
 
 
 def main() -> None:

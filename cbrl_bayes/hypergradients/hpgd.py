@@ -236,7 +236,7 @@ class HPGD:
         assert objective_fn is not None
 
         def objective(x: Any, policy: Array) -> Array:
-            return objective_fn(problem.incentive.transform(x), policy, context)
+            return objective_fn(problem.incentive.transform(x), policy, context, parameters)
 
         def build(x: Any) -> tuple[Any, Any]:
             return problem.mdp_fn(problem.incentive.transform(x), context, parameters), None

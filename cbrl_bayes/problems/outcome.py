@@ -195,7 +195,7 @@ def leader_gain(
     hypergradient before the policy's own response.
     """
     if problem.objective_fn is not None:
-        return problem.objective_fn(incentive, policy, context)
+        return problem.objective_fn(incentive, policy, context, parameters)
     net = problem.leader_net_reward(incentive, context, parameters)
     return expected_return(mdp, policy, reward=net, discount=problem.leader_discount)
 

@@ -83,7 +83,7 @@ def random_mdp(
         )
 
     def quadratic_loss(
-        incentive: Incentive, policy: jnp.ndarray, context: jnp.ndarray
+        incentive: Incentive, policy: jnp.ndarray, context: jnp.ndarray, parameters: Parameters
     ) -> jnp.ndarray:
         return -0.5 * (incentive["weight"] ** 2).sum() - 0.5 * (policy**2).sum()
 

@@ -87,7 +87,8 @@ class Problem:
     leader_discount : float
         gamma_U in [0, 1).
     objective_fn : callable, optional
-        ``(incentive, policy, context) -> scalar`` to be maximised, in place of the two above.
+        ``(incentive, policy, context, parameters) -> scalar`` to be maximised, in place of the
+        two above; ``parameters`` are one follower's.
     per_follower : tuple of str
         Names of parameters that may have one value per follower.
     followers : Followers
@@ -125,7 +126,7 @@ class Problem:
     leader_reward_fn: Callable[[Incentive, Any, Parameters], Array] | None = None
     incentive_price_fn: Callable[[Incentive, Any, Parameters], Array] | None = None
     leader_discount: float = 0.99
-    objective_fn: Callable[[Incentive, Array, Any], Array] | None = None
+    objective_fn: Callable[[Incentive, Array, Any, Parameters], Array] | None = None
     per_follower: tuple[str, ...] = ("temperature",)
     followers: Followers = field(default_factory=Followers)
     state_labels: Labels = field(default_factory=lambda: Labels(("state",)))

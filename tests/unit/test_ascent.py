@@ -73,7 +73,7 @@ def test_a_run_that_breaks_says_so():
     broken = Problem(
         **{name: getattr(problem, name) for name in ("name", "incentive", "contexts", "mdp_fn",
                                                      "parameters", "leader_discount")},
-        objective_fn=lambda incentive, policy, cost: jnp.log(incentive["bonus"] - 100.0),
+        objective_fn=lambda incentive, *_: jnp.log(incentive["bonus"] - 100.0),
     )  # fmt: skip
     result = AscentProgram(broken, Exact(), Ascent(num_steps=3)).run(
         broken.default_parameters, key=jax.random.key(0)
@@ -86,7 +86,7 @@ def test_estimators_of_returns_refuse_a_general_objective():
     general = Problem(
         **{name: getattr(problem, name) for name in ("name", "incentive", "contexts", "mdp_fn",
                                                      "parameters", "leader_discount")},
-        objective_fn=lambda incentive, policy, cost: policy[0, 1],
+        objective_fn=lambda incentive, policy, *_: policy[0, 1],
     )  # fmt: skip
     program = AscentProgram(general, BoltzmannCovariance(), Ascent(num_steps=2))
     with pytest.raises(InvalidInputError, match="estimator that takes any objective"):

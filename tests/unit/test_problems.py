@@ -120,7 +120,7 @@ def test_general_objective_and_sampled_contexts():
         ),
         mdp_fn=mdp_fn,
         parameters={"temperature": 0.5},
-        objective_fn=lambda incentive, policy, cost: (2.0 - incentive["bonus"]) * policy[0, 1],
+        objective_fn=lambda incentive, policy, *_: (2.0 - incentive["bonus"]) * policy[0, 1],
     )
     evaluate = partial(leader_outcome, problem, parameters=problem.default_parameters,
                        key=jax.random.key(0))  # fmt: skip

@@ -1,0 +1,22 @@
+"""Tables in Markdown, and putting them into pages, so that no number is typed by hand."""
+
+import re
+from pathlib import Path
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Format rows, the first of them the head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def fill(path: Path, parts: dict[str, str]) -> None:
+    """Replace ``@NAME@`` or what an earlier run put between the markers."""
+    text = path.read_text()
+    for name, part in parts.items():
+        block = f"<!-- {name} -->\n{part}\n<!-- end {name} -->"
+        old = rf"@{name}@|<!-- {name} -->.*?<!-- end {name} -->"
+        text, count = re.subn(old, lambda _, b=block: b, text, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"{path}: {count} places for {name}")
+    path.write_text(text)
