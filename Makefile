@@ -51,7 +51,7 @@ format: $(READY)
 
 # Resolve again what requirements.txt pins; the file carries versions, no addresses.
 lock: $(UV)
-	$(UV) pip compile -q pyproject.toml --extra test --extra docs --python-version 3.12 \
+	$(UV) pip compile -q pyproject.toml --extra test --extra docs --extra data --python-version 3.12 \
 	  --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.txt
 
 $(READY): requirements.txt pyproject.toml .python-version | $(UV)

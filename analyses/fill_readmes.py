@@ -171,7 +171,12 @@ def scaling_tables(results: dict) -> dict[str, str]:
             cells = [f"{r['ms_per_lane']:.2g} ({r['MB_per_lane']:.2g})" for r in results["lanes"]
                      if (r["estimator"], r["lanes"]) == (name, number)]  # fmt: skip
             lanes.append([f"`{name}`", str(number), *cells])
-    return {"RATIOS": markdown(ratios), "PARAMETERS": markdown(grown),
+    crowd = [["followers", "sum: ms (MB)", "Gini: ms (MB)", "ms a follower, sum"]]
+    for number in dict.fromkeys(r["followers"] for r in results["followers"]):
+        mine = {r["objective"]: r for r in results["followers"] if r["followers"] == number}
+        cells = [f"{mine[o]['ms']:.3g} ({mine[o]['MB']:.2g})" for o in ("sum", "gini")]
+        crowd.append([f"{number:,}", *cells, f"{mine['sum']['ms'] / number:.2g}"])
+    return {"FOLLOWERS": markdown(crowd), "RATIOS": markdown(ratios), "PARAMETERS": markdown(grown),
             "STATES": markdown(states), "LANES": markdown(lanes)}  # fmt: skip
 
 

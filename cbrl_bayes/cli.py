@@ -34,6 +34,7 @@ class ProblemName(StrEnum):
 
     BUS_REPLACEMENT = "bus_replacement"
     FOUR_ROOMS = "four_rooms"
+    TAX_DESIGN = "tax_design"
     TWO_STATE = "two_state"
 
 
@@ -274,7 +275,8 @@ def _problem(
                              "slip": _slip(slip)}  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     accepted = {"four_rooms": {"temperature", "penalty_weight", "slip"},
-                "two_state": {"temperature"}, "bus_replacement": set()}[name.value]  # fmt: skip
+                "two_state": {"temperature"}, "tax_design": {"temperature"},
+                "bus_replacement": set()}[name.value]  # fmt: skip
     foreign = sorted(set(given) - accepted)
     if foreign:
         raise typer.BadParameter(f"{name.value} does not take {', '.join(foreign)}")

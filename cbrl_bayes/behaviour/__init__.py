@@ -1,6 +1,7 @@
 """Observed behaviour: its format, checker, loaders, real data, simulation, reduction to counts."""
 
 from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
+from cbrl_bayes.behaviour.households import load_household_shares, make_household_shares
 from cbrl_bayes.behaviour.loaders import from_table, load_trajectories, save_trajectories
 from cbrl_bayes.behaviour.schema import (
     MISSING,
@@ -17,8 +18,10 @@ __all__ = [
     "check_trajectories",
     "count_behaviour",
     "from_table",
+    "load_household_shares",
     "load_trajectories",
     "load_zurcher",
+    "make_household_shares",
     "make_trajectories",
     "save_trajectories",
     "simulate_trajectories",

@@ -143,6 +143,7 @@ class SimulatedEvaluation:
         *, key: Key[Array, ""],
     ) -> Score:  # fmt: skip
         """Return mean and standard error over the replicates."""
+        problem.refuse_aggregate()
         incentive = problem.incentive.transform(unconstrained)
         values, weights = problem.contexts.support(parameters, key)
         followers = problem.followers

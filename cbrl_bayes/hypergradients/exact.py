@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
-from cbrl_bayes.problems import Problem, leader_outcome
+from cbrl_bayes.mdp import BestResponse
+from cbrl_bayes.problems import Problem, leader_gain, leader_outcome, leader_total, respond
 
 __all__ = ["Exact"]
 
@@ -21,7 +22,10 @@ class Exact:
     :math:`dF/dx = \partial_x f + \sum_{s,a} (\partial f/\partial\pi(a|s))\, d_x\pi^*(a|s)` with
     :math:`d_x V^* = (I - \gamma P_\pi)^{-1} \partial_x (T V^*)` (docs, *Method*).
 
-    Needs: the model. Cost per step: a few linear solves per context and follower. Bias: none
+    With an ``aggregate`` of the followers' values, their slopes enter by the chain rule.
+
+    Needs: the model. Cost per step: a few linear solves per context and follower; memory of one
+    such pair, and a gradient for each. Bias: none
     where contexts are enumerated; where they are sampled, that of the sample if
     ``resample_contexts`` is False, none otherwise.
 
@@ -80,15 +84,47 @@ class Exact:
     ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
         """Return the exact gradient; see `Estimator.estimate`."""
         warm, context_key = state
+        values, weights = problem.contexts.support(
+            parameters, key if self.resample_contexts else context_key
+        )
+        shape = warm.shape[:2]
+        context_index, follower_index = (grid.ravel() for grid in jnp.indices(shape))
 
-        def objective(x: Any) -> tuple[Array, Any]:
-            outcome = leader_outcome(
-                problem, x, parameters, initial_values=warm,
-                key=key if self.resample_contexts else context_key,
-                temperature_factor=temperature_factor,
-            )  # fmt: skip
-            return outcome.objective, outcome
+        def one_pair(entry: tuple) -> tuple:
+            """Differentiate within the loop, so that nothing is kept for each pair but slopes."""
+            context, follower, start = entry
+            one = problem.follower_parameters(parameters, follower)
 
-        (value, outcome), gradient = jax.value_and_grad(objective, has_aux=True)(unconstrained)
-        info = EstimateInfo.unsimulated(value, outcome.status)
-        return gradient, (outcome.values, context_key), info
+            def worth(x: Any) -> tuple[tuple[Array, Array], BestResponse]:
+                incentive = problem.incentive.transform(x)
+                mdp, response = respond(
+                    problem, incentive, context, one,
+                    temperature_factor=temperature_factor, initial_values=start,
+                )  # fmt: skip
+                gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
+                return (gain, mdp.initial @ response.values), response
+
+            (gain, value), pull_back, response = jax.vjp(worth, unconstrained, has_aux=True)
+            (slope,) = pull_back((jnp.ones(()), jnp.zeros(())))
+            value_slope = None
+            if problem.aggregate is not None:
+                (value_slope,) = pull_back((jnp.zeros(()), jnp.ones(())))
+            return gain, value, slope, value_slope, response.status, response.values
+
+        per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context_index], values)
+        gain, value, slope, value_slope, status, solved = jax.lax.map(
+            one_pair, (per_pair, follower_index, warm.reshape(context_index.size, -1))
+        )
+        objective, (by_gain, by_value) = jax.value_and_grad(leader_total, argnums=(1, 2))(
+            problem, gain.reshape(shape), value.reshape(shape), weights
+        )
+        gradient = _weighted(by_gain, slope)
+        if problem.aggregate is not None:
+            gradient = jax.tree.map(jnp.add, gradient, _weighted(by_value, value_slope))
+        info = EstimateInfo.unsimulated(objective, status.max())
+        return gradient, (solved.reshape(warm.shape), context_key), info
+
+
+def _weighted(weight: Array, slopes: Any) -> Any:
+    """Return the sum of the pairs' gradients with these weights."""
+    return jax.tree.map(lambda leaf: jnp.tensordot(weight.ravel(), leaf, 1), slopes)

@@ -88,6 +88,7 @@ def over_pairs(
     tuple
         Gradient summed with the weights of contexts and followers, memory, Info.
     """
+    problem.refuse_aggregate()
     values, weights = contexts
     followers = problem.followers
     shape = (weights.shape[0], followers.num_followers)

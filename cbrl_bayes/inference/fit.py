@@ -1,7 +1,7 @@
 """Fit a model of behaviour by NUTS or by variational inference, and simulate from it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpyro.infer.autoguide import AutoMultivariateNormal
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.inference.model import BehaviourModel
 
-__all__ = ["FitDraws", "NUTSSettings", "SVISettings", "fit"]
+__all__ = ["FitDraws", "NUTSSettings", "SVISettings", "fit", "run_nuts"]
 
 HIDDEN = ("solve_status", "action_count", "context_count", "context_value")
 PREDICTED = ("action_count", "context_count", "context_value")
@@ -134,7 +134,7 @@ def fit(
     prior = _simulate(model, prior_key, num_prior_draws)
     begun = time.perf_counter()
     if isinstance(settings, NUTSSettings):
-        posterior, stats = _run_nuts(model, sample_key, settings, progress)
+        posterior, stats = run_nuts(model, sample_key, settings, progress)
         losses = np.zeros(0)
     else:
         posterior, losses = _run_svi(model, sample_key, settings, progress)
@@ -154,9 +154,10 @@ def fit(
     )
 
 
-def _run_nuts(
-    model: BehaviourModel, key: Array, settings: NUTSSettings, progress: bool
+def run_nuts(
+    model: Callable[[], Any], key: Array, settings: NUTSSettings, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model."""
     enough = jax.local_device_count() >= settings.num_chains > 1
     mcmc = MCMC(
         NUTS(model, target_accept_prob=settings.target_accept, init_strategy=init_to_median()),
@@ -227,3 +228,6 @@ def _pointwise(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> np
     }
     table = jax.jit(lambda sampled: jax.lax.map(model.pointwise, sampled))(flat)
     return np.asarray(table).reshape(chains, draws, -1)
+
+
+_run_nuts = run_nuts

@@ -15,6 +15,7 @@ __all__ = [
     "follower_mdp",
     "leader_gain",
     "leader_outcome",
+    "leader_total",
     "respond",
     "respond_everywhere",
 ]
@@ -34,7 +35,8 @@ class LeaderOutcome:
     follower_value : array, shape (F,)
         Expected soft value V* of each follower at the start, units of its reward.
     by_context : array, shape (C,)
-        Objective in each context, before weighting with the contexts' probabilities.
+        Objective in each context, before weighting with the contexts' probabilities. With an
+        ``aggregate``: its derivative by each context's probability.
     status : int
         Worst `SolveStatus` of all solves.
     values : array, shape (C, F, S)
@@ -174,15 +176,28 @@ def leader_outcome(
     gain, cost, value, status, soft_values = jax.lax.map(one_pair, (pairs, warm))
     shape = (num_contexts, num_followers)
     follower_weights = jnp.asarray(problem.followers.weights)
-    by_context = gain.reshape(shape) @ follower_weights
+    objective, by_context = jax.value_and_grad(leader_total, argnums=3)(
+        problem, gain.reshape(shape), value.reshape(shape), weights
+    )
     return LeaderOutcome(
-        objective=weights @ by_context,
+        objective=objective,
         incentive_cost=weights @ (cost.reshape(shape) @ follower_weights),
         follower_value=weights @ value.reshape(shape),
         by_context=by_context,
         status=status.max(),
         values=jax.lax.stop_gradient(soft_values.reshape(*shape, -1)),
     )
+
+
+def leader_total(
+    problem: Problem, gain: Float[Array, "context follower"],
+    value: Float[Array, "context follower"], weights: Float[Array, " context"],
+) -> Float[Array, ""]:  # fmt: skip
+    """Return the leader's objective from each follower's gain and value in each context."""
+    mass = weights[:, None] * jnp.asarray(problem.followers.weights)
+    if problem.aggregate is not None:
+        return problem.aggregate(gain, value, mass)
+    return (mass * gain).sum()
 
 
 def leader_gain(

@@ -1,6 +1,6 @@
 """The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems.contexts import ContextDistribution
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
+from cbrl_bayes.problems.welfare import Aggregate
 
 __all__ = ["Followers", "Problem"]
 
@@ -55,6 +56,42 @@ class Followers:
         """Number of followers F."""
         return len(self.names)
 
+    @classmethod
+    def from_members(
+        cls, groups: Sequence[str], weights: Sequence[float] | None = None
+    ) -> "Followers":
+        """Gather people into homogeneous groups, each of which is solved once.
+
+        Parameters
+        ----------
+        groups : sequence of str, one per person
+            To which group each person belongs; groups in order of first appearance.
+        weights : sequence of float, optional
+            One per person, >= 0. Default: equal, sum one.
+
+        Raises
+        ------
+        InvalidInputError
+            For no people, or weights that do not fit.
+
+        Examples
+        --------
+        >>> Followers.from_members(["young", "old", "young", "young"])
+        Followers(names=('young', 'old'), weights=(0.75, 0.25))
+        """
+        each = np.full(len(groups), 1.0 / max(len(groups), 1)) if weights is None else weights
+        each = np.asarray(each, float)
+        if len(groups) == 0 or each.shape != (len(groups),) or not (each >= 0).all():
+            raise InvalidInputError(
+                explain("people and weights do not fit",
+                        received=f"{len(groups)} people, weights of shape {each.shape}",
+                        accepted="at least one person, one weight >= 0 each")
+            )  # fmt: skip
+        names = tuple(dict.fromkeys(groups))
+        place = np.array([names.index(group) for group in groups])
+        total = np.bincount(place, weights=each, minlength=len(names))
+        return cls(names, tuple(total.tolist()))
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -89,6 +126,10 @@ class Problem:
     objective_fn : callable, optional
         ``(incentive, policy, context, parameters) -> scalar`` to be maximised, in place of the
         two above; ``parameters`` are one follower's.
+    aggregate : Aggregate, optional
+        ``(gain, value, mass) -> scalar`` to be maximised, all of shape (C, F), in place of the
+        weighted sum of gains over contexts and followers (`SocialWelfare`). Estimators: `Exact`,
+        or `ZerothOrder` with ``num_rollouts=None``.
     per_follower : tuple of str
         Names of parameters that may have one value per follower.
     followers : Followers
@@ -127,6 +168,7 @@ class Problem:
     incentive_price_fn: Callable[[Incentive, Any, Parameters], Array] | None = None
     leader_discount: float = 0.99
     objective_fn: Callable[[Incentive, Array, Any, Parameters], Array] | None = None
+    aggregate: Aggregate | None = None
     per_follower: tuple[str, ...] = ("temperature",)
     followers: Followers = field(default_factory=Followers)
     state_labels: Labels = field(default_factory=lambda: Labels(("state",)))
@@ -195,7 +237,8 @@ class Problem:
         ------
         InvalidInputError
             For an unknown name, a wrong shape, a value that is not finite, a temperature that
-            is not positive or context probabilities that are not a distribution.
+            is not positive, or probabilities or shares (context probabilities, and whatever
+            else sums to one by default) that are not a distribution.
         """
         parameters = self.default_parameters
         for name, value in (given or {}).items():
@@ -225,7 +268,8 @@ class Problem:
                 raise InvalidInputError(
                     explain(f"parameter {name!r} is not a distribution",
                             received=np.asarray(parameters[name]).tolist(),
-                            accepted="numbers >= 0 that sum to one")
+                            accepted="numbers >= 0 that sum to one"
+                            + (" in each row" if np.ndim(default) > 1 else ""))
                 )  # fmt: skip
         return parameters
 
@@ -252,6 +296,18 @@ class Problem:
         if self.incentive_price_fn is None:
             return reward
         return reward - self.incentive_price_fn(incentive, context, parameters)
+
+    def refuse_aggregate(self) -> None:
+        """Raise where the objective is no weighted sum over followers and contexts."""
+        if self.aggregate is not None:
+            raise InvalidInputError(
+                explain(
+                    f"problem {self.name!r} has an aggregate over followers, which cannot be "
+                    "estimated one follower at a time",
+                    received=self.aggregate,
+                    remedy="exact, or zeroth_order with num_rollouts=None; ExactEvaluation",
+                )
+            )
 
     def signature(self) -> list[Array]:
         """Return what identifies the problem: its arrays at the start and default parameters."""
@@ -310,5 +366,6 @@ class Problem:
 
 
 def _is_distribution(value: Any) -> bool:
+    """Return whether all rows along the last axis are distributions."""
     array = np.asarray(value)
-    return array.ndim == 1 and bool((array >= 0).all()) and abs(float(array.sum()) - 1.0) < 1e-8
+    return array.ndim > 0 and bool((array >= 0).all() and (abs(array.sum(-1) - 1.0) < 1e-8).all())

@@ -1,51 +1,48 @@
 """Tax design: value-added and income taxes on households that work, consume and save."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.mdp import MDP, occupancy
 from cbrl_bayes.problems.contexts import DiscreteContexts
+from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
+from cbrl_bayes.problems.outcome import respond
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["PUBLISHED_PREFERENCES", "tax_design"]
+__all__ = ["PUBLISHED_PREFERENCES", "HouseholdAccounts", "household_accounts", "tax_design"]
 
 PUBLISHED_PREFERENCES = {"first group": (0.6, 0.3, 0.1), "second group": (0.1, 0.7, 0.2)}
 """Preference weights over three goods of the two groups of households."""
 
-HOURS_STEP, NUM_HOURS = 0.89, 10
-SPENDING_STEP, NUM_SPENDING = 1.25, 5
-LOWEST_ASSETS, HIGHEST_ASSETS = -100.0, 100.0
-NOISE, INITIAL_SPREAD = 5.0, 2.0**0.5
-EFFORT_WEIGHT, ASSET_SCALE = 0.1, 20.0
 CONSUMPTION_WEIGHT, REVENUE_WEIGHT = 15.0, 5.0
-WINDOW = 6.0  # standard deviations of noise on either side; beyond lies a mass of 2e-9
 
 
 def tax_design(
     *,
-    preferences: dict[str, tuple[float, ...]] | None = None,
-    group_probability: tuple[float, ...] | None = None,
+    preferences: Mapping[str, Sequence[float]] | None = None,
+    group_probability: Sequence[float] | None = None,
+    goods: Sequence[str] | None = None,
     temperature: float = 0.1,
-    num_assets: int = 101,
+    effort_weight: float = 0.1,
+    effort_exponent: float = 2.0,
     highest_rate: float = 2.0,
     initial_rate: float = 0.3,
-    wage: float = 1.0,
-    price: float = 1.0,
-    discount: float = 0.9,
+    economy: HouseholdEconomy | None = None,
 ) -> Problem:
     r"""Set one VAT rate per good and an income-tax rate for households of several groups.
 
     A household with assets b works h hours (10 levels, step .89) and spends c_g on each good
     (5 levels, step 1.25, tax included). It earns
 
-    .. math:: u(b) - 0.1\,h^2 + \prod_g \Big(\frac{c_g}{p(1 + v_g)}\Big)^{w_g}, \qquad
+    .. math:: u(b) - \kappa\,h^\eta + \prod_g \Big(\frac{c_g}{p(1 + v_g)}\Big)^{w_g}, \qquad
         u(b) = \log(1 + b/20)\ (b > 0),\ b\ (b \le 0),
 
     and its next assets are :math:`b + (1 - \tau)\,\text{wage}\,h - \sum_g c_g`, clipped to
@@ -55,45 +52,42 @@ def tax_design(
     .. math:: \min(b, 0) + 15\,\frac15 \operatorname{mean}_g \frac{c_g}{1+v_g}
         + 5\log\Big(1 + \sum_g \frac{v_g c_g}{1+v_g} + \tau\,\text{wage}\,h\Big).
 
-    **Solved exactly on a grid.** Next assets depend on the action only through hours and total
-    spending, 10 x 13 pairs for three goods. Given the pair, how the total is split among the
-    goods is a soft choice with closed form, so the MDP here has these pairs as actions, with
-
-    - reward :math:`u(b) - 0.1 h^2 + \lambda\log\sum_{c:\,\sum c = k} e^{U(c)/\lambda}`, which
-      holds the entropy of the split, and
-    - leader's reward averaged over the split that the household makes.
-
-    Its values, and the behaviour of hours, total and split, are those of the MDP with all 1,250
-    actions. Source: Thoma et al., NeurIPS 2024 (arXiv 2406.01575), section 5 and its code.
+    **Solved exactly on a grid**, with hours and total spending as actions (`HouseholdEconomy`);
+    the leader's reward is averaged over the split that the household makes. Values, and the
+    behaviour of hours, total and split, are those of the MDP with all 1,250 actions. Source:
+    Thoma et al., NeurIPS 2024 (arXiv 2406.01575), section 5 and its code, with welfare as
+    published (min(b, 0) included). There kappa = .1 and eta = 2.
 
     Parameters
     ----------
-    preferences : dict, optional
+    preferences : mapping, optional
         Group -> weights w over the goods, >= 0, sum 1. Default: `PUBLISHED_PREFERENCES`.
-    group_probability : tuple of float, optional
+    group_probability : sequence of float, optional
         Their law. Default: uniform.
+    goods : sequence of str, optional
+        Names of the goods. Default: 1, 2, ...
     temperature : float
         lambda > 0, in units of the household's reward; rationality is 1/lambda. Published: .1,
         .2, .3.
-    num_assets : int
-        Grid points of assets, >= 11.
+    effort_weight, effort_exponent : float
+        kappa > 0 and eta > 1 of the disutility of work. Without savings and at lambda -> 0 the
+        elasticity of hours to the net wage at constant marginal utility is 1/(eta - 1).
     highest_rate, initial_rate : float
         Rates lie in (0, highest_rate) and start at ``initial_rate``.
-    wage, price : float
-        Per hour and per unit of every good before tax; > 0.
-    discount : float
-        gamma of household and leader, in [0, 1).
+    economy : HouseholdEconomy, optional
+        Grid, hours, spending, wage and prices. Default: the published one.
 
     Returns
     -------
     Problem
-        Parameters ``temperature`` and ``context_probability``; incentives ``vat`` (one per
-        good) and ``income_tax``, shares of the price before tax and of the wage.
+        Parameters ``temperature``, ``effort_weight``, ``effort_exponent``, ``preference`` (group,
+        good) and ``context_probability``; incentives ``vat`` (one per good) and ``income_tax``,
+        shares of the price before tax and of the wage.
 
     Raises
     ------
     InvalidInputError
-        For weights, rates or a grid that cannot be used.
+        For weights, rates or an economy that cannot be used.
 
     Notes
     -----
@@ -101,91 +95,158 @@ def tax_design(
 
     Examples
     --------
-    >>> problem = tax_design(num_assets=21)
+    >>> problem = tax_design(economy=HouseholdEconomy(num_goods=3, num_assets=21))
     >>> problem.num_states, problem.num_actions
     (21, 130)
     """
-    groups = dict(preferences or PUBLISHED_PREFERENCES)
+    groups = dict(PUBLISHED_PREFERENCES if preferences is None else preferences)
     weights = _checked_weights(groups)
-    _check_settings(num_assets, highest_rate, initial_rate, wage, price)
-    goods = weights.shape[1]
-    splits, totals = _splits(goods)
-    assets = jnp.linspace(LOWEST_ASSETS, HIGHEST_ASSETS, num_assets)
-    hours = HOURS_STEP * jnp.arange(NUM_HOURS)
-    num_totals = int(totals.max()) + 1
-    pair_hours = jnp.repeat(hours, num_totals)
-    pair_spending = jnp.tile(SPENDING_STEP * jnp.arange(num_totals), NUM_HOURS)
+    economy = economy or HouseholdEconomy(num_goods=weights.shape[1])
+    names = tuple(goods or range(1, weights.shape[1] + 1))
+    _check_settings(weights, names, economy, highest_rate, initial_rate, effort_exponent)
+    if min(temperature, effort_weight) <= 0.0:
+        raise InvalidInputError(
+            explain("temperature and effort_weight must be positive",
+                    received=f"temperature={temperature}, effort_weight={effort_weight}")
+        )  # fmt: skip
 
-    def split(
-        incentive: Incentive, weight: Array, temperature: Array | float
-    ) -> tuple[Array, Array]:
-        """Return the soft value of every total, and the chance of every split given its total."""
-        utility = _goods_utility(splits / (price * (1.0 + incentive["vat"])), weight)
-        scaled = utility / temperature
-        by_total = jnp.where(totals == jnp.arange(num_totals)[:, None], scaled, -jnp.inf)
-        value = jax.nn.logsumexp(by_total, axis=1)
-        return temperature * value, jnp.exp(scaled - value[totals])
+    def mdp_fn(incentive: Incentive, group: Array, parameters: Parameters) -> MDP:
+        return economy.mdp(
+            incentive["vat"], incentive["income_tax"], parameters["preference"][group],
+            parameters["temperature"], parameters["effort_weight"], parameters["effort_exponent"],
+        )  # fmt: skip
 
-    def mdp_fn(incentive: Incentive, weight: Array, parameters: Parameters) -> MDP:
-        value, _ = split(incentive, weight, parameters["temperature"])
-        of_action = -EFFORT_WEIGHT * pair_hours**2 + jnp.tile(value, NUM_HOURS)
-        of_assets = jnp.where(assets > 0, jnp.log1p(jnp.maximum(assets, 0.0) / ASSET_SCALE), assets)
-        saving = (1.0 - incentive["income_tax"]) * wage * pair_hours - pair_spending
-        return MDP(
-            reward=of_assets[:, None] + of_action,
-            transition=_asset_law(assets, saving),
-            initial=_cell_masses(assets, 0.0, INITIAL_SPREAD),
-            discount=discount,
-            temperature=parameters["temperature"],
-        )
-
-    def welfare(incentive: Incentive, weight: Array, parameters: Parameters) -> Array:
-        _, chance = split(incentive, weight, parameters["temperature"])
-        vat, income_tax = incentive["vat"], incentive["income_tax"]
-        consumed = splits / (1.0 + vat)
-        revenue = (vat * consumed).sum(1) + income_tax * wage * hours[:, None]
+    def welfare(incentive: Incentive, group: Array, parameters: Parameters) -> Array:
+        preference = parameters["preference"][group]
+        _, chance = economy.split(incentive["vat"], preference, parameters["temperature"])
+        consumed, revenue = _flows(economy, incentive)
         each = REVENUE_WEIGHT * jnp.log1p(revenue) + CONSUMPTION_WEIGHT * consumed.mean(1) / 5.0
-        expected = jnp.zeros((NUM_HOURS, num_totals)).at[:, totals].add(chance * each)
-        return jnp.minimum(assets, 0.0)[:, None] + expected.ravel()
+        expected = economy.mean_over_splits(chance, each)
+        return np.minimum(economy.assets, 0.0)[:, None] + expected
 
+    number = len(groups)
+    law = group_probability if group_probability is not None else (1.0 / number,) * number
     return Problem(
         name="tax_design",
-        incentive=_rates(goods, highest_rate, initial_rate),
-        contexts=DiscreteContexts(
-            tuple(groups), weights, group_probability or (1.0 / len(groups),) * len(groups)
-        ),
+        incentive=_rates(names, highest_rate, initial_rate),
+        contexts=DiscreteContexts(tuple(groups), jnp.arange(number), tuple(law)),
         mdp_fn=mdp_fn,
-        parameters={"temperature": temperature},
+        parameters={
+            "temperature": temperature, "effort_weight": effort_weight,
+            "effort_exponent": effort_exponent, "preference": weights,
+        },
         leader_reward_fn=welfare,
-        leader_discount=discount,
-        **_labels(assets, pair_hours, pair_spending),
-    )
+        leader_discount=economy.discount,
+        **_labels(economy),
+    )  # fmt: skip
 
 
-def _labels(assets: Array, hours: Array, spending: Array) -> dict[str, Any]:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HouseholdAccounts:
+    """What the households of each group do and pay, averages per period with discount weights.
+
+    Attributes
+    ----------
+    hours, assets, value : arrays, shape (group,)
+        Hours worked, assets held, and the household's own value V* at the start.
+    spending : array, shape (group, good)
+        Money spent, tax included.
+    vat_paid : array, shape (group, good)
+    income_tax_paid : array, shape (group,)
+    """
+
+    hours: Float[Array, " group"]
+    assets: Float[Array, " group"]
+    value: Float[Array, " group"]
+    spending: Float[Array, "group good"]
+    vat_paid: Float[Array, "group good"]
+    income_tax_paid: Float[Array, " group"]
+
+
+def household_accounts(
+    problem: Problem, economy: HouseholdEconomy, incentive: Incentive, parameters: Parameters
+) -> HouseholdAccounts:
+    r"""Return the accounts of every group under one incentive; differentiable.
+
+    Averages are :math:`(1-\gamma)\sum_t\gamma^t E[\cdot]`.
+
+    Parameters
+    ----------
+    problem : Problem
+        From `tax_design`.
+    economy : HouseholdEconomy
+        The one it was built with.
+    incentive : mapping
+        ``vat`` and ``income_tax``.
+    parameters : mapping
+        All parameters of the problem.
+
+    Examples
+    --------
+    >>> economy = HouseholdEconomy(num_goods=3, num_assets=21)
+    >>> problem = tax_design(economy=economy)
+    >>> rates = problem.incentive.transform(problem.incentive.initial)
+    >>> accounts = household_accounts(problem, economy, rates, problem.default_parameters)
+    >>> accounts.spending.shape
+    (2, 3)
+    """
+
+    def one_group(group: Array) -> HouseholdAccounts:
+        mdp, response = respond(problem, incentive, group, parameters)
+        share = (1.0 - economy.discount) * occupancy(mdp, response.policy)
+        of_action = share.sum(0)
+        hours = of_action @ economy.pair_hours
+        preference = parameters["preference"][group]
+        _, chance = economy.split(incentive["vat"], preference, parameters["temperature"])
+        by_total = of_action.reshape(economy.num_hours, -1).sum(0)
+        spending = (by_total[economy.total_of_split] * chance) @ economy.spending
+        vat = incentive["vat"]
+        return HouseholdAccounts(
+            hours=hours,
+            assets=share.sum(1) @ economy.assets,
+            value=mdp.initial @ response.values,
+            spending=spending,
+            vat_paid=spending * vat / (1.0 + vat),
+            income_tax_paid=incentive["income_tax"] * economy.wage * hours,
+        )
+
+    return jax.lax.map(one_group, jnp.arange(problem.contexts.num_contexts))
+
+
+def _flows(economy: HouseholdEconomy, incentive: Incentive) -> tuple[Array, Array]:
+    """Return money that reaches the sellers (split, good), and revenue (hours, split)."""
+    vat = incentive["vat"]
+    sold = economy.spending / (1.0 + vat)
+    earned = economy.wage * economy.hours[:, None]
+    return sold, (vat * sold).sum(1) + incentive["income_tax"] * earned
+
+
+def _labels(economy: HouseholdEconomy) -> dict[str, Any]:
     """Names and units of the problem."""
+    pairs = zip(economy.pair_hours, economy.pair_spending, strict=True)
     return {
-        "state_labels": Labels(("state",), {"assets": (("state",), tuple(np.asarray(assets)))}),
-        "action_names": tuple(
-            f"work {h:g}, spend {c:g}"
-            for h, c in zip(np.asarray(hours), np.asarray(spending), strict=True)
-        ),
+        "state_labels": Labels(("state",), {"assets": (("state",), tuple(economy.assets))}),
+        "action_names": tuple(f"work {h:g}, spend {c:g}" for h, c in pairs),
         "objective_unit": "discounted social welfare",
         "parameter_units": {
             "temperature": "household reward",
             "rationality": "1 / household reward",
+            "effort_weight": "household reward per hour^exponent",
+            "effort_exponent": "",
+            "preference": "share",
             "context_probability": "probability",
         },
     }
 
 
-def _rates(goods: int, highest: float, initial: float) -> IncentiveSpace:
+def _rates(goods: tuple, highest: float, initial: float) -> IncentiveSpace:
     start = float(np.log(initial / (highest - initial)))
     return IncentiveSpace(
-        initial={"vat": jnp.full(goods, start), "income_tax": jnp.asarray(start)},
+        initial={"vat": jnp.full(len(goods), start), "income_tax": jnp.asarray(start)},
         transform=lambda x: {name: scaled_sigmoid(x[name], 0.0, highest) for name in x},
         labels={
-            "vat": Labels(("good",), {"good": (("good",), tuple(range(1, goods + 1)))},
+            "vat": Labels(("good",), {"good": (("good",), goods)},
                           unit="share of the price", description="value-added tax"),
             "income_tax": Labels(unit="share of the wage", description="income tax"),
         },
@@ -193,45 +254,7 @@ def _rates(goods: int, highest: float, initial: float) -> IncentiveSpace:
     )  # fmt: skip
 
 
-def _splits(goods: int) -> tuple[Float[Array, "split good"], Array]:
-    """Return spending on each good in every split, and the split's total in steps."""
-    levels = np.stack(np.meshgrid(*[np.arange(NUM_SPENDING)] * goods, indexing="ij"), axis=-1)
-    levels = levels.reshape(-1, goods)
-    return jnp.asarray(SPENDING_STEP * levels), jnp.asarray(levels.sum(1))
-
-
-def _goods_utility(amount: Float[Array, "split good"], weight: Array) -> Float[Array, " split"]:
-    """Return the Cobb-Douglas product; a good of weight 0 does not matter, also at amount 0."""
-    # Logarithms of positive amounts only, so that the derivative at none consumed is 0, not NaN.
-    matters = weight > 0.0
-    nothing = (matters & (amount <= 0.0)).any(1)
-    logs = jnp.log(jnp.where(amount > 0.0, amount, 1.0))
-    return jnp.where(nothing, 0.0, jnp.exp((weight * logs).sum(1)))
-
-
-def _asset_law(assets: Array, saving: Array) -> SuccessorTransition:
-    """Return the law of next assets for every grid point and saving, on cells around the mean."""
-    step = assets[1] - assets[0]
-    half = int(np.ceil(WINDOW * NOISE / ((HIGHEST_ASSETS - LOWEST_ASSETS) / (len(assets) - 1)))) + 1
-    width = min(2 * half + 1, len(assets))
-    mean = jnp.clip(assets[:, None] + saving, LOWEST_ASSETS, HIGHEST_ASSETS)
-    nearest = jax.lax.stop_gradient(jnp.round((mean - LOWEST_ASSETS) / step)).astype(int)
-    first = jnp.clip(nearest - width // 2, 0, len(assets) - width)
-    successor = first[..., None] + jnp.arange(width)
-    place = assets[successor]
-    high = jnp.where(successor == len(assets) - 1, HIGHEST_ASSETS, place + step / 2)
-    low = jnp.where(successor == 0, LOWEST_ASSETS, place - step / 2)
-    mass = norm.cdf(high, mean[..., None], NOISE) - norm.cdf(low, mean[..., None], NOISE)
-    return SuccessorTransition(successor.astype(jnp.int32), mass / mass.sum(-1, keepdims=True))
-
-
-def _cell_masses(assets: Array, mean: float, spread: float) -> Float[Array, " state"]:
-    step = assets[1] - assets[0]
-    mass = norm.cdf(assets + step / 2, mean, spread) - norm.cdf(assets - step / 2, mean, spread)
-    return mass / mass.sum()
-
-
-def _checked_weights(groups: dict[str, tuple[float, ...]]) -> Float[Array, "group good"]:
+def _checked_weights(groups: dict[str, Sequence[float]]) -> Float[Array, "group good"]:
     lengths = {len(weight) for weight in groups.values()}
     if not groups or len(lengths) != 1 or 0 in lengths:
         raise InvalidInputError(
@@ -249,16 +272,22 @@ def _checked_weights(groups: dict[str, tuple[float, ...]]) -> Float[Array, "grou
 
 
 def _check_settings(
-    num_assets: int, highest: float, initial: float, wage: float, price: float
-) -> None:
-    if not 0.0 < initial < highest:
+    weights: Array, goods: tuple, economy: HouseholdEconomy, highest: float, initial: float,
+    exponent: float,
+) -> None:  # fmt: skip
+    numbers = {weights.shape[1], len(goods), economy.num_goods}
+    if len(numbers) > 1:
+        raise InvalidInputError(
+            explain("the numbers of goods differ",
+                    received=f"{weights.shape[1]} weights per group, {len(goods)} names, "
+                             f"an economy of {economy.num_goods}", accepted="one number")
+        )  # fmt: skip
+    if not 0.0 < initial < highest < np.inf:
         raise InvalidInputError(
             explain("the initial tax rate is outside its range", received=initial,
                     accepted=f"between 0 and {highest:g}")
         )  # fmt: skip
-    if num_assets < 11 or min(wage, price) <= 0.0:
+    if not 1.0 < exponent < np.inf:
         raise InvalidInputError(
-            explain("the economy cannot be set up",
-                    received=f"num_assets={num_assets}, wage={wage}, price={price}",
-                    accepted="num_assets >= 11, wage and price > 0")
-        )  # fmt: skip
+            explain("effort_exponent is out of range", received=exponent, accepted="> 1")
+        )

