@@ -35,6 +35,9 @@ analyses: $(READY)
 	$(PY) analyses/bus_replacement/run.py
 	$(PY) analyses/theory/run.py
 	$(PY) analyses/published_comparison/run.py
+	$(PY) analyses/tax_design/run.py
+	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf shared_shaping; do \
+	  $(PY) analyses/$$name/run.py || exit 1; done
 	$(PY) analyses/fill_readmes.py
 
 docs: $(READY)

@@ -1,5 +1,6 @@
 """The command line. Heavy imports wait inside the commands, so that --help answers at once."""
 
+import inspect
 import json
 import os
 import sys
@@ -33,7 +34,10 @@ class ProblemName(StrEnum):
     """Ready-made problems."""
 
     BUS_REPLACEMENT = "bus_replacement"
+    CONTRACT_DESIGN = "contract_design"
     FOUR_ROOMS = "four_rooms"
+    FOUR_ROOMS_DOORS = "four_rooms_doors"
+    RESERVE_PRICE = "reserve_price"
     TAX_DESIGN = "tax_design"
     TWO_STATE = "two_state"
 
@@ -274,9 +278,7 @@ def _problem(
     given: dict[str, Any] = {"temperature": temperature, "penalty_weight": penalty_weight,
                              "slip": _slip(slip)}  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
-    accepted = {"four_rooms": {"temperature", "penalty_weight", "slip"},
-                "two_state": {"temperature"}, "tax_design": {"temperature"},
-                "bus_replacement": set()}[name.value]  # fmt: skip
+    accepted = set(inspect.signature(READY_MADE[name.value]).parameters)
     foreign = sorted(set(given) - accepted)
     if foreign:
         raise typer.BadParameter(f"{name.value} does not take {', '.join(foreign)}")

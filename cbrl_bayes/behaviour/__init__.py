@@ -1,5 +1,6 @@
 """Observed behaviour: its format, checker, loaders, real data, simulation, reduction to counts."""
 
+from cbrl_bayes.behaviour.comparisons import OUTCOMES, load_comparisons
 from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
 from cbrl_bayes.behaviour.households import load_household_shares, make_household_shares
 from cbrl_bayes.behaviour.loaders import from_table, load_trajectories, save_trajectories
@@ -14,10 +15,12 @@ from cbrl_bayes.behaviour.zurcher import load_zurcher
 
 __all__ = [
     "MISSING",
+    "OUTCOMES",
     "BehaviourCounts",
     "check_trajectories",
     "count_behaviour",
     "from_table",
+    "load_comparisons",
     "load_household_shares",
     "load_trajectories",
     "load_zurcher",

@@ -131,6 +131,13 @@ class DeepQFollower:
         policy = softmax_policy(q_values, mdp.temperature)
         return sampler_of(mdp, policy), learned, finite_status(q_values)
 
+    def action_values(
+        self, problem: Problem, memory: dict[str, Any]
+    ) -> Float[Array, "state action"]:
+        """Return what the network holds, to inspect it; estimators see trajectories alone."""
+        evaluate = self._evaluator(problem)
+        return evaluate(memory["weights"], jnp.arange(problem.num_states))
+
     def _features(self, problem: Problem) -> Array:
         if self.features_fn is not None:
             return jnp.asarray(self.features_fn(problem), float)

@@ -18,6 +18,12 @@ from cbrl_bayes.inference.likelihood import (  # noqa: E402
 )
 from cbrl_bayes.inference.mle import MaximumLikelihood, maximum_likelihood  # noqa: E402
 from cbrl_bayes.inference.model import BehaviourModel  # noqa: E402
+from cbrl_bayes.inference.preferences import (  # noqa: E402
+    PreferenceModel,
+    count_comparisons,
+    fit_preferences,
+    ties_as_half_wins,
+)
 from cbrl_bayes.inference.priors import (  # noqa: E402
     ContextFamily,
     Hierarchical,
@@ -50,20 +56,24 @@ __all__ = [
     "Participation",
     "PerGroup",
     "Pooled",
+    "PreferenceModel",
     "Prior",
     "SVISettings",
     "ShareModel",
     "choice_rows",
     "contraction",
+    "count_comparisons",
     "default_priors",
     "dirichlet_log_density",
     "episode_log_likelihood",
     "fit",
+    "fit_preferences",
     "fit_shares",
     "identification",
     "logistic_normal_log_density",
     "maximum_likelihood",
     "policies",
     "predict_shares",
+    "ties_as_half_wins",
     "transition_log_likelihood",
 ]

@@ -228,6 +228,3 @@ def _pointwise(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> np
     }
     table = jax.jit(lambda sampled: jax.lax.map(model.pointwise, sampled))(flat)
     return np.asarray(table).reshape(chains, draws, -1)
-
-
-_run_nuts = run_nuts

@@ -106,8 +106,10 @@ class DirichletShares:
     Parameters
     ----------
     num_classes : int
-        Classes of households, >= 1, each with its own mean and concentration; ordered by the
-        logit of the first good at mean covariates, so that their labels cannot switch.
+        Classes of households, >= 1, each with its own mean and concentration.
+    ordered_good : int
+        Classes are in ascending order of this good's logit at mean covariates, relative to the
+        last good, so that their labels cannot switch: take a good in which they differ.
     with_covariates : bool
         Whether means follow the covariates or are the same for all.
 
@@ -118,6 +120,7 @@ class DirichletShares:
     """
 
     num_classes: int = 1
+    ordered_good: int = 0
     with_covariates: bool = True
 
     def __post_init__(self) -> None:
@@ -128,9 +131,14 @@ class DirichletShares:
 
     def parameters(self, num_goods: int, num_covariates: int) -> Draws:
         """Sample; see `ShareModel`. Logits are relative to the last good."""
-        classes = self.num_classes
-        first = numpyro.sample(
-            "first_logit",
+        classes, place = self.num_classes, self.ordered_good
+        if not 0 <= place < num_goods - 1:
+            raise InvalidInputError(
+                explain("ordered_good is no good with a free logit", received=place,
+                        accepted=f"0 to {num_goods - 2}")
+            )  # fmt: skip
+        ordered = numpyro.sample(
+            "ordered_logit",
             dist.TransformedDistribution(
                 dist.Normal(jnp.zeros(classes), 1.5).to_event(1), dist.transforms.OrderedTransform()
             ),
@@ -139,7 +147,10 @@ class DirichletShares:
             "other_logit", dist.Normal(jnp.zeros((classes, num_goods - 2)), 1.5).to_event(2)
         )
         draw = {
-            "logit": jnp.concatenate([first[:, None], rest, jnp.zeros((classes, 1))], axis=1),
+            "logit": jnp.concatenate(
+                [rest[:, :place], ordered[:, None], rest[:, place:], jnp.zeros((classes, 1))],
+                axis=1,
+            ),
             "concentration": numpyro.sample(
                 "concentration",
                 dist.LogNormal(jnp.full(classes, jnp.log(20.0)), 1.0).to_event(1),

@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
+from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.four_rooms import (
-    FOUR_ROOMS_MAP,
     SLIP_AS_PUBLISHED,
     SLIP_OF_PUBLISHED_SIMULATOR,
     four_rooms,
 )
+from cbrl_bayes.problems.four_rooms_doors import FOUR_ROOMS_DOORS, four_rooms_doors
+from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import (
@@ -24,6 +26,9 @@ from cbrl_bayes.problems.outcome import (
 )
 from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.record import Followers, Problem
+from cbrl_bayes.problems.reserve_price import reserve_price
+from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
+from cbrl_bayes.problems.shared_shaping import Tasks, bandit_tasks, goal_tasks, shared_shaping
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
     HouseholdAccounts,
@@ -42,13 +47,18 @@ from cbrl_bayes.problems.welfare import (
 
 READY_MADE: dict[str, Callable[..., Problem]] = {
     "bus_replacement": bus_replacement,
+    "contract_design": contract_design,
     "four_rooms": four_rooms,
+    "four_rooms_doors": four_rooms_doors,
+    "reserve_price": reserve_price,
     "tax_design": tax_design,
     "two_state": two_state,
 }
 """Ready-made problems by name: what the command line offers and the conformance tests walk."""
 
 __all__ = [
+    "COST_TYPES",
+    "FOUR_ROOMS_DOORS",
     "FOUR_ROOMS_MAP",
     "MILES_PER_BIN",
     "PUBLISHED_PREFERENCES",
@@ -70,19 +80,28 @@ __all__ = [
     "Problem",
     "SampledContexts",
     "SocialWelfare",
+    "Tasks",
     "WelfareIndex",
+    "bandit_tasks",
     "bus_replacement",
+    "comparison_log_probability",
+    "contract_design",
     "depends_on_input",
     "follower_mdp",
     "four_rooms",
+    "four_rooms_doors",
+    "goal_tasks",
     "household_accounts",
     "leader_gain",
     "leader_outcome",
     "leader_total",
     "random_mdp",
+    "reserve_price",
     "respond",
     "respond_everywhere",
+    "rlhf",
     "scaled_sigmoid",
+    "shared_shaping",
     "tax_design",
     "two_state",
 ]

@@ -2,40 +2,21 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems.contexts import DiscreteContexts
+from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, places, walk
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["FOUR_ROOMS_MAP", "SLIP_AS_PUBLISHED", "SLIP_OF_PUBLISHED_SIMULATOR", "four_rooms"]
-
-FOUR_ROOMS_MAP = """\
-xxxxxxxxxxxxx
-x     x     x
-x     x     x
-x           x
-x     x     x
-x     x     x
-xx xxxx     x
-x     xxx xxx
-x     x     x
-x     x     x
-x           x
-x     x     x
-xxxxxxxxxxxxx"""
-"""The published map: x is wall, a blank is free; rows are counted from the top."""
+__all__ = ["SLIP_AS_PUBLISHED", "SLIP_OF_PUBLISHED_SIMULATOR", "four_rooms"]
 
 SLIP_AS_PUBLISHED = 0.44
 """Probability of an unintended move in the published value computation (intended: .56)."""
 
 SLIP_OF_PUBLISHED_SIMULATOR = 0.33
 """Probability of an unintended move in the published simulator (intended: .67)."""
-
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
-Cell = tuple[int, int]
 
 
 def four_rooms(
@@ -98,7 +79,7 @@ def four_rooms(
     >>> problem.incentive.initial["penalty_logit"].shape  # 104 cells and the unused slot
     (105,)
     """
-    cells = _free_cells(map_text, (start, target, *goals))
+    cells = free_cells(map_text, (start, target, *goals))
     if not 0.0 <= slip < 1.0 or penalty_budget <= 0 or penalty_weight < 0:
         raise InvalidInputError(
             explain("Four-Rooms settings are out of range",
@@ -109,7 +90,7 @@ def four_rooms(
     number = {cell: index for index, cell in enumerate(cells)}
     S = len(cells)
     goal_states = jnp.array([number[goal] for goal in goals])
-    transition = _walk(cells, number, slip)
+    transition = walk(cells, number, slip)
     initial = jnp.zeros(S).at[number[start]].set(1.0)
     on_target = jnp.zeros((S, 4)).at[number[target]].set(1.0)
 
@@ -141,7 +122,7 @@ def four_rooms(
         leader_reward_fn=lambda incentive, goal, parameters: on_target,
         incentive_price_fn=price,
         leader_discount=discount,
-        state_labels=Labels(("state",), _places(cells, "state")),
+        state_labels=Labels(("state",), places(cells, "state")),
         action_names=("up", "right", "down", "left"),
         objective_unit="discounted steps in the target cell",
         parameter_units={
@@ -160,48 +141,8 @@ def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
         transform=lambda x: {"penalty": budget * jax.nn.softmax(x["penalty_logit"])[:-1]},
         labels={
             "penalty": Labels(
-                ("cell",), _places(cells, "cell"), unit="goal reward",
+                ("cell",), places(cells, "cell"), unit="goal reward",
                 description="penalty per step in a cell",
             )
         },
     )  # fmt: skip
-
-
-def _places(cells: list[Cell], dim: str) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    rows, columns = zip(*cells, strict=True)
-    return {"row": ((dim,), rows), "column": ((dim,), columns)}
-
-
-def _free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
-    rows = map_text.strip("\n").split("\n")
-    odd = sorted({mark for row in rows for mark in row} - {"x", " "})
-    if odd or len({len(row) for row in rows}) != 1:
-        raise InvalidInputError(
-            explain("the map cannot be read",
-                    received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
-                    accepted="rows of equal length of 'x' (wall) and ' ' (free)")
-        )  # fmt: skip
-    cells = [(i, j) for i, row in enumerate(rows) for j, mark in enumerate(row) if mark == " "]
-    last_row, last_column = len(rows) - 1, len(rows[0]) - 1
-    if any(i in (0, last_row) or j in (0, last_column) for i, j in cells):
-        raise InvalidInputError(explain("the map is not walled in", remedy="close its border"))
-    missing = [cell for cell in needed if cell not in cells]
-    if missing:
-        raise InvalidInputError(
-            explain("start, target or goal is not a free cell of the map", received=missing)
-        )
-    return cells
-
-
-def _walk(cells: list[Cell], number: dict[Cell, int], slip: float) -> SuccessorTransition:
-    """Build the law of moves: into a wall is to stay; slot k is the move in direction k."""
-    step = np.array(
-        [[number.get((i + di, j + dj), here) for di, dj in MOVES]
-         for here, (i, j) in enumerate(cells)]
-    )  # fmt: skip
-    successor = np.broadcast_to(step[:, None, :], (len(cells), 4, 4))
-    probability = np.where(np.eye(4, dtype=bool), 1.0 - slip, slip / 3.0)
-    return SuccessorTransition(
-        jnp.asarray(successor, jnp.int32),
-        jnp.asarray(np.broadcast_to(probability, successor.shape)),
-    )

@@ -104,8 +104,8 @@ def follower_rows() -> list[dict]:
         crowd = four_rooms().with_followers(names, (1 / number,) * number)
         temperature = jnp.linspace(0.003, 0.006, number)
         for objective, aggregate in (("sum", None), ("gini", SocialWelfare(GiniWelfare()))):
-            problem = replace(crowd, aggregate=aggregate,
-                              parameters=dict(crowd.parameters) | {"temperature": temperature})  # fmt: skip
+            parameters = dict(crowd.parameters) | {"temperature": temperature}
+            problem = replace(crowd, aggregate=aggregate, parameters=parameters)
             step = one_step(problem, Exact())
             compiled = jax.jit(step)
             (seconds,) = median_seconds(lambda f=compiled: f(jax.random.key(1)))

@@ -20,7 +20,10 @@ from cbrl_bayes.hypergradients import (
 from cbrl_bayes.problems import (
     HouseholdEconomy,
     bus_replacement,
+    contract_design,
     four_rooms,
+    four_rooms_doors,
+    reserve_price,
     tax_design,
     two_state,
 )
@@ -45,6 +48,9 @@ PROBLEMS = {
     "bus_replacement": make_bus,
     "four_rooms": four_rooms,
     "tax_design": make_taxes,
+    "contract_design": contract_design,
+    "four_rooms_doors": four_rooms_doors,
+    "reserve_price": reserve_price,
 }
 
 SMALL = {
@@ -127,6 +133,12 @@ MEANS = {
             1000,
             allowance=0.15, carries=True),
         "zeroth_order": MeanCheck(_differences(100), 100, allowance=0.01),
+    },
+    "contract_design": SWEPT | {
+        "hpgd": MeanCheck(_sampling(4, 200, 100), 300),
+        "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=400, max_steps=4), 400,
+                                          allowance=0.1),
+        "zeroth_order": MeanCheck(_differences(50), 200, allowance=0.01),
     },
     "tax_design": SWEPT | {
         "hpgd": MeanCheck(_sampling(150, 100, 50), 1500),

@@ -128,6 +128,11 @@ def _blocks(path):
         pytest.param("docs/choosing.md", marks=pytest.mark.slow),
         pytest.param("docs/followers.md", marks=pytest.mark.slow),
         "docs/quickstart.md",
+        *(
+            pytest.param(f"docs/gallery/{path.name}", marks=pytest.mark.slow)
+            for path in sorted((ROOT / "docs/gallery").glob("*.md"))
+            if path.name != "index.md"
+        ),
     ],
 )
 def test_pages_run_as_written(page, tmp_path, monkeypatch):
