@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 from tables import fill, markdown  # noqa: E402
 
 TRUE_TEMPERATURE, TRUE_LAW = 0.004, (0.35, 0.65)
-NUM_WALKERS, NUM_STEPS, NUM_DRAWS = 15, 100, 50
+NUM_WALKERS, NUM_STEPS, NUM_DRAWS = 15, 100, 52
 LEADERS = {
     "arrival": four_rooms_doors(),
     "target": four_rooms_doors(target_weight=1.0),
@@ -209,7 +209,7 @@ def draw_building(raw: dict[str, dict], parameters: dict) -> None:
             visits += weight * np.asarray(occupancy(mdp, response.policy).sum(1))
         image = np.full(wall.shape, np.nan)
         image[row, column] = np.maximum(visits, 1e-3)
-        axes.imshow(np.where(wall, 1.0, np.nan), cmap="gray", vmin=0, vmax=2)
+        axes.imshow(np.where(wall, 1.0, np.nan), cmap="gray", vmin=0, vmax=1)
         shown_image = axes.imshow(image, cmap="cividis", norm="log", vmin=1e-2, vmax=10)
         for (i, j), degree in zip(FOUR_ROOMS_DOORS.values(), openness, strict=True):
             axes.text(j, i, f"{degree:.2f}", ha="center", va="center", fontsize=8,

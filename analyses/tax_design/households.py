@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from scipy.stats import gaussian_kde, norm
 
 from cbrl_bayes.behaviour import load_household_shares
 from cbrl_bayes.inference import (
@@ -97,8 +98,9 @@ def fit_all(key: jax.Array) -> ShareFits:
     for number, (name, (model, given)) in enumerate(MODELS.items()):
         design = full if given else full[:, :0]
         draws[name] = fit_shares(
-            model, share, design, key=jax.random.fold_in(key, number), settings=SETTINGS
-        )
+            model, share, design, key=jax.random.fold_in(key, number), settings=SETTINGS,
+            num_starts=8 if "mixture" in name else 1,
+        )  # fmt: skip
         print(name, f"{draws[name].seconds:.0f} s", flush=True)
     bought = fit_shares(
         Participation(), share, full, key=jax.random.fold_in(key, 99), settings=SETTINGS
@@ -237,15 +239,19 @@ def elasticities(problem: Problem, draws: dict[str, np.ndarray]) -> np.ndarray:
     return -(1.0 - BASE_INCOME_TAX) * np.array(each)
 
 
+def calibration_weights(elasticity: np.ndarray, target: tuple[float, float]) -> np.ndarray:
+    """Return weights under which the prior draws have the target's distribution of elasticity."""
+    weight = norm.pdf(elasticity, *target) / gaussian_kde(elasticity)(elasticity)
+    return weight / weight.sum()
+
+
 def calibrated(
     draws: dict[str, np.ndarray], elasticity: np.ndarray, target: tuple[float, float], num: int
 ) -> dict[str, np.ndarray]:
-    """Resample the prior by how well its elasticity fits."""
-    weight = np.exp(-0.5 * ((elasticity - target[0]) / target[1]) ** 2)
-    weight /= weight.sum()
-    # Systematic resampling: no draw more often than its weight asks for, to one.
-    chosen = np.searchsorted(np.cumsum(weight), (np.arange(num) + 0.5) / num)
-    order = np.random.default_rng(0).permutation(np.minimum(chosen, len(weight) - 1))
+    """Resample the prior systematically with these weights, in random order."""
+    ladder = np.cumsum(calibration_weights(elasticity, target))
+    chosen = np.searchsorted(ladder, (np.arange(num) + 0.5) / num * ladder[-1])
+    order = np.random.default_rng(0).permutation(chosen)
     return {n: v[order] for n, v in draws.items()}
 
 
@@ -275,22 +281,22 @@ def draw_predictive_checks(fits: ShareFits, key: jax.Array, path: Path) -> None:
 def draw_labour(elasticity: np.ndarray, draws: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
     """Elasticity before and after each calibration."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    edges = np.linspace(0, 1, 30)
+    edges = np.linspace(0, 1, 21)
     axes[0].hist(elasticity, edges, density=True, color="#DDDDDD", label="prior")
     found = {}
     for (name, target), colour in zip(
         ELASTICITY.items(), ("#000000", "#0072B2", "#D55E00"), strict=True
     ):
-        weight = np.exp(-0.5 * ((elasticity - target[0]) / target[1]) ** 2)
-        weight /= weight.sum()
+        weight = calibration_weights(elasticity, target)
         axes[0].hist(elasticity, edges, weights=weight, density=True, histtype="step",
                      color=colour, lw=1.6, label=name)  # fmt: skip
-        axes[1].scatter(draws["temperature"], 1 / (draws["effort_exponent"] - 1),
-                        s=400 * weight, facecolor="none", edgecolor=colour, label=name)  # fmt: skip
+        frisch = 1.0 / (draws["effort_exponent"] - 1.0)
+        axes[1].scatter(draws["temperature"], frisch, s=1500 * weight, facecolor="none",
+                        edgecolor=colour, label=name)  # fmt: skip
         found[name] = {
             "elasticity": float(weight @ elasticity),
             "temperature": float(weight @ draws["temperature"]),
-            "frisch": float(weight @ (1 / (draws["effort_exponent"] - 1))),
+            "frisch": float(weight @ frisch),
             "effective_draws": float(1 / (weight**2).sum()),
         }
     axes[0].set(xlabel="elasticity of hours to the net wage", ylabel="density")

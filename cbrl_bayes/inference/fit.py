@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Key
-from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, init_to_median
+from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, init_to_median, init_to_value
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
 from cbrl_bayes.errors import InvalidInputError, explain
@@ -155,12 +155,17 @@ def fit(
 
 
 def run_nuts(
-    model: Callable[[], Any], key: Array, settings: NUTSSettings, progress: bool
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model."""
+    model: Callable[[], Any], key: Array, settings: NUTSSettings, progress: bool,
+    start: Mapping[str, Array] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+    """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model.
+
+    All chains begin at ``start`` (values of the sampled sites) where it is given.
+    """
     enough = jax.local_device_count() >= settings.num_chains > 1
+    begin = init_to_median() if start is None else init_to_value(values=dict(start))
     mcmc = MCMC(
-        NUTS(model, target_accept_prob=settings.target_accept, init_strategy=init_to_median()),
+        NUTS(model, target_accept_prob=settings.target_accept, init_strategy=begin),
         num_warmup=settings.num_warmup,
         num_samples=settings.num_samples,
         num_chains=settings.num_chains,

@@ -9,6 +9,7 @@ pointwise log likelihoods of different families compare.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import optax
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float, Key
+from numpyro.infer import SVI, Trace_ELBO, init_to_sample
+from numpyro.infer.autoguide import AutoDelta
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, run_nuts
@@ -262,6 +266,7 @@ def fit_shares(
     *,
     key: Key[Array, ""],
     settings: NUTSSettings | None = None,
+    num_starts: int = 1,
     progress: bool = False,
 ) -> FitDraws:
     """Draw from the posterior of a model of shares by NUTS.
@@ -276,6 +281,9 @@ def fit_shares(
         Covariates, best standardised; C may be 0.
     key : typed key
     settings : NUTSSettings, optional
+    num_starts : int
+        Where above 1, all chains begin at the best of so many local maxima of the posterior.
+        Mixtures have several; R-hat then speaks of the one that was chosen.
     progress : bool
 
     Returns
@@ -304,7 +312,11 @@ def fit_shares(
         numpyro.factor("composition", model.log_density(draw, *given).sum())
 
     begun = time.perf_counter()
-    posterior, stats = run_nuts(program, key, settings or NUTSSettings(), progress)
+    start_key, sample_key = jax.random.split(key)
+    start = _best_maximum(program, start_key, num_starts) if num_starts > 1 else None
+    posterior, stats = run_nuts(
+        program, sample_key, settings or NUTSSettings(), progress, start=start
+    )
     seconds = time.perf_counter() - begun
     # What the model works with; the sites that were sampled are parts of it.
     draws = {n.removeprefix("of_"): v for n, v in posterior.items() if n.startswith("of_")}
@@ -316,6 +328,15 @@ def fit_shares(
         prior_predictive={}, seconds=seconds,
         log_likelihood={"composition": np.asarray(table).reshape(chains, number, -1)},
     )  # fmt: skip
+
+
+def _best_maximum(program: Callable[[], None], key: Key[Array, ""], num: int) -> dict[str, Array]:
+    """Return the highest of the posterior's local maxima found from ``num`` draws of the prior."""
+    guide = AutoDelta(program, init_loc_fn=init_to_sample())
+    svi = SVI(program, guide, optax.adam(0.05), Trace_ELBO())
+    found = [svi.run(k, 600, progress_bar=False) for k in jax.random.split(key, num)]
+    best = min(found, key=lambda result: float(result.losses[-1]))
+    return dict(guide.median(best.params))
 
 
 def predict_shares(
