@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.followers import DeepQFollower
 from cbrl_bayes.hypergradients import HPGD, Estimator, Exact, ZerothOrder
-from cbrl_bayes.mdp import expected_return, occupancy
+from cbrl_bayes.mdp import expected_return, occupancy, soft_policy_values
 from cbrl_bayes.problems import HouseholdEconomy, Problem, leader_outcome, respond, tax_design
 
 GRIDS = (21, 51, 101, 201, 401)
@@ -29,17 +29,36 @@ def gradient_of(problem: Problem, estimator: Estimator, repeats: int = 1) -> dic
     state = estimator.init(problem, x, key=jax.random.key(0))
     step = jax.jit(lambda s, key: estimator.estimate(problem, x, parameters, s, key=key))
     _, state, _ = jax.block_until_ready(step(state, jax.random.key(1)))
-    found, begun = [], time.process_time()
+    found = []
     for key in jax.random.split(jax.random.key(2), repeats):
         gradient, state, info = step(state, key)
         found.append(np.asarray(ravel_pytree(gradient)[0]))
-    seconds = (time.process_time() - begun) / repeats
+    seconds = seconds_per_step(problem, estimator)
     found = np.stack(found)
     error = found.std(0, ddof=1) / np.sqrt(repeats) if repeats > 1 else np.zeros(found.shape[1])
     return {
         "gradient": found.mean(0).tolist(), "standard_error": error.tolist(),
         "seconds": seconds, "objective": float(info.objective),
     }  # fmt: skip
+
+
+def seconds_per_step(problem: Problem, estimator: Estimator, steps: int = 10) -> float:
+    """Return CPU seconds of one outer iteration, compiled, while the rates move as in an ascent."""
+    parameters = problem.default_parameters
+
+    @jax.jit
+    def step(x: dict, state: tuple, key: jax.Array) -> tuple:
+        gradient, state, _ = estimator.estimate(problem, x, parameters, state, key=key)
+        length = jnp.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
+        return jax.tree.map(lambda v, g: v + 0.05 * g / length, x, gradient), state
+
+    x = problem.incentive.initial
+    state = estimator.init(problem, x, key=jax.random.key(0))
+    x, state = jax.block_until_ready(step(x, state, jax.random.key(1)))
+    begun = time.process_time()
+    for key in jax.random.split(jax.random.key(2), steps):
+        x, state = jax.block_until_ready(step(x, state, key))
+    return (time.process_time() - begun) / steps
 
 
 def grid_rows(temperature: float = 0.1) -> list[dict]:
@@ -88,21 +107,21 @@ def network_rows(temperature: float, steps: tuple[int, ...]) -> list[dict]:
         visits = occupancy(mdp, best.policy).sum(-1)
         visits /= visits.sum()
         welfare = float(expected_return(mdp, best.policy, reward=reward, discount=0.9))
-        value = float(expected_return(mdp, best.policy))
+        value = float(mdp.initial @ best.values)
         for number in steps:
             oracle = DeepQFollower(
                 num_steps=number, num_walkers=8, batch_size=64, buffer_size=20_000,
                 learning_rate=5e-4, target_rate=0.01, exploration=0.05, value_scale=20.0,
                 features_fn=lambda _: scaled,
             )  # fmt: skip
-            begun = time.process_time()
-            policy = _train(oracle, problem, incentive, group)
-            seconds = time.process_time() - begun
+            log_policy, seconds = _train(oracle, problem, incentive, group)
+            policy = jnp.exp(log_policy)
             rows.append({
                 "temperature": temperature, "group": problem.contexts.names[group],
                 "steps": number, "seconds": seconds,
                 "policy_distance": float(visits @ (0.5 * jnp.abs(policy - best.policy).sum(1))),
-                "own_value": float(expected_return(mdp, policy)), "own_value_grid": value,
+                "own_value": float(mdp.initial @ soft_policy_values(mdp, log_policy)),
+                "own_value_grid": value,
                 "welfare": float(expected_return(mdp, policy, reward=reward, discount=0.9)),
                 "welfare_grid": welfare,
             })  # fmt: skip
@@ -110,8 +129,10 @@ def network_rows(temperature: float, steps: tuple[int, ...]) -> list[dict]:
     return rows
 
 
-def _train(oracle: DeepQFollower, problem: Problem, incentive: dict, group: int) -> jax.Array:
-    """Return the policy of a network trained from scratch."""
+def _train(
+    oracle: DeepQFollower, problem: Problem, incentive: dict, group: int
+) -> tuple[jax.Array, float]:
+    """Return the log policy of a network trained from scratch, and CPU seconds of training."""
     parameters = problem.default_parameters
 
     @jax.jit
@@ -119,6 +140,9 @@ def _train(oracle: DeepQFollower, problem: Problem, incentive: dict, group: int)
         memory = oracle.initial_memory(problem)
         _, memory, _ = oracle.train(problem, incentive, group, parameters, memory, key=key)
         values = oracle.action_values(problem, memory)
-        return jax.nn.softmax(values / parameters["temperature"], axis=-1)
+        return jax.nn.log_softmax(values / parameters["temperature"], axis=-1)
 
-    return jax.block_until_ready(program(jax.random.key(3)))
+    compiled = program.lower(jax.random.key(3)).compile()
+    begun = time.process_time()
+    log_policy = jax.block_until_ready(compiled(jax.random.key(3)))
+    return log_policy, time.process_time() - begun

@@ -26,13 +26,10 @@ from cbrl_bayes.inference import (
 from cbrl_bayes.problems import HouseholdEconomy, Problem, household_accounts, tax_design
 
 MODELS: dict[str, tuple[ShareModel, bool]] = {
-    "Dirichlet": (DirichletShares(with_covariates=False), False),
+    "Dirichlet": (DirichletShares(), False),
     "Dirichlet, covariates": (DirichletShares(), True),
     # Classes differ most in clothing.
-    "mixture of 2 Dirichlet": (
-        DirichletShares(num_classes=2, ordered_good=2, with_covariates=False),
-        False,
-    ),
+    "mixture of 2 Dirichlet": (DirichletShares(num_classes=2, ordered_good=2), False),
     "logistic-normal, covariates": (LogisticNormalShares(), True),
 }
 """Name -> the model, and whether it is given covariates."""
@@ -67,7 +64,7 @@ def groups_of(data: xr.Dataset) -> tuple[np.ndarray, list[str]]:
     """Return each household's group: one or two children, spending below or above the median."""
     rich = (data["total_expenditure"] > data["total_expenditure"].median()).values
     two = (data["kids"] == 2).values
-    names = ["1 child, low", "1 child, high", "2 children, low", "2 children, high"]
+    names = ["1 child, spends less", "1 child, more", "2 children, less", "2 children, more"]
     group = 2 * two.astype(int) + rich
     empty = [name for number, name in enumerate(names) if not (group == number).any()]
     if empty:
@@ -121,24 +118,27 @@ def comparison_rows(fits: ShareFits) -> list[dict]:
     best = max(loos, key=lambda name: loos[name].elpd)
     rows = []
     for name in sorted(loos, key=lambda name: -loos[name].elpd):
-        tree, fit, loo = fits.trees[name], fits.draws[name], loos[name]
+        loo = loos[name]
         gap = np.asarray(loo.elpd_i).ravel() - np.asarray(loos[best].elpd_i).ravel()
-        posterior = tree["posterior"].to_dataset()
-        if "factor" in posterior:  # constants: the row of the last good, above the diagonal
-            posterior = posterior.drop_vars("factor")
-        if "logit" in posterior:
-            posterior = posterior.assign(logit=posterior["logit"][..., :-1])
-        if "slope" in posterior:
-            posterior = posterior.assign(slope=posterior["slope"][..., :-1])
         rows.append({
             "model": name, "elpd": float(loo.elpd), "se": float(loo.se), "p": float(loo.p),
             "elpd_diff": float(gap.sum()), "dse": float(gap.std(ddof=1) * len(gap) ** 0.5),
             "k_above_0.7": int((np.asarray(loo.pareto_k) > 0.7).sum()),
-            "worst_r_hat": max(float(v.max()) for v in az.rhat(posterior).data_vars.values()),
-            "least_ess": min(float(v.min()) for v in az.ess(posterior).data_vars.values()),
-            "divergences": int(fit.sample_stats["diverging"].sum()), "seconds": fit.seconds,
+            **sampling_health(fits.draws[name]),
         })  # fmt: skip
     return rows
+
+
+def sampling_health(fit: FitDraws) -> dict[str, float]:
+    """Return worst R-hat and least ESS over all entries that vary, divergences, seconds."""
+    columns = [v.reshape(*v.shape[:2], -1) for v in fit.posterior.values()]
+    table = np.concatenate(columns, axis=2)
+    tree = az.from_dict({"posterior": {"all": table[..., table.std((0, 1)) > 1e-12]}})
+    return {
+        "worst_r_hat": float(az.rhat(tree)["all"].max()),
+        "least_ess": float(az.ess(tree)["all"].min()),
+        "divergences": int(fit.sample_stats["diverging"].sum()), "seconds": fit.seconds,
+    }  # fmt: skip
 
 
 def _thinned(fit: FitDraws, num: int) -> list[dict[str, jax.Array]]:
@@ -156,13 +156,8 @@ def predictions(fits: ShareFits, name: str, num: int, repeats: int, key: jax.Arr
 
     @jax.jit
     def once(draw: dict, bought: dict, key: jax.Array) -> jax.Array:
-        # Goods bought follow all covariates in every model, shares those the model was given.
-        share_key, buy_key = jax.random.split(key)
-        whole = predict_shares(model, draw, _always(bought), design, share_key)
-        chosen = Participation().simulate(bought, full, buy_key)
-        chosen = jnp.where(chosen.sum(-1, keepdims=True) > 0, chosen, 1.0)
-        part = whole * chosen
-        return part / part.sum(-1, keepdims=True)
+        # Which goods are bought follows all covariates, whatever the model of shares was given.
+        return predict_shares(model, draw, design, bought, full, key)
 
     both = zip(_thinned(fits.draws[name], num), _thinned(fits.participation, num), strict=True)
     found = []
@@ -172,18 +167,11 @@ def predictions(fits: ShareFits, name: str, num: int, repeats: int, key: jax.Arr
     return np.array(found)
 
 
-def _always(bought: dict) -> dict:
-    """Return parameters under which everything is bought."""
-    return {"bought_logit": jnp.full_like(bought["bought_logit"], 50.0)}
+def share_draws(fits: ShareFits, name: str, num: int, key: jax.Array) -> tuple[np.ndarray, ...]:
+    """Return mean shares (draw, group, good), probabilities (draw, group), and names.
 
-
-def preference_draws(
-    fits: ShareFits, name: str, num: int, key: jax.Array
-) -> tuple[np.ndarray, ...]:
-    """Return preference weights (draw, group, good), probabilities (draw, group), and names.
-
-    With Cobb-Douglas tastes the share of spending on a good is its weight; a group's weight is the
-    mean share of its households, zeros included. For a mixture the groups are its classes.
+    A group's share is the mean over its households, zeros included. For a mixture the groups are
+    its classes.
     """
     model, counts_key = MODELS[name][0], jax.random.fold_in(key, 7)
     if isinstance(model, DirichletShares) and model.num_classes > 1:
@@ -202,7 +190,7 @@ def preference_draws(
 def labour_prior(num: int, key: jax.Array) -> dict[str, np.ndarray]:
     """Draw temperature and exponent of effort before the literature is heeded."""
     first, second = jax.random.split(key)
-    temperature = 0.1 * np.exp(0.5 * np.asarray(jax.random.normal(first, (num,))))
+    temperature = 0.035 * np.exp(0.4 * np.asarray(jax.random.normal(first, (num,))))
     frisch = 0.5 * np.exp(0.6 * np.asarray(jax.random.normal(second, (num,))))
     exponent = 1.0 + 1.0 / frisch
     weight = MARGINAL_EFFORT / (exponent * USUAL_HOURS ** (exponent - 1.0))
@@ -223,6 +211,35 @@ def base_rates(num_goods: int) -> dict[str, jax.Array]:
     return {"vat": jnp.full(num_goods, BASE_VAT), "income_tax": jnp.asarray(BASE_INCOME_TAX)}
 
 
+def tastes_behind(
+    problem: Problem, share: np.ndarray, labour: dict[str, np.ndarray], steps: int = 12
+) -> tuple[np.ndarray, float]:
+    """Find the Cobb-Douglas weights under which the model's households spend in these shares.
+
+    A rational household with free choice of amounts would spend the weights themselves; one that
+    chooses among few levels, and not always the best, does not. At the base rates, draw by draw,
+    by ``weight <- weight * share / share of the model``. Also the largest gap that is left.
+    """
+    rates = base_rates(share.shape[-1])
+
+    @jax.jit
+    def spent(weight: jax.Array, one: dict) -> jax.Array:
+        parameters = problem.default_parameters | one | {"preference": weight}
+        spending = household_accounts(problem, rates, parameters).spending
+        return spending / spending.sum(-1, keepdims=True)
+
+    weights, gaps = [], []
+    for number, target in enumerate(share):
+        one = {n: jnp.asarray(v[number]) for n, v in labour.items()}
+        weight = jnp.asarray(target)
+        for _ in range(steps):
+            weight = weight * target / spent(weight, one)
+            weight = weight / weight.sum(-1, keepdims=True)
+        weights.append(np.asarray(weight))
+        gaps.append(float(abs(spent(weight, one) - target).max()))
+    return np.array(weights), max(gaps)
+
+
 def elasticities(problem: Problem, draws: dict[str, np.ndarray]) -> np.ndarray:
     """Return d log hours / d log (1 - income tax) at the base rates, all groups together."""
     rates = base_rates(problem.incentive.transform(problem.incentive.initial)["vat"].size)
@@ -230,7 +247,7 @@ def elasticities(problem: Problem, draws: dict[str, np.ndarray]) -> np.ndarray:
 
     def log_hours(tax: jax.Array, one: dict) -> jax.Array:
         parameters = problem.default_parameters | one
-        accounts = household_accounts(problem, ECONOMY, rates | {"income_tax": tax}, parameters)
+        accounts = household_accounts(problem, rates | {"income_tax": tax}, parameters)
         return jnp.log(chance @ accounts.hours)
 
     slope = jax.jit(lambda one: jax.grad(log_hours)(jnp.asarray(BASE_INCOME_TAX), one))
@@ -249,7 +266,10 @@ def calibrated(
     draws: dict[str, np.ndarray], elasticity: np.ndarray, target: tuple[float, float], num: int
 ) -> dict[str, np.ndarray]:
     """Resample the prior systematically with these weights, in random order."""
-    ladder = np.cumsum(calibration_weights(elasticity, target))
+    weight = calibration_weights(elasticity, target)
+    if not np.isfinite(weight).all() or 1.0 / (weight**2).sum() < num / 2:
+        raise SystemExit(f"the prior has too few draws with an elasticity like {target}")
+    ladder = np.cumsum(weight)
     chosen = np.searchsorted(ladder, (np.arange(num) + 0.5) / num * ladder[-1])
     order = np.random.default_rng(0).permutation(chosen)
     return {n: v[order] for n, v in draws.items()}

@@ -76,6 +76,10 @@ def household_tables(results: dict) -> dict[str, str]:
             str(row["k_above_0.7"]), f"{row['worst_r_hat']:.3f}", f"{row['least_ess']:.0f}",
             str(row["divergences"]), f"{row['seconds']:.0f}",
         ])  # fmt: skip
+    bought = results["bought"]
+    models.append(["which goods are bought", "", "", "", "", f"{bought['worst_r_hat']:.3f}",
+                   f"{bought['least_ess']:.0f}", str(bought["divergences"]),
+                   f"{bought['seconds']:.0f}"])  # fmt: skip
     return {"MODELS": markdown(models)}
 
 
@@ -103,8 +107,19 @@ def tax_tables(results: dict) -> dict[str, str]:
         paid.append([row["group"], row["rates"], interval(row["hours"]),
                      *(interval(row[f], 3) for f in ("vat_share", "income_tax_share", "tax_share")),
                      interval(row["value_change"])])  # fmt: skip
-    return {"LABOUR": markdown(labour), "TAXES": markdown(taxes), "COMMON": sentence + ".",
-            "INCIDENCE": markdown(paid)}  # fmt: skip
+    tastes = results["tastes"]
+    rows = [["group", "", *tastes["goods"]]]
+    for number, group in enumerate(tastes["groups"]):
+        for label, field in (("observed", "observed"), ("predicted share", "share"),
+                             ("weight behind it", "weight")):  # fmt: skip
+            rows.append([group, label, *(f"{v:.3f}" for v in tastes[field][number])])
+    gap = f"Largest gap between a drawn share and the model's: {results['largest_share_gap']:.3f}."
+    if results["unsettled"]:
+        gap += f" Left out, as its chains did not settle: {', '.join(results['unsettled'])}."
+    return {
+        "TASTES": markdown(rows), "GAP": gap, "LABOUR": markdown(labour),
+        "TAXES": markdown(taxes), "COMMON": sentence + ".", "INCIDENCE": markdown(paid),
+    }  # fmt: skip
 
 
 def cost_table(results: dict) -> dict[str, str]:

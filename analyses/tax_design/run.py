@@ -56,7 +56,7 @@ def run_households() -> tuple[households.ShareFits, dict]:
     fits = households.fit_all(key)
     rows = households.comparison_rows(fits)
     households.draw_predictive_checks(fits, jax.random.key(1), HERE / "predictive_checks.png")
-    return fits, {"models": rows}
+    return fits, {"models": rows, "bought": households.sampling_health(fits.participation)}
 
 
 def main() -> None:

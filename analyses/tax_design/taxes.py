@@ -12,23 +12,25 @@ from households import (
     BASE_INCOME_TAX,
     BASE_VAT,
     COLOURS,
-    ECONOMY,
     ELASTICITY,
     ShareFits,
     base_rates,
     calibrated,
     draw_labour,
     elasticities,
+    groups_of,
     labour_prior,
     make_problem,
-    preference_draws,
+    sampling_health,
+    share_draws,
+    tastes_behind,
 )
 
 import cbrl_bayes as cb
 from cbrl_bayes.problems import HouseholdAccounts, Problem, household_accounts
 
-NUM_DRAWS, NUM_OTHER_DRAWS, NUM_PRIOR = 50, 16, 200
-STEPS, FIRST_STEPS = 40, 100
+NUM_DRAWS, NUM_OTHER_DRAWS, NUM_COMMON_DRAWS, NUM_PRIOR = 50, 12, 6, 200
+STEPS, FIRST_STEPS = 30, 60
 MAIN_MODEL, MAIN_ELASTICITY = "logistic-normal, covariates", "published (.33)"
 PROB = 0.9
 
@@ -36,40 +38,59 @@ PROB = 0.9
 def run_taxes(fits: ShareFits, folder: Path) -> dict[str, Any]:
     """Calibrate labour supply, design taxes under each model, and account for who pays."""
     goods = [str(good) for good in fits.data["good"].values]
-    weight, _, names = preference_draws(fits, MAIN_MODEL, 8, jax.random.key(2))
-    problem = make_problem(names, weight, goods)
+    share, _, names = share_draws(fits, MAIN_MODEL, 8, jax.random.key(2))
+    problem = make_problem(names, share, goods)
     prior = labour_prior(NUM_PRIOR, jax.random.key(3))
     elasticity = elasticities(problem, prior)
     labour = draw_labour(elasticity, prior, folder / "labour.png")
     studies: dict[str, xr.DataTree] = {}
+    unsettled = [n for n in fits.draws if sampling_health(fits.draws[n])["worst_r_hat"] > 1.05]
+    gaps = {}
     cases = [(model, MAIN_ELASTICITY) for model in COLOURS if model != "Dirichlet"]
     cases += [(MAIN_MODEL, other) for other in ELASTICITY if other != MAIN_ELASTICITY]
     for model, target in cases:
         is_main = (model, target) == (MAIN_MODEL, MAIN_ELASTICITY)
         number = NUM_DRAWS if is_main else NUM_OTHER_DRAWS
-        weight, chance, names = preference_draws(fits, model, number, jax.random.key(2))
+        if model in unsettled:
+            continue
+        share, chance, names = share_draws(fits, model, number, jax.random.key(2))
         drawn = calibrated(prior, elasticity, ELASTICITY[target], number)
-        problem = make_problem(names, weight, goods)
+        problem = make_problem(names, share, goods)
+        weight, gap = tastes_behind(problem, share, drawn)
         draws = drawn | {"preference": weight, "context_probability": chance}
         studies[f"{model}; {target}"] = study = _study(problem, draws)
+        gaps[f"{model}; {target}"] = gap
         print(f"{model}; {target}", flush=True)
         print(cb.summary(study, prob=PROB), flush=True)
         if is_main:
             cb.save(study, folder / "study.nc")
+            tastes = {
+                "goods": goods, "groups": names, "share": share.mean(0).tolist(),
+                "weight": weight.mean(0).tolist(),
+                "observed": observed_shares(fits).tolist(),
+            }  # fmt: skip
             incidence = incidence_rows(problem, study, draws, names)
             draw_incidence(incidence, folder / "incidence.png")
     draw_rates(studies, goods, folder / "rates.png")
     return {
-        "labour": labour, "incidence": incidence,
+        "labour": labour, "incidence": incidence, "tastes": tastes, "unsettled": unsettled,
+        "largest_share_gap": max(gaps.values()),
         "taxes": [tax_row(name, study) for name, study in studies.items()],
     }  # fmt: skip
+
+
+def observed_shares(fits: ShareFits) -> np.ndarray:
+    """Return the mean observed shares of each group, zeros included."""
+    group, names = groups_of(fits.data)
+    share = fits.data["share"].values
+    return np.stack([share[group == number].mean(0) for number in range(len(names))])
 
 
 def _study(problem: Problem, draws: dict[str, np.ndarray]) -> xr.DataTree:
     """Solve under every draw and once for all."""
     first = cb.Search(ascent=cb.Ascent(num_steps=FIRST_STEPS, learning_rate=0.1))
     each = cb.Search(ascent=cb.Ascent(num_steps=STEPS, learning_rate=0.15))
-    settings = cb.DesignSettings(search=first, per_draw=each, num_common_draws=4)
+    settings = cb.DesignSettings(search=first, per_draw=each, num_common_draws=NUM_COMMON_DRAWS)
     return cb.design(problem, draws, key=jax.random.key(4), num_draws=len(draws["temperature"]),
                      settings=settings)  # fmt: skip
 
@@ -111,7 +132,7 @@ def incidence_rows(
     common = study["decision"].to_dataset().sel(design="common")
     new = {"vat": jnp.asarray(common["incentive_vat"].values),
            "income_tax": jnp.asarray(common["incentive_income_tax"].values)}  # fmt: skip
-    run = jax.jit(lambda rates, one: household_accounts(problem, ECONOMY, rates, one))
+    run = jax.jit(lambda rates, one: household_accounts(problem, rates, one))
     before: list[HouseholdAccounts] = []
     after: list[HouseholdAccounts] = []
     for number in range(len(draws["temperature"])):
@@ -123,7 +144,7 @@ def incidence_rows(
         for label, found in (("then", before), ("designed", after)):
             paid = np.array([float(f.vat_paid[group].sum()) for f in found])
             income = np.array([float(f.income_tax_paid[group]) for f in found])
-            earned = np.array([ECONOMY.wage * float(f.hours[group]) for f in found])
+            earned = np.array([float(f.earnings[group]) for f in found])
             hours = np.array([float(f.hours[group]) for f in found])
             rows.append({
                 "group": name, "rates": label, "hours": _interval(hours),

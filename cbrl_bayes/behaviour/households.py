@@ -8,7 +8,7 @@ from cbrl_bayes.errors import DataError, explain
 __all__ = ["load_household_shares", "make_household_shares"]
 
 ROUNDING = 5e-3
-"""Shares are published with four digits and need not add up to more than that."""
+"""How far the sum of published shares may be from one."""
 
 
 def make_household_shares(
@@ -55,12 +55,20 @@ def make_household_shares(
             explain(f"budget shares of household {first} are not shares",
                     received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
                     accepted="finite numbers >= 0 that sum to one",
-                    remedy=f"the other {int(wrong.sum()) - 1} such households too")
+                    remedy=f"mend or leave out the households like it, {int(wrong.sum())} in all")
         )  # fmt: skip
     data = xr.Dataset(
         {"share": (("household", "good"), table / table.sum(1, keepdims=True))},
         coords={"good": list(goods)},
     )
+    taken = sorted({"share", "good", "household"} & set(covariates or {}))
+    if taken or len(set(goods)) < len(goods) or isinstance(goods, str):
+        raise DataError(
+            explain("names of goods or covariates cannot be used",
+                    received=f"goods {goods}, covariates {sorted(covariates or {})}",
+                    accepted="different goods in a tuple; no covariate called share, good or "
+                             "household")
+        )  # fmt: skip
     for name, values in (covariates or {}).items():
         column = np.asarray(values, float)
         if column.shape != (len(table),) or not np.isfinite(column).all():

@@ -66,7 +66,8 @@ class Evaluation(Protocol):
 class ExactEvaluation:
     """Solve every follower in every context (the default).
 
-    Where contexts are sampled, the standard error is that of the mean over the sample.
+    Where contexts are sampled, the standard error is that of the mean over the sample; with an
+    aggregate, by the delta method, and NaN where that says nothing (the minimum over a sample).
     """
 
     @property
@@ -88,6 +89,8 @@ class ExactEvaluation:
         error = jnp.zeros(())
         if isinstance(problem.contexts, SampledContexts) and problem.contexts.num_contexts > 1:
             error = outcome.by_context.std(ddof=1) / jnp.sqrt(problem.contexts.num_contexts)
+            if problem.aggregate is not None:
+                error = jnp.where(error > 0.0, error, jnp.nan)
         return Score(
             outcome.objective, error, outcome.incentive_cost, outcome.follower_value,
             outcome.status,

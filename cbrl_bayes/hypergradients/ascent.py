@@ -301,8 +301,9 @@ class AscentProgram:
     ) -> tuple[tuple, tuple]:  # fmt: skip
         x, optimizer_state, state, best, best_objective, tail = walk
         estimate_key, noise_key = jax.random.split(jax.random.fold_in(stage_key, number))
+        heated, rest = self.problem.heated(parameters, factor)
         gradient, state, info = self.estimator.estimate(
-            self.problem, x, parameters, state, key=estimate_key, temperature_factor=factor
+            self.problem, x, heated, state, key=estimate_key, temperature_factor=rest
         )
         norm = optax.tree.norm(gradient)
         better = info.objective > best_objective

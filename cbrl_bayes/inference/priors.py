@@ -147,8 +147,8 @@ def default_priors(
         if name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
             median = float(np.exp(np.log(centre).mean()))
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
-        elif centre.ndim == 1 and abs(centre.sum() - 1.0) < 1e-6:
-            priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape[0])))
+        elif name == "context_probability" or name in problem.laws:
+            priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape)))
         elif centre.ndim == 0 and centre > 0:
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
         else:

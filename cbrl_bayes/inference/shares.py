@@ -113,19 +113,17 @@ class DirichletShares:
         Classes of households, >= 1, each with its own mean and concentration.
     ordered_good : int
         Classes are in ascending order of this good's logit at mean covariates, relative to the
-        last good, so that their labels cannot switch: take a good in which they differ.
-    with_covariates : bool
-        Whether means follow the covariates or are the same for all.
+        last good, which fixes their labels: take a good in which they differ. Other local maxima
+        remain possible (``num_starts`` of `fit_shares`).
 
     Examples
     --------
-    >>> DirichletShares(num_classes=2, with_covariates=False).num_classes
+    >>> DirichletShares(num_classes=2).num_classes
     2
     """
 
     num_classes: int = 1
     ordered_good: int = 0
-    with_covariates: bool = True
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -160,7 +158,7 @@ class DirichletShares:
                 dist.LogNormal(jnp.full(classes, jnp.log(20.0)), 1.0).to_event(1),
             ),
         }
-        if self.with_covariates and num_covariates:
+        if num_covariates:
             draw["slope"] = _slopes((classes, num_covariates, num_goods))
         if classes > 1:
             draw["class_probability"] = numpyro.sample(
@@ -297,11 +295,14 @@ def fit_shares(
         If shares and covariates do not fit.
     """
     share, design = np.asarray(share, float), np.asarray(design, float)
-    if share.ndim != 2 or design.ndim != 2 or len(share) != len(design) or not len(share):
+    fits = share.ndim == design.ndim == 2 and len(share) == len(design) > 0
+    if not fits or not np.isfinite(design).all() or not _are_shares(share):
         raise InvalidInputError(
             explain("shares and covariates do not fit",
                     received=f"shares {share.shape}, covariates {design.shape}",
-                    accepted="(N, G) and (N, C) of the same N >= 1")
+                    accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
+                             "sum to one in each row",
+                    remedy="make_household_shares, which names the first wrong row")
         )  # fmt: skip
     given = jnp.asarray(share), jnp.asarray(design)
 
@@ -330,6 +331,11 @@ def fit_shares(
     )  # fmt: skip
 
 
+def _are_shares(share: np.ndarray) -> bool:
+    proper = np.isfinite(share).all() and (share >= 0.0).all()
+    return bool(proper and (abs(share.sum(1) - 1.0) < 1e-6).all())
+
+
 def _best_maximum(program: Callable[[], None], key: Key[Array, ""], num: int) -> dict[str, Array]:
     """Return the highest of the posterior's local maxima found from ``num`` draws of the prior."""
     guide = AutoDelta(program, init_loc_fn=init_to_sample())
@@ -340,15 +346,17 @@ def _best_maximum(program: Callable[[], None], key: Key[Array, ""], num: int) ->
 
 
 def predict_shares(
-    model: ShareModel, draw: Draws, participation: Draws, design: Array, key: Key[Array, ""]
-) -> Float[Array, "household good"]:
+    model: ShareModel, draw: Draws, design: Float[Array, "household column"],
+    participation: Draws, participation_design: Float[Array, "household column"],
+    key: Key[Array, ""],
+) -> Float[Array, "household good"]:  # fmt: skip
     """Simulate observable shares: a full composition, closed on the goods that are bought.
 
     Where no good would be bought, the household buys its largest.
     """
     share_key, buy_key = jax.random.split(key)
     full = model.simulate(draw, design, share_key)
-    bought = Participation().simulate(participation, design, buy_key)
+    bought = Participation().simulate(participation, participation_design, buy_key)
     nothing = bought.sum(-1, keepdims=True) == 0.0
     bought = jnp.where(nothing, full == full.max(-1, keepdims=True), bought)
     part = full * bought

@@ -127,6 +127,7 @@ def bus_replacement(
             "temperature": "RC",
         },
         derived_fn=lambda parameters: {"temperature": 1.0 / jnp.asarray(parameters["RC"])},
+        laws=("increment_probability",),
         uncertain=("RC", "theta11", "increment_probability"),
     )  # fmt: skip
 

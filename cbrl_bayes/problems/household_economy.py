@@ -77,6 +77,14 @@ class HouseholdEconomy:
                         accepted="num_assets >= 11; wage, price and steps > 0")
             )  # fmt: skip
         levels = self.spending_levels
+        counts = (self.num_goods, self.num_hours, self.num_assets, *levels)
+        if not all(float(count).is_integer() for count in counts):
+            raise InvalidInputError(
+                explain("counts and spending levels must be whole numbers",
+                        received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
+                                 f"num_assets={self.num_assets}, spending_levels={levels}",
+                        remedy="a smaller spending_step for finer spending")
+            )  # fmt: skip
         if min(self.num_goods, self.num_hours - 1, len(set(levels)) - 1) < 1 or (
             len(set(levels)) < len(levels) or min(levels) < 0
         ):

@@ -43,10 +43,11 @@ class Followers:
 
     def __post_init__(self) -> None:
         weights = np.asarray(self.weights, float)
-        if not self.names or weights.shape != (len(self.names),) or not (weights >= 0).all():
+        fits = self.names and weights.shape == (len(self.names),)
+        if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise InvalidInputError(
                 explain(
-                    "followers need one weight >= 0 each",
+                    "followers need one weight >= 0 each, finite and not all 0",
                     received=f"names {self.names}, weights {self.weights}",
                 )
             )
@@ -145,6 +146,10 @@ class Problem:
     derived_fn : callable, optional
         ``parameters -> {name: value}`` to report beside the parameters. Default: rationality
         (1 / temperature) where there is a temperature.
+    laws : tuple of str
+        Names of parameters that are distributions along their last axis, beside the context law.
+    ranges : mapping
+        Parameter name -> (low, high), both excluded; a temperature is positive anyway.
     uncertain : tuple of str
         Names of the parameters that inference takes as unknown unless told otherwise, beside
         the context law.
@@ -176,6 +181,8 @@ class Problem:
     objective_unit: str = ""
     parameter_units: Mapping[str, str] = field(default_factory=dict)
     derived_fn: Callable[[Parameters], Mapping[str, Array]] | None = None
+    laws: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
@@ -237,8 +244,7 @@ class Problem:
         ------
         InvalidInputError
             For an unknown name, a wrong shape, a value that is not finite, a temperature that
-            is not positive, or probabilities or shares (context probabilities, and whatever
-            else sums to one by default) that are not a distribution.
+            is not positive, or context probabilities or ``laws`` that are not distributions.
         """
         parameters = self.default_parameters
         for name, value in (given or {}).items():
@@ -256,22 +262,40 @@ class Problem:
                     explain(f"parameter {name!r} cannot be used", received=value,
                             accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}")
                 )  # fmt: skip
+            low, high = self.ranges.get(name, (-np.inf, np.inf))
+            if not ((low < array) & (array < high)).all():
+                raise InvalidInputError(
+                    explain(f"parameter {name!r} is out of its range", received=value,
+                            accepted=f"between {low:g} and {high:g}, both excluded")
+                )  # fmt: skip
             if name == "temperature" and (array <= 0).any():
                 raise InvalidInputError(
                     explain("temperature is not positive", received=value,
                             accepted="> 0 (temperature is lambda, rationality is 1/lambda)")
                 )  # fmt: skip
             parameters[name] = jnp.asarray(array)
-        for name, default in self.default_parameters.items():
-            is_law = name not in self.per_follower and _is_distribution(default)
-            if is_law and not _is_distribution(parameters[name]):
+        for name in {"context_probability", *self.laws} & set(parameters):
+            if not _is_distribution(parameters[name]):
                 raise InvalidInputError(
                     explain(f"parameter {name!r} is not a distribution",
                             received=np.asarray(parameters[name]).tolist(),
                             accepted="numbers >= 0 that sum to one"
-                            + (" in each row" if np.ndim(default) > 1 else ""))
+                            + (" in each row" if np.ndim(parameters[name]) > 1 else ""))
                 )  # fmt: skip
         return parameters
+
+    def heated(
+        self, parameters: Parameters, factor: Array | float
+    ) -> tuple[dict[str, Any], Array | float]:
+        """Return parameters with every lambda multiplied, and the factor that is left to apply.
+
+        Whatever depends on the parameter ``temperature`` is then heated with it. A problem
+        without this parameter keeps the factor for the temperature of its MDP.
+        """
+        if "temperature" not in parameters:
+            return dict(parameters), factor
+        hot = jnp.asarray(parameters["temperature"]) * factor
+        return {**parameters, "temperature": hot}, jnp.ones_like(jnp.asarray(factor, float))
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
         """Return the parameters that one follower (an index, may be traced) acts on."""
@@ -316,11 +340,19 @@ class Problem:
         values, weights = self.contexts.support(parameters, jax.random.key(0))
         one = self.follower_parameters(parameters, 0)
         arrays = [weights, *jax.tree.leaves(values), *incentive.values(), *parameters.values()]
+        arrays += [jnp.asarray(self.followers.weights), jnp.asarray(self.leader_discount)]
+        if self.aggregate is not None:
+            shape = (weights.shape[0], self.followers.num_followers)
+            probe = jnp.arange(1.0, 1.0 + weights.shape[0] * shape[1]).reshape(shape)
+            arrays.append(self.aggregate(probe, probe[::-1] ** 2, probe / probe.sum()))
         for index in range(self.contexts.num_contexts):
             context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
             arrays += jax.tree.leaves(self.mdp_fn(incentive, context, one))
             if self.leader_reward_fn is not None:
                 arrays.append(self.leader_net_reward(incentive, context, one))
+            if self.objective_fn is not None:
+                uniform = jnp.full((self.num_states, self.num_actions), 1.0 / self.num_actions)
+                arrays.append(self.objective_fn(incentive, uniform, context, one))
         return arrays
 
     def _check_parameters(self) -> None:

@@ -89,10 +89,6 @@ def tax_design(
     InvalidInputError
         For weights, rates or an economy that cannot be used.
 
-    Notes
-    -----
-    Temperature continuation heats the choice of hours and total, not the split.
-
     Examples
     --------
     >>> problem = tax_design(economy=HouseholdEconomy(num_goods=3, num_assets=21))
@@ -110,12 +106,6 @@ def tax_design(
                     received=f"temperature={temperature}, effort_weight={effort_weight}")
         )  # fmt: skip
 
-    def mdp_fn(incentive: Incentive, group: Array, parameters: Parameters) -> MDP:
-        return economy.mdp(
-            incentive["vat"], incentive["income_tax"], parameters["preference"][group],
-            parameters["temperature"], parameters["effort_weight"], parameters["effort_exponent"],
-        )  # fmt: skip
-
     def welfare(incentive: Incentive, group: Array, parameters: Parameters) -> Array:
         preference = parameters["preference"][group]
         _, chance = economy.split(incentive["vat"], preference, parameters["temperature"])
@@ -130,15 +120,29 @@ def tax_design(
         name="tax_design",
         incentive=_rates(names, highest_rate, initial_rate),
         contexts=DiscreteContexts(tuple(groups), jnp.arange(number), tuple(law)),
-        mdp_fn=mdp_fn,
+        mdp_fn=_HouseholdDecision(economy),
         parameters={
             "temperature": temperature, "effort_weight": effort_weight,
             "effort_exponent": effort_exponent, "preference": weights,
         },
         leader_reward_fn=welfare,
         leader_discount=economy.discount,
+        laws=("preference",),
         **_labels(economy),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _HouseholdDecision:
+    """The map from incentive, group and parameters to a household's MDP."""
+
+    economy: HouseholdEconomy
+
+    def __call__(self, incentive: Incentive, group: Array, parameters: Parameters) -> MDP:
+        return self.economy.mdp(
+            incentive["vat"], incentive["income_tax"], parameters["preference"][group],
+            parameters["temperature"], parameters["effort_weight"], parameters["effort_exponent"],
+        )  # fmt: skip
 
 
 @jax.tree_util.register_dataclass
@@ -148,8 +152,9 @@ class HouseholdAccounts:
 
     Attributes
     ----------
-    hours, assets, value : arrays, shape (group,)
-        Hours worked, assets held, and the household's own value V* at the start.
+    hours, earnings, assets, value : arrays, shape (group,)
+        Hours worked, money earned before tax, assets held, and the household's own soft value V*
+        at the start (not an average; entropy included).
     spending : array, shape (group, good)
         Money spent, tax included.
     vat_paid : array, shape (group, good)
@@ -157,6 +162,7 @@ class HouseholdAccounts:
     """
 
     hours: Float[Array, " group"]
+    earnings: Float[Array, " group"]
     assets: Float[Array, " group"]
     value: Float[Array, " group"]
     spending: Float[Array, "group good"]
@@ -165,7 +171,7 @@ class HouseholdAccounts:
 
 
 def household_accounts(
-    problem: Problem, economy: HouseholdEconomy, incentive: Incentive, parameters: Parameters
+    problem: Problem, incentive: Incentive, parameters: Parameters
 ) -> HouseholdAccounts:
     r"""Return the accounts of every group under one incentive; differentiable.
 
@@ -174,23 +180,32 @@ def household_accounts(
     Parameters
     ----------
     problem : Problem
-        From `tax_design`.
-    economy : HouseholdEconomy
-        The one it was built with.
+        From `tax_design`, with one follower.
     incentive : mapping
         ``vat`` and ``income_tax``.
     parameters : mapping
         All parameters of the problem.
 
+    Raises
+    ------
+    InvalidInputError
+        For another problem, or several followers.
+
     Examples
     --------
-    >>> economy = HouseholdEconomy(num_goods=3, num_assets=21)
-    >>> problem = tax_design(economy=economy)
+    >>> problem = tax_design(economy=HouseholdEconomy(num_goods=3, num_assets=21))
     >>> rates = problem.incentive.transform(problem.incentive.initial)
-    >>> accounts = household_accounts(problem, economy, rates, problem.default_parameters)
+    >>> accounts = household_accounts(problem, rates, problem.default_parameters)
     >>> accounts.spending.shape
     (2, 3)
     """
+    decision = problem.mdp_fn
+    if not isinstance(decision, _HouseholdDecision) or problem.followers.num_followers > 1:
+        raise InvalidInputError(
+            explain("accounts are of households of a tax problem with one follower",
+                    received=f"problem {problem.name!r}, followers {problem.followers.names}")
+        )  # fmt: skip
+    economy = decision.economy
 
     def one_group(group: Array) -> HouseholdAccounts:
         mdp, response = respond(problem, incentive, group, parameters)
@@ -204,6 +219,7 @@ def household_accounts(
         vat = incentive["vat"]
         return HouseholdAccounts(
             hours=hours,
+            earnings=economy.wage * hours,
             assets=share.sum(1) @ economy.assets,
             value=mdp.initial @ response.values,
             spending=spending,
@@ -237,6 +253,7 @@ def _labels(economy: HouseholdEconomy) -> dict[str, Any]:
             "preference": "share",
             "context_probability": "probability",
         },
+        "ranges": {"effort_weight": (0.0, np.inf), "effort_exponent": (1.0, np.inf)},
     }
 
 

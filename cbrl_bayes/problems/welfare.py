@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -96,10 +97,7 @@ class KolmPollak:
 
     def __call__(self, value: Float[Array, " n"], share: Float[Array, " n"]) -> Float[Array, ""]:
         """Return the equivalent."""
-        low = value.min()
-        return low - jnp.log((share * jnp.exp(-self.aversion * (value - low))).sum()) / (
-            self.aversion
-        )
+        return -jax.nn.logsumexp(-self.aversion * value, b=share) / self.aversion
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_both_densities_are_of_one_measure():
 
 
 def test_mixture_sums_its_classes_out():
-    model = DirichletShares(num_classes=2, with_covariates=False)
+    model = DirichletShares(num_classes=2)
     draw = {
         "logit": jnp.array([[0.1, 0.4, 0.0], [1.2, -0.3, 0.0]]),
         "concentration": jnp.array([9.0, 30.0]), "class_probability": jnp.array([0.3, 0.7]),
@@ -105,11 +105,11 @@ def test_predicted_shares_have_the_zeros_of_participation():
     draw = {"logit": jnp.array([[0.5, 0.1, 0.0]]), "concentration": jnp.array([5.0])}
     never_first = {"bought_logit": jnp.array([-50.0, 50.0, 50.0])}
     design = jnp.zeros((50, 0))
-    found = predict_shares(DirichletShares(), draw, never_first, design, jax.random.key(0))
+    found = predict_shares(DirichletShares(), draw, design, never_first, design, jax.random.key(0))
     assert (np.asarray(found[:, 0]) == 0).all()
     np.testing.assert_allclose(found.sum(1), 1.0)
     nothing = {"bought_logit": jnp.full(3, -50.0)}
-    found = predict_shares(DirichletShares(), draw, nothing, design, jax.random.key(1))
+    found = predict_shares(DirichletShares(), draw, design, nothing, design, jax.random.key(1))
     np.testing.assert_allclose(np.sort(found, axis=1), np.tile([0.0, 0.0, 1.0], (50, 1)))
 
 
@@ -161,5 +161,15 @@ def test_covariates_and_designs_must_fit():
         make_household_shares(np.full((2, 2), 0.5), ("a", "b"), {"age": np.array([1.0])})
     with pytest.raises(InvalidInputError, match=r"shares \(2, 2\), covariates \(3, 0\)"):
         fit_shares(DirichletShares(), np.full((2, 2), 0.5), np.zeros((3, 0)), key=jax.random.key(0))
+    for wrong in ([[0.5, np.nan]], [[1.2, -0.2]], [[0.0, 0.0]]):
+        with pytest.raises(InvalidInputError, match="names the first wrong row"):
+            fit_shares(DirichletShares(), np.array(wrong), np.zeros((1, 0)), key=jax.random.key(0))
+    with pytest.raises(InvalidInputError, match="ordered_good is no good"):
+        fit_shares(
+            DirichletShares(ordered_good=1), np.full((2, 2), 0.5), np.zeros((2, 0)),
+            key=jax.random.key(0),
+        )  # fmt: skip
+    with pytest.raises(DataError, match="no covariate called share"):
+        make_household_shares(np.full((2, 2), 0.5), ("a", "b"), {"share": np.ones(2)})
     with pytest.raises(InvalidInputError, match="num_classes is too small"):
         DirichletShares(num_classes=0)

@@ -148,6 +148,28 @@ def test_parameters_are_checked(name):
         problem.complete_parameters({first: np.nan})
 
 
+def test_only_what_is_named_a_law_must_sum_to_one():
+    """Increments are a law; a parameter that happens to sum to one is not."""
+    with pytest.raises(InvalidInputError, match="'increment_probability' is not a distribution"):
+        bus_replacement().complete_parameters({"increment_probability": (0.5, 0.6, 0.1)})
+    problem = two_state()
+    record = {name: getattr(problem, name) for name in (
+        "name", "incentive", "contexts", "mdp_fn", "leader_reward_fn", "leader_discount")}  # fmt: skip
+    free = Problem(**record, parameters={"temperature": 0.5, "taste": (0.3, 0.7)})
+    assert free.complete_parameters({"taste": (-2.0, 5.0)})["taste"].tolist() == [-2.0, 5.0]
+
+
+def test_heat_reaches_whatever_depends_on_temperature():
+    problem = two_state()
+    parameters, rest = problem.heated(problem.default_parameters, 3.0)
+    assert float(parameters["temperature"]) == 0.75
+    assert float(rest) == 1.0
+    bus = bus_replacement()
+    parameters, rest = bus.heated(bus.default_parameters, 3.0)
+    assert rest == 3.0
+    assert float(parameters["RC"]) == 10.0
+
+
 def test_wrong_records_are_refused():
     with pytest.raises(InvalidInputError, match="temperature is not positive"):
         two_state().complete_parameters({"temperature": -1.0})

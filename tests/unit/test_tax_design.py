@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy import stats
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import Exact
@@ -17,6 +18,7 @@ from cbrl_bayes.problems import (
     household_accounts,
     leader_outcome,
     tax_design,
+    two_state,
 )
 
 TEMPERATURE = 0.2
@@ -70,22 +72,43 @@ def test_pairs_of_hours_and_total_are_the_whole_economy(group):
 
 
 def test_law_of_assets():
-    """Rows sum to one; means and spreads are those of the truncated normal."""
-    problem = tax_design()
-    incentive = problem.incentive.transform(problem.incentive.initial)
-    mdp = problem.mdp_fn(incentive, problem.contexts.values[0], problem.default_parameters)
-    assets = np.linspace(-100, 100, 101)
-    law = mdp.transition
-    np.testing.assert_allclose(np.asarray(law.probability).sum(-1), 1.0, rtol=1e-12)
-    place = assets[np.asarray(law.successor)]
-    mean = (np.asarray(law.probability) * place).sum(-1)
-    spread = np.sqrt((np.asarray(law.probability) * (place - mean[..., None]) ** 2).sum(-1))
-    hours, total = 9, 4
-    saving = 0.7 * 0.89 * hours - 1.25 * total
-    inner = slice(20, 80)  # away from the ends, where truncation shows
-    np.testing.assert_allclose(mean[inner, hours * 13 + total], assets[inner] + saving, atol=1e-6)
-    # A cell of width 2 adds 2^2 / 12 to the variance.
-    np.testing.assert_allclose(spread[inner, hours * 13 + total], np.sqrt(25 + 1 / 3), rtol=1e-4)
+    """Every row against the truncated normal of scipy, edges and other money included."""
+    economy = HouseholdEconomy(num_goods=3, num_assets=41, wage=2.0, price=1.5)
+    problem = tax_design(economy=economy)
+    rates = {"vat": jnp.full(3, 0.3), "income_tax": jnp.array(0.4)}
+    mdp = problem.mdp_fn(rates, 0, problem.default_parameters)
+    assets = np.linspace(-100, 100, 41)
+    edges = np.concatenate([[-100.0], (assets[1:] + assets[:-1]) / 2, [100.0]])
+    found = np.zeros((41, 130, 41))
+    at = np.indices((41, 130))
+    for slot in range(mdp.transition.successor.shape[-1]):
+        np.add.at(found, (*at, mdp.transition.successor[..., slot]),
+                  mdp.transition.probability[..., slot])  # fmt: skip
+    for pair, (hour, spent) in enumerate(itertools.product(range(10), range(13))):
+        mean = np.clip(assets + 0.6 * 2.0 * 0.89 * hour - 1.25 * spent, -100, 100)
+        low, high = (-100 - mean) / 5, (100 - mean) / 5
+        below = stats.truncnorm.cdf(edges[:, None], low, high, mean, 5.0)
+        # The window leaves out a mass of 2e-9.
+        np.testing.assert_allclose(found[:, pair], np.diff(below, axis=0).T, atol=1e-8)
+    start = np.diff(stats.norm.cdf(edges, 0.0, 2**0.5))
+    np.testing.assert_allclose(mdp.initial, start / start.sum(), atol=1e-10)
+
+
+def test_price_and_wage_reach_utility_and_revenue():
+    """Twice the price is half the goods; income tax is of the wage."""
+    economy = HouseholdEconomy(num_goods=1, num_assets=11, wage=2.0, price=2.0)
+    problem = tax_design(
+        preferences={"all": (1.0,)}, economy=economy, temperature=1e-3, effort_exponent=3.0
+    )
+    rates = {"vat": jnp.array([0.25]), "income_tax": jnp.array(0.5)}
+    mdp = problem.mdp_fn(rates, 0, problem.default_parameters)
+    # One good: the total is the split. Assets 0: utility of assets 0. Three steps of hours.
+    pair = 3 * 5 + 4
+    assert float(mdp.reward[5, pair]) == pytest.approx(-0.1 * 2.67**3 + 5.0 / (2.0 * 1.25))
+    reward = problem.leader_net_reward(rates, 0, problem.default_parameters)
+    revenue = 5.0 * 0.25 / 1.25 + 0.5 * 2.0 * 2.67
+    expected = 15 * 4.0 / 5 + 5 * np.log1p(revenue)
+    assert float(reward[5, pair]) == pytest.approx(expected)
 
 
 def test_gradient_through_reward_and_transitions():
@@ -149,6 +172,7 @@ def test_impossible_taxes_are_refused(arguments, words):
         ({"spending_levels": (0, 1, 1)}, "two different spending levels"),
         ({"num_goods": 0}, "num_goods=0"),
         ({"discount": 1.0}, r"\[0, 1\)"),
+        ({"spending_levels": (0, 0.5, 1)}, "whole numbers.*smaller spending_step"),
     ],
 )
 def test_impossible_economies_are_refused(arguments, words):
@@ -162,11 +186,23 @@ def test_draws_of_preferences_must_be_shares():
         problem.complete_parameters({"preference": [[0.5, 0.6, 0.1], [0.1, 0.7, 0.2]]})
 
 
+def test_draws_of_effort_must_lie_in_their_ranges():
+    problem = tax_design(economy=COARSE)
+    for given in ({"effort_exponent": 1.0}, {"effort_weight": -5.0}):
+        with pytest.raises(InvalidInputError, match="out of its range"):
+            problem.complete_parameters(given)
+
+
+def test_accounts_are_of_a_tax_problem():
+    with pytest.raises(InvalidInputError, match="accounts are of households"):
+        household_accounts(two_state(), {"bonus": 1.0}, {})
+
+
 def test_accounts_are_those_of_the_whole_economy():
     """Hours, spending and taxes from the MDP with all 1,250 actions."""
     problem = tax_design(economy=COARSE, temperature=TEMPERATURE)
     rates = {"vat": jnp.array([0.1, 0.5, 0.9]), "income_tax": jnp.array(0.25)}
-    found = household_accounts(problem, COARSE, rates, problem.default_parameters)
+    found = household_accounts(problem, rates, problem.default_parameters)
     for group in range(2):
         incentive = {name: np.asarray(rate) for name, rate in rates.items()}
         _, full, _, _ = _full_economy(problem, incentive, group)
@@ -175,11 +211,12 @@ def test_accounts_are_those_of_the_whole_economy():
         actions = np.array(list(itertools.product(range(10), range(5), range(5), range(5))))
         spent = 1.25 * share.sum(0) @ actions[:, 1:]
         np.testing.assert_allclose(found.spending[group], spent, rtol=1e-8)
-        assert float(found.hours[group]) == pytest.approx(0.89 * share.sum(0) @ actions[:, 0])
+        hours = 0.89 * share.sum(0) @ actions[:, 0]
+        assert float(found.hours[group]) == pytest.approx(hours, rel=1e-8)
         paid = spent * incentive["vat"] / (1 + incentive["vat"])
         np.testing.assert_allclose(found.vat_paid[group], paid, rtol=1e-8)
-        earned = 0.25 * float(found.hours[group])
-        assert float(found.income_tax_paid[group]) == pytest.approx(earned)
+        assert float(found.income_tax_paid[group]) == pytest.approx(0.25 * hours, rel=1e-8)
+        assert float(found.earnings[group]) == pytest.approx(hours, rel=1e-8)
 
 
 def test_published_groups():
