@@ -111,8 +111,13 @@ class ZerothOrder:
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return the followers' memories, the key of sampled contexts, and step 1."""
-        memory: Any = ()
-        if self.num_rollouts is not None:
+        if self.num_rollouts is None:
+            parameters = problem.default_parameters
+            shapes = jax.eval_shape(
+                lambda: leader_outcome(problem, unconstrained, parameters, key=key)
+            )
+            memory: Any = jnp.zeros(shapes.values.shape)  # soft values, for warm starts
+        else:
             memory = memory_per_pair(
                 problem, self.num_contexts, self.oracle.initial_memory(problem)
             )
@@ -138,10 +143,10 @@ class ZerothOrder:
             if self.num_rollouts is None:
                 outcome = leader_outcome(
                     problem, unravel(point), parameters, key=context_key,
-                    temperature_factor=temperature_factor,
+                    temperature_factor=temperature_factor, initial_values=kept,
                 )  # fmt: skip
                 info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
-                return (), kept, info
+                return (), outcome.values, info
             return self._simulate(
                 problem, unravel(point), parameters, kept, noise_key, temperature_factor
             )

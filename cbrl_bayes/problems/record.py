@@ -375,6 +375,14 @@ class Problem:
 
     def _check_functions(self) -> None:
         parameters = self.default_parameters
+        if self.aggregate is not None:
+            table = jnp.ones((1, self.followers.num_followers))
+            shape = jnp.shape(self.aggregate(table, table, table / table.size))
+            if shape != ():
+                raise InvalidInputError(
+                    explain("the aggregate is not one number", received=f"shape {shape}",
+                            accepted="a scalar from three arrays (context, follower)")
+                )  # fmt: skip
         incentive = self.incentive.transform(self.incentive.initial)
         values, _ = self.contexts.support(parameters, jax.random.key(0))
         one = self.follower_parameters(parameters, 0)

@@ -293,6 +293,8 @@ def _check_settings(
     exponent: float,
 ) -> None:  # fmt: skip
     numbers = {weights.shape[1], len(goods), economy.num_goods}
+    if len(set(goods)) < len(goods):
+        raise InvalidInputError(explain("goods need different names", received=goods))
     if len(numbers) > 1:
         raise InvalidInputError(
             explain("the numbers of goods differ",

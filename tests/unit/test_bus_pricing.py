@@ -10,8 +10,7 @@ import pytest
 from scipy.stats import norm, qmc
 
 from cbrl_bayes.behaviour import make_trajectories
-from cbrl_bayes.mdp import occupancy
-from cbrl_bayes.problems import bus_replacement, leader_outcome, respond
+from cbrl_bayes.problems import bus_replacement, leader_outcome
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analyses" / "bus_pricing"))
 from demand import (
@@ -22,7 +21,8 @@ from demand import (
     replacements_per_year,
     stationary_distribution,
 )
-from grid_posterior import NODES, Plane, axes, choice_counts, interval, nested_sampling
+from demand_checks import high_price_limit, occupancy_rate, simulated_rate
+from grid_posterior import NODES, Plane, axes, choice_counts, grid_interval, nested_sampling
 from information import expected_regret, partial_information
 
 LAW = np.array([0.39, 0.6, 0.01])
@@ -56,15 +56,7 @@ def test_high_prices_end_in_the_manager_who_never_replaces(demand):
     """Log demand approaches -price * RC + D, D from a manager without the choice."""
     prices = PRICES[-2:]
     rate = replacements_per_year(demand[-2:, 0], LAW)
-    num, gamma = 90, 0.9999
-    wear = 1e-3 * 2.3 * np.arange(num)
-    keep = np.zeros((num, num))
-    for origin in range(num):
-        for step, chance in enumerate(LAW):
-            keep[origin, min(origin + step, num - 1)] += chance
-    never = np.linalg.solve(np.eye(num) - gamma * keep, -wear)
-    gain = gamma * LAW @ never[:3] - never[-1]  # a new engine instead of the last bin
-    limit = 12 * np.exp(-10.0 * prices + gain)
+    limit = high_price_limit(prices, 10.0, 2.3, LAW)
     # The option to replace later and the time spent below the last bin, both of the order of
     # the rate times 100 months: under 1e-3 and 1e-7 here.
     assert limit[0] < 1e-3
@@ -87,39 +79,19 @@ def test_long_run_rate_is_one_over_the_mean_life(present):
 
 
 def test_long_run_rate_is_the_packages_occupancy_at_a_discount_near_one(present):
-    problem = bus_replacement(target_mileage=449_999)
-    one = {name: jnp.asarray(value[0]) for name, value in DRAW.items()}
-    gamma = 1 - 1e-7
-
-    @jax.jit
-    def visits(parameters):
-        mdp, response = respond(problem, {"subsidy": 0.0}, jnp.zeros(()), parameters)
-        matrix = mdp.transition.matrix(response.policy)
-        return occupancy(mdp, response.policy, discount=gamma), matrix
-
-    found, matrix = visits(one)
-    share = (1 - gamma) * float(found[:, 1].sum())
+    rate, matrix = occupancy_rate({name: value[0] for name, value in DRAW.items()}, 1 - 1e-7)
     # What the start (a new engine) leaves behind is (1 - gamma) times some hundred months.
-    assert replacements_per_year(present, LAW) == pytest.approx(12 * share, rel=1e-4)
+    assert replacements_per_year(present, LAW) == pytest.approx(rate, rel=1e-4)
     # Entries are products of the same two numbers.
     np.testing.assert_allclose(mileage_chain(present, LAW), matrix, atol=1e-12)
 
 
 def test_long_run_rate_is_that_of_a_long_simulation(present):
     """4,000 buses for 400 months after 400 that do not count."""
-    generator = np.random.default_rng(1)
-    bins, total = np.zeros(4000, int), np.zeros(4000)
-    for month in range(800):
-        replaced = generator.random(4000) < present[bins]
-        step = generator.choice(3, size=4000, p=LAW)
-        bins = np.minimum(np.where(replaced, 0, bins) + step, 89)
-        if month >= 400:
-            total += replaced
-    per_year = 12 * total / 400
-    error = per_year.std(ddof=1) / np.sqrt(4000)
+    found, error = simulated_rate(present, LAW, num_buses=4000, num_months=400, seed=1)
     assert error < 0.002  # some 1 % of the rate
     # Four standard errors: wrong by chance in 1 of 16,000 seeds, and the seed is fixed.
-    assert abs(per_year.mean() - replacements_per_year(present, LAW)) < 4 * error
+    assert abs(found - replacements_per_year(present, LAW)) < 4 * error
 
 
 def test_two_states_have_the_textbook_stationary_law():
@@ -198,7 +170,7 @@ def test_quadrature_has_the_normal_intervals_and_values_of_information(plane):
     ends = np.exp(np.log([15.0, 4.2])[:, None] + np.outer([0.2, 0.25], [-1, 1]) * norm.ppf(0.95))
     # The ends are interpolated linearly on steps of .02, where densities curve; the strip along
     # the ridge cuts off tails beyond 4 standard deviations.
-    np.testing.assert_allclose([interval(weights, axis=i) for i in (0, 1)], ends, rtol=1e-3)
+    np.testing.assert_allclose([grid_interval(weights, axis=i) for i in (0, 1)], ends, rtol=1e-3)
     # A kink integrated on a grid: error of the order of the squared step, .1 standard deviations.
     assert plane.perfect(weights) == pytest.approx(_expected_gain(0.3, np.sqrt(5)), abs=2e-3)
     assert plane.partial(weights, axis=0) == pytest.approx(_expected_gain(0.3, 1.0), abs=2e-3)

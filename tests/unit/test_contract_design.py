@@ -171,6 +171,20 @@ def test_the_payment_is_never_negative():
     assert (np.asarray(payment) >= 0).all()
 
 
+def test_a_large_payment_to_start_from():
+    """Its softplus inverse must not overflow."""
+    problem = contract_design(num_stages=1, initial_payment=1000.0)
+    payment = problem.incentive.transform(problem.incentive.initial)["payment"]
+    # Closed form, rounding only.
+    np.testing.assert_allclose(payment, [[100.0, 1000.0]], rtol=1e-12)
+
+
+def test_the_law_of_types_may_be_an_array():
+    problem = contract_design(type_probability=np.array([0.3, 0.7]))
+    given = problem.default_parameters["context_probability"]
+    np.testing.assert_allclose(given, [0.3, 0.7])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -188,6 +202,7 @@ def test_the_payment_is_never_negative():
         ({"continuation": (0.0, 1.5)}, "one probability for each of 2 outcomes"),
         ({"continuation": (1.0,)}, "one probability for each of 2 outcomes"),
         ({"type_probability": (0.5, 0.6)}, "not a distribution"),
+        ({"type_probability": ()}, "type_probability|one probability|2"),
         ({"temperature": -0.1}, "temperature"),
         ({"discount": 1.0}, "out of range"),
     ],

@@ -189,12 +189,19 @@ def test_shut_doors_keep_gradients_finite(hypergradient):
     assert np.isfinite(np.asarray(slope["openness_logit"])).all()
 
 
+def test_a_law_of_goals_may_be_an_array():
+    problem = four_rooms_doors(goal_probability=np.array([0.25, 0.75]))
+    np.testing.assert_array_equal(
+        problem.default_parameters["context_probability"], [0.25, 0.75]
+    )  # set, not computed
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"doors": {}}, "doors need at least one name"),
         ({"doors": {"one": (3, 6), "again": (3, 6)}}, "a cell of its own"),
-        ({"doors": {"in the wall": (0, 0)}}, "not a free cell"),
+        ({"doors": {"in the wall": (0, 0)}}, "goal or door is not a free cell"),
         ({"door_cost": -0.1}, "door_cost cannot be used"),
         ({"door_cost": (0.1, 0.2)}, "or 4 of them"),
         ({"door_cost": float("nan")}, "door_cost cannot be used"),
@@ -202,6 +209,9 @@ def test_shut_doors_keep_gradients_finite(hypergradient):
         ({"goal_weight": 0.0}, "not both 0"),
         ({"target_weight": -1.0}, "finite numbers >= 0"),
         ({"goal_probability": (0.5, 0.6)}, "not a distribution"),
+        ({"goal_probability": ()}, "not a distribution"),
+        ({"goals": ()}, "at least one free cell"),
+        ({"goals": ((1, 9), (1, 9))}, "all different"),
         ({"start": (0, 0)}, "not a free cell"),
     ],
 )

@@ -73,10 +73,7 @@ def test_posted_price_in_closed_form():
         assert float(worth(jnp.array([price]), 0.07)) == pytest.approx(expected, rel=1e-10)
 
 
-RIVALS = [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(4, marks=pytest.mark.slow)]
-
-
-@pytest.mark.parametrize("num_rivals", RIVALS)
+@pytest.mark.parametrize("num_rivals", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
 def test_uniform_values_lead_to_one_half(num_rivals):
     """Whatever the number of rivals, as rationality grows; revenue too goes to the textbook's."""
     n = num_rivals + 1
@@ -95,11 +92,14 @@ def test_uniform_values_lead_to_one_half(num_rivals):
     assert abs(grid[sharp.argmax()] - 0.5) < 0.021
     # Half a cell of values times the density of the highest of n, and the ladder's step 1/40.
     assert abs(sharp.max() - textbook) < 0.01
-    assert abs(grid[blunt.argmax()] - 0.5) >= abs(grid[sharp.argmax()] - 0.5)
-    assert abs(blunt.max() - textbook) >= abs(sharp.max() - textbook) - 1e-9
+    if num_rivals == 0:
+        # The logistic is symmetric, so that a lone buyer's errors cancel at one half.
+        assert abs(grid[blunt.argmax()] - 0.5) < 0.021
+    else:
+        assert grid[blunt.argmax()] > grid[sharp.argmax()]
+        assert blunt.max() > sharp.max() + 0.01
 
 
-@pytest.mark.slow
 def test_exponential_values_lead_to_the_root_of_the_virtual_value():
     """F truncated exponential, rate 3 on [0, 1]: not 1/2. Gradient signs on either side."""
     rate, cells = 3.0, 60

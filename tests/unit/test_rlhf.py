@@ -1,6 +1,8 @@
 """Preference learning: closed forms for two answers, loops for the likelihood, known truths."""
 
 import math
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,10 @@ from cbrl_bayes.inference.preferences import (
     ties_as_half_wins,
 )
 from cbrl_bayes.problems import leader_outcome, respond_everywhere
-from cbrl_bayes.problems.rlhf import rlhf
+from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "analyses" / "rlhf"))
+from preference_scores import clustered, left_score, losses, pair_rate, simulated_scores
 
 KL, TAU = 0.7, 1.6
 
@@ -126,6 +131,20 @@ def _odds(left, right, tie):
     return [one / sum(worth) for one in worth]
 
 
+@pytest.mark.parametrize("given", ["reference_policy", "available"])
+def test_one_row_of_rewards_serves_every_prompt(given):
+    """Two prompts told by one table alone are those of rewards that are written twice."""
+    table = {"reference_policy": [[0.9, 0.1], [0.2, 0.8]], "available": [[True, True]] * 2}[given]
+    short = rlhf(human_reward=(1.0, 0.0), **{given: table})
+    full = rlhf(human_reward=[[1.0, 0.0]] * 2, **{given: table})
+    np.testing.assert_array_equal(short.default_parameters["human_reward"], [[1.0, 0.0]] * 2)
+    x = {"reward": jnp.array([0.4, -0.4])}
+    short_worth, full_worth = (
+        float(leader_outcome(one, x, one.default_parameters).objective) for one in (short, full)
+    )
+    assert short_worth == full_worth  # the same operations on the same numbers
+
+
 def test_gradient_against_central_differences():
     """Exact hypergradient, ties and a missing answer included.
 
@@ -182,6 +201,9 @@ def test_own_comparisons_mislead():
         ({"human_reward": (1.0, math.nan)}, "must be finite"),
         ({"available": [[True, False, False]]}, "two answers .* prompts \\[0\\]"),
         ({"available": [[True, True]]}, "do not fit one another"),
+        ({"human_reward": np.zeros((3, 2)), "available": np.ones((2, 2))}, "do not fit"),
+        ({"reference_policy": np.ones((2, 2, 3))}, "do not fit one another"),
+        ({"human_reward": 1.0}, "two answers"),
         ({"reference_policy": (0.0, 0.0, 1.0)}, "two answers"),
         ({"reference_policy": (-0.1, 0.6, 0.5)}, ">= 0"),
         ({"annotator_temperature": (0.0,)}, "annotator_temperature cannot be used"),
@@ -375,3 +397,80 @@ def test_published_comparisons():
     assert np.bincount(data["outcome"]).tolist() == [2911, 2549, 3471]
     assert np.unique(data["pair"]).size == 2139
     assert (data["left"] != data["right"]).all()
+
+
+def test_clustered_error_is_that_of_cluster_means():
+    """Equal clusters: the mean's standard error is that of independent cluster means."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(30, 7)) + generator.normal(size=(30, 1))
+    cluster = np.repeat(generator.permutation(30), 7)  # names carry no order
+    mean, error = clustered(values.ravel(), cluster)
+    assert mean == pytest.approx(values.mean(), rel=1e-12)
+    # Rounding of sums of 210 numbers.
+    assert error == pytest.approx(values.mean(1).std(ddof=1) / math.sqrt(30), rel=1e-10)
+
+
+def test_two_way_error_sees_both_kinds_of_dependence():
+    """Rows and columns with effects of their own: variance by two-way analysis of variance."""
+    generator = np.random.default_rng(1)
+    rows, columns = 40, 25
+    variances = []
+    errors = []
+    for _ in range(400):
+        values = (generator.normal(size=(rows, 1)) + generator.normal(size=(1, columns))
+                  + generator.normal(size=(rows, columns)))  # fmt: skip
+        places = np.indices(values.shape).reshape(2, -1)
+        mean, error = clustered(values.ravel(), *places)
+        variances.append(mean**2)
+        errors.append(error**2)
+    truth = 1 / rows + 1 / columns + 1 / (rows * columns)
+    # The mean of 400 errors: each has a relative spread of about sqrt(2 / 24) = .3.
+    assert np.mean(errors) == pytest.approx(truth, rel=0.06)
+    # Four standard errors of a mean of 400 squares of normals.
+    assert np.mean(variances) == pytest.approx(truth, rel=4 * math.sqrt(2 / 400))
+
+
+def test_two_way_error_is_never_below_a_one_way_error():
+    """Residuals that cancel in rows and columns would give a variance of zero or less."""
+    values = np.array([1.0, -1.0, -1.0, 1.0, 0.5, 0.5])
+    rows, columns = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
+    _, both = clustered(values, rows, columns)
+    assert both == max(clustered(values, rows)[1], clustered(values, columns)[1])
+
+
+def test_losses_by_hand():
+    chance = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.25, 0.25, 0.5]])
+    found = losses(chance, np.array([0, 1, 2]), has_ties=True)
+    np.testing.assert_allclose(found["all"], -np.log([0.5, 0.6, 0.5]), rtol=1e-14)
+    np.testing.assert_allclose(found["decided"], -np.log([5 / 8, 6 / 7]), rtol=1e-14)
+    assert "all" not in losses(chance, np.array([0, 1, 2]), has_ties=False)
+
+
+def test_pair_rate_by_enumeration():
+    """Policy's and reference's answers, each left or right; the same one twice scores 1/2."""
+    for play in (0.0, 0.3, 1.0):
+        for score in (0.0, 0.5, 1.0):
+            total = 0.0
+            for policy_left, chance in ((True, play), (False, 1 - play)):
+                for reference_left in (True, False):
+                    won = score if policy_left else 1 - score
+                    total += chance / 2 * (0.5 if policy_left == reference_left else won)
+            assert pair_rate(play, score) == pytest.approx(total, abs=1e-15)
+
+
+def test_left_score_is_that_of_the_comparison():
+    """P(left) + P(tie)/2 of Davidson's model; differences that overflow an exponential too."""
+    difference = np.array([-2000.0, -3.0, -0.1, 0.0, 0.7, 2000.0])[:, None]
+    log_tie = np.array([-1e6, -1.0, 2.0])
+    chance = np.exp(comparison_log_probability(difference + 0 * log_tie, log_tie + 0 * difference))
+    found = left_score(difference, log_tie)
+    np.testing.assert_allclose(found, chance[..., 0] + chance[..., 2] / 2, rtol=0, atol=1e-14)
+
+
+def test_simulated_scores_have_the_given_probabilities():
+    """40,000 draws per row: standard errors below .0025, five of them here."""
+    chance = np.array([[0.2, 0.5, 0.3], [0.7, 0.0, 0.3], [0.0, 0.0, 1.0]])
+    drawn = simulated_scores(np.broadcast_to(chance, (40_000, 3, 3)), np.random.default_rng(0))
+    shares = np.stack([(drawn == score).mean(0) for score in (1.0, 0.0, 0.5)], 1)
+    np.testing.assert_allclose(shares, chance, atol=0.0125)
+    assert (shares[chance == 0] == 0).all()

@@ -191,6 +191,7 @@ def test_what_sees_one_follower_at_a_time_refuses():
         (lambda: Followers.from_members(["a"], [-1.0]), "one weight >= 0 each"),
         (lambda: Followers(("a", "b"), (0.0, 0.0)), "not all 0"),
         (lambda: Followers(("a",), (np.inf,)), "finite"),
+        (lambda: replace(two_state(), aggregate=lambda gain, *_: gain), "not one number"),
         (lambda: KolmPollak(0.0), "finite and > 0"),
         (lambda: SocialWelfare(Minimum(), weight=-1.0), "not both 0"),
         (lambda: SocialWelfare(Minimum(), weight=0.0, leader_weight=0.0), "not both 0"),

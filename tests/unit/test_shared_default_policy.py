@@ -1,5 +1,7 @@
 """A default policy for many tasks: bandits by hand, a world of rooms by NumPy, gradients."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,12 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import Ascent, AscentProgram, Exact
 from cbrl_bayes.mdp import DenseTransition
 from cbrl_bayes.problems import Labels, leader_outcome, respond
-from cbrl_bayes.problems.shared_shaping import Tasks, bandit_tasks, goal_tasks, shared_shaping
+from cbrl_bayes.problems.shared_default_policy import (
+    Tasks,
+    bandit_tasks,
+    goal_tasks,
+    shared_default_policy,
+)
 
 TWO_ROOMS = "xxxxxxx\nx  x  x\nx     x\nxxxxxxx"
 REWARDS = {"a": (1.0, 0.2, 0.0, -0.5), "b": (0.0, 0.9, 0.3, 0.1), "c": (0.4, 0.4, 0.4, 2.0)}
@@ -18,7 +25,18 @@ LAW = (0.5, 0.3, 0.2)
 
 def _two_rooms(temperature=0.05, goals=((1, 5), (2, 5)), **settings):
     tasks = goal_tasks(goals, start=(1, 1), slip=0.3, map_text=TWO_ROOMS)
-    return shared_shaping(tasks=tasks, temperature=temperature, discount=0.95, **settings)
+    return shared_default_policy(tasks=tasks, temperature=temperature, discount=0.95, **settings)
+
+
+def _three_arms(**changes):
+    return replace(bandit_tasks({"a": (1.0, 0.0, 0.5), "b": (0.0, 1.0, 0.5)}), **changes)
+
+
+def test_a_law_of_tasks_may_be_an_array():
+    problem = shared_default_policy(tasks=_three_arms(), task_probability=np.array([0.25, 0.75]))
+    np.testing.assert_array_equal(
+        problem.default_parameters["context_probability"], [0.25, 0.75]
+    )  # set, not computed
 
 
 def _dense(problem, task):
@@ -35,7 +53,7 @@ def _dense(problem, task):
 def test_bandits_by_hand():
     """Adapted policy, objective and gradient of a one-state problem in closed form."""
     price = 0.15
-    problem = shared_shaping(
+    problem = shared_default_policy(
         tasks=bandit_tasks(REWARDS), task_probability=LAW, guidance_price=price
     )  # fmt: skip
     logit = np.array([0.3, -0.8, 1.1, 0.2])
@@ -66,7 +84,7 @@ def test_bandits_by_hand():
 def test_price_against_a_grid():
     """One task, two arms: the ascent finds the default that a grid of defaults finds."""
     price, temperature = 0.3, 0.7
-    problem = shared_shaping(
+    problem = shared_default_policy(
         tasks=bandit_tasks({"only": (1.0, 0.0)}), temperature=temperature, guidance_price=price
     )
     first = np.linspace(1e-4, 1 - 1e-4, 20_001)
@@ -89,7 +107,7 @@ def test_equal_tasks_are_solved_by_the_default():
         ("once", "again"), jnp.repeat(tasks.reward, 2, 0), jnp.repeat(tasks.terminal, 2, 0),
         tasks.transition, tasks.initial, tasks.state_labels, tasks.action_names,
     )  # fmt: skip
-    problem = shared_shaping(tasks=twice, temperature=0.5, discount=0.95)
+    problem = shared_default_policy(tasks=twice, temperature=0.5, discount=0.95)
     _, reward, law, initial = _dense(problem, 0)
     value = np.zeros(len(reward))
     for _ in range(2000):  # 0.95 ** 2000 = 3e-45
@@ -148,10 +166,26 @@ def test_gradient_over_rooms():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: shared_shaping(guidance_price=-1.0), "guidance_price cannot be used"),
-        (lambda: shared_shaping(guidance_price=float("inf")), "guidance_price cannot be used"),
-        (lambda: shared_shaping(task_probability=(1.0,)), "not a distribution"),
-        (lambda: shared_shaping(temperature=0.0), "temperature"),
+        (lambda: _three_arms(action_names=("x", "y")), "3 different names"),
+        (lambda: _three_arms(action_names=("x", "y", "y")), "3 different names"),
+        (lambda: _three_arms(initial=jnp.array([0.5, 0.5])), "not a law of the first state"),
+        (lambda: _three_arms(initial=jnp.array([0.5])), "not a law of the first state"),
+        (lambda: _three_arms(initial=jnp.array([float("nan")])), "not a law of the first state"),
+        (
+            lambda: _three_arms(state_labels=Labels(("row", "column"))),
+            "state_labels do not fit",
+        ),
+        (
+            lambda: _three_arms(
+                state_labels=Labels(("state",), {"place": (("state",), ("a", "b"))})
+            ),
+            "1 values in each coordinate",
+        ),
+        (lambda: shared_default_policy(task_probability=()), "not a distribution"),
+        (lambda: shared_default_policy(guidance_price=-1.0), "guidance_price cannot be used"),
+        (lambda: shared_default_policy(guidance_price=float("inf")), "guidance_price cannot be used"),
+        (lambda: shared_default_policy(task_probability=(1.0,)), "not a distribution"),
+        (lambda: shared_default_policy(temperature=0.0), "temperature"),
         (lambda: goal_tasks(()), "at least one goal"),
         (lambda: goal_tasks(slip=1.0), "slip 1.0"),
         (lambda: goal_tasks(((0, 0),)), "not a free cell"),

@@ -153,6 +153,7 @@ def test_number_of_goods_is_free():
         ({"group_probability": (0.5, 0.6)}, "not a distribution"),
         ({"preferences": {}}, "at least one group"),
         ({"goods": ("food",)}, "numbers of goods differ.*3 weights per group, 1 names"),
+        ({"goods": ("food", "food", "fuel")}, "different names"),
         ({"economy": HouseholdEconomy(num_goods=2)}, "an economy of 2"),
         ({"temperature": 0.0}, "must be positive.*temperature=0"),
         ({"effort_exponent": 1.0}, "effort_exponent is out of range"),
