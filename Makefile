@@ -36,7 +36,7 @@ analyses: $(READY)
 	$(PY) analyses/theory/run.py
 	$(PY) analyses/published_comparison/run.py
 	$(PY) analyses/tax_design/run.py
-	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf shared_shaping; do \
+	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf shared_default_policy; do \
 	  $(PY) analyses/$$name/run.py || exit 1; done
 	$(PY) analyses/fill_readmes.py
 

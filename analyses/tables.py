@@ -1,7 +1,11 @@
 """Tables in Markdown, and putting them into pages, so that no number is typed by hand."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -20,3 +24,17 @@ def fill(path: Path, parts: dict[str, str]) -> None:
         if count != 1:
             raise SystemExit(f"{path}: {count} places for {name}")
     path.write_text(text)
+
+
+def interval(values: ArrayLike, prob: float = 0.9) -> list[float]:
+    """Return the mean and the ends of the equal-tailed interval of probability ``prob``."""
+    draws = np.asarray(values, dtype=float)
+    tail = (1.0 - prob) / 2
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return [float(draws.mean()), float(low), float(high)]
+
+
+def shown(bounds: Sequence[float], digits: int = 2) -> str:
+    """Write ``[mean, low, high]`` as ``mean (low to high)``."""
+    mean, low, high = bounds
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline, RectBivariateSpline
 
 from cbrl_bayes.problems import Problem
 
-__all__ = ["Plane", "choice_counts", "nested_sampling"]
+__all__ = ["Plane", "choice_counts", "edge_mass", "grid_interval", "nested_sampling"]
 
 LOWEST, HIGHEST = np.log([4.0, 0.2]), np.log([80.0, 60.0])
 """RC and theta11, units of the noise scale (per 1,000 bins)."""
@@ -132,7 +132,7 @@ def axes() -> list[np.ndarray]:
     return [np.linspace(*ends) for ends in zip(LOWEST, HIGHEST, FINE, strict=True)]
 
 
-def interval(weights: np.ndarray, *, axis: int, prob: float = 0.9) -> tuple[float, float]:
+def grid_interval(weights: np.ndarray, *, axis: int, prob: float = 0.9) -> tuple[float, float]:
     """Return the equal-tailed interval of RC (axis 0) or theta11 (axis 1)."""
     marginal = weights.sum(1 - axis)
     # Half of a point's mass lies below it.

@@ -26,8 +26,9 @@ def partial_information(
     """Return the expected value of partial perfect information (EVPPI) on one parameter.
 
     The net benefits are regressed on a cubic spline of the parameter; the fitted values stand
-    for the expectation given the parameter. Overfitting makes the result too large: by about
-    the number of basis functions over the number of draws, times the residual variance.
+    for the expectation given the parameter. The fitted values carry noise of variance (basis
+    functions / draws) times the residual variance, and the maximum over options turns it into an
+    upward bias.
 
     Parameters
     ----------

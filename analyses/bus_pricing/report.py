@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tables import fill, markdown
+from tables import fill, markdown, shown
 
 __all__ = ["fill_readme"]
 
@@ -20,9 +20,10 @@ def fill_readme(folder: Path) -> None:
         {
             "SAMPLING": _sampling(results["sampling"]),
             "DEMAND": _demand(demand),
-            "ELASTICITY": _between(demand["elasticity_at_1"], ".2f"),
+            "ELASTICITY": _between(demand["elasticity_at_1"], 2),
             "RECORD": _record(demand),
             "MYOPIC": _myopic(demand),
+            "APART": _apart(demand),
             "CHECKS": _checks(demand["checks"]),
             "LIMIT": _limit(demand["checks"]["limit"]),
             "CELLS": _cells(results["subsidy"]["cells"]),
@@ -32,24 +33,19 @@ def fill_readme(folder: Path) -> None:
             "WORTH": _worth(results),
             "FEWER": _fewer(results["fewer_buses"]),
             "FEWER_CHECK": _fewer_check(results["fewer_buses"]),
-            "COST": f"{results['processor_seconds']:.0f} s of processor time, "
-            f"{results['seconds']['all']:.0f} s by the clock on a busy machine of two cores, "
-            f"{results['peak_memory_MB']:,} MB at most "
-            f"(by part, in seconds: "
-            + ", ".join(f"{k} {v:.0f}" for k, v in results["seconds"].items() if k != "all")
-            + ").",
+            "COST": f"{results['cpu_seconds']:.0f} s of processor time, "
+            f"{results['peak_memory_MB']:,} MB at most.",
         },
     )
 
 
-def _between(entry: dict, form: str, scale: float = 1.0) -> str:
-    mean, low, high = (format(entry[key] * scale, form) for key in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+def _between(entry: dict, digits: int, scale: float = 1.0) -> str:
+    return shown([entry[key] * scale for key in ("mean", "low", "high")], digits)
 
 
 def _sampling(entry: dict) -> str:
     return (
-        f"RC {_between(entry['RC'], '.2f')}, theta11 {_between(entry['theta11'], '.2f')}; "
+        f"RC {_between(entry['RC'], 2)}, theta11 {_between(entry['theta11'], 2)}; "
         f"correlation of their logarithms {entry['correlation_log_RC_log_theta11']:.2f}; "
         f"worst R-hat {entry['worst_r_hat']:.4f}, least effective sample size "
         f"{entry['least_ess']:.0f}, {entry['divergences']} divergences."
@@ -63,7 +59,7 @@ def _demand(entry: dict) -> str:
     gaps = [wide - narrow for wide, narrow in zip(bins["180"], bins["90"], strict=True)]
     for (price, rate), gap in zip(entry["per_bus_year"].items(), gaps, strict=True):
         rows.append(
-            [price, _between(rate, ".3f"), f"{entry['without_wear'][price]:.3f}", f"{gap:+.5f}",
+            [price, _between(rate, 3), f"{entry['without_wear'][price]:.3f}", f"{gap:+.5f}",
              f"{entry['myopic']['per_bus_year'][price]:.3f}"]
         )  # fmt: skip
     return markdown(rows)
@@ -71,17 +67,25 @@ def _demand(entry: dict) -> str:
 
 def _record(entry: dict) -> str:
     return (
-        f"{_between(entry['in_record'], '.1f')} expected over {entry['bus_months']:,} bus-months, "
-        f"{entry['observed']} observed."
+        f"{_between(entry['in_record'], 1)} expected over {entry['bus_months']:,} bus-months, "
+        f"{entry['observed']} observed. The expectation is under the posterior from these same "
+        "choices, so this is a check of fit, not a prediction."
     )
 
 
 def _myopic(entry: dict) -> str:
-    found = entry["myopic"]
+    found, ahead = entry["myopic"], entry["forward_looking"]
     return (
         f"RC {found['RC']:.2f}, theta11 {found['theta11']:.1f}, log-likelihood "
-        f"{found['log_likelihood']:.2f}."
+        f"{found['log_likelihood']:.2f} (forward-looking, discount .9999: RC {ahead['RC']:.2f}, "
+        f"theta11 {ahead['theta11']:.2f}, log-likelihood {ahead['log_likelihood']:.2f})."
     )
+
+
+def _apart(entry: dict) -> str:
+    gap = entry["forward_looking"]["log_likelihood"] - entry["myopic"]["log_likelihood"]
+    better = "forward-looking" if gap > 0 else "myopic"
+    return f"{abs(gap):.1f} nats apart in their largest log-likelihoods (the {better} one higher)"
 
 
 def _checks(entry: dict) -> str:
@@ -113,8 +117,8 @@ def _cells(cells: dict) -> str:
              "objective without", "regret of the common [1e-6]"]]  # fmt: skip
     for cell in cells.values():
         rows.append(
-            [f"{cell['late_cost']:g}", f"{cell['target']:,}", _between(cell["best"], ".3f"),
-             f"{cell['common']:.4f}", _between(cell["objective"], ".5f"),
+            [f"{cell['late_cost']:g}", f"{cell['target']:,}", _between(cell["best"], 3),
+             f"{cell['common']:.4f}", _between(cell["objective"], 5),
              f"{cell['without']['mean']:.5f}", f"{cell['regret']['mean'] * UNIT:.0f}"]
         )  # fmt: skip
     return markdown(rows)
@@ -126,7 +130,7 @@ def _design(checks: dict) -> str:
              "largest gap of objectives [1e-6]"]]  # fmt: skip
     for name, row in checks.items():
         rows.append(
-            [name, str(row["num_draws"]), _between(row["best"], ".3f"), f"{row['common']:.4f}",
+            [name, str(row["num_draws"]), _between(row["best"], 3), f"{row['common']:.4f}",
              f"{row['plug_in']:.4f}", f"{row['regret']['mean'] * UNIT:.1f}",
              f"{row['regret_enumerated'] * UNIT:.1f}", f"{row['largest_gap_of_subsidies']:.4f}",
              f"{row['largest_gap_of_objectives'] * UNIT:.2f}"]
@@ -181,9 +185,9 @@ def _fewer(fewer: dict) -> str:
     for name in ("1/4", "1/2"):
         row = fewer[name]
         rows.append(
-            [str(row["buses"]), _between(row["width_RC"], ".1f"),
-             _between(row["width_theta11"], ".2f"), _between(row["subsidy"], ".3f"),
-             _between(row["perfect"], ".0f", UNIT), _between(row["loss"], ".0f", UNIT)]
+            [str(row["buses"]), _between(row["width_RC"], 1),
+             _between(row["width_theta11"], 2), _between(row["subsidy"], 3),
+             _between(row["perfect"], 0, UNIT), _between(row["loss"], 0, UNIT)]
         )  # fmt: skip
     row = fewer["all"]
     rows.append(

@@ -9,9 +9,7 @@ and closed doors. Leaves results.json, figures and the figures' numbers in READM
 
 import itertools
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -20,14 +18,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import cbrl_bayes as cb
+from cbrl_bayes.hypergradients import AscentProgram, Exact
 from cbrl_bayes.mdp import occupancy
 from cbrl_bayes.plots.style import COLOURS
-from cbrl_bayes.problems import FOUR_ROOMS_MAP, respond
+from cbrl_bayes.problems import respond
 from cbrl_bayes.problems.four_rooms_doors import FOUR_ROOMS_DOORS, four_rooms_doors
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from tables import fill, markdown  # noqa: E402
+from rooms import draw_walls, on_map  # noqa: E402
+from studies import cost, cost_text  # noqa: E402
+from tables import fill, interval, markdown, shown  # noqa: E402
 
 TRUE_TEMPERATURE, TRUE_LAW = 0.004, (0.35, 0.65)
 NUM_WALKERS, NUM_STEPS, NUM_DRAWS = 15, 100, 52
@@ -49,16 +50,6 @@ SETTINGS = cb.DesignSettings(
 )  # fmt: skip
 ABOVE = "share of draws where the common design is above every configuration"
 CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=len(FOUR_ROOMS_DOORS))))
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """Mean and 90 % equal-tailed interval."""
-    return [float(values.mean()), *map(float, np.quantile(values, [0.05, 0.95]))]
-
-
-def shown(numbers: list[float]) -> str:
-    """Format mean and interval."""
-    return f"{numbers[0]:.4g} ({numbers[1]:.4g} to {numbers[2]:.4g})"
 
 
 def configuration(corner: np.ndarray) -> str:
@@ -88,13 +79,56 @@ def observe() -> tuple[cb.Problem, object, dict]:
     return problem, fit, found
 
 
-def corners_under_draws(problem: cb.Problem, tree: object) -> np.ndarray:
-    """Objective of every configuration under every designed draw, shape (draws, 16)."""
+def designed_draws(tree: object) -> dict[str, np.ndarray]:
+    """Return the draws under which designs were made, one row each."""
     draws = tree["posterior"].sel(draw=tree["design"]["draw"])
-    parameters = {
-        name: jnp.asarray(draws[name].values.reshape(-1, *draws[name].shape[2:]))
+    return {
+        name: draws[name].values.reshape(-1, *draws[name].shape[2:])
         for name in ("temperature", "context_probability")
     }
+
+
+def spread_by_source(problem: cb.Problem, tree: object) -> dict[str, float]:
+    """Return standard deviations of the common design's objective, by what varies."""
+    draws = designed_draws(tree)
+    openness = tree["decision"]["incentive"].sel(design="common").values
+    x = {"openness_logit": jnp.log(openness) - jnp.log1p(-openness)}
+
+    def returns(temperature: jax.Array) -> jax.Array:
+        parameters = problem.default_parameters | {"temperature": temperature}
+        return cb.leader_outcome(problem, x, parameters).by_context
+
+    temperature, law = draws["temperature"], draws["context_probability"]
+    by_goal = np.asarray(
+        jax.jit(lambda many: jax.lax.map(returns, many))(
+            jnp.append(jnp.asarray(temperature), temperature.mean())
+        )
+    )
+    return {
+        "both": float((law * by_goal[:-1]).sum(1).std()),
+        "only the law of goals": float((law @ by_goal[-1]).std()),
+        "only the temperature": float((by_goal[:-1] @ law.mean(0)).std()),
+    }
+
+
+def ascent_from_the_middle(problem: cb.Problem, tree: object) -> dict[str, float]:
+    """At the mean of the draws: where one ascent from the middle ends; the best configuration."""
+    mean = {name: jnp.asarray(v.mean(0)) for name, v in designed_draws(tree).items()}
+    parameters = problem.complete_parameters(mean)
+    program = AscentProgram(problem, Exact(), SETTINGS.search.ascent)
+    found = program.run(parameters, key=jax.random.key(0), start=problem.incentive.initial)
+    logits = jnp.log(CORNERS) - jnp.log1p(-CORNERS)
+    worth = jax.jit(
+        lambda many: jax.lax.map(
+            lambda x: cb.leader_outcome(problem, {"openness_logit": x}, parameters).objective, many
+        )
+    )
+    return {"ascent": float(found.objective), "best configuration": float(worth(logits).max())}
+
+
+def corners_under_draws(problem: cb.Problem, tree: object) -> np.ndarray:
+    """Objective of every configuration under every designed draw, shape (draws, 16)."""
+    parameters = {name: jnp.asarray(values) for name, values in designed_draws(tree).items()}
     logits = jnp.log(CORNERS) - jnp.log1p(-CORNERS)
 
     def worth(one: dict) -> jax.Array:
@@ -109,7 +143,6 @@ def corners_under_draws(problem: cb.Problem, tree: object) -> np.ndarray:
 def study(name: str, fit: object) -> tuple[dict, dict]:
     """Design for one leader; compare with the configurations draw by draw."""
     problem = LEADERS[name]
-    begun = time.perf_counter()
     tree = cb.design(problem, fit, key=jax.random.key(12), num_draws=NUM_DRAWS, settings=SETTINGS)
     summary = cb.summary(tree, prob=0.9)
     print(summary, flush=True)
@@ -120,8 +153,20 @@ def study(name: str, fit: object) -> tuple[dict, dict]:
     best = int(corners.mean(0).argmax())
     order = np.argsort(-corners.mean(0))
     results = {
-        "seconds": round(time.perf_counter() - begun, 1),
-        "health": summary.health.verdict,
+        "health": str(summary.health),
+        "ascents of the plug-in search": sorted(
+            map(float, decision["restart_objective"].values.ravel())
+        ),
+        "ascent from the middle": ascent_from_the_middle(problem, tree),
+        "standard deviation of the common design's objective": spread_by_source(problem, tree),
+        "correlation of top door and first goal": float(
+            np.corrcoef(
+                tree["design"]["incentive"].sel(door="top").values.ravel(),
+                designed_draws(tree)["context_probability"][:, 0],
+            )[0, 1]
+        )
+        if name == "arrival"
+        else None,
         "openness per draw": {
             door: interval(tree["design"]["incentive"].sel(door=door).values.ravel())
             for door in FOUR_ROOMS_DOORS
@@ -194,48 +239,79 @@ def draw_openness(raw: dict[str, dict]) -> None:
 def draw_building(raw: dict[str, dict], parameters: dict) -> None:
     """Draw where walkers spend their time with all doors open and under the designs."""
     problem = LEADERS["target"]
-    row, column = (problem.state_labels.coords[n][1] for n in ("row", "column"))
     openings = {"all doors open": np.ones(4)} | {
         f"common design, leader: {name}": one["tree"]["decision"]["incentive"]
         .sel(design="common").values
         for name, one in raw.items()
     }  # fmt: skip
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-    wall = np.array([[mark == "x" for mark in line] for line in FOUR_ROOMS_MAP.split("\n")])
     for axes, (title, openness) in zip(panels, openings.items(), strict=True):
         visits = 0.0
         for goal, weight in zip(problem.contexts.values, TRUE_LAW, strict=True):
             mdp, response = respond(problem, {"openness": jnp.asarray(openness)}, goal, parameters)
             visits += weight * np.asarray(occupancy(mdp, response.policy).sum(1))
-        image = np.full(wall.shape, np.nan)
-        image[row, column] = np.maximum(visits, 1e-3)
-        axes.imshow(np.where(wall, 1.0, np.nan), cmap="gray", vmin=0, vmax=1)
-        shown_image = axes.imshow(image, cmap="cividis", norm="log", vmin=1e-2, vmax=10)
+        draw_walls(axes)
+        shown_image = axes.imshow(
+            on_map(problem, np.maximum(visits, 1e-3)), cmap="cividis", norm="log", vmin=1e-2,
+            vmax=10,
+        )  # fmt: skip
         for (i, j), degree in zip(FOUR_ROOMS_DOORS.values(), openness, strict=True):
             axes.text(j, i, f"{degree:.2f}", ha="center", va="center", fontsize=8,
                       bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5})  # fmt: skip
         for (i, j), mark in (((4, 1), "S"), ((1, 9), "G"), ((11, 11), "G"), ((8, 4), "T")):
             axes.text(j, i, mark, ha="center", va="center", color="white", weight="bold")
-        axes.set(title=title, xlabel="column", ylabel="row")
+        axes.set_title(title)
     figure.colorbar(shown_image, ax=panels, label="discounted steps in the cell", shrink=0.8)
     figure.savefig(HERE / "building.png", dpi=130)
     plt.close(figure)
 
 
+def claims(results: dict) -> str:
+    """Numbers behind what is said to be learned."""
+    lines = []
+    correlation = results["arrival"]["correlation of top door and first goal"]
+    lines.append(
+        "- arrival: correlation over the draws of the openness of the top door and the "
+        f"probability of the goal (1,9): {correlation:.2f}."
+    )
+    for name in LEADERS:
+        one = results[name]
+        spread = one["standard deviation of the common design's objective"]
+        ascents, middle = one["ascents of the plug-in search"], one["ascent from the middle"]
+        lines += [
+            f"- {name}: standard deviation over the draws of the common design's objective "
+            f"{spread['both']:.4f}; {spread['only the law of goals']:.4f} if only the law of the "
+            f"goals varies, {spread['only the temperature']:.4f} if only the temperature varies.",
+            f"- {name}: each draw's own design less the best configuration in that draw: at least "
+            f"{one['smallest own less best corner']:.5f}.",
+            f"- {name}: the ascents of the search at the mean of the posterior end at "
+            f"{', '.join(f'{value:.4f}' for value in ascents)}; one ascent from the middle of the "
+            f"cube at the mean of the designed draws ends at {middle['ascent']:.4f}, where the "
+            f"best configuration is worth {middle['best configuration']:.4f}.",
+        ]
+    return "\n".join(lines)
+
+
 def pages(results: dict) -> dict[str, str]:
     """Tables and sentences with numbers."""
     seen = results["behaviour"]
-    temperature, law = shown(seen["temperature"]), shown(seen["first goal"])
+    temperature, law = shown(seen["temperature"], 5), shown(seen["first goal"], 3)
     parts = {
         "BEHAVIOUR": (
             f"{NUM_WALKERS} walkers, {seen['steps seen']} steps. Temperature: {temperature}, "
             f"truth {TRUE_TEMPERATURE}. Probability of the goal (1,9): {law}, truth {TRUE_LAW[0]}."
         ),
-        "HEALTH": "Health verdicts: "
-        + ", ".join(f"{results[name]['health']} ({name})" for name in LEADERS)
-        + ".",
-        "COST": f"{results['seconds']:.0f} s ({results['cpu_seconds']:.0f} s of CPU), "
-        f"{results['peak_memory_MB']:.0f} MB at the peak.",
+        "HEALTH": f"{NUM_DRAWS} designed draws; each common design is optimised over "
+        f"{SETTINGS.num_common_draws} of them and judged under all.\n\n"
+        + "\n".join(
+            f"- {name}: " + ". ".join(
+                line.strip().removeprefix("health: ")
+                for line in results[name]["health"].splitlines()
+            ) + "."
+            for name in LEADERS
+        ),
+        "CLAIMS": claims(results),
+        "COST": cost_text(results),
     }  # fmt: skip
     head = ["leader", *(f"{door} door" for door in FOUR_ROOMS_DOORS), "objective"]
     rows, compared = (
@@ -254,17 +330,16 @@ def pages(results: dict) -> dict[str, str]:
     for name in LEADERS:
         one = results[name]
         rows.append([f"{name}, per draw",
-                     *("{:.3f} ({:.3f} to {:.3f})".format(*v)
-                       for v in one["openness per draw"].values()),
-                     shown(one["objective of each draw's design"])])  # fmt: skip
+                     *(shown(v, 3) for v in one["openness per draw"].values()),
+                     shown(one["objective of each draw's design"], 4)])  # fmt: skip
         rows.append([f"{name}, common",
                      *(f"{v:.3f}" for v in one["openness of the common design"].values()),
-                     shown(one["objective of the common design"])])  # fmt: skip
+                     shown(one["objective of the common design"], 4)])  # fmt: skip
         compared.append([name, one["best configuration"],
-                         shown(one["objective of the best configuration"]),
-                         shown(one["objective of the common design"]),
-                         shown(one["common less best configuration"]),
-                         shown(one["regret of the common design"])])  # fmt: skip
+                         shown(one["objective of the best configuration"], 4),
+                         shown(one["objective of the common design"], 4),
+                         shown(one["common less best configuration"], 5),
+                         shown(one["regret of the common design"], 5)])  # fmt: skip
     parts["ABOVE"] = "Share of draws in which the common design is above every configuration: " + (
         ", ".join(f"{results[n][ABOVE]:.2f} ({n})" for n in LEADERS) + "."
     )
@@ -273,7 +348,7 @@ def pages(results: dict) -> dict[str, str]:
               *(f"share of draws where best, {name}" for name in LEADERS)]]  # fmt: skip
     for corner in CORNERS:
         found = [results[name]["configurations"][configuration(corner)] for name in LEADERS]
-        table.append([configuration(corner), *(shown(one["objective"]) for one in found),
+        table.append([configuration(corner), *(shown(one["objective"], 3) for one in found),
                       *(f"{one['share of draws where best']:.2f}" for one in found)])  # fmt: skip
     parts["CONFIGURATIONS"] = markdown(table)
     return parts
@@ -281,9 +356,8 @@ def pages(results: dict) -> dict[str, str]:
 
 def main() -> None:
     """Observe, design, draw, write."""
-    begun = time.perf_counter()
     _, fit, behaviour = observe()
-    print(behaviour, f"{time.perf_counter() - begun:.0f} s", flush=True)
+    print(behaviour, flush=True)
     results, raw = {"behaviour": behaviour}, {}
     for name in LEADERS:
         results[name], raw[name] = study(name, fit)
@@ -291,9 +365,7 @@ def main() -> None:
     draw_openness(raw)
     truth = {"temperature": TRUE_TEMPERATURE, "context_probability": TRUE_LAW}
     draw_building(raw, LEADERS["target"].complete_parameters(truth))
-    results["seconds"] = round(time.perf_counter() - begun, 1)
-    results["cpu_seconds"] = round(time.process_time(), 1)
-    results["peak_memory_MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    results |= cost()
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     fill(HERE / "README.md", pages(results))
 

@@ -1,6 +1,6 @@
 """A default policy for many tasks: what it gains on tasks seen and not seen, by temperature.
 
-    python analyses/shared_shaping/run.py
+    python analyses/shared_default_policy/run.py
 
 How often each task occurs is inferred from simulated counts; the default policy is designed under
 posterior draws of that law, at several temperatures and two prices of guidance, and tried on goals
@@ -8,9 +8,7 @@ that the design did not know. Leaves results.json, figures and the numbers in RE
 """
 
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -20,12 +18,13 @@ import numpy as np
 
 import cbrl_bayes as cb
 from cbrl_bayes.plots.style import COLOURS
-from cbrl_bayes.problems import FOUR_ROOMS_MAP
-from cbrl_bayes.problems.shared_shaping import goal_tasks, shared_shaping
+from cbrl_bayes.problems.shared_default_policy import goal_tasks, shared_default_policy
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from tables import fill, markdown  # noqa: E402
+from rooms import draw_walls, on_map  # noqa: E402
+from studies import cost, cost_text  # noqa: E402
+from tables import fill, interval, markdown, shown  # noqa: E402
 
 SEEN = ((2, 8), (5, 11), (9, 11), (11, 8), (9, 2), (2, 10))
 HELD_OUT = ((1, 11), (4, 9), (8, 9), (11, 11), (11, 3), (2, 4))
@@ -45,16 +44,6 @@ SETTINGS = cb.DesignSettings(
 )  # fmt: skip
 
 
-def interval(values: np.ndarray) -> list[float]:
-    """Mean and 90 % equal-tailed interval."""
-    return [float(values.mean()), *map(float, np.quantile(values, [0.05, 0.95]))]
-
-
-def shown(numbers: list[float]) -> str:
-    """Format mean and interval."""
-    return f"{numbers[0]:.3f} ({numbers[1]:.3f} to {numbers[2]:.3f})"
-
-
 def posterior_of_law() -> tuple[np.ndarray, np.ndarray]:
     """Return simulated counts of tasks, and draws from the Dirichlet posterior of their law."""
     rng = np.random.default_rng(3)
@@ -66,7 +55,7 @@ class Returns:
     """Task returns under a default policy, price left out; compiled once."""
 
     def __init__(self, goals: tuple) -> None:
-        self.problem = problem = shared_shaping(tasks=goal_tasks(goals))
+        self.problem = problem = shared_default_policy(tasks=goal_tasks(goals))
 
         def returns(preference: jax.Array, temperature: jax.Array) -> jax.Array:
             parameters = problem.default_parameters | {"temperature": temperature}
@@ -86,8 +75,9 @@ class Returns:
 
 def study(price: float, temperature: float, law: np.ndarray, seen: Returns, held: Returns) -> dict:
     """Design at one temperature and price; try the designs on both sets of tasks."""
-    problem = shared_shaping(tasks=goal_tasks(SEEN), temperature=temperature, guidance_price=price)
-    begun = time.perf_counter()
+    problem = shared_default_policy(
+        tasks=goal_tasks(SEEN), temperature=temperature, guidance_price=price
+    )
     tree = cb.design(
         problem, {"context_probability": law}, key=jax.random.key(4), num_draws=NUM_DRAWS,
         settings=SETTINGS,
@@ -99,7 +89,7 @@ def study(price: float, temperature: float, law: np.ndarray, seen: Returns, held
     on_seen, on_held = seen.of(preferences, temperature), held.of(preferences, temperature)
     by_law = np.einsum("dk,dk->d", law, on_seen[2:])
     found = {
-        "seconds": round(time.perf_counter() - begun, 1),
+        "health": str(cb.summary(tree, prob=0.9).health),
         "uniform, seen": interval(law @ on_seen[0]),
         "common, seen": interval(law @ on_seen[1]),
         "gain, seen, common": interval(law @ (on_seen[1] - on_seen[0])),
@@ -173,19 +163,16 @@ def draw_goals(results: dict) -> None:
 
 def draw_default(results: dict) -> None:
     """Draw where the common default policy points, and how strongly."""
-    coords = goal_tasks(SEEN).state_labels.coords
-    row, column = (np.array(coords[name][1]) for name in ("row", "column"))
-    wall = np.array([[mark == "x" for mark in line] for line in FOUR_ROOMS_MAP.split("\n")])
+    problem = shared_default_policy(tasks=goal_tasks(SEEN))
+    row, column = (np.array(problem.state_labels.coords[name][1]) for name in ("row", "column"))
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 5.2), layout="constrained")
     for axes, price in zip(panels, PRICES, strict=True):
         one = results["studies"][f"{price}"][f"{SHOWN_TEMPERATURE}"]
         preference = np.array(one["common design"])
         policy = np.exp(preference) / 4
         guidance = (policy * preference).sum(1)
-        image = np.full(wall.shape, np.nan)
-        image[row, column] = guidance
-        axes.imshow(np.where(wall, 1.0, np.nan), cmap="gray", vmin=0, vmax=2)
-        colours = axes.imshow(image, cmap="cividis", vmin=0.0, vmax=np.log(4))
+        draw_walls(axes)
+        colours = axes.imshow(on_map(problem, guidance), cmap="cividis", vmin=0.0, vmax=np.log(4))
         across, up = policy[:, 1] - policy[:, 3], policy[:, 0] - policy[:, 2]
         axes.quiver(column, row, across, up, color="white", scale=1.2, scale_units="xy",
                     width=0.006)  # fmt: skip
@@ -194,12 +181,89 @@ def draw_default(results: dict) -> None:
                          label=label)  # fmt: skip
         axes.text(1, 4, "S", ha="center", va="center", weight="bold",
                   bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5})  # fmt: skip
-        axes.set(title=f"price of guidance {price:g}", xlabel="column", ylabel="row")
+        axes.set(title=f"price of guidance {price:g}")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     figure.colorbar(colours, ax=panels, label="guidance: KL to uniform (nats)")
     figure.savefig(HERE / "default_policy.png", dpi=130)
     plt.close(figure)
+
+
+def price_table(results: dict) -> str:
+    """Say what the price of guidance changes, and which held-out goals lose all the same."""
+    without, priced = (results["studies"][f"{price}"] for price in PRICES)
+    told: dict[str, list[str]] = {"loss": [], "not told from zero": [], "gain": []}
+    seen, held = "gain, seen, per draw", "gain, held out, per draw"
+    rows = [["temperature", "held-out goals, no price", "held-out goals, priced",
+             "gain on seen goals given up", "held-out goals with a loss, no price",
+             "with a loss, priced"]]  # fmt: skip
+    for temperature in TEMPERATURES:
+        before, after = without[f"{temperature}"], priced[f"{temperature}"]
+        losing = [
+            ", ".join(
+                goal.replace(" ", "")
+                for goal, gain in one["gain by held-out goal, per draw"].items()
+                if gain[2] < 0
+            )
+            or "none"
+            for one in (before, after)
+        ]
+        given_up = 1.0 - after[seen][0] / before[seen][0]
+        told[verdict(before[held])].append(f"{temperature:g} ({100 * given_up:.0f} %)")
+        rows.append([f"{temperature:g}", verdict(before[held]), verdict(after[held]),
+                     f"{100 * given_up:.0f} %", *losing])  # fmt: skip
+    sentences = [
+        f"{words} at temperature {', '.join(told[name])}."
+        for name, words in {
+            "loss": "Without a price, a clear average loss on the held-out goals",
+            "not told from zero": "An average that cannot be told from zero",
+            "gain": "An average gain even without a price",
+        }.items()
+        if told[name]
+    ]
+    sentences.append("In brackets the share of the gain on the seen goals that the price costs.")
+    return markdown(rows) + "\n\n" + " ".join(sentences)
+
+
+def verdict(gain: list[float]) -> str:
+    """Say on which side of zero the interval lies."""
+    if gain[2] < 0:
+        return "loss"
+    return "gain" if gain[1] > 0 else "not told from zero"
+
+
+def guidance_text(results: dict) -> str:
+    """Mean guidance over the cells, common designs."""
+    means = []
+    for price in PRICES:
+        one = results["studies"][f"{price}"][f"{SHOWN_TEMPERATURE}"]
+        preference = np.array(one["common design"])
+        guidance = (np.exp(preference) / 4 * preference).sum(1).mean()
+        means.append(f"{guidance:.2f} nats at price {price:g}")
+    return (
+        f"Guidance of the common default at temperature {SHOWN_TEMPERATURE:g}, mean over all "
+        f"cells: {means[0]}, {means[1]} (log 4 = {np.log(4):.2f} is certainty)."
+    )
+
+
+def health_text(results: dict) -> str:
+    """Say what the package's own rules say of the designs."""
+    reasons: dict[str, list[str]] = {}
+    for price, by_temperature in results["studies"].items():
+        for temperature, one in by_temperature.items():
+            for line in one["health"].splitlines()[1:]:
+                reasons.setdefault(line.strip(), []).append(f"{temperature} at price {price}")
+    first = {one["health"].splitlines()[0].removeprefix("health: ")
+             for by_temperature in results["studies"].values()
+             for one in by_temperature.values()}  # fmt: skip
+    total = len(PRICES) * len(TEMPERATURES)
+    return "\n".join(
+        [f"{NUM_DRAWS} posterior draws of the law; each common default is optimised over "
+         f"{SETTINGS.num_common_draws} of them and judged under all. The package's verdicts on "
+         f"the {total} designs: {', '.join(sorted(first))}. Reasons (temperature at price):", "",
+         *(f"- {reason}: {'all' if len(where) == total else '; '.join(where)}."
+           for reason, where in reasons.items())]
+    )  # fmt: skip
 
 
 def pages(results: dict) -> dict[str, str]:
@@ -214,11 +278,11 @@ def pages(results: dict) -> dict[str, str]:
                 [
                     price,
                     temperature,
-                    shown(one["uniform, seen"]),
-                    shown(one["gain, seen, per draw"]),
+                    shown(one["uniform, seen"], 3),
+                    shown(one["gain, seen, per draw"], 3),
                     f"{one['uniform, held out']:.3f}",
-                    shown(one["gain, held out, per draw"]),
-                    shown(one["regret of the common design"]),
+                    shown(one["gain, held out, per draw"], 3),
+                    shown(one["regret of the common design"], 3),
                     "{:.3f} and {:.3f}".format(*one["ascents of the plug-in search"]),
                 ]
             )
@@ -231,7 +295,8 @@ def pages(results: dict) -> dict[str, str]:
                     shown(
                         results["studies"][f"{price}"][f"{SHOWN_TEMPERATURE}"][
                             "gain by held-out goal, per draw"
-                        ][str(goal)]
+                        ][str(goal)],
+                        3,
                     )
                     for price in PRICES
                 ),
@@ -241,19 +306,20 @@ def pages(results: dict) -> dict[str, str]:
     for goal, count, draws, truth in zip(
         SEEN, results["counts"], results["posterior of the law"], TRUE_LAW, strict=True
     ):
-        law.append([str(goal), str(count), shown(draws), f"{truth:g}"])
+        law.append([str(goal), str(count), shown(draws, 3), f"{truth:g}"])
     return {
         "LAW": markdown(law),
         "GAINS": markdown(rows),
         "GOALS": f"At temperature {SHOWN_TEMPERATURE:g}:\n\n" + markdown(goals),
-        "COST": f"{results['seconds']:.0f} s ({results['cpu_seconds']:.0f} s of CPU), "
-        f"{results['peak_memory_MB']:.0f} MB at the peak.",
+        "PRICE": price_table(results),
+        "GUIDANCE": guidance_text(results),
+        "HEALTH": health_text(results),
+        "COST": cost_text(results),
     }
 
 
 def main() -> None:
     """Draw the law, design, try, draw, write."""
-    begun = time.perf_counter()
     counts, law = posterior_of_law()
     seen, held = Returns(SEEN), Returns(HELD_OUT)
     results: dict = {
@@ -267,9 +333,7 @@ def main() -> None:
     draw_gains(results)
     draw_goals(results)
     draw_default(results)
-    results["seconds"] = round(time.perf_counter() - begun, 1)
-    results["cpu_seconds"] = round(time.process_time(), 1)
-    results["peak_memory_MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    results |= cost()
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     fill(HERE / "README.md", pages(results))
 

@@ -54,7 +54,8 @@ def seconds_per_step(problem: Problem, estimator: Estimator, steps: int = 10) ->
 
     x = problem.incentive.initial
     state = estimator.init(problem, x, key=jax.random.key(0))
-    x, state = jax.block_until_ready(step(x, state, jax.random.key(1)))
+    for key in jax.random.split(jax.random.key(1)):  # types settle in the first, so two
+        x, state = jax.block_until_ready(step(x, state, key))
     begun = time.process_time()
     for key in jax.random.split(jax.random.key(2), steps):
         x, state = jax.block_until_ready(step(x, state, key))

@@ -119,8 +119,12 @@ class PreferenceModel:
             )
         else:
             scale = numpyro.sample("temperature_spread", dist.HalfNormal(1.0))
-            people = dist.ZeroSumNormal(scale, event_shape=(self.num_annotators,))
-            found["annotator_log_temperature"] = numpyro.sample("annotator_log_temperature", people)
+            # An annotator's judgements say little of a temperature: standardised as well.
+            people = dist.ZeroSumNormal(1.0, event_shape=(self.num_annotators,))
+            offset = numpyro.sample("temperature_offset", people)
+            found["annotator_log_temperature"] = numpyro.deterministic(
+                "annotator_log_temperature", scale * offset
+            )
         if self.has_ties:
             found["annotator_log_tie"] = self._draw_ties()
         return found
@@ -164,15 +168,28 @@ def count_comparisons(
 ) -> tuple[Int[np.ndarray, "row 4"], Float[np.ndarray, "row 3"]]:
     """Gather equal rows and count left (0), right (1) and tie (2) among their outcomes.
 
+    Raises
+    ------
+    InvalidInputError
+        For other outcomes, or a number of them that is not that of the rows.
+
     Examples
     --------
     >>> rows, counts = count_comparisons(np.array([[0, 1, 2, 0], [0, 1, 2, 0]]), np.array([0, 2]))
     >>> rows.tolist(), counts.tolist()
     ([[0, 1, 2, 0]], [[1.0, 0.0, 1.0]])
     """
-    distinct, place = np.unique(np.asarray(rows), axis=0, return_inverse=True)
+    rows, outcome = np.asarray(rows), np.asarray(outcome)
+    if outcome.shape != rows.shape[:1] or not np.isin(outcome, (0, 1, 2)).all():
+        raise InvalidInputError(
+            explain("outcomes do not fit the judgements",
+                    received=f"{rows.shape[0]} rows, outcomes of shape {outcome.shape} with values "
+                             f"{np.unique(outcome)[:5].tolist()}",
+                    accepted="0 (left), 1 (right) or 2 (tie) for each row")
+        )  # fmt: skip
+    distinct, place = np.unique(rows, axis=0, return_inverse=True)
     counts = np.zeros((len(distinct), 3))
-    np.add.at(counts, (place.ravel(), np.asarray(outcome)), 1.0)
+    np.add.at(counts, (place.ravel(), outcome.astype(int)), 1.0)
     return distinct, counts
 
 

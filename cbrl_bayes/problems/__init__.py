@@ -28,7 +28,12 @@ from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.record import Followers, Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
-from cbrl_bayes.problems.shared_shaping import Tasks, bandit_tasks, goal_tasks, shared_shaping
+from cbrl_bayes.problems.shared_default_policy import (
+    Tasks,
+    bandit_tasks,
+    goal_tasks,
+    shared_default_policy,
+)
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
     HouseholdAccounts,
@@ -101,7 +106,7 @@ __all__ = [
     "respond_everywhere",
     "rlhf",
     "scaled_sigmoid",
-    "shared_shaping",
+    "shared_default_policy",
     "tax_design",
     "two_state",
 ]

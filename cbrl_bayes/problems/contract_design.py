@@ -147,7 +147,7 @@ def contract_design(
         contexts=DiscreteContexts(
             tuple(types),
             jnp.asarray(list(types.values()), float),
-            type_probability or (1.0 / len(types),) * len(types),
+            (1.0 / len(types),) * len(types) if type_probability is None else type_probability,
         ),
         mdp_fn=mdp_fn,
         parameters={"temperature": temperature, "effort_cost": effort_cost},
@@ -178,8 +178,10 @@ def _labels(num_stages: int, effort_levels: tuple[float, ...]) -> dict[str, Any]
 
 
 def _payments(num_stages: int, benefits: tuple[float, ...], initial: float) -> IncentiveSpace:
-    share = np.where(np.arange(len(benefits)) == np.argmax(benefits), 1.0, 0.1)
-    start = jnp.broadcast_to(jnp.log(jnp.expm1(initial * share)), (num_stages, len(benefits)))
+    paid = initial * np.where(np.arange(len(benefits)) == np.argmax(benefits), 1.0, 0.1)
+    # Inverse of the softplus, in the form that does not overflow.
+    free = paid + np.log(-np.expm1(-paid))
+    start = jnp.broadcast_to(jnp.asarray(free), (num_stages, len(benefits)))
     coords = {
         "stage": (("stage",), tuple(range(1, num_stages + 1))),
         "outcome": (("outcome",), tuple(range(len(benefits)))),

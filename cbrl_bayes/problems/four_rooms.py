@@ -115,7 +115,9 @@ def four_rooms(
         contexts=DiscreteContexts(
             tuple(f"goal ({row},{column})" for row, column in goals),
             goal_states,
-            goal_probability or (1.0 / len(goals),) * len(goals),
+            goal_probability
+            if goal_probability is not None
+            else tuple(1.0 / len(goals) for _ in goals),
         ),
         mdp_fn=mdp_fn,
         parameters={"temperature": temperature, "goal_reward": 1.0},

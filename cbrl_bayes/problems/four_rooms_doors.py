@@ -70,7 +70,7 @@ def four_rooms_doors(
     start, target : (row, column)
         Free cells.
     goals : tuple of (row, column)
-        One context each: the conditions under which the building is used.
+        One context each, all different: the conditions under which the building is used.
     goal_probability : tuple of float, optional
         Their law. Default: uniform.
     discount : float
@@ -85,7 +85,7 @@ def four_rooms_doors(
     Raises
     ------
     InvalidInputError
-        For a map, a cell, doors or costs that cannot be used.
+        For a map, a cell, doors, goals or costs that cannot be used.
 
     Notes
     -----
@@ -105,6 +105,11 @@ def four_rooms_doors(
     0.736364
     """
     named = dict(FOUR_ROOMS_DOORS if doors is None else doors)
+    if not goals or len(set(goals)) != len(goals):
+        raise InvalidInputError(
+            explain("goals cannot be used", received=goals,
+                    accepted="at least one free cell, all different")
+        )  # fmt: skip
     cells = free_cells(map_text, (start, target, *goals, *named.values()))
     costs = _checked_settings(named, door_cost, slip, goal_weight, target_weight)
     number = {cell: index for index, cell in enumerate(cells)}
@@ -135,7 +140,9 @@ def four_rooms_doors(
         contexts=DiscreteContexts(
             tuple(f"goal ({row},{column})" for row, column in goals),
             jnp.array([number[goal] for goal in goals]),
-            goal_probability or (1.0 / len(goals),) * len(goals),
+            goal_probability
+            if goal_probability is not None
+            else tuple(1.0 / len(goals) for _ in goals),
         ),
         mdp_fn=mdp_fn,
         parameters={"temperature": temperature, "goal_reward": 1.0},

@@ -45,7 +45,7 @@ def free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
     missing = [cell for cell in needed if cell not in cells]
     if missing:
         raise InvalidInputError(
-            explain("start, target or goal is not a free cell of the map", received=missing)
+            explain("a start, target, goal or door is not a free cell of the map", received=missing)
         )
     return cells
 

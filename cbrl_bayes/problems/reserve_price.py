@@ -52,10 +52,11 @@ def reserve_price(
     If it stays out, no rival buys with probability :math:`G(r_t)`, and the item comes back in
     the next round. The seller maximises expected discounted revenue, rivals' payments included.
 
-    **Smooth in the reserve price.** F is linear between the edges of the value cells, so the
-    integrals are exact (Gauss quadrature within each cell), and the ladder moves with the
-    reserve, so that no bid ever crosses it. What is left is the choice to stay out, smooth at
-    every temperature.
+    **Revenue as a function of the reserve price.** F is linear between the edges of the value
+    cells, so the integrals are exact (Gauss quadrature within each cell). Revenue is continuous
+    and, with rivals, differentiable except where a reserve price or a bid meets the edge of a
+    cell, where F has a kink; without rivals it is differentiable throughout. There is no jump,
+    since the ladder moves with the reserve and no bid ever crosses it.
 
     - No rivals: posted prices for one buyer, a falling path of prices for a durable good.
     - One round, :math:`\lambda \to 0`, :math:`\kappa = 0`: the best reserve price goes to

@@ -97,7 +97,8 @@ def rlhf(
     Parameters
     ----------
     human_reward : array, shape (A,) or (prompts, A)
-        r, in any unit; A >= 2. Parameter of the same name, shape (prompts, A).
+        r, in any unit; A >= 2. Parameter of the same name, shape (prompts, A). One row serves
+        every prompt of ``available`` or ``reference_policy``.
     annotator_temperature : tuple of float
         tau > 0, one per annotator, in the unit of the rewards: only r / tau matters, so divide
         both by one number at will. Parameter ``annotator_log_temperature``.
@@ -255,12 +256,15 @@ def _contexts(
 def _tables(human_reward: Any, available: Any, reference: Any) -> tuple[Array, Array]:
     """Return rewards and the reference policy, both of shape (prompts, answers)."""
     rewards = np.atleast_2d(np.asarray(human_reward, float))
-    exists = np.ones(rewards.shape, bool) if available is None else np.asarray(available)
-    if exists.ndim == 2 and rewards.shape[0] == 1:
-        rewards = np.repeat(rewards, len(exists), axis=0)
-    weights = np.ones(rewards.shape) if reference is None else np.asarray(reference, float)
-    if rewards.ndim == 2 and weights.shape == rewards.shape[1:]:
-        weights = np.broadcast_to(weights, rewards.shape)
+    exists = np.ones((1, rewards.shape[-1])) if available is None else np.asarray(available)
+    weights = np.ones(rewards.shape[-1:]) if reference is None else np.asarray(reference, float)
+    # Any of the three may tell how many prompts there are; what is given once holds for all.
+    tables = (rewards, exists, weights)
+    prompts = max((len(table) for table in tables if table.ndim == 2), default=1)
+    rewards, exists, weights = (
+        np.repeat(np.atleast_2d(table), prompts if np.atleast_2d(table).shape[0] == 1 else 1, 0)
+        for table in tables
+    )
     if rewards.ndim != 2 or rewards.shape != exists.shape or rewards.shape != weights.shape:
         raise InvalidInputError(
             explain("rewards, availability and reference policy do not fit one another",

@@ -16,7 +16,7 @@ from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, pla
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["Tasks", "bandit_tasks", "goal_tasks", "shared_shaping"]
+__all__ = ["Tasks", "bandit_tasks", "goal_tasks", "shared_default_policy"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,16 @@ class Tasks:
         States in which the task's episode ends.
     transition : DenseTransition or SuccessorTransition
     initial : array, shape (S,)
-        Law of the first state.
+        Law of the first state; sums to one.
     state_labels : Labels
-        One-dimensional labels of the states.
+        One-dimensional labels of the states: S values in every coordinate.
     action_names : tuple of str
-        A of them.
+        A of them, all different.
+
+    Raises
+    ------
+    InvalidInputError
+        For an entry that does not fit the others.
     """
 
     names: tuple[str, ...]
@@ -57,6 +62,27 @@ class Tasks:
                 explain("the tasks do not fit their world",
                         received=f"rewards {shape}, terminal {np.shape(self.terminal)}",
                         accepted=f"finite rewards of shape {wanted}, terminal {wanted[:2]}")
+            )  # fmt: skip
+        S, A = wanted[1:]
+        start = np.asarray(self.initial, float)
+        if start.shape != (S,) or not (start >= 0).all() or abs(start.sum() - 1) > 1e-8:
+            raise InvalidInputError(
+                explain("initial is not a law of the first state",
+                        received=f"shape {start.shape}, sum {start.sum():g}",
+                        accepted=f"{S} numbers >= 0 that sum to one")
+            )  # fmt: skip
+        if len(self.action_names) != A or len(set(self.action_names)) != A:
+            raise InvalidInputError(
+                explain("action_names do not fit the tasks", received=self.action_names,
+                        accepted=f"{A} different names")
+            )  # fmt: skip
+        labels = self.state_labels
+        lengths = {name: len(values) for name, (_, values) in labels.coords.items()}
+        if len(labels.dims) != 1 or set(lengths.values()) - {S}:
+            raise InvalidInputError(
+                explain("state_labels do not fit the tasks",
+                        received=f"dims {labels.dims}, lengths {lengths}",
+                        accepted=f"one dimension, {S} values in each coordinate")
             )  # fmt: skip
 
 
@@ -155,7 +181,7 @@ def bandit_tasks(reward: Mapping[str, tuple[float, ...]]) -> Tasks:
     )
 
 
-def shared_shaping(
+def shared_default_policy(
     *,
     tasks: Tasks | None = None,
     task_probability: tuple[float, ...] | None = None,
@@ -215,7 +241,7 @@ def shared_shaping(
     --------
     >>> from cbrl_bayes.problems import leader_outcome
     >>> tasks = bandit_tasks({"a": (1.0, 0.0), "b": (0.0, 1.0)})
-    >>> problem = shared_shaping(tasks=tasks, temperature=1.0)
+    >>> problem = shared_default_policy(tasks=tasks, temperature=1.0)
     >>> outcome = leader_outcome(problem, problem.incentive.initial, problem.default_parameters)
     >>> round(float(outcome.objective), 6)  # e / (e + 1) in both tasks
     0.731059
@@ -226,6 +252,7 @@ def shared_shaping(
             explain("guidance_price cannot be used", received=guidance_price, accepted=">= 0")
         )
     num_tasks, _, A = np.shape(tasks.reward)
+    uniform_law = (1.0 / num_tasks,) * num_tasks
 
     def mdp_fn(incentive: Incentive, task: Mapping[str, Array], parameters: Parameters) -> MDP:
         log_default = incentive["log_preference"] - jnp.log(A)
@@ -244,12 +271,12 @@ def shared_shaping(
         return jnp.broadcast_to(guidance_price * guidance, preference.shape)
 
     return Problem(
-        name="shared_shaping",
+        name="shared_default_policy",
         incentive=_default_policy(tasks),
         contexts=DiscreteContexts(
             tasks.names,
             {"reward": tasks.reward, "terminal": tasks.terminal},
-            task_probability or (1.0 / num_tasks,) * num_tasks,
+            uniform_law if task_probability is None else task_probability,
         ),
         mdp_fn=mdp_fn,
         parameters={"temperature": temperature},
@@ -270,9 +297,10 @@ def shared_shaping(
 def _default_policy(tasks: Tasks) -> IncentiveSpace:
     """Describe a policy over all states by its logits."""
     places = {name: (("cell",), values) for name, (_, values) in tasks.state_labels.coords.items()}
-    A = len(tasks.action_names)
+    shape = np.shape(tasks.reward)[1:]
+    A = shape[-1]
     return IncentiveSpace(
-        initial={"logit": jnp.zeros(tasks.reward.shape[1:])},
+        initial={"logit": jnp.zeros(shape)},
         transform=lambda x: {"log_preference": jax.nn.log_softmax(x["logit"]) + jnp.log(A)},
         labels={
             "log_preference": Labels(

@@ -202,7 +202,7 @@ def test_the_law_of_types_may_be_an_array():
         ({"continuation": (0.0, 1.5)}, "one probability for each of 2 outcomes"),
         ({"continuation": (1.0,)}, "one probability for each of 2 outcomes"),
         ({"type_probability": (0.5, 0.6)}, "not a distribution"),
-        ({"type_probability": ()}, "type_probability|one probability|2"),
+        ({"type_probability": ()}, "2 numbers >= 0"),
         ({"temperature": -0.1}, "temperature"),
         ({"discount": 1.0}, "out of range"),
     ],

@@ -474,3 +474,10 @@ def test_simulated_scores_have_the_given_probabilities():
     shares = np.stack([(drawn == score).mean(0) for score in (1.0, 0.0, 0.5)], 1)
     np.testing.assert_allclose(shares, chance, atol=0.0125)
     assert (shares[chance == 0] == 0).all()
+
+
+@pytest.mark.parametrize("outcome", [[-1, 0], [0, 3], [1]])
+def test_impossible_outcomes_are_refused(outcome):
+    rows = np.array([[0, 1, 2, 0], [0, 1, 2, 0]])
+    with pytest.raises(InvalidInputError, match=r"outcomes do not fit.*2 \(tie\)"):
+        count_comparisons(rows, np.array(outcome))

@@ -183,7 +183,10 @@ def test_gradient_over_rooms():
         ),
         (lambda: shared_default_policy(task_probability=()), "not a distribution"),
         (lambda: shared_default_policy(guidance_price=-1.0), "guidance_price cannot be used"),
-        (lambda: shared_default_policy(guidance_price=float("inf")), "guidance_price cannot be used"),
+        (
+            lambda: shared_default_policy(guidance_price=float("inf")),
+            "guidance_price cannot be used",
+        ),
         (lambda: shared_default_policy(task_probability=(1.0,)), "not a distribution"),
         (lambda: shared_default_policy(temperature=0.0), "temperature"),
         (lambda: goal_tasks(()), "at least one goal"),
