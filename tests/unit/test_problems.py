@@ -153,8 +153,8 @@ def test_only_what_is_named_a_law_must_sum_to_one():
     with pytest.raises(InvalidInputError, match="'increment_probability' is not a distribution"):
         bus_replacement().complete_parameters({"increment_probability": (0.5, 0.6, 0.1)})
     problem = two_state()
-    record = {name: getattr(problem, name) for name in (
-        "name", "incentive", "contexts", "mdp_fn", "leader_reward_fn", "leader_discount")}  # fmt: skip
+    names = ("name", "incentive", "contexts", "mdp_fn", "leader_reward_fn", "leader_discount")
+    record = {name: getattr(problem, name) for name in names}
     free = Problem(**record, parameters={"temperature": 0.5, "taste": (0.3, 0.7)})
     assert free.complete_parameters({"taste": (-2.0, 5.0)})["taste"].tolist() == [-2.0, 5.0]
 
