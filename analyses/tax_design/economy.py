@@ -12,7 +12,7 @@ from cbrl_bayes.hypergradients import HPGD, Estimator, Exact, ZerothOrder
 from cbrl_bayes.mdp import expected_return, occupancy, soft_policy_values
 from cbrl_bayes.problems import HouseholdEconomy, Problem, leader_outcome, respond, tax_design
 
-GRIDS = (21, 51, 101, 201, 401)
+GRIDS = (21, 51, 101, 201)
 DEEP_STEPS = 300_000
 """Learning steps of the published follower in every outer iteration."""
 
