@@ -24,7 +24,7 @@ from cbrl_bayes.problems import GiniWelfare, Problem, SocialWelfare, four_rooms,
 PARAMETERS = (10, 100, 1000, 10_000)
 STATES = (100, 1000, 10_000, 100_000)
 LANES = (1, 4, 16, 64)
-FOLLOWERS = (1, 10, 100, 1000, 4000)
+FOLLOWERS = (1, 10, 100, 1000)
 
 
 def one_step(problem: Problem, estimator: Estimator, scale: float = 1.0) -> Callable:
