@@ -5,6 +5,8 @@ from pathlib import Path
 from tables import fill, markdown
 
 TAXES = ("VAT 1", "VAT 2", "VAT 3", "income tax")
+OF_GRADIENT = ("income tax", "VAT 1", "VAT 2", "VAT 3")
+"""Names in the order of a flattened gradient: keys of the incentive in alphabetical order."""
 
 
 def interval(values: list[float], digits: int = 2) -> str:
@@ -15,12 +17,12 @@ def interval(values: list[float], digits: int = 2) -> str:
 
 def economy_tables(results: dict) -> dict[str, str]:
     """Convergence in the grid, and agreement of three estimators."""
-    grid = [["grid points", "welfare", *(f"d/d {tax}" for tax in TAXES)]]
+    grid = [["grid points", "welfare", *(f"d/d {tax}" for tax in OF_GRADIENT)]]
     grid += [
         [str(row["assets"]), f"{row['welfare']:.3f}", *(f"{g:.3f}" for g in row["gradient"])]
         for row in results["grid"]
     ]
-    agreement = [["estimator", *(f"d/d {tax} (standard error)" for tax in TAXES), "ms"]]
+    agreement = [["estimator", *(f"d/d {tax} (standard error)" for tax in OF_GRADIENT), "ms"]]
     for row in results["agreement"]:
         each = zip(row["gradient"], row["standard_error"], strict=True)
         agreement.append([f"`{row['estimator']}`", *(f"{g:.2f} ({e:.2f})" for g, e in each),
