@@ -126,9 +126,9 @@ def tax_tables(results: dict) -> dict[str, str]:
 
 def cost_table(results: dict) -> dict[str, str]:
     """Time and memory of each part."""
-    rows = [["part", "seconds", "CPU seconds of the main process", "peak memory so far (MB)"]]
+    rows = [["part", "CPU seconds", "peak memory so far (MB)"]]
     rows += [
-        [part, f"{c['seconds']:.0f}", f"{c['cpu_seconds']:.0f}", f"{c['peak_MB']:.0f}"]
+        [part, f"{c['cpu_seconds']:.0f}", f"{c['peak_MB']:.0f}"]
         for part, c in results["cost"].items()
     ]
     return {"COST": markdown(rows)}
