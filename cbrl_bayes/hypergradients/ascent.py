@@ -301,7 +301,10 @@ class AscentProgram:
     ) -> tuple[tuple, tuple]:  # fmt: skip
         x, optimizer_state, state, best, best_objective, tail = walk
         estimate_key, noise_key = jax.random.split(jax.random.fold_in(stage_key, number))
-        heated, rest = self.problem.heated(parameters, factor)
+        # A follower outside compiled programs has a temperature of its own: it refuses the factor.
+        heated, rest = dict(parameters), jnp.asarray(factor)
+        if not self.estimator.runs_on_host:
+            heated, rest = self.problem.heated(parameters, factor)
         gradient, state, info = self.estimator.estimate(
             self.problem, x, heated, state, key=estimate_key, temperature_factor=rest
         )

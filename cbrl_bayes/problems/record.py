@@ -284,16 +284,14 @@ class Problem:
                 )  # fmt: skip
         return parameters
 
-    def heated(
-        self, parameters: Parameters, factor: Array | float
-    ) -> tuple[dict[str, Any], Array | float]:
+    def heated(self, parameters: Parameters, factor: Array | float) -> tuple[dict[str, Any], Array]:
         """Return parameters with every lambda multiplied, and the factor that is left to apply.
 
         Whatever depends on the parameter ``temperature`` is then heated with it. A problem
         without this parameter keeps the factor for the temperature of its MDP.
         """
         if "temperature" not in parameters:
-            return dict(parameters), factor
+            return dict(parameters), jnp.asarray(factor)
         hot = jnp.asarray(parameters["temperature"]) * factor
         return {**parameters, "temperature": hot}, jnp.ones_like(jnp.asarray(factor, float))
 

@@ -93,6 +93,7 @@ def test_estimators_of_returns_refuse_a_general_objective():
         program.run(general.default_parameters, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_hpgd_climbs_four_rooms():
     problem = four_rooms(temperature=0.005)
     program = AscentProgram(problem, HPGD(num_rollouts=30, num_branches=60),

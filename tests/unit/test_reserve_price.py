@@ -129,6 +129,7 @@ def test_exponential_values_lead_to_the_root_of_the_virtual_value():
     assert found.best.objective == pytest.approx(price, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_price_path_of_a_durable_good():
     """Two prices, no rivals: buyers at the threshold wait; Stokey's and the myopic case."""
     values = (np.arange(50) + 0.5) / 50
