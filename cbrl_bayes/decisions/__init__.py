@@ -7,9 +7,11 @@ from cbrl_bayes.decisions.evaluation import (
     Score,
     SimulatedEvaluation,
 )
+from cbrl_bayes.decisions.options import DesignScores, evaluate_designs
 from cbrl_bayes.decisions.study import DesignSettings, DesignStudy, study_designs
 
 __all__ = [
+    "DesignScores",
     "DesignSettings",
     "DesignStudy",
     "Evaluation",
@@ -17,5 +19,6 @@ __all__ = [
     "PosteriorAverage",
     "Score",
     "SimulatedEvaluation",
+    "evaluate_designs",
     "study_designs",
 ]

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from cbrl_bayes.decisions.average import PosteriorAverage
 from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, Score
+from cbrl_bayes.decisions.options import complete_draws
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     AscentStatus,
@@ -70,6 +72,9 @@ class DesignStudy:
         Of each draw's own design; the error is that of simulation.
     incentive : dict of arrays, each (N, ...)
         Each draw's own design in readable units.
+    unconstrained : array, shape (N, P)
+        Each draw's own design before its transform, as a flat vector
+        (`jax.flatten_util.ravel_pytree` of ``problem.incentive.initial``).
     follower_value : array, shape (N, F)
     status : int array, shape (N,)
         `AscentStatus` of the draw's own search (SOLVER_FAILED if a best response under its
@@ -82,6 +87,7 @@ class DesignStudy:
     designs : tuple of str
         Names of the designs that serve all draws: "common", "plug_in".
     design_incentive : dict of arrays, each (designs, ...)
+    design_unconstrained : array, shape (designs, P)
     design_objective, design_standard_error, regret : arrays, shape (designs, N)
         Regret is what is lost against each draw's own design. It carries simulation noise, and
         may then be negative, where scores do.
@@ -96,12 +102,14 @@ class DesignStudy:
     standard_error: np.ndarray
     incentive_cost: np.ndarray
     incentive: dict[str, np.ndarray]
+    unconstrained: np.ndarray
     follower_value: np.ndarray
     status: np.ndarray
     source: np.ndarray
     trace: AscentTrace
     designs: tuple[str, ...]
     design_incentive: dict[str, np.ndarray]
+    design_unconstrained: np.ndarray
     design_objective: np.ndarray
     design_standard_error: np.ndarray
     regret: np.ndarray
@@ -154,7 +162,7 @@ def study_designs(
     """
     settings = settings or DesignSettings()
     report = on_progress or (lambda stage, done, total: None)
-    draws, num = _complete(problem, draws)
+    draws, num = complete_draws(problem, draws)
     plug_key, common_key, draw_key = jax.random.split(key, 3)
 
     report("plug-in design", 0, 1)
@@ -194,25 +202,6 @@ def study_designs(
         solved.append(result)
         report("designs per draw", len(solved), num)
     return _collect(problem, solved, common, plug_in)
-
-
-def _complete(
-    problem: Problem, draws: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], int]:
-    sizes = {np.shape(value)[0] if np.ndim(value) else 0 for value in draws.values()}
-    if len(sizes) != 1 or 0 in sizes:
-        raise InvalidInputError(
-            explain("draws need one common leading axis", received=sorted(sizes),
-                    accepted="{name: array of shape (draws, ...)}")
-        )  # fmt: skip
-    num = sizes.pop()
-    for index in range(num):
-        problem.complete_parameters({name: value[index] for name, value in draws.items()})
-    defaults = {
-        name: np.broadcast_to(np.asarray(value), (num, *np.shape(value)))
-        for name, value in problem.default_parameters.items()
-    }
-    return defaults | {name: np.asarray(value, float) for name, value in draws.items()}, num
 
 
 @dataclass(frozen=True)
@@ -274,26 +263,25 @@ def _in_order(work: Callable[[int], Any], num: int, num_workers: int) -> Iterato
 def _collect(
     problem: Problem, solved: list[_Solved], common: SearchResult, plug_in: SearchResult
 ) -> DesignStudy:
-    status, incentives = [], []
+    shared_points = [common.best.unconstrained, plug_in.best.unconstrained]
+    status, points = [], []
     for one in solved:
-        points = [common.best.unconstrained, plug_in.best.unconstrained,
-                  one.found.best.unconstrained]  # fmt: skip
         solver_failed = one.scores[one.chosen].status != SolveStatus.CONVERGED
         status.append(AscentStatus.SOLVER_FAILED if solver_failed else one.found.best.status)
-        incentives.append(problem.incentive.transform(points[one.chosen]))
+        points.append([*shared_points, one.found.best.unconstrained][one.chosen])
     chosen = [one.scores[one.chosen] for one in solved]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
     shared = [
         jax.tree.map(lambda *leaves: np.stack(leaves), *(one.scores[i] for one in solved))
         for i in range(2)
     ]
-    designs = [problem.incentive.transform(s.best.unconstrained) for s in (common, plug_in)]
     design_objective = np.stack([score.objective for score in shared])
     return DesignStudy(
         objective=stacked.objective,
         standard_error=stacked.standard_error,
         incentive_cost=stacked.incentive_cost,
-        incentive=_stack(incentives),
+        incentive=_readable(problem, points),
+        unconstrained=_flat(points),
         follower_value=stacked.follower_value,
         status=np.array([int(s) for s in status]),
         source=np.array([one.chosen for one in solved]),
@@ -301,7 +289,8 @@ def _collect(
             lambda *leaves: np.stack(leaves), *(one.found.best.trace for one in solved)
         ),
         designs=(COMMON, PLUG_IN),
-        design_incentive=_stack(designs),
+        design_incentive=_readable(problem, shared_points),
+        design_unconstrained=_flat(shared_points),
         design_objective=design_objective,
         design_standard_error=np.stack([score.standard_error for score in shared]),
         regret=stacked.objective - design_objective,
@@ -311,5 +300,10 @@ def _collect(
     )
 
 
-def _stack(incentives: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def _readable(problem: Problem, points: list) -> dict[str, np.ndarray]:
+    incentives = [problem.incentive.transform(point) for point in points]
     return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
+
+
+def _flat(points: list) -> np.ndarray:
+    return np.stack([np.asarray(ravel_pytree(point)[0]) for point in points])

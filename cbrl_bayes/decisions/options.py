@@ -1,0 +1,148 @@
+"""Score several given designs under every posterior draw, with common random numbers."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, Score
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.problems import Problem
+
+__all__ = ["DesignScores", "complete_draws", "evaluate_designs"]
+
+
+@dataclass(frozen=True)
+class DesignScores:
+    """What D designs are worth under N draws.
+
+    Attributes
+    ----------
+    objective, standard_error, incentive_cost : arrays, shape (D, N)
+        The leader's objective, its error from simulation alone, and what the incentive costs.
+    follower_value : array, shape (D, N, F)
+    status : int array, shape (D, N)
+        Worst `SolveStatus`.
+    """
+
+    objective: Float[np.ndarray, "design draw"]
+    standard_error: Float[np.ndarray, "design draw"]
+    incentive_cost: Float[np.ndarray, "design draw"]
+    follower_value: Float[np.ndarray, "design draw follower"]
+    status: Int[np.ndarray, "design draw"]
+
+
+def evaluate_designs(
+    problem: Problem,
+    designs: Float[np.ndarray, "design coordinate"],
+    draws: Mapping[str, np.ndarray],
+    *,
+    key: Key[Array, ""],
+    evaluation: Evaluation | None = None,
+    num_workers: int = 2,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DesignScores:
+    """Score every design under every draw.
+
+    Designs are compared within a draw by the same contexts and noise (a key per draw), so that
+    differences between them carry less noise than each alone.
+
+    Parameters
+    ----------
+    problem : Problem
+    designs : array, shape (D, P)
+        Designs before their transform, as flat vectors (`DesignStudy.design_unconstrained`).
+    draws : mapping
+        Parameter name -> array (N, ...); missing ones take their default.
+    key : typed key
+    evaluation : Evaluation, optional
+        Default: `ExactEvaluation`.
+    num_workers : int
+        Threads over draws; the numbers do not depend on it.
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    DesignScores
+
+    Raises
+    ------
+    InvalidInputError
+        For designs of a wrong length or draws that do not fit the problem.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import two_state
+    >>> scores = evaluate_designs(two_state(), np.zeros((2, 1)), {"temperature": np.ones(3)},
+    ...                           key=jax.random.key(0))
+    >>> scores.objective.shape, bool(np.ptp(scores.objective) < 1e-12)
+    ((2, 3), True)
+    """
+    evaluation = evaluation or ExactEvaluation()
+    flat, unravel = ravel_pytree(problem.incentive.initial)
+    designs = np.asarray(designs, float)
+    if designs.ndim != 2 or designs.shape[1] != flat.size or not np.isfinite(designs).all():
+        raise InvalidInputError(
+            explain("designs do not fit the problem's incentive", received=designs.shape,
+                    accepted=f"finite, shape (designs, {flat.size})")
+        )  # fmt: skip
+    draws, num = complete_draws(problem, draws)
+
+    def under(parameters: Mapping[str, Array], points: Array, draw_key: Array) -> Score:
+        def one(point: Array) -> Score:
+            return evaluation.score(problem, unravel(point), parameters, key=draw_key)
+
+        if evaluation.runs_on_host:
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(p) for p in points))
+        return jax.lax.map(one, points)
+
+    score = under if evaluation.runs_on_host else jax.jit(under)
+
+    def solve(index: int) -> Score:
+        parameters = {name: jnp.asarray(value[index]) for name, value in draws.items()}
+        found = score(parameters, jnp.asarray(designs), jax.random.fold_in(key, index))
+        return jax.tree.map(np.asarray, found)
+
+    found = [solve(0)]  # the first alone, so that the program compiles once
+    with ThreadPoolExecutor(1 if evaluation.runs_on_host else num_workers) as pool:
+        for result in pool.map(solve, range(1, num)):
+            found.append(result)
+            if on_progress is not None:
+                on_progress("scores of the designs", len(found), num)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
+    return DesignScores(
+        stacked.objective, stacked.standard_error, stacked.incentive_cost,
+        stacked.follower_value, stacked.status,
+    )  # fmt: skip
+
+
+def complete_draws(
+    problem: Problem, draws: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], int]:
+    """Return draws of all parameters, defaults filled in, and their number.
+
+    Raises
+    ------
+    InvalidInputError
+        For draws without one common leading axis, or values the problem does not accept.
+    """
+    sizes = {np.shape(value)[0] if np.ndim(value) else 0 for value in draws.values()}
+    if len(sizes) != 1 or 0 in sizes:
+        raise InvalidInputError(
+            explain("draws need one common leading axis", received=sorted(sizes),
+                    accepted="{name: array of shape (draws, ...)}")
+        )  # fmt: skip
+    num = sizes.pop()
+    for index in range(num):
+        problem.complete_parameters({name: value[index] for name, value in draws.items()})
+    defaults = {
+        name: np.broadcast_to(np.asarray(value), (num, *np.shape(value)))
+        for name, value in problem.default_parameters.items()
+    }
+    return defaults | {name: np.asarray(value, float) for name, value in draws.items()}, num
