@@ -27,7 +27,7 @@ from cbrl_bayes.inference import (
     identification,
 )
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.results import add_design, add_response, fit_tree
+from cbrl_bayes.results import add_design, add_response, fit_tree, posterior_draws, with_groups
 from cbrl_bayes.results.provenance import certificate
 
 __all__ = ["behaviour_model", "default_design_settings", "design", "exact", "hpgd", "infer"]
@@ -196,20 +196,9 @@ def design(
     settings = settings or default_design_settings(estimator)
     from_fit = isinstance(fit, xr.DataTree)
     posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
-    problem = _with_groups(problem, posterior)
+    problem = with_groups(problem, posterior)
     chosen = _thin(posterior, num_draws)
-    known = problem.default_parameters
-    draws = {
-        str(name): array.values.reshape(-1, *array.shape[2:])
-        for name, array in chosen.data_vars.items()
-        if name in known
-    }
-    if not draws:
-        raise InvalidInputError(
-            explain("the posterior has none of the problem's parameters",
-                    received=sorted(map(str, posterior.data_vars)),
-                    accepted=", ".join(sorted(known)))
-        )  # fmt: skip
+    draws = posterior_draws(problem, chosen)
     study = study_designs(
         problem, draws, estimator=estimator, key=key, settings=settings, on_progress=on_progress
     )
@@ -258,23 +247,6 @@ def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
     per_chain = min(draws, max(1, round(num_draws / chains)))
     kept = np.unique(np.linspace(0, draws - 1, per_chain).astype(int))
     return posterior.isel(draw=kept)
-
-
-def _with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
-    grouped = [n for n in problem.per_follower
-               if n in posterior and "follower" in posterior[n].dims]  # fmt: skip
-    if not grouped:
-        return problem
-    names = tuple(map(str, posterior["follower"].values))
-    if names == problem.followers.names:
-        return problem
-    if problem.followers.num_followers > 1:
-        raise InvalidInputError(
-            explain("the fit's groups are not the problem's followers", received=names,
-                    accepted=", ".join(problem.followers.names),
-                    remedy="problem.with_followers(names, weights) with the groups' names")
-        )  # fmt: skip
-    return problem.with_followers(names, (1.0 / len(names),) * len(names))
 
 
 def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:

@@ -39,7 +39,7 @@ class DesignScores:
 
 def evaluate_designs(
     problem: Problem,
-    designs: Float[np.ndarray, "design coordinate"],
+    designs: Float[np.ndarray, "design *draw coordinate"],
     draws: Mapping[str, np.ndarray],
     *,
     key: Key[Array, ""],
@@ -55,8 +55,9 @@ def evaluate_designs(
     Parameters
     ----------
     problem : Problem
-    designs : array, shape (D, P)
-        Designs before their transform, as flat vectors (`DesignStudy.design_unconstrained`).
+    designs : array, shape (D, P) or (D, N, P)
+        Designs before their transform, as flat vectors (`DesignStudy.design_unconstrained`); with
+        an axis of draws where each draw has its own (`DesignStudy.unconstrained`).
     draws : mapping
         Parameter name -> array (N, ...); missing ones take their default.
     key : typed key
@@ -86,13 +87,15 @@ def evaluate_designs(
     """
     evaluation = evaluation or ExactEvaluation()
     flat, unravel = ravel_pytree(problem.incentive.initial)
+    draws, num = complete_draws(problem, draws)
     designs = np.asarray(designs, float)
-    if designs.ndim != 2 or designs.shape[1] != flat.size or not np.isfinite(designs).all():
+    fits = designs.shape[1:] in ((flat.size,), (num, flat.size))
+    if not fits or not len(designs) or not np.isfinite(designs).all():
         raise InvalidInputError(
             explain("designs do not fit the problem's incentive", received=designs.shape,
-                    accepted=f"finite, shape (designs, {flat.size})")
+                    accepted=f"finite, shape (designs, {flat.size}) or "
+                             f"(designs, {num}, {flat.size})")
         )  # fmt: skip
-    draws, num = complete_draws(problem, draws)
 
     def under(parameters: Mapping[str, Array], points: Array, draw_key: Array) -> Score:
         def one(point: Array) -> Score:
@@ -106,7 +109,8 @@ def evaluate_designs(
 
     def solve(index: int) -> Score:
         parameters = {name: jnp.asarray(value[index]) for name, value in draws.items()}
-        found = score(parameters, jnp.asarray(designs), jax.random.fold_in(key, index))
+        points = jnp.asarray(designs if designs.ndim == 2 else designs[:, index])
+        found = score(parameters, points, jax.random.fold_in(key, index))
         return jax.tree.map(np.asarray, found)
 
     found = [solve(0)]  # the first alone, so that the program compiles once

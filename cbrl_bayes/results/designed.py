@@ -1,0 +1,129 @@
+"""What a design study was made of, taken back out of its tree as plain arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.problems import Problem
+
+__all__ = ["Designed", "designed", "posterior_draws", "with_groups"]
+
+
+@dataclass(frozen=True)
+class Designed:
+    """The draws and designs of a study, chain by chain.
+
+    Attributes
+    ----------
+    problem : Problem
+        With the groups of the fit as its followers, where the fit has groups.
+    draws : dict of arrays, each (N, ...)
+        The posterior draws that were designed for.
+    own : array, shape (N, P)
+        Each draw's own design, before its transform.
+    own_objective : array, shape (N,)
+        What the leader gets with it.
+    names : tuple of str
+        Designs that serve all draws.
+    designs : array, shape (D, P)
+        Those designs, before their transform.
+    shape : tuple of int
+        (chains, draws per chain); N is their product.
+    """
+
+    problem: Problem
+    draws: dict[str, np.ndarray]
+    own: np.ndarray
+    own_objective: np.ndarray
+    names: tuple[str, ...]
+    designs: np.ndarray
+    shape: tuple[int, int]
+
+
+def designed(problem: Problem, study: xr.DataTree) -> Designed:
+    """Return what ``study`` was made of.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem the study is of.
+    study : xarray.DataTree
+        From `design`.
+
+    Raises
+    ------
+    InvalidInputError
+        If it holds no designs, is of another problem, or was made before designs were kept.
+    """
+    kept = "design" in study.children and "unconstrained" in study["design"]
+    if not kept or study.attrs.get("problem") != problem.name:
+        raise InvalidInputError(
+            explain("this is no design study of the problem",
+                    received=f"groups {', '.join(study.children)}; problem "
+                             f"{study.attrs.get('problem')!r}",
+                    accepted=f"a study of {problem.name!r} with designs",
+                    remedy="design(problem, fit, ...) first")
+        )  # fmt: skip
+    design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
+    size = ravel_pytree(problem.incentive.initial)[0].size
+    if design.sizes["coordinate"] != size:
+        raise InvalidInputError(
+            explain("the study's designs do not fit the problem's incentive",
+                    received=f"{design.sizes['coordinate']} coordinates", accepted=str(size))
+        )  # fmt: skip
+    posterior = study["posterior"].to_dataset()
+    chosen = posterior.sel(chain=design["chain"], draw=design["draw"])
+    own = design["unconstrained"].values
+    return Designed(
+        problem=with_groups(problem, posterior),
+        draws=posterior_draws(problem, chosen),
+        own=own.reshape(-1, own.shape[-1]),
+        own_objective=design["leader_objective"].values.ravel(),
+        names=tuple(map(str, decision["design"].values)),
+        designs=decision["unconstrained"].values,
+        shape=(design.sizes["chain"], design.sizes["draw"]),
+    )
+
+
+def posterior_draws(problem: Problem, posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return the problem's own parameters among the draws, each (N, ...), chain by chain.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are none.
+    """
+    known = problem.default_parameters
+    draws = {
+        str(name): array.values.reshape(-1, *array.shape[2:])
+        for name, array in posterior.data_vars.items()
+        if name in known
+    }
+    if not draws:
+        raise InvalidInputError(
+            explain("the posterior has none of the problem's parameters",
+                    received=sorted(map(str, posterior.data_vars)),
+                    accepted=", ".join(sorted(known)))
+        )  # fmt: skip
+    return draws
+
+
+def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
+    """Return the problem with the groups of a fit as its followers, where it has groups."""
+    grouped = [n for n in problem.per_follower
+               if n in posterior and "follower" in posterior[n].dims]  # fmt: skip
+    if not grouped:
+        return problem
+    names = tuple(map(str, posterior["follower"].values))
+    if names == problem.followers.names:
+        return problem
+    if problem.followers.num_followers > 1:
+        raise InvalidInputError(
+            explain("the fit's groups are not the problem's followers", received=names,
+                    accepted=", ".join(problem.followers.names),
+                    remedy="problem.with_followers(names, weights) with the groups' names")
+        )  # fmt: skip
+    return problem.with_followers(names, (1.0 / len(names),) * len(names))
