@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_size
 
 __all__ = ["OUTCOMES", "load_comparisons"]
 
@@ -24,9 +25,17 @@ SOURCE = (
 NUMBERS = ("id", "prompt", "model_x", "model_y", "worker")
 COLUMNS = (*NUMBERS, "winner", "left", "right")
 MOST_SHOWN = 5
+MOST_DIGITS = 18  # so that every number fits into 64 bits
+BYTES_PER_BYTE = 8
+"""Memory that a table needs, about, for each byte of the file."""
 
 
-def load_comparisons(path: str | Path | None = None, *, download: bool = True) -> xr.Dataset:
+def load_comparisons(
+    path: str | Path | None = None,
+    *,
+    download: bool = True,
+    limits: FileLimits | None = DEFAULT_LIMITS,
+) -> xr.Dataset:
     """Load pairwise judgements: who compared which answers to which prompt, and what was said.
 
     Each row of the file is one judgement by one annotator of two answers to one prompt, given
@@ -41,6 +50,8 @@ def load_comparisons(path: str | Path | None = None, *, download: bool = True) -
         cache, else from the public repository dustalov/llmfao (CC BY 4.0), with a checksum.
     download : bool
         Whether the public repository may be asked.
+    limits : FileLimits or None
+        How large a file given by ``path`` may be. None: any.
 
     Returns
     -------
@@ -67,6 +78,7 @@ def load_comparisons(path: str | Path | None = None, *, download: bool = True) -
         file = Path(path)
         if not file.is_file():
             raise DataError(explain("there is no such file of comparisons", received=str(file)))
+        check_size(file.name, BYTES_PER_BYTE * file.stat().st_size, DataError, limits)
     return _as_dataset(_read(file))
 
 
@@ -100,7 +112,9 @@ def _read(file: Path) -> pd.DataFrame:
 
 def _violations(row: dict[str, str]) -> list[str]:
     """Say what is wrong with one row."""
-    found = [f"{name} {row[name]!r} is not a number" for name in NUMBERS if not row[name].isdigit()]
+    found = [f"{name} {row[name][:MOST_DIGITS]!r} is not a number" for name in NUMBERS
+             if not (row[name].isascii() and row[name].isdigit()
+                     and len(row[name]) <= MOST_DIGITS)]  # fmt: skip
     if row["winner"] not in OUTCOMES:
         found.append(f"winner {row['winner']!r} is none of {', '.join(OUTCOMES)}")
     if not row["left"] or not row["right"]:

@@ -95,6 +95,11 @@ class BehaviourCounts:
         return int(self.entry_count.sum())
 
     @property
+    def num_observed_contexts(self) -> int:
+        """Number of episodes whose context was observed."""
+        return int(self.context_count.sum())
+
+    @property
     def has_latent_contexts(self) -> bool:
         """Whether some episode's context was not observed."""
         return bool((self.episode_context == UNSEEN).any())

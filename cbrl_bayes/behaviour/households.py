@@ -41,7 +41,7 @@ def make_household_shares(
     >>> float(data["share"].sel(good="fuel").mean())
     0.15
     """
-    table = np.asarray(share, float)
+    table = _numbers("budget shares", share)
     if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != len(goods) or len(goods) < 2:
         raise DataError(
             explain("budget shares have the wrong shape",
@@ -70,7 +70,7 @@ def make_household_shares(
                              "household")
         )  # fmt: skip
     for name, values in (covariates or {}).items():
-        column = np.asarray(values, float)
+        column = _numbers(f"covariate {name!r}", values)
         if column.shape != (len(table),) or not np.isfinite(column).all():
             raise DataError(
                 explain(f"covariate {name!r} does not fit the households",
@@ -78,6 +78,18 @@ def make_household_shares(
             )  # fmt: skip
         data[name] = ("household", column)
     return data
+
+
+def _numbers(what: str, values: np.ndarray) -> np.ndarray:
+    table = np.asarray(values)
+    try:
+        if table.dtype.kind == "c":
+            raise TypeError("they are complex")
+        return table.astype(float)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            explain(f"{what} cannot be read as numbers ({error})", received=table.dtype)
+        ) from error
 
 
 def load_household_shares() -> xr.Dataset:

@@ -8,22 +8,33 @@ import xarray as xr
 
 from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, make_trajectories
 from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
 
 __all__ = ["from_table", "load_trajectories", "save_trajectories"]
 
 COLUMNS = {"follower", "episode", "step", "state", "action", "context", "regime", "group",
            "successor_slot", "choice_observed", "context_value"}  # fmt: skip
+STEP_COLUMNS = ("state", "action", "successor_slot", "choice_observed")
+EPISODE_COLUMNS = ("follower", "group", "context", "regime")
+MOST_NUMBER = 2**31 - 1
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 ENGINES = {".nc": "h5netcdf", ".h5": "h5netcdf", ".zarr": "zarr"}
 
 
-def load_trajectories(path: str | Path) -> xr.Dataset:
+def load_trajectories(
+    path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS
+) -> xr.Dataset:
     """Read and check trajectories: netCDF (.nc), zarr (.zarr) or a table (.csv).
+
+    Nothing in the file is executed, and what it declares is checked before anything is
+    allocated.
 
     Parameters
     ----------
     path : str or Path
         A table needs the columns of `from_table`.
+    limits : FileLimits or None
+        How much the file may ask for. None: it is trusted and opened at once.
 
     Returns
     -------
@@ -32,22 +43,24 @@ def load_trajectories(path: str | Path) -> xr.Dataset:
     Raises
     ------
     DataError
-        If the file is absent, unreadable or not of the documented format. Nothing in the file
-        is executed.
+        If the file is absent, unreadable, asks for more than the limits or is not of the
+        documented format.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(explain("there is no such data file", received=path))
+    if path.suffix not in (*ENGINES, ".csv"):
+        raise DataError(
+            explain("the file type is not known", received=path.name,
+                    accepted=", ".join([*ENGINES, ".csv"]))
+        )  # fmt: skip
+    check_file(path, DataError, limits)
     try:
         if path.suffix == ".csv":
-            return from_table(pd.read_csv(path))
-        if path.suffix not in ENGINES:
-            raise DataError(
-                explain("the file type is not known", received=path.name,
-                        accepted=", ".join([*ENGINES, ".csv"]))
-            )  # fmt: skip
-        with xr.open_dataset(path, engine=ENGINES[path.suffix]) as opened:
+            return from_table(pd.read_csv(path), limits=limits)
+        with xr.open_dataset(path, engine=ENGINES[path.suffix], decode_times=False) as opened:
             data = opened.load()
+        check_trajectories(data)
     except DataError:
         raise
     except Exception as error:  # readers raise many kinds for a damaged file
@@ -55,7 +68,6 @@ def load_trajectories(path: str | Path) -> xr.Dataset:
             explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
                     remedy="check that the file is complete")
         ) from error  # fmt: skip
-    check_trajectories(data)
     return data
 
 
@@ -74,7 +86,7 @@ def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
     return path
 
 
-def from_table(table: pd.DataFrame) -> xr.Dataset:
+def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.Dataset:
     """Turn a plain table, one row per step, into trajectories.
 
     Parameters
@@ -85,6 +97,9 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
         ``successor_slot`` (empty or -1 where not recorded), ``choice_observed`` (true or false),
         ``context_value``. Other columns are an error. Rows may come in any order; steps count
         up from any number without gaps.
+    limits : FileLimits or None
+        How much memory the trajectories may take: every episode is stored at the length of the
+        longest. None: any.
 
     Returns
     -------
@@ -103,25 +118,31 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
     >>> from_table(table).state.values.tolist()
     [[0, 1], [0, -1]]
     """
-    missing = [name for name in ("follower", "step", "state", "action") if name not in table]
-    if missing:
+    try:
+        return _from_table(table, limits)
+    except DataError:
+        raise
+    except Exception as error:  # a table may hold any Python object
         raise DataError(
-            explain("columns are missing from the table", received=list(table.columns),
-                    accepted=f"also {', '.join(missing)}")
+            explain(f"the table cannot be read ({type(error).__name__}: {error})",
+                    accepted="columns of numbers and text")
+        ) from error  # fmt: skip
+
+
+def _from_table(table: pd.DataFrame, limits: FileLimits | None) -> xr.Dataset:
+    missing = [name for name in ("follower", "step", "state", "action") if name not in table]
+    if missing or not table.columns.is_unique:
+        raise DataError(
+            explain("columns are missing from the table" if missing else "columns share a name",
+                    received=list(table.columns),
+                    accepted=f"also {', '.join(missing)}" if missing else "each name once")
         )  # fmt: skip
     table = table.copy()
     for name in ("step", "state", "action"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        bad = numbers.isna() | (numbers % 1 != 0)
-        if bad.any():
-            row = table.index[bad][0]
-            raise DataError(
-                explain(f"column {name!r}, row {row} is not a whole number",
-                        received=table.loc[row, name])
-            )  # fmt: skip
-        table[name] = numbers.astype(int)
+        table[name] = _whole_numbers(table, name)
     table = _cleaned(table)
     keys = ["follower", "episode"] if "episode" in table else ["follower"]
+    _check_padded_size(table, table.groupby(keys).size(), limits)
     episodes = [rows.sort_values("step") for _, rows in table.groupby(keys, sort=False)]
     _check_episodes(episodes)
 
@@ -143,6 +164,32 @@ def from_table(table: pd.DataFrame) -> xr.Dataset:
     return data
 
 
+def _whole_numbers(table: pd.DataFrame, name: str, empty: int | None = None) -> pd.Series:
+    """Read a column as integers of 32 bits; ``empty`` stands for cells without a number."""
+    numbers = pd.to_numeric(table[name], errors="coerce")
+    if empty is not None:
+        numbers = numbers.fillna(empty)
+    bad = numbers.isna() | (numbers % 1 != 0) | (numbers.abs() > MOST_NUMBER)
+    if bad.any():
+        row = table.index[bad][0]
+        raise DataError(
+            explain(f"column {name!r}, row {row} is not a whole number",
+                    received=table.loc[row, name],
+                    accepted=f"at most {MOST_NUMBER:,} in absolute value")
+        )  # fmt: skip
+    return numbers.astype(int)
+
+
+def _check_padded_size(table: pd.DataFrame, lengths: pd.Series, limits: FileLimits | None) -> None:
+    """Episodes are padded to the longest, names to the longest name: refuse before it is done."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    per_step = sum(4 for name in STEP_COLUMNS if name in table)
+    letters = sum(int(table[name].astype(str).str.len().max()) for name in EPISODE_COLUMNS
+                  if name in table and len(table))  # fmt: skip
+    check_size("the table, with every episode at the length of the longest,",
+               len(lengths) * (longest * per_step + 4 * letters), DataError, limits)  # fmt: skip
+
+
 def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
     """Fill what may be empty, refuse what may not."""
     foreign = sorted(set(map(str, table.columns)) - COLUMNS)
@@ -156,10 +203,7 @@ def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
     if "context" in table:
         table["context"] = table["context"].fillna("").astype(str)
     if "successor_slot" in table:
-        slots = pd.to_numeric(table["successor_slot"], errors="coerce").fillna(MISSING)
-        if (slots % 1 != 0).any():
-            raise DataError("column 'successor_slot' holds numbers that are not whole")
-        table["successor_slot"] = slots.astype(int)
+        table["successor_slot"] = _whole_numbers(table, "successor_slot", empty=MISSING)
     if "choice_observed" in table:
         words = table["choice_observed"].astype(str).str.lower().map(TRUTH)
         if words.isna().any():

@@ -1,5 +1,6 @@
 """Save and load results trees as netCDF or zarr: checked, whole or not at all, never executed."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,9 +8,13 @@ from pathlib import Path
 import xarray as xr
 
 from cbrl_bayes.errors import ResultsError, explain
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file
 from cbrl_bayes.results.schema import check_tree
 
 __all__ = ["load", "save"]
+
+JSON_ATTRIBUTES = {"versions": dict, "settings": dict, "design_settings": dict,
+                   "contraction": dict, "parameter_units": dict, "groups": list}  # fmt: skip
 
 
 def save(tree: xr.DataTree, path: str | Path) -> Path:
@@ -60,13 +65,19 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path) -> xr.DataTree:
+def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.DataTree:
     """Read a results tree into memory and check it.
+
+    Nothing in the file is executed. What it declares is checked before anything is allocated,
+    and a process of its own reads it first: a damaged file that would crash or block the reading
+    library gives an error instead (a second of time; `FileLimits`).
 
     Parameters
     ----------
     path : str or Path
         A file or store written by `save`.
+    limits : FileLimits or None
+        How much it may ask for. None: the file is trusted and opened at once.
 
     Returns
     -------
@@ -75,22 +86,44 @@ def load(path: str | Path) -> xr.DataTree:
     Raises
     ------
     ResultsError
-        If it is absent, damaged or violates the schema (all violations are named).
+        If it is absent, damaged, asks for more than the limits or violates the schema (all
+        violations are named).
     """
     path = Path(path)
     if not path.exists():
         raise ResultsError(explain("there is no such results file", received=path))
     engine = "zarr" if _kind(path) == "zarr" else "h5netcdf"
+    check_file(path, ResultsError, limits)
     try:
-        with xr.open_datatree(path, engine=engine) as opened:
+        # No variable is a date: a unit like "days" is a unit, not a reason to decode.
+        with xr.open_datatree(path, engine=engine, decode_times=False) as opened:
             tree = opened.load()
+        check_tree(tree)
+        _check_attributes(tree)
+    except ResultsError:
+        raise
     except Exception as error:  # readers raise many kinds for a damaged file
         raise ResultsError(
             explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
                     remedy="the file may be cut short: copy it again or rerun the study")
         ) from error  # fmt: skip
-    check_tree(tree)
     return tree
+
+
+def _check_attributes(tree: xr.DataTree) -> None:
+    """Refuse attributes that hold no JSON where the schema says so, all at once."""
+    wrong = []
+    for name, kind in JSON_ATTRIBUTES.items():
+        try:
+            if not isinstance(json.loads(tree.attrs.get(name, json.dumps(kind()))), kind):
+                wrong.append(name)
+        except (TypeError, ValueError):
+            wrong.append(name)
+    if wrong:
+        raise ResultsError(
+            explain(f"attributes cannot be read: {', '.join(wrong)}", accepted="JSON text",
+                    remedy="the file is damaged or was changed: rerun the study")
+        )  # fmt: skip
 
 
 def _kind(path: Path) -> str:
