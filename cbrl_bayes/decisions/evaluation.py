@@ -1,6 +1,6 @@
 """Evaluate a given incentive under given parameters: exactly, or by simulation with its error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,14 @@ from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import gather
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
-__all__ = ["Evaluation", "ExactEvaluation", "Score", "SimulatedEvaluation"]
+__all__ = [
+    "Evaluation",
+    "ExactEvaluation",
+    "Score",
+    "SimulatedEvaluation",
+    "score_program",
+    "scores_are_noisy",
+]
 
 
 @jax.tree_util.register_dataclass
@@ -29,6 +36,8 @@ class Score:
     standard_error : float
         Of ``objective``, from simulation alone; 0 where it is exact. It is no part of the
         posterior's spread.
+    context_error : float
+        The part of it that comes from sampling contexts; 0 where they are enumerated.
     incentive_cost : float
         NaN where the evaluation does not split it off.
     follower_value : array, shape (F,)
@@ -39,6 +48,7 @@ class Score:
 
     objective: Float[Array, ""]
     standard_error: Float[Array, ""]
+    context_error: Float[Array, ""]
     incentive_cost: Float[Array, ""]
     follower_value: Float[Array, " follower"]
     status: Int[Array, ""]
@@ -60,6 +70,20 @@ class Evaluation(Protocol):
         *, key: Key[Array, ""],
     ) -> Score:  # fmt: skip
         """Evaluate; equal keys give equal contexts and noise."""
+
+
+def scores_are_noisy(problem: Problem, evaluation: Evaluation) -> bool:
+    """Whether scores depend on the key: contexts are sampled or followers simulated."""
+    return isinstance(problem.contexts, SampledContexts) or not evaluation.is_exact
+
+
+def score_program(problem: Problem, evaluation: Evaluation) -> Callable[..., Score]:
+    """Return ``(unconstrained, parameters, key) -> Score``, compiled where that is possible."""
+
+    def score(x: Any, parameters: Mapping[str, Any], key: Array) -> Score:
+        return evaluation.score(problem, x, parameters, key=key)
+
+    return score if evaluation.runs_on_host else jax.jit(score)
 
 
 @dataclass(frozen=True)
@@ -87,12 +111,15 @@ class ExactEvaluation:
         """Return the exact score; contexts that cannot be enumerated are sampled with ``key``."""
         outcome = leader_outcome(problem, unconstrained, parameters, key=key)
         error = jnp.zeros(())
-        if isinstance(problem.contexts, SampledContexts) and problem.contexts.num_contexts > 1:
-            error = outcome.by_context.std(ddof=1) / jnp.sqrt(problem.contexts.num_contexts)
+        if isinstance(problem.contexts, SampledContexts):
+            # One context says nothing of the spread between them.
+            error = jnp.full((), jnp.nan)
+            if problem.contexts.num_contexts > 1:
+                error = outcome.by_context.std(ddof=1) / jnp.sqrt(problem.contexts.num_contexts)
             if problem.aggregate is not None:
                 error = jnp.where(error > 0.0, error, jnp.nan)
         return Score(
-            outcome.objective, error, outcome.incentive_cost, outcome.follower_value,
+            outcome.objective, error, error, outcome.incentive_cost, outcome.follower_value,
             outcome.status,
         )  # fmt: skip
 
@@ -185,9 +212,13 @@ class SimulatedEvaluation:
         )
         totals = (weights[index] * jnp.asarray(followers.weights)[follower]) @ replicates
         variance = totals.var(ddof=1) / self.num_replicates
+        of_contexts = jnp.zeros(())
         if isinstance(problem.contexts, SampledContexts) and shape[0] > 1:
             per_context = jnp.asarray(followers.weights) @ replicates.mean(1).reshape(shape).T
-            variance += per_context.var(ddof=1) / shape[0]
-        error = jnp.sqrt(variance)
+            # The means of contexts carry rollouts' noise, which is counted already.
+            of_contexts = jnp.maximum(per_context.var(ddof=1) / shape[0] - variance, 0.0)
+        error, context_error = jnp.sqrt(variance + of_contexts), jnp.sqrt(of_contexts)
         unseen = jnp.full(followers.num_followers, jnp.nan)
-        return Score(totals.mean(), error, jnp.array(jnp.nan), unseen, jnp.max(status))
+        return Score(
+            totals.mean(), error, context_error, jnp.array(jnp.nan), unseen, jnp.max(status)
+        )

@@ -10,11 +10,16 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, Score
+from cbrl_bayes.decisions.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    Score,
+    score_program,
+)
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignScores", "complete_draws", "evaluate_designs"]
+__all__ = ["DesignScores", "complete_draws", "evaluate_designs", "evenly_spaced"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class DesignScores:
 
     Attributes
     ----------
-    objective, standard_error, incentive_cost : arrays, shape (D, N)
-        The leader's objective, its error from simulation alone, and what the incentive costs.
+    objective, standard_error, context_error, incentive_cost : arrays, shape (D, N)
+        The leader's objective, its error from simulation alone, the part of that error that comes
+        from sampling contexts, and what the incentive costs.
     follower_value : array, shape (D, N, F)
     status : int array, shape (D, N)
         Worst `SolveStatus`.
@@ -32,6 +38,7 @@ class DesignScores:
 
     objective: Float[np.ndarray, "design draw"]
     standard_error: Float[np.ndarray, "design draw"]
+    context_error: Float[np.ndarray, "design draw"]
     incentive_cost: Float[np.ndarray, "design draw"]
     follower_value: Float[np.ndarray, "design draw follower"]
     status: Int[np.ndarray, "design draw"]
@@ -45,6 +52,7 @@ def evaluate_designs(
     key: Key[Array, ""],
     evaluation: Evaluation | None = None,
     num_workers: int = 2,
+    score: Callable[..., Score] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DesignScores:
     """Score every design under every draw.
@@ -65,6 +73,8 @@ def evaluate_designs(
         Default: `ExactEvaluation`.
     num_workers : int
         Threads over draws; the numbers do not depend on it.
+    score : callable, optional
+        From ``score_program(problem, evaluation)``, to compile once for several calls.
     on_progress : callable, optional
         Called with (stage, done, total).
 
@@ -97,21 +107,14 @@ def evaluate_designs(
                              f"(designs, {num}, {flat.size})")
         )  # fmt: skip
 
-    def under(parameters: Mapping[str, Array], points: Array, draw_key: Array) -> Score:
-        def one(point: Array) -> Score:
-            return evaluation.score(problem, unravel(point), parameters, key=draw_key)
-
-        if evaluation.runs_on_host:
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(p) for p in points))
-        return jax.lax.map(one, points)
-
-    score = under if evaluation.runs_on_host else jax.jit(under)
+    score = score or score_program(problem, evaluation)
 
     def solve(index: int) -> Score:
         parameters = {name: jnp.asarray(value[index]) for name, value in draws.items()}
-        points = jnp.asarray(designs if designs.ndim == 2 else designs[:, index])
-        found = score(parameters, points, jax.random.fold_in(key, index))
-        return jax.tree.map(np.asarray, found)
+        points = designs if designs.ndim == 2 else designs[:, index]
+        draw_key = jax.random.fold_in(key, index)
+        each = [score(unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
     found = [solve(0)]  # the first alone, so that the program compiles once
     with ThreadPoolExecutor(1 if evaluation.runs_on_host else num_workers) as pool:
@@ -121,9 +124,20 @@ def evaluate_designs(
                 on_progress("scores of the designs", len(found), num)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
     return DesignScores(
-        stacked.objective, stacked.standard_error, stacked.incentive_cost,
-        stacked.follower_value, stacked.status,
+        stacked.objective, stacked.standard_error, stacked.context_error,
+        stacked.incentive_cost, stacked.follower_value, stacked.status,
     )  # fmt: skip
+
+
+def evenly_spaced(size: int, num: int) -> np.ndarray:
+    """Return up to ``num`` positions in ``range(size)``, the first and the last among them.
+
+    Examples
+    --------
+    >>> evenly_spaced(10, 3).tolist(), evenly_spaced(2, 5).tolist()
+    ([0, 4, 9], [0, 1])
+    """
+    return np.unique(np.linspace(0, size - 1, min(size, num)).astype(int))
 
 
 def complete_draws(

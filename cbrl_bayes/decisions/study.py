@@ -1,10 +1,8 @@
 """Solve the leader's problem under posterior draws, and once for all of them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +10,19 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
-from cbrl_bayes.decisions.average import PosteriorAverage
-from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, Score
+from cbrl_bayes.decisions.average import PosteriorCriterion
+from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, score_program
+from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
 from cbrl_bayes.decisions.options import complete_draws
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.decisions.per_draw import (
+    DrawSolver,
+    Record,
+    best_score,
+    search_of,
+    search_record,
+    trace_of,
+)
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     AscentStatus,
     AscentTrace,
@@ -25,7 +32,7 @@ from cbrl_bayes.hypergradients import (
     SearchResult,
 )
 from cbrl_bayes.mdp import SolveStatus
-from cbrl_bayes.problems import Problem, SampledContexts
+from cbrl_bayes.problems import Problem
 
 __all__ = ["DesignSettings", "DesignStudy", "study_designs"]
 
@@ -88,7 +95,9 @@ class DesignStudy:
         Names of the designs that serve all draws: "common", "plug_in".
     design_incentive : dict of arrays, each (designs, ...)
     design_unconstrained : array, shape (designs, P)
-    design_objective, design_standard_error, regret : arrays, shape (designs, N)
+    design_objective, design_standard_error, design_context_error : arrays, shape (designs, N)
+        The last is the part of the error that comes from sampling contexts.
+    regret : array, shape (designs, N)
         Regret is what is lost against each draw's own design. It carries simulation noise, and
         may then be negative, where scores do.
     design_solve_status : int array, shape (designs, N)
@@ -112,6 +121,7 @@ class DesignStudy:
     design_unconstrained: np.ndarray
     design_objective: np.ndarray
     design_standard_error: np.ndarray
+    design_context_error: np.ndarray
     regret: np.ndarray
     design_solve_status: np.ndarray
     design_status: np.ndarray
@@ -125,6 +135,8 @@ def study_designs(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: DesignSettings | None = None,
+    executor: Executor | None = None,
+    records: MutableMapping[tuple[str, int], Record] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DesignStudy:
     """Find the plug-in, the common and every draw's own design, and score all of them.
@@ -143,12 +155,25 @@ def study_designs(
     key : typed key
         A key of its own is derived for each draw; designs compared within a draw share it.
     settings : DesignSettings, optional
+    executor : Executor, optional
+        Where draws are solved. Default: ``settings.num_workers`` threads, or one where the
+        follower lives outside compiled programs.
+    records : mutable mapping, optional
+        Receives every finished piece of work: ("plug_in_search", 0), ("common", 0),
+        ("plug_in", 0), and ("draws", number) -> named arrays. What it already holds is not done
+        again; the caller sees to it that it is of the same study.
     on_progress : callable, optional
         Called with (stage, done, total).
 
     Returns
     -------
     DesignStudy
+
+    Raises
+    ------
+    FollowerError
+        If an outside follower fails. Its ``records`` hold all that was finished: hand them in
+        again to go on from there.
 
     Examples
     --------
@@ -163,147 +188,144 @@ def study_designs(
     settings = settings or DesignSettings()
     report = on_progress or (lambda stage, done, total: None)
     draws, num = complete_draws(problem, draws)
+    kept: MutableMapping[tuple[str, int], Record] = {} if records is None else records
     plug_key, common_key, draw_key = jax.random.split(key, 3)
-
-    report("plug-in design", 0, 1)
-    mean = {name: jnp.asarray(value.mean(0)) for name, value in draws.items()}
-    plug_in = SearchProgram(problem, estimator, settings.search).run(mean, key=plug_key)
-    report("common design", 0, 1)
-    common = _common_design(problem, draws, num, estimator, settings, plug_in, common_key)
-
-    def score(x: Any, parameters: Mapping[str, Any], k: Array) -> Score:
-        return settings.evaluation.score(problem, x, parameters, key=k)
-
+    shared = _Shared(problem, draws, num, estimator, settings, kept)
     on_host = estimator.runs_on_host or settings.evaluation.runs_on_host
-    score = score if settings.evaluation.runs_on_host else jax.jit(score)
-    plug_in = _second_chance(
-        problem, estimator, settings, mean, plug_in, common, partial(score, k=plug_key), plug_key
-    )
-    program = SearchProgram(problem, estimator, settings.per_draw)
-    shared = [common.best.unconstrained, plug_in.best.unconstrained]
-
-    sampled = isinstance(problem.contexts, SampledContexts)
-    noisy = sampled or not settings.evaluation.is_exact
-
-    def solve(index: int) -> _Solved:
-        one = {name: jnp.asarray(value[index]) for name, value in draws.items()}
-        keys = jax.random.split(jax.random.fold_in(draw_key, index), 3)
-        found = program.run(one, key=keys[0], start=common.best.unconstrained)
-        candidates = [*shared, found.best.unconstrained]
-        scores = [jax.tree.map(np.asarray, score(x, one, keys[1])) for x in candidates]
-        chosen = _best(scores)
-        if noisy:
-            # The best of several noisy scores is too good: report it from fresh noise.
-            scores = [jax.tree.map(np.asarray, score(x, one, keys[2])) for x in candidates]
-        return _Solved(found, scores, chosen)
-
-    solved: list[_Solved] = []
-    for result in _in_order(solve, num, 1 if on_host else settings.num_workers):
-        solved.append(result)
-        report("designs per draw", len(solved), num)
-    return _collect(problem, solved, common, plug_in)
+    executor = executor or ThreadExecutor(1 if on_host else settings.num_workers)
+    try:
+        report("plug-in design", 0, 1)
+        first = shared.once("plug_in_search", partial(shared.plug_in, plug_key))
+        report("common design", 0, 1)
+        common = shared.once("common", partial(shared.common, first, common_key))
+        plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
+        points = np.stack([np.asarray(ravel_pytree(found.best.unconstrained)[0])
+                           for found in (common, plug_in)])  # fmt: skip
+        solver = DrawSolver(
+            problem, estimator, settings.per_draw, settings.evaluation, points, draw_key
+        )
+        missing = [index for index in range(num) if ("draws", index) not in kept]
+        done = num - len(missing)
+        report("designs per draw", done, num)
+        for position, record in executor.run(solver, _items(draws, missing)):
+            kept["draws", missing[position]] = record
+            done += 1
+            report("designs per draw", done, num)
+    except FollowerError as error:
+        error.records = kept
+        raise
+    return _collect(problem, kept, num, common, plug_in, points)
 
 
 @dataclass(frozen=True)
-class _Solved:
-    """One draw: its search, the scores of (common, plug-in, own), and which of them is best."""
+class _Shared:
+    """The designs that serve all draws."""
 
-    found: SearchResult
-    scores: list[Score]
-    chosen: int
+    problem: Problem
+    draws: Mapping[str, np.ndarray]
+    num: int
+    estimator: Estimator
+    settings: DesignSettings
+    kept: MutableMapping[tuple[str, int], Record]
+
+    def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
+        """Search unless it was done before; either way the answer is the one on record."""
+        if (name, 0) not in self.kept:
+            self.kept[name, 0] = search_record(search())
+        return search_of(self.problem, self.kept[name, 0])
+
+    @property
+    def mean(self) -> dict[str, Array]:
+        return {name: jnp.asarray(value.mean(0)) for name, value in self.draws.items()}
+
+    def plug_in(self, key: Array) -> SearchResult:
+        """Search at the mean of the draws."""
+        program = SearchProgram(self.problem, self.estimator, self.settings.search)
+        return program.run(self.mean, key=key)
+
+    def common(self, plug_in: SearchResult, key: Array) -> SearchResult:
+        """Ascend the mean over draws from the plug-in design."""
+        wanted = min(self.num, self.settings.num_common_draws)
+        kept = np.unique(np.linspace(0, self.num - 1, wanted).astype(int))
+        subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
+        average = PosteriorCriterion(self.estimator, len(kept))
+        program = SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
+        return program.run(subset, key=key, start=plug_in.best.unconstrained)
+
+    def second_chance(
+        self, plug_in: SearchResult, common: SearchResult, key: Array
+    ) -> SearchResult:
+        """Search the plug-in design from the common one too.
+
+        Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
+        """
+        ascent = Search(ascent=self.settings.search.ascent)
+        program = SearchProgram(self.problem, self.estimator, ascent)
+        again = program.run(self.mean, key=key, start=common.best.unconstrained)
+        candidates = [again, plug_in]
+        score = score_program(self.problem, self.settings.evaluation)
+        best = best_score([score(found.best.unconstrained, self.mean, key) for found in candidates])
+        reached = np.append(plug_in.restart_objectives, again.restart_objectives)
+        return SearchResult(candidates[best].best, reached)
 
 
-def _best(scores: list[Score]) -> int:
-    worth = [
-        s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED else -np.inf
-        for s in scores
-    ]
-    # The last (the draw's own search) wins ties, so that status and trace go with its design.
-    return len(worth) - 1 - int(np.argmax(worth[::-1]))
-
-
-def _second_chance(
-    problem: Problem, estimator: Estimator, settings: DesignSettings, mean: Mapping[str, Any],
-    plug_in: SearchResult, common: SearchResult, score: Callable[..., Score], key: Array,
-) -> SearchResult:  # fmt: skip
-    """Search the plug-in design from the common one too.
-
-    Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
-    """
-    program = SearchProgram(problem, estimator, Search(ascent=settings.search.ascent))
-    again = program.run(mean, key=key, start=common.best.unconstrained)
-    candidates = [again, plug_in]
-    best = _best([score(found.best.unconstrained, mean) for found in candidates])
-    reached = np.append(plug_in.restart_objectives, again.restart_objectives)
-    return SearchResult(candidates[best].best, reached)
-
-
-def _common_design(
-    problem: Problem, draws: Mapping[str, np.ndarray], num: int, estimator: Estimator,
-    settings: DesignSettings, plug_in: SearchResult, key: Array,
-) -> SearchResult:  # fmt: skip
-    kept = np.unique(np.linspace(0, num - 1, min(num, settings.num_common_draws)).astype(int))
-    subset = {name: jnp.asarray(value[kept]) for name, value in draws.items()}
-    average = PosteriorAverage(estimator, len(kept))
-    program = SearchProgram(problem, average, Search(ascent=settings.search.ascent))
-    return program.run(subset, key=key, start=plug_in.best.unconstrained)
-
-
-def _in_order(work: Callable[[int], Any], num: int, num_workers: int) -> Iterator[Any]:
-    """Yield ``work(0)``, ``work(1)``, ...; the first alone, so that programs compile once."""
-    yield work(0)
-    with ThreadPoolExecutor(num_workers) as pool:
-        try:
-            yield from pool.map(work, range(1, num))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _items(
+    draws: Mapping[str, np.ndarray], wanted: list[int]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    for index in wanted:
+        yield index, {name: value[index] for name, value in draws.items()}
 
 
 def _collect(
-    problem: Problem, solved: list[_Solved], common: SearchResult, plug_in: SearchResult
-) -> DesignStudy:
-    shared_points = [common.best.unconstrained, plug_in.best.unconstrained]
-    status, points = [], []
-    for one in solved:
-        solver_failed = one.scores[one.chosen].status != SolveStatus.CONVERGED
-        status.append(AscentStatus.SOLVER_FAILED if solver_failed else one.found.best.status)
-        points.append([*shared_points, one.found.best.unconstrained][one.chosen])
-    chosen = [one.scores[one.chosen] for one in solved]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
-    shared = [
-        jax.tree.map(lambda *leaves: np.stack(leaves), *(one.scores[i] for one in solved))
-        for i in range(2)
-    ]
-    design_objective = np.stack([score.objective for score in shared])
+    problem: Problem, kept: Mapping[tuple[str, int], Record], num: int,
+    common: SearchResult, plug_in: SearchResult, shared: np.ndarray,
+) -> DesignStudy:  # fmt: skip
+    """Read the records of all draws, one at a time, into the arrays of the study."""
+    columns: dict[str, np.ndarray] = {}
+    for index in range(num):
+        record = kept["draws", index]
+        if not columns:
+            columns = {name: np.empty((num, *value.shape), value.dtype)
+                       for name, value in record.items()}  # fmt: skip
+        for name, value in record.items():
+            columns[name][index] = value
+    every, chosen = np.arange(num), columns["chosen"]
+
+    def own(name: str) -> np.ndarray:
+        return columns[f"score.{name}"][every, chosen]
+
+    def for_all(name: str) -> np.ndarray:
+        return np.moveaxis(columns[f"score.{name}"][:, : len(shared)], 1, 0)
+
+    candidates = np.concatenate(
+        [np.broadcast_to(shared, (num, *shared.shape)), columns["unconstrained"][:, None]], axis=1
+    )
+    points = candidates[every, chosen]
+    failed = own("status") != SolveStatus.CONVERGED
     return DesignStudy(
-        objective=stacked.objective,
-        standard_error=stacked.standard_error,
-        incentive_cost=stacked.incentive_cost,
+        objective=own("objective"),
+        standard_error=own("standard_error"),
+        incentive_cost=own("incentive_cost"),
         incentive=_readable(problem, points),
-        unconstrained=_flat(points),
-        follower_value=stacked.follower_value,
-        status=np.array([int(s) for s in status]),
-        source=np.array([one.chosen for one in solved]),
-        trace=jax.tree.map(
-            lambda *leaves: np.stack(leaves), *(one.found.best.trace for one in solved)
-        ),
+        unconstrained=points,
+        follower_value=own("follower_value"),
+        status=np.where(failed, int(AscentStatus.SOLVER_FAILED), columns["status"]),
+        source=chosen,
+        trace=trace_of(columns),
         designs=(COMMON, PLUG_IN),
-        design_incentive=_readable(problem, shared_points),
-        design_unconstrained=_flat(shared_points),
-        design_objective=design_objective,
-        design_standard_error=np.stack([score.standard_error for score in shared]),
-        regret=stacked.objective - design_objective,
-        design_solve_status=np.stack([score.status for score in shared]),
+        design_incentive=_readable(problem, shared),
+        design_unconstrained=shared,
+        design_objective=for_all("objective"),
+        design_standard_error=for_all("standard_error"),
+        design_context_error=for_all("context_error"),
+        regret=own("objective") - for_all("objective"),
+        design_solve_status=for_all("status"),
         design_status=np.array([int(common.best.status), int(plug_in.best.status)]),
         restart_objectives=plug_in.restart_objectives,
     )
 
 
-def _readable(problem: Problem, points: list) -> dict[str, np.ndarray]:
-    incentives = [problem.incentive.transform(point) for point in points]
+def _readable(problem: Problem, points: np.ndarray) -> dict[str, np.ndarray]:
+    _, unravel = ravel_pytree(problem.incentive.initial)
+    incentives = [problem.incentive.transform(unravel(jnp.asarray(point))) for point in points]
     return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
-
-
-def _flat(points: list) -> np.ndarray:
-    return np.stack([np.asarray(ravel_pytree(point)[0]) for point in points])

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
@@ -89,6 +90,7 @@ def over_pairs(
         Gradient summed with the weights of contexts and followers, memory, Info.
     """
     problem.refuse_aggregate()
+    _refuse_other_response(problem)
     values, weights = contexts
     followers = problem.followers
     shape = (weights.shape[0], followers.num_followers)
@@ -107,6 +109,19 @@ def over_pairs(
     gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
     memory = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), flat)
     return gradient, memory, info.combined(share)
+
+
+def _refuse_other_response(problem: Problem) -> None:
+    """Raise where followers do not play the soft optimum that the estimators' formulas need."""
+    if problem.response_fn is not None:
+        raise InvalidInputError(
+            explain(
+                f"followers of problem {problem.name!r} do not respond at best, on which this "
+                "estimator's formula rests",
+                received=problem.response_fn,
+                remedy="exact, or zeroth_order with num_rollouts=None",
+            )
+        )
 
 
 def follower_view(

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+from cbrl_bayes.problems import follower_models
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
+from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
@@ -71,6 +73,8 @@ __all__ = [
     "SLIP_AS_PUBLISHED",
     "SLIP_OF_PUBLISHED_SIMULATOR",
     "Aggregate",
+    "Bounds",
+    "Budget",
     "ContextDistribution",
     "DiscreteContexts",
     "Followers",
@@ -82,6 +86,7 @@ __all__ = [
     "Labels",
     "LeaderOutcome",
     "Minimum",
+    "Monotone",
     "Problem",
     "SampledContexts",
     "SocialWelfare",
@@ -90,9 +95,11 @@ __all__ = [
     "bandit_tasks",
     "bus_replacement",
     "comparison_log_probability",
+    "constrained",
     "contract_design",
     "depends_on_input",
     "follower_mdp",
+    "follower_models",
     "four_rooms",
     "four_rooms_doors",
     "goal_tasks",

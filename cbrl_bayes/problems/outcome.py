@@ -69,7 +69,7 @@ def respond(
     temperature_factor: Float[Array, ""] | float = 1.0,
     initial_values: Float[Array, " state"] | None = None,
 ) -> tuple[MDP, BestResponse]:
-    """Build one follower's MDP and solve it.
+    """Build one follower's MDP and solve it, or respond as ``problem.response_fn`` says.
 
     Parameters
     ----------
@@ -90,6 +90,8 @@ def respond(
     tuple of MDP and BestResponse
     """
     mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+    if problem.response_fn is not None:
+        return mdp, problem.response_fn(mdp, parameters, initial_values)
     return mdp, best_response(mdp, initial_values=initial_values)
 
 

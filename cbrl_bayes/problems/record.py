@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.mdp import MDP
+from cbrl_bayes.mdp import MDP, BestResponse
 from cbrl_bayes.problems.contexts import ContextDistribution
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.welfare import Aggregate
@@ -153,6 +153,9 @@ class Problem:
     uncertain : tuple of str
         Names of the parameters that inference takes as unknown unless told otherwise, beside
         the context law.
+    response_fn : callable, optional
+        ``(mdp, parameters, initial values or None) -> BestResponse``, differentiable, in place of
+        the best response (`follower_models`). Estimators: as with an ``aggregate``.
 
     Raises
     ------
@@ -184,6 +187,7 @@ class Problem:
     laws: tuple[str, ...] = ()
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
+    response_fn: Callable[[MDP, Parameters, Array | None], BestResponse] | None = None
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -345,7 +349,10 @@ class Problem:
             arrays.append(self.aggregate(probe, probe[::-1] ** 2, probe / probe.sum()))
         for index in range(self.contexts.num_contexts):
             context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
-            arrays += jax.tree.leaves(self.mdp_fn(incentive, context, one))
+            mdp = self.mdp_fn(incentive, context, one)
+            arrays += jax.tree.leaves(mdp)
+            if self.response_fn is not None:
+                arrays.append(self.response_fn(mdp, one, None).log_policy)
             if self.leader_reward_fn is not None:
                 arrays.append(self.leader_net_reward(incentive, context, one))
             if self.objective_fn is not None:

@@ -54,6 +54,13 @@ def fit_tree(
     for name in groups:
         if name not in tree.children:
             tree[name] = xr.DataTree()
+    # Not through ArviZ's names of axes: the density of a vector is one number.
+    tree["log_prior"] = xr.DataTree(
+        xr.Dataset(
+            {name: (("chain", "draw"), value) for name, value in draws.log_prior.items()},
+            coords={name: tree["posterior"][name] for name in ("chain", "draw")},
+        )
+    )
     if len(draws.losses):
         tree["variational"] = xr.DataTree(xr.Dataset({"loss": ("svi_step", draws.losses)}))
     tree.attrs = certificate(problem, "fit", settings) | {
@@ -278,6 +285,7 @@ def _decision(
         {
             "objective": by_design(study.design_objective),
             "objective_standard_error": by_design(study.design_standard_error),
+            "objective_context_error": by_design(study.design_context_error),
             "regret": by_design(study.regret),
             "solve_status": by_design(study.design_solve_status),
             "status": ("design", study.design_status),

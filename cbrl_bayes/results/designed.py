@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
+from cbrl_bayes.results.provenance import fingerprint
 
 __all__ = ["Designed", "designed", "posterior_draws", "with_groups"]
 
@@ -68,17 +69,24 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
                     remedy="design(problem, fit, ...) first")
         )  # fmt: skip
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
+    posterior = study["posterior"].to_dataset()
+    grouped = with_groups(problem, posterior)
+    if study.attrs.get("fingerprint") != fingerprint(grouped):
+        raise InvalidInputError(
+            explain(f"the study is of another {problem.name!r} problem: arrays, constraints, "
+                    "default parameters or aggregate differ",
+                    remedy="the problem exactly as it was given to design, or design again")
+        )  # fmt: skip
     size = ravel_pytree(problem.incentive.initial)[0].size
     if design.sizes["coordinate"] != size:
         raise InvalidInputError(
             explain("the study's designs do not fit the problem's incentive",
                     received=f"{design.sizes['coordinate']} coordinates", accepted=str(size))
         )  # fmt: skip
-    posterior = study["posterior"].to_dataset()
     chosen = posterior.sel(chain=design["chain"], draw=design["draw"])
     own = design["unconstrained"].values
     return Designed(
-        problem=with_groups(problem, posterior),
+        problem=grouped,
         draws=posterior_draws(problem, chosen),
         own=own.reshape(-1, own.shape[-1]),
         own_objective=design["leader_objective"].values.ravel(),

@@ -7,6 +7,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
+from cbrl_bayes.errors import NotConvergedError, explain
 from cbrl_bayes.hypergradients import AscentStatus
 
 __all__ = ["Health", "assess"]
@@ -48,6 +49,15 @@ class Health:
             self.failures.append(text)
         elif reviews:
             self.reviews.append(text)
+
+    def refuse_failed(self, accept_failed: bool) -> None:
+        """Raise `NotConvergedError` for FAIL, unless it was explicitly accepted."""
+        if self.verdict == "FAIL" and not accept_failed:
+            raise NotConvergedError(
+                explain("the study failed its checks: " + "; ".join(self.failures),
+                        remedy="mend what failed, or accept_failed=True (--accept-failed) to see "
+                               "designs all the same")
+            )  # fmt: skip
 
     def __str__(self) -> str:
         lines = [f"health: {self.verdict}"]
@@ -98,7 +108,16 @@ def assess(tree: xr.DataTree) -> Health:
                     "did not converge: narrow the prior of the temperature")  # fmt: skip
     if "design" in tree.children:
         _judge_designs(tree, health)
+    for name, group in tree.children.items():
+        _judge_group(name, group, health)
     return health
+
+
+def _judge_group(name: str, group: xr.DataTree, health: Health) -> None:
+    """Take over what the writer of a group had to say: JSON lists ``reviews`` and ``failures``."""
+    for attribute, fails in (("failures", True), ("reviews", False)):
+        for text in json.loads(group.attrs.get(attribute, "[]")):
+            health.note(fails, True, f"{name}: {text}")
 
 
 def _judge_chains(tree: xr.DataTree, health: Health) -> None:
@@ -142,18 +161,19 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
                     "which biases the gradient: raise max_steps")  # fmt: skip
     _judge_scores(tree, health)
     decision = tree["decision"].to_dataset()
-    unfinished = (decision["status"].values == AscentStatus.STEP_LIMIT).any()
+    # Designs by other criteria bring sentences of their own.
+    unfinished = (decision["status"].values[:2] == AscentStatus.STEP_LIMIT).any()
     exact = bool(tree.attrs.get("estimator_is_exact", 1))
     health.note(False, bool(exact and unfinished), "the ascent of the common or plug-in design "
                 "met its step limit before it settled: allow more steps")  # fmt: skip
     unsolved = int((decision["solve_status"] != 0).sum())
-    health.note(unsolved > 0, False, f"{unsolved} best responses to the common or plug-in design "
-                "did not converge")  # fmt: skip
+    health.note(unsolved > 0, False, f"{unsolved} best responses to designs for all draws did not "
+                "converge")  # fmt: skip
     bad = ~np.isfinite(decision["objective"].values)
     health.note(
-        bool(bad.any()), False, f"{bad.sum()} objectives of the common designs are not finite"
+        bool(bad.any()), False, f"{bad.sum()} objectives of designs for all draws are not finite"
     )
-    broken = np.isin(decision["status"].values,
+    broken = np.isin(decision["status"].values[:2],
                      (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))  # fmt: skip
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 

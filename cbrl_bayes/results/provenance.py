@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -38,11 +39,17 @@ def fingerprint(problem: Problem, data: xr.Dataset | None = None) -> str:
     """Return a hash of what the problem's MDPs and the data contain.
 
     Two problems with the same reward, transition and leader's reward at their starting
-    incentive and default parameters have the same fingerprint.
+    incentive and default parameters, the same map to incentives and the same aggregate have the
+    same fingerprint.
     """
     digest = hashlib.sha256(problem.name.encode())
     for array in problem.signature():
-        digest.update(np.ascontiguousarray(np.asarray(array)).tobytes())
+        digest.update(_seven_digits(array))
+    for point in (-3.0, 3.0):  # constraints on the incentive show away from its start
+        moved = jax.tree.map(lambda leaf, by=point: leaf + by, problem.incentive.initial)
+        for array in problem.incentive.transform(moved).values():
+            digest.update(_seven_digits(array))
+    digest.update(json.dumps(describe(problem.aggregate), sort_keys=True).encode())
     if data is not None:
         for name in sorted(map(str, data.variables)):
             digest.update(name.encode())
@@ -50,6 +57,14 @@ def fingerprint(problem: Problem, data: xr.Dataset | None = None) -> str:
             text = "\n".join(map(str, values.ravel())) if values.dtype.kind in "OUST" else None
             digest.update(text.encode() if text is not None else values.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _seven_digits(array: Any) -> bytes:
+    """Return an array's bytes in single precision, so that machines' rounding does not matter."""
+    values = np.asarray(array)
+    if values.dtype.kind == "f":
+        values = values.astype(np.float32) + np.float32(0.0)  # no negative zeros
+    return np.ascontiguousarray(values).tobytes()
 
 
 def describe(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """One table of what a study found, every number with its interval, beside its health."""
 
 from dataclasses import dataclass
+from html import escape
 
 import arviz as az
 import numpy as np
@@ -11,7 +12,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.results.health import Health, assess
 
-__all__ = ["Summary", "summary"]
+__all__ = ["Summary", "entry_name", "summary"]
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density"}
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
@@ -36,6 +37,8 @@ class Summary:
     restart_objectives : array
         What each ascent of the plug-in search reached; NaN for failed ones, empty for a fit
         without designs. A wide spread says that the optimum is one of many.
+    withheld : bool
+        Whether designs are left out because the study failed its checks.
     """
 
     table: pd.DataFrame
@@ -46,6 +49,7 @@ class Summary:
     problem: str
     estimator: str
     restart_objectives: np.ndarray
+    withheld: bool = False
 
     def __str__(self) -> str:
         shown = self.table.copy()
@@ -53,21 +57,37 @@ class Summary:
             shown[name] = [f"{value:.4g}" for value in shown[name]]
         shown["r_hat"] = [_blank(value, "{:.3f}") for value in shown["r_hat"]]
         shown["ess_bulk"] = [_blank(value, "{:.0f}") for value in shown["ess_bulk"]]
-        lines = [
+        return "\n".join([*self._above(), "", shown.to_string(), "", *self._below()])
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook's cell."""
+        table = self.table.to_html(float_format="{:.4g}".format, na_rep="")  # escapes text
+        above, below = ("<br>".join(map(escape, "\n".join(lines).splitlines()))
+                        for lines in (self._above(), self._below()))  # fmt: skip
+        return f"<p>{above}</p>{table}<p>{below}</p>"
+
+    def _above(self) -> list[str]:
+        return [
             f"{self.problem}" + (f", estimator {self.estimator}" if self.estimator else ""),
             f"{100 * self.prob:g} % credible intervals, {INTERVALS[self.kind]} ({self.kind})",
-            "",
-            shown.to_string(),
-            "",
         ]
+
+    def _below(self) -> list[str]:
+        lines = []
         if np.isfinite(self.failed_share):
             lines.append(f"failed designs: {100 * self.failed_share:.1f} % of draws")
         if np.isfinite(self.restart_objectives).sum() > 1:
             lines.append(_restart_text(self.restart_objectives))
-        return "\n".join([*lines, str(self.health)])
+        lines.append(str(self.health))
+        if self.withheld:
+            lines.append("designs are withheld, as the study failed its checks; to see them all "
+                         "the same: accept_failed=True (--accept-failed)")  # fmt: skip
+        return lines
 
 
-def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summary:
+def summary(
+    tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti", accept_failed: bool = False
+) -> Summary:
     """Summarise a results tree.
 
     Parameters
@@ -78,6 +98,8 @@ def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summa
         Probability of the credible intervals, in (0, 1).
     kind : {"eti", "hdi"}
         Equal-tailed or highest-density.
+    accept_failed : bool
+        Show designs although the study failed its checks; without it they are withheld.
 
     Returns
     -------
@@ -100,6 +122,9 @@ def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summa
         design = tree["design"].to_dataset()
         status = design["status"].values
         failed = np.isin(status, (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)).mean()
+    health = assess(tree)
+    withheld = "design" in tree.children and health.verdict == "FAIL" and not accept_failed
+    if "design" in tree.children and not withheld:
         rows += _design_rows(tree, design, prob, kind)
     table = pd.DataFrame(rows, columns=["group", "quantity", *COLUMNS])
     return Summary(
@@ -107,10 +132,11 @@ def summary(tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti") -> Summa
         prob=prob,
         kind=kind,
         failed_share=float(failed),
-        health=assess(tree),
+        health=health,
         problem=str(tree.attrs.get("problem", "")),
         estimator=str(tree.attrs.get("estimator", "")),
         restart_objectives=_restarts(tree),
+        withheld=withheld,
     )
 
 
@@ -161,7 +187,7 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         for flat in sorted(order[:MOST_ENTRIES]):
             index = np.unravel_index(flat, mean.shape)
             rows.append([
-                group, _entry_name(str(name), mean, index), float(mean.values[index]),
+                group, entry_name(str(name), mean, index), float(mean.values[index]),
                 float(sd.values[index]), *map(float, _bounds(interval[name], index)),
                 float(rhat[name].values[index]) if rhat is not None else np.nan,
                 float(ess[name].values[index]) if ess is not None else np.nan,
@@ -174,7 +200,8 @@ def _bounds(interval: xr.DataArray, index: tuple) -> np.ndarray:
     return interval.transpose(..., "ci_bound").values[index]
 
 
-def _entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
+def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
+    """Return what one entry of ``array`` is called in tables, by its coordinates."""
     if not index:
         return name
     parts = []

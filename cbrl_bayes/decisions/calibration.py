@@ -1,0 +1,263 @@
+r"""Are the intervals of a study as good as their word? Studies of simulated data with known truth.
+
+Given the data, the truth and the posterior draws have the same law if inference is right. A study
+maps each draw to its best design and objective; the same map applied to the truth gives a number
+whose rank among those of the draws is uniform, whatever local optima the searches end in: what is
+needed is that truth and draws are searched alike. Two things break it, and both are recorded
+here: the common design is optimised over some of the draws on which it is then scored, and the
+true optimum may be better than what such a search finds.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cbrl_bayes.decisions.average import PosteriorCriterion
+from cbrl_bayes.decisions.evaluation import Score
+from cbrl_bayes.decisions.options import complete_draws
+from cbrl_bayes.decisions.study import DesignSettings
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import AscentStatus, Estimator, Search, SearchProgram, SearchResult
+from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.problems import Problem
+
+__all__ = ["DecisionRecord", "study_simulated"]
+
+BROKEN = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What R studies predicted, from N draws each, and what was true. NaN where one failed.
+
+    Attributes
+    ----------
+    true_optimum : array, shape (R,)
+        The truth's own optimal objective, searched as the draws' are.
+    better_optimum : array, shape (R,)
+        The best found when the truth is also searched as the plug-in design is.
+    optimum : array, shape (R, N)
+        Each draw's own optimal objective.
+    true_incentive : dict of arrays, each (R, ...)
+        The truth's own optimal incentive, readable.
+    incentive : dict of arrays, each (R, N, ...)
+        Each draw's own.
+    realised : array, shape (R,)
+        What the common design achieves under the truth.
+    predicted : array, shape (R, N)
+        What it achieves under each draw.
+    broken : int array, shape (R,)
+        Searches that failed, of the N + 1 for draws and truth.
+    unsettled : int array, shape (R,)
+        Those that met their step limit.
+    in_common : bool array, shape (N,)
+        Draws over which the common design was optimised.
+    """
+
+    true_optimum: Float[np.ndarray, " data_set"]
+    better_optimum: Float[np.ndarray, " data_set"]
+    optimum: Float[np.ndarray, "data_set draw"]
+    true_incentive: dict[str, np.ndarray]
+    incentive: dict[str, np.ndarray]
+    realised: Float[np.ndarray, " data_set"]
+    predicted: Float[np.ndarray, "data_set draw"]
+    broken: Int[np.ndarray, " data_set"]
+    unsettled: Int[np.ndarray, " data_set"]
+    in_common: Bool[np.ndarray, " draw"]
+
+
+def study_simulated(
+    problem: Problem,
+    truths: Mapping[str, np.ndarray],
+    posteriors: Mapping[str, np.ndarray],
+    *,
+    estimator: Estimator,
+    key: Key[Array, ""],
+    settings: DesignSettings | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DecisionRecord:
+    """Run the searches of `study_designs` for every simulated data set, and for its truth.
+
+    Programs are compiled once for all data sets.
+
+    Parameters
+    ----------
+    problem : Problem
+    truths : mapping
+        Parameter name -> array (R, ...).
+    posteriors : mapping
+        Parameter name -> array (R, N, ...), near-independent draws; names as in ``truths``.
+    estimator : Estimator
+        One that is compiled and exact: noise would blur truth and draws alike.
+    key : typed key
+    settings : DesignSettings, optional
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    DecisionRecord
+
+    Raises
+    ------
+    InvalidInputError
+        For truths and draws that do not fit, or an estimator that is not exact.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.hypergradients import Ascent, Exact
+    >>> from cbrl_bayes.problems import two_state
+    >>> quick = Search(ascent=Ascent(num_steps=20))
+    >>> record = study_simulated(
+    ...     two_state(), {"temperature": np.array([0.2])}, {"temperature": np.array([[0.2, 0.3]])},
+    ...     estimator=Exact(), key=jax.random.key(0),
+    ...     settings=DesignSettings(search=quick, per_draw=quick))
+    >>> record.optimum.shape, bool(np.isclose(record.true_optimum[0], record.optimum[0, 0]))
+    ((1, 2), True)
+    """
+    settings = settings or DesignSettings()
+    num, draws = _sizes(truths, posteriors)
+    if not estimator.is_exact or not settings.evaluation.is_exact:
+        raise InvalidInputError("decision calibration takes exact estimators and evaluations")
+    kept = np.unique(np.linspace(0, draws - 1, min(draws, settings.num_common_draws)).astype(int))
+    programs = _Programs.build(problem, estimator, settings, len(kept))
+    rows = []
+    for index in range(num):
+        truth = {name: value[index] for name, value in truths.items()}
+        some = {name: value[index] for name, value in posteriors.items()}
+        rows.append(_one_study(programs, truth, some, kept, jax.random.fold_in(key, index)))
+        if on_progress is not None:
+            on_progress("simulated studies", index + 1, num)
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *rows)
+    return DecisionRecord(**stacked, in_common=np.isin(np.arange(draws), kept))
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """What a study compiles."""
+
+    problem: Problem
+    plug_in: SearchProgram
+    again: SearchProgram
+    common: SearchProgram
+    own: SearchProgram
+    score: Callable[[Any, Mapping[str, Any], Array], Score]
+    num_workers: int
+
+    @classmethod
+    def build(
+        cls, problem: Problem, estimator: Estimator, settings: DesignSettings, num_common: int
+    ) -> "_Programs":
+        local = Search(ascent=settings.search.ascent)
+
+        def score(x: Any, parameters: Mapping[str, Any], key: Array) -> Score:
+            return settings.evaluation.score(problem, x, parameters, key=key)
+
+        return cls(
+            problem=problem,
+            plug_in=SearchProgram(problem, estimator, settings.search),
+            again=SearchProgram(problem, estimator, local),
+            common=SearchProgram(problem, PosteriorCriterion(estimator, num_common), local),
+            own=SearchProgram(problem, estimator, settings.per_draw),
+            score=jax.jit(score),
+            num_workers=settings.num_workers,
+        )
+
+    def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:
+        """Return which point is best (the last wins ties) and all scores."""
+        scores = [jax.tree.map(np.asarray, self.score(x, parameters, key)) for x in points]
+        worth = [
+            s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED
+            else -np.inf for s in scores
+        ]  # fmt: skip
+        return len(worth) - 1 - int(np.argmax(worth[::-1])), scores
+
+
+def _one_study(
+    programs: _Programs, truth: Mapping[str, np.ndarray], draws: Mapping[str, np.ndarray],
+    kept: np.ndarray, key: Array,
+) -> dict[str, Any]:  # fmt: skip
+    """Repeat the steps of `study_designs` with the same keys; the truth comes after the draws."""
+    whole = {name: np.concatenate([draws[name], truth[name][None]]) for name in draws}
+    if not all(np.isfinite(value).all() for value in whole.values()):
+        return _nothing(programs.problem, len(next(iter(draws.values()))))
+    whole, count = complete_draws(programs.problem, whole)
+    plug_key, common_key, draw_key = jax.random.split(key, 3)
+    mean = {name: jnp.asarray(value[:-1].mean(0)) for name, value in whole.items()}
+    subset = {name: jnp.asarray(value[kept]) for name, value in whole.items()}
+    plug_in = programs.plug_in.run(mean, key=plug_key).best.unconstrained
+    common = programs.common.run(subset, key=common_key, start=plug_in).best.unconstrained
+    again = programs.again.run(mean, key=plug_key, start=common).best.unconstrained
+    plug_in = [again, plug_in][programs.best([again, plug_in], mean, plug_key)[0]]
+
+    def solve(index: int) -> tuple[SearchResult, list, int, Any]:
+        one = {name: jnp.asarray(value[index]) for name, value in whole.items()}
+        keys = jax.random.split(jax.random.fold_in(draw_key, index), 3)
+        found = programs.own.run(one, key=keys[0], start=common)
+        points = [common, plug_in, found.best.unconstrained]
+        chosen, scores = programs.best(points, one, keys[1])
+        return found, scores, chosen, points[chosen]
+
+    solved = [solve(0)]
+    with ThreadPoolExecutor(programs.num_workers) as pool:
+        solved += pool.map(solve, range(1, count))
+    optimum = np.array([scores[chosen].objective for _, scores, chosen, _ in solved])
+    achieved = np.array([scores[0].objective for _, scores, _, _ in solved])
+    status = np.array([int(found.best.status) for found, *_ in solved])
+    designs = [programs.problem.incentive.transform(point) for *_, point in solved]
+    incentive = {name: np.stack([np.asarray(d[name]) for d in designs]) for name in designs[0]}
+    harder = programs.plug_in.run({name: jnp.asarray(value[-1]) for name, value in whole.items()},
+                                  key=jax.random.fold_in(plug_key, 1))  # fmt: skip
+    return {
+        "true_optimum": optimum[-1], "optimum": optimum[:-1],
+        "better_optimum": np.nanmax([optimum[-1], *harder.restart_objectives]),
+        "true_incentive": {name: value[-1] for name, value in incentive.items()},
+        "incentive": {name: value[:-1] for name, value in incentive.items()},
+        "realised": achieved[-1], "predicted": achieved[:-1],
+        "broken": np.isin(status, BROKEN).sum(),
+        "unsettled": (status == AscentStatus.STEP_LIMIT).sum(),
+    }  # fmt: skip
+
+
+def _nothing(problem: Problem, num: int) -> dict[str, Any]:
+    """Return the record of a data set whose fit gave no finite draws."""
+    readable = problem.incentive.transform(problem.incentive.initial)
+    blank = {name: np.full(np.shape(value), np.nan) for name, value in readable.items()}
+    record: dict[str, Any] = {
+        field.name: np.array(np.nan) for field in fields(DecisionRecord)
+        if field.name != "in_common"
+    }  # fmt: skip
+    many = {name: np.full((num, *value.shape), np.nan) for name, value in blank.items()}
+    return record | {
+        "optimum": np.full(num, np.nan), "predicted": np.full(num, np.nan),
+        "true_incentive": blank, "incentive": many, "broken": np.array(num + 1),
+        "unsettled": np.array(0),
+    }  # fmt: skip
+
+
+def _sizes(
+    truths: Mapping[str, np.ndarray], posteriors: Mapping[str, np.ndarray]
+) -> tuple[int, int]:
+    """Return R and N, after checking that truths and draws fit together."""
+    shapes = {np.shape(value)[:2] for value in posteriors.values()}
+    fits = set(truths) == set(posteriors) and len(shapes) == 1
+    if fits:
+        num, draws = next(iter(shapes))
+        fits = num >= 1 and draws >= 1 and all(
+            np.shape(posteriors[n]) == (num, draws, *np.shape(v)[1:]) and len(v) == num
+            for n, v in truths.items()
+        )  # fmt: skip
+    if not fits:
+        raise InvalidInputError(
+            explain("truths and posterior draws do not fit",
+                    received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
+                             f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
+                    accepted="the same names, (R, ...) and (R, N, ...)")
+        )  # fmt: skip
+    return num, draws

@@ -1,0 +1,234 @@
+"""Where independent pieces of work run: threads of this process, or processes of a Dask cluster."""
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain
+
+__all__ = ["DaskExecutor", "Executor", "ThreadExecutor"]
+
+MOST_PROGRAM_SETS = 4
+"""Pieces of work whose compiled programs a worker of a cluster keeps at a time."""
+
+
+class Executor(Protocol):
+    """Runs one function on many items."""
+
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the item, ``work(item)``) as they finish, in any order.
+
+        Items are taken as they are needed and results let go once yielded. If an item fails,
+        the results of all that run at the time are yielded before the error is raised.
+        """
+
+
+@dataclass(frozen=True)
+class ThreadExecutor:
+    """Threads of this process.
+
+    Parameters
+    ----------
+    num_workers : int
+        Threads, >= 1. With one, everything runs in the caller's own.
+
+    Examples
+    --------
+    >>> sorted(ThreadExecutor(2).run(lambda item: item**2, [1, 2, 3]))
+    [(0, 1), (1, 4), (2, 9)]
+    """
+
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise InvalidInputError(
+                explain("num_workers is too small", received=self.num_workers, accepted=">= 1")
+            )
+
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield (number, result) as they finish; the first alone, so that programs compile once."""
+        numbered = enumerate(items)
+        alone = None if self.num_workers == 1 else 1
+        for index, item in itertools.islice(numbered, alone):
+            yield index, work(item)
+        if self.num_workers == 1:
+            return
+        with ThreadPoolExecutor(self.num_workers) as pool:
+            running: dict[Future, int] = {}
+            error: BaseException | None = None
+            try:
+                while True:
+                    more = 0 if error else 2 * self.num_workers - len(running)
+                    for index, item in itertools.islice(numbered, more):
+                        running[pool.submit(work, item)] = index
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        index = running.pop(future)
+                        if future.cancelled():
+                            continue
+                        if future.exception() is None:
+                            yield index, future.result()
+                            continue
+                        error = error or future.exception()
+                        for waiting in running:  # what has begun is finished, the rest is not
+                            waiting.cancel()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        if error is not None:
+            raise error
+
+
+@dataclass(frozen=True)
+class DaskExecutor:
+    """Processes of a Dask cluster: on this machine, or wherever a scheduler has them.
+
+    The work is sent to the workers by cloudpickle, over the wire and never to a file, since
+    problems hold functions of your own; so the package and your own modules must be installed in
+    the same versions on all of them. A worker that dies loses nothing: what it had not
+    delivered is done again elsewhere. At most two items per thread of the cluster are under way
+    at a time, so neither the scheduler nor this process has to hold many.
+
+    A script that uses it needs ``if __name__ == "__main__":`` around its calls, as processes of
+    the local cluster import the script anew.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a scheduler, e.g. "tcp://10.0.0.1:8786". None: a cluster of processes on this machine
+        that lives as long as the call.
+    num_workers : int
+        Processes of the local cluster, one thread each; >= 1.
+    memory_limit : str
+        Of each process of the local cluster, e.g. "4GiB": a worker that grows beyond 95 % of it is
+        ended and begun anew. For other clusters their own limits hold.
+
+    Raises
+    ------
+    InvalidInputError
+        If Dask is not installed, the scheduler does not answer or a setting is out of range.
+
+    Examples
+    --------
+    >>> DaskExecutor(num_workers=4, memory_limit="2GiB").address is None
+    True
+    """
+
+    address: str | None = None
+    num_workers: int = 2
+    memory_limit: str = "4GiB"
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or not str(self.memory_limit).strip():
+            raise InvalidInputError(explain("settings of the cluster are out of range",
+                                            received=self))  # fmt: skip
+
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield (number, result) as they finish."""
+        from_dask = _dask()
+        with self._client(from_dask) as client:
+            token = uuid.uuid4().hex
+            # A task and no scattered data: the scheduler can make it again if its worker dies.
+            shipped = client.submit(_arrive, _Parcel(work), pure=False)
+            finished = from_dask.as_completed(loop=client.loop)
+            numbered = enumerate(items)
+            running: dict[Any, int] = {}
+            error: BaseException | None = None
+            while True:
+                threads = max(1, sum(client.nthreads().values()))
+                more = 0 if error else max(0, 2 * threads - len(running))
+                for index, item in itertools.islice(numbered, more):
+                    future = client.submit(_apply, token, shipped, _Parcel(item), pure=False)
+                    running[future] = index
+                    finished.add(future)
+                if not running:
+                    break
+                future = next(finished)
+                index = running.pop(future)
+                if future.status == "finished":
+                    yield index, future.result()
+                elif error is None:
+                    error = _cause(future.exception(), from_dask)
+        if error is not None:
+            raise error
+
+    @contextmanager
+    def _client(self, from_dask: Any) -> Iterator[Any]:
+        if self.address is not None:
+            try:
+                client = from_dask.Client(self.address, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise InvalidInputError(
+                    explain(f"no Dask scheduler answers ({error})", received=self.address,
+                            accepted="an address like tcp://host:8786")
+                ) from error  # fmt: skip
+            with client:
+                yield client
+            return
+        with (
+            from_dask.LocalCluster(
+                n_workers=self.num_workers, threads_per_worker=1, processes=True,
+                memory_limit=self.memory_limit, dashboard_address=None,
+            ) as cluster,
+            from_dask.Client(cluster, set_as_default=False) as client,
+        ):  # fmt: skip
+            yield client
+
+
+class _Parcel:
+    """Wraps what is sent, so that a worker imports this module (and so float64) before it."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple:
+        return _Parcel, (self.content,)
+
+
+_SEEN: set[str] = set()
+
+
+def _arrive(parcel: _Parcel) -> _Parcel:
+    return parcel
+
+
+def _apply(token: str, work: _Parcel, item: _Parcel) -> Any:
+    """Do one item in a worker; compiled programs of work that is over are dropped."""
+    if token not in _SEEN:
+        if len(_SEEN) >= MOST_PROGRAM_SETS:
+            _SEEN.clear()
+            jax.clear_caches()
+        _SEEN.add(token)
+    return work.content(item.content)
+
+
+def _dask() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise InvalidInputError(
+            explain("Dask is not installed", remedy="pip install 'cbrl-bayes[cluster]'")
+        ) from error
+    return distributed
+
+
+def _cause(error: Any, from_dask: Any) -> BaseException:
+    """Word what only a cluster can do to an item; errors of the work itself stay as they are."""
+    if isinstance(error, from_dask.KilledWorker):
+        return CbrlBayesError(
+            explain(f"an item ended every worker that tried it ({error})",
+                    remedy="more memory for each worker (memory_limit)")
+        )  # fmt: skip
+    if not isinstance(error, BaseException):
+        return CbrlBayesError(
+            explain("the cluster gave up an item", received=error,
+                    remedy="look at the scheduler's log, then run the same call again")
+        )  # fmt: skip
+    return error

@@ -1,0 +1,151 @@
+"""One posterior draw's share of a study: its own best design, and the scores of all candidates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key
+
+from cbrl_bayes.decisions.evaluation import (
+    Evaluation,
+    Score,
+    score_program,
+    scores_are_noisy,
+)
+from cbrl_bayes.hypergradients import (
+    AscentResult,
+    AscentStatus,
+    AscentTrace,
+    Estimator,
+    Search,
+    SearchProgram,
+    SearchResult,
+)
+from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.problems import Problem
+
+__all__ = [
+    "DrawSolver",
+    "Record",
+    "best_score",
+    "search_of",
+    "search_record",
+    "trace_of",
+]
+
+Record = Mapping[str, np.ndarray]
+"""A finished piece of work as named arrays, so that any store can keep it."""
+
+
+@dataclass
+class DrawSolver:
+    """Solves the leader's problem under one draw; compiled once for all draws it is given.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimator : Estimator
+    search : Search
+        Its first ascent starts from the first of the shared designs.
+    evaluation : Evaluation
+    shared : array, shape (D, P)
+        Designs that serve all draws, before their transform; candidates beside the draw's own.
+    key : typed key
+        A key of its own is derived for each draw from its number.
+    """
+
+    problem: Problem
+    estimator: Estimator
+    search: Search
+    evaluation: Evaluation
+    shared: Float[np.ndarray, "design coordinate"]
+    key: Key[Array, ""]
+
+    def __post_init__(self) -> None:
+        self._program = SearchProgram(self.problem, self.estimator, self.search)
+        self._score = score_program(self.problem, self.evaluation)
+        _, self._unravel = ravel_pytree(self.problem.incentive.initial)
+
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))
+
+    def __call__(self, item: tuple[int, Mapping[str, np.ndarray]]) -> Record:
+        """Solve one draw.
+
+        Parameters
+        ----------
+        item : tuple
+            The draw's number and all its parameters.
+
+        Returns
+        -------
+        Record
+            ``score.*``: fields of `Score` for the shared designs and the draw's own, in this
+            order; ``chosen``: which of them is best; and the draw's own search.
+        """
+        number, draw = item
+        parameters = {name: jnp.asarray(value) for name, value in draw.items()}
+        keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
+        shared = [self._unravel(jnp.asarray(point)) for point in self.shared]
+        found = self._program.run(parameters, key=keys[0], start=shared[0])
+        candidates = [*shared, found.best.unconstrained]
+
+        def scored(key: Array) -> list[Score]:
+            return [jax.tree.map(np.asarray, self._score(x, parameters, key)) for x in candidates]
+
+        scores = scored(keys[1])
+        chosen = best_score(scores)
+        if scores_are_noisy(self.problem, self.evaluation):
+            # The best of several noisy scores is too good: report it from fresh noise.
+            scores = scored(keys[2])
+        table = {
+            f"score.{entry.name}": np.stack([getattr(one, entry.name) for one in scores])
+            for entry in fields(Score)
+        }
+        return {**table, "chosen": np.array(chosen), **search_record(found)}
+
+
+def best_score(scores: list[Score]) -> int:
+    """Return the position of the best score that can be relied on; the last one wins ties.
+
+    The last is the draw's own search, so that status and trace go with its design.
+    """
+    worth = [
+        s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED else -np.inf
+        for s in scores
+    ]
+    return len(worth) - 1 - int(np.argmax(worth[::-1]))
+
+
+def search_record(found: SearchResult) -> dict[str, np.ndarray]:
+    """Return a search as named arrays."""
+    best = found.best
+    return {
+        "unconstrained": np.asarray(ravel_pytree(best.unconstrained)[0]),
+        "objective": np.array(best.objective),
+        "status": np.array(int(best.status)),
+        "restart_objectives": found.restart_objectives,
+        **{f"trace.{entry.name}": np.asarray(getattr(best.trace, entry.name))
+           for entry in fields(AscentTrace)},
+    }  # fmt: skip
+
+
+def search_of(problem: Problem, record: Record) -> SearchResult:
+    """Return the search that a record tells of."""
+    _, unravel = ravel_pytree(problem.incentive.initial)
+    best = AscentResult(
+        unravel(jnp.asarray(record["unconstrained"])), float(record["objective"]),
+        trace_of(record), AscentStatus(int(record["status"])),
+    )  # fmt: skip
+    return SearchResult(best, np.asarray(record["restart_objectives"]))
+
+
+def trace_of(record: Record) -> AscentTrace:
+    """Return the trace that a record, or a stack of records, holds."""
+    leaves: dict[str, Any] = {e.name: record[f"trace.{e.name}"] for e in fields(AscentTrace)}
+    return AscentTrace(**leaves)

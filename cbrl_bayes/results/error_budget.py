@@ -1,0 +1,116 @@
+r"""Where the spread of a reported objective comes from: the group ``error_budget``.
+
+For every design that serves all draws, the variance of its objective over posterior draws is
+split into what each source adds (variance, in the squared unit of the objective):
+
+- ``posterior``: what is not known of the followers and of the context law, the observed variance
+  over draws less the noise of the scores;
+- ``contexts``: sampling contexts that cannot be enumerated (0 where they are);
+- ``simulation``: followers that are simulated rather than solved (0 where they are solved);
+- ``optimiser``: the luck of a search with restarts. The search reports the best of R ascents; this
+  is the variance of the best when R ascents are drawn again from those seen (hops, which start
+  from the best so far, are not independent of it: then it is a rough size). NaN for designs
+  that rest on one ascent, like the common one: nothing is known of its luck.
+
+Draws carry noise of their own (a key per draw), so that contexts and simulation add to what is
+observed: observed = posterior + contexts + simulation. The optimiser's part comes on top.
+``mean_error`` is the Monte-Carlo standard error of the reported mean, from the effective sample
+size of its draws; it holds all but the optimiser's part.
+"""
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.errors import InvalidInputError, explain
+
+__all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]
+
+SOURCES = ("posterior", "contexts", "simulation", "optimiser")
+
+
+def error_budget(study: xr.DataTree) -> xr.Dataset:
+    """Split the variance of each design's reported objective by source.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `design`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``variance`` and ``share`` (source, design), ``mean_error`` (design,). Shares are of the
+        sum over known sources.
+
+    Raises
+    ------
+    InvalidInputError
+        For a tree without designs.
+    """
+    if "decision" not in study.children:
+        raise InvalidInputError(
+            explain("the tree has no designs", received=", ".join(study.children),
+                    remedy="design(problem, fit, ...) first")
+        )  # fmt: skip
+    decision = study["decision"].to_dataset()
+    objective = decision["objective"]
+    over = ("chain", "draw")
+    several = objective.sizes["chain"] * objective.sizes["draw"] > 1
+    observed = (
+        objective.var(over, ddof=1)
+        if several
+        else objective.isel(chain=0, draw=0, drop=True) * np.nan
+    )
+    noise = (decision["objective_standard_error"] ** 2).mean(over)
+    contexts = (decision["objective_context_error"] ** 2).mean(over)
+    variance = xr.concat(
+        [
+            (observed - noise).clip(min=0.0),
+            contexts,
+            (noise - contexts).clip(min=0.0),
+            _optimiser(decision, observed),
+        ],
+        dim=xr.Variable("source", list(SOURCES)),
+    ).rename("variance")
+    enough = objective.sizes["draw"] > 3
+    error = az.mcse(objective) if enough else xr.full_like(observed, np.nan)
+    unit = str(study.attrs.get("objective_unit", ""))
+    budget = xr.Dataset(
+        {"variance": variance, "share": variance / variance.sum("source"), "mean_error": error}
+    )
+    budget["variance"].attrs["units"] = f"({unit})^2" if unit else ""
+    budget["mean_error"].attrs["units"] = unit
+    return budget
+
+
+def _optimiser(decision: xr.Dataset, observed: xr.DataArray) -> xr.DataArray:
+    """Return each design's own: the plug-in search's, or of the ascents by a criterion."""
+    found = xr.full_like(observed, np.nan)
+    found.loc[{"design": "plug_in"}] = best_of_restarts_variance(
+        decision["restart_objective"].values
+    )
+    for name in decision["criterion"].values if "criterion" in decision.coords else ():
+        reached = decision["start_value"].sel(criterion=name).values
+        found.loc[{"design": name}] = best_of_restarts_variance(reached)
+    return found
+
+
+def best_of_restarts_variance(objectives: np.ndarray) -> float:
+    r"""Return the bootstrap variance of the best of R ascents; NaN for fewer than two.
+
+    With values sorted from worst to best, the best of R drawn with replacement is the k-th with
+    probability :math:`(k/R)^R - ((k-1)/R)^R`, so that no resampling is needed.
+
+    Examples
+    --------
+    >>> best_of_restarts_variance(np.array([0.0, 1.0]))  # 1 with probability 3/4
+    0.1875
+    """
+    found = np.sort(objectives[np.isfinite(objectives)])
+    size = len(found)
+    if size < 2:
+        return float("nan")
+    chance = np.diff((np.arange(size + 1) / size) ** size)
+    mean = chance @ found
+    return float(chance @ (found - mean) ** 2)
