@@ -1,6 +1,6 @@
 """The errors this package raises: one base class and few leaves, all in one form of words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "CbrlBayesError",
@@ -39,10 +39,14 @@ class FollowerError(CbrlBayesError, RuntimeError):
         `AscentResult` when raised out of an ascent. None otherwise.
     finished : tuple
         Ascents of the same search that had ended before.
+    records : mapping, optional
+        When raised out of a design study: all that was finished, draws included. Hand it back
+        as ``checkpoint`` (`cbrl_bayes.design`) or ``records`` (`study_designs`) to go on.
     """
 
     partial: object = None
     finished: tuple = ()
+    records: Mapping | None = None
 
 
 class NotConvergedError(CbrlBayesError, RuntimeError):

@@ -1,6 +1,8 @@
 """The chain in two calls: `infer` turns behaviour into a posterior, `design` into incentives."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.decisions import DesignSettings, study_designs
+from cbrl_bayes.decisions import DesignSettings, Executor, study_designs
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import HPGD, Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
@@ -27,7 +29,18 @@ from cbrl_bayes.inference import (
     identification,
 )
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.results import add_design, add_response, fit_tree, posterior_draws, with_groups
+from cbrl_bayes.results import (
+    Checkpoint,
+    Records,
+    add_design,
+    add_response,
+    error_budget,
+    fit_tree,
+    identify,
+    open_records,
+    posterior_draws,
+    with_groups,
+)
 from cbrl_bayes.results.provenance import certificate
 
 __all__ = ["behaviour_model", "default_design_settings", "design", "exact", "hpgd", "infer"]
@@ -72,6 +85,7 @@ def infer(
     priors: Mapping[str, Prior | dist.Distribution] | None = None,
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> xr.DataTree:
     """Infer rationality, reward parameters and the context law from observed behaviour.
@@ -91,6 +105,12 @@ def infer(
         Default: NUTS with 4 chains.
     context_family : ContextFamily, optional
         For problems with continuous contexts.
+    checkpoint : str or Path, optional
+        A folder that receives the chains as they are drawn (NUTS: every 50 steps or fewer). If
+        the run dies, the same call goes on from there, with the same draws, bit for bit, as if
+        it had not. (Without a checkpoint the same steps are compiled otherwise: draws may then
+        differ by rounding, which a chain carries on.) Delete the folder when it is no longer of
+        use. Variational inference begins anew.
     progress : bool
         Show a progress bar.
 
@@ -109,6 +129,8 @@ def infer(
     ------
     DataError, InvalidInputError
         Naming every violation.
+    ResultsError
+        If the checkpoint is of another run (of what, is said) or cannot be written.
 
     Examples
     --------
@@ -123,7 +145,14 @@ def infer(
     """
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
-    draws = fit(model, key=key, settings=settings, progress=progress)
+    records = None
+    if checkpoint is not None:
+        identity = identify(
+            problem, data=data, priors=model.priors, context_family=context_family,
+            settings=settings or NUTSSettings(), key=key,
+        )  # fmt: skip
+        records = open_records(checkpoint, identity)
+    draws = fit(model, key=key, settings=settings, progress=progress, records=records)
     used = {
         "inference": settings or NUTSSettings(),
         "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},
@@ -141,6 +170,8 @@ def design(
     estimator: Estimator | None = None,
     num_draws: int = 100,
     settings: DesignSettings | None = None,
+    checkpoint: str | Path | Records | Checkpoint | None = None,
+    executor: Executor | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> xr.DataTree:
     """Solve the leader's problem under posterior draws and once for all of them.
@@ -160,6 +191,12 @@ def design(
         Posterior draws to solve for, evenly spaced; rounded to the same number in every chain.
     settings : DesignSettings, optional
         Default: `default_design_settings`.
+    checkpoint : str, Path or records, optional
+        A folder that receives the result of every draw as soon as it is known. If the run dies,
+        the same call goes on from there, with the same numbers as an uninterrupted run. Delete
+        the folder when it is no longer of use. Or the ``records`` of a `FollowerError`.
+    executor : Executor, optional
+        Where draws are solved, e.g. `DaskExecutor`. Default: threads of this process.
     on_progress : callable, optional
         Called with (stage, done, total).
 
@@ -172,6 +209,10 @@ def design(
     ------
     InvalidInputError
         For draws or settings that cannot be used.
+    ResultsError
+        If the checkpoint is of another study (of what, is said) or cannot be written.
+    FollowerError
+        If an outside follower fails; its ``records`` hold what was finished.
 
     Examples
     --------
@@ -199,9 +240,17 @@ def design(
     problem = with_groups(problem, posterior)
     chosen = _thin(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
-    study = study_designs(
-        problem, draws, estimator=estimator, key=key, settings=settings, on_progress=on_progress
+    identity = identify(
+        problem,
+        draws=draws,
+        estimator=estimator,
+        settings=replace(settings, num_workers=1),
+        key=key,
     )
+    study = study_designs(
+        problem, draws, estimator=estimator, key=key, settings=settings, executor=executor,
+        records=open_records(checkpoint, identity), on_progress=on_progress,
+    )  # fmt: skip
     base = fit if isinstance(fit, xr.DataTree) else _bare_tree(problem, posterior)
     used = {
         "design": settings, "estimator": estimator, "num_draws": num_draws,
@@ -210,6 +259,7 @@ def design(
     tree = add_design(base, problem, study, chosen, used, is_exact=estimator.is_exact,
                       stage="design" if from_fit else "design only")  # fmt: skip
     tree.attrs["estimator"] = type(estimator).__name__
+    tree["error_budget"] = xr.DataTree(error_budget(tree))
     _attach_response(tree, problem, draws, study.design_incentive)
     _drop_compiled_programs()
     return tree

@@ -8,7 +8,20 @@ import numpyro.distributions
 # which numpyro.factor (and so every constrained site) looks up.
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
+from cbrl_bayes.inference.calibration import (  # noqa: E402
+    CalibrationSettings,
+    SimulatedFits,
+    fit_simulated,
+    ranks_of,
+)
+from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
 from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, SVISettings, fit  # noqa: E402
+from cbrl_bayes.inference.generative import (  # noqa: E402
+    BehaviourSimulation,
+    GenerativeModel,
+    PreferenceSimulation,
+    ShareSimulation,
+)
 from cbrl_bayes.inference.identification import Identification, contraction, identification  # noqa: E402
 from cbrl_bayes.inference.likelihood import (  # noqa: E402
     choice_rows,
@@ -45,9 +58,12 @@ from cbrl_bayes.inference.shares import (  # noqa: E402
 
 __all__ = [
     "BehaviourModel",
+    "BehaviourSimulation",
+    "CalibrationSettings",
     "ContextFamily",
     "DirichletShares",
     "FitDraws",
+    "GenerativeModel",
     "Hierarchical",
     "Identification",
     "LogisticNormalShares",
@@ -57,9 +73,12 @@ __all__ = [
     "PerGroup",
     "Pooled",
     "PreferenceModel",
+    "PreferenceSimulation",
     "Prior",
     "SVISettings",
     "ShareModel",
+    "ShareSimulation",
+    "SimulatedFits",
     "choice_rows",
     "contraction",
     "count_comparisons",
@@ -69,11 +88,15 @@ __all__ = [
     "fit",
     "fit_preferences",
     "fit_shares",
+    "fit_simulated",
     "identification",
+    "log_prior",
     "logistic_normal_log_density",
     "maximum_likelihood",
     "policies",
     "predict_shares",
+    "ranks_of",
     "ties_as_half_wins",
     "transition_log_likelihood",
+    "transition_part",
 ]

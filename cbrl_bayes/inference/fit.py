@@ -1,8 +1,9 @@
 """Fit a model of behaviour by NUTS or by variational inference, and simulate from it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,14 +13,20 @@ import optax
 from jaxtyping import Array, Key
 from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, init_to_median, init_to_value
 from numpyro.infer.autoguide import AutoMultivariateNormal
+from rich.console import Console
+from rich.progress import Progress
 
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.inference.chunks import Record, sample_in_chunks
+from cbrl_bayes.inference.densities import log_prior, transition_part
 from cbrl_bayes.inference.model import BehaviourModel
 
 __all__ = ["FitDraws", "NUTSSettings", "SVISettings", "fit", "run_nuts"]
 
 HIDDEN = ("solve_status", "action_count", "context_count", "context_value")
 PREDICTED = ("action_count", "context_count", "context_value")
+EXTRA_FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy",
+                "adapt_state.step_size")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class FitDraws:
         Wall time of the sampler, compilation included.
     losses : array
         Negative ELBO per step of SVI; empty for NUTS.
+    log_prior : dict
+        Sampled site -> log density of its prior, shape (chain, draw); may be empty.
     """
 
     posterior: dict[str, np.ndarray]
@@ -101,6 +110,7 @@ class FitDraws:
     prior_predictive: dict[str, np.ndarray]
     seconds: float
     losses: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    log_prior: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def fit(
@@ -111,6 +121,7 @@ def fit(
     num_prior_draws: int = 500,
     num_predictive_draws: int = 500,
     progress: bool = False,
+    records: MutableMapping[tuple[str, int], Record] | None = None,
 ) -> FitDraws:
     """Draw from the posterior, the prior and both predictive distributions.
 
@@ -123,7 +134,11 @@ def fit(
     num_prior_draws, num_predictive_draws : int
         Sizes of the prior and of the predictive samples (at most all posterior draws).
     progress : bool
-        Show NumPyro's progress bar.
+        Show a progress bar.
+    records : mutable mapping, optional
+        NUTS then samples in chunks of at most 50 steps and puts each in here with the sampler's
+        state; what is already there is not sampled again (`sample_in_chunks`). Variational
+        inference does not use it.
 
     Returns
     -------
@@ -134,13 +149,14 @@ def fit(
     prior = _simulate(model, prior_key, num_prior_draws)
     begun = time.perf_counter()
     if isinstance(settings, NUTSSettings):
-        posterior, stats = run_nuts(model, sample_key, settings, progress)
+        posterior, stats = run_nuts(model, sample_key, settings, progress, records=records)
         losses = np.zeros(0)
     else:
         posterior, losses = _run_svi(model, sample_key, settings, progress)
         stats = {}
     seconds = time.perf_counter() - begun
     stats["solve_status"] = posterior.pop("solve_status").astype(int)
+    stats |= transition_part(model, posterior)
     predictive = _simulate_posterior(model, posterior, predictive_key, num_predictive_draws)
     return FitDraws(
         posterior=posterior,
@@ -151,32 +167,25 @@ def fit(
         prior_predictive={n: prior[n][None] for n in PREDICTED if n in prior},
         seconds=seconds,
         losses=losses,
+        log_prior=log_prior(model, posterior),
     )
 
 
 def run_nuts(
     model: Callable[[], Any], key: Array, settings: NUTSSettings, progress: bool,
     start: Mapping[str, Array] | None = None,
+    records: MutableMapping[tuple[str, int], Record] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
     """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model.
 
-    All chains begin at ``start`` (values of the sampled sites) where it is given.
+    All chains begin at ``start`` (values of the sampled sites) where it is given. With
+    ``records`` it samples in chunks and keeps each there (`sample_in_chunks`).
     """
-    enough = jax.local_device_count() >= settings.num_chains > 1
     begin = init_to_median() if start is None else init_to_value(values=dict(start))
-    mcmc = MCMC(
-        NUTS(model, target_accept_prob=settings.target_accept, init_strategy=begin),
-        num_warmup=settings.num_warmup,
-        num_samples=settings.num_samples,
-        num_chains=settings.num_chains,
-        chain_method="parallel" if enough else "sequential",
-        progress_bar=progress,
-    )
-    fields = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy",
-              "adapt_state.step_size")  # fmt: skip
-    mcmc.run(key, extra_fields=fields)
-    extra = {n: np.asarray(v) for n, v in mcmc.get_extra_fields(group_by_chain=True).items()}
-    stats = {
+    kernel = NUTS(model, target_accept_prob=settings.target_accept, init_strategy=begin)
+    run = _all_at_once if records is None else partial(_in_chunks, records=records)
+    draws, extra = run(kernel, key, settings, progress)
+    return draws, {
         "diverging": extra["diverging"],
         "n_steps": extra["num_steps"],
         "tree_depth": np.log2(extra["num_steps"]).astype(int) + 1,
@@ -185,8 +194,41 @@ def run_nuts(
         "lp": -extra["potential_energy"],
         "step_size": extra["adapt_state.step_size"],
     }
-    draws = mcmc.get_samples(group_by_chain=True)
-    return {name: np.asarray(value) for name, value in draws.items()}, stats
+
+
+def _all_at_once(
+    kernel: NUTS, key: Array, settings: NUTSSettings, progress: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    enough = jax.local_device_count() >= settings.num_chains > 1
+    mcmc = MCMC(
+        kernel,
+        num_warmup=settings.num_warmup,
+        num_samples=settings.num_samples,
+        num_chains=settings.num_chains,
+        chain_method="parallel" if enough else "sequential",
+        progress_bar=progress,
+    )
+    mcmc.run(key, extra_fields=EXTRA_FIELDS)
+    draws, extra = mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)
+    return ({name: np.asarray(value) for name, value in draws.items()},
+            {name: np.asarray(value) for name, value in extra.items()})  # fmt: skip
+
+
+def _in_chunks(
+    kernel: NUTS, key: Array, settings: NUTSSettings, progress: bool,
+    *, records: MutableMapping[tuple[str, int], Record],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task("sampling")
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total)
+
+        return sample_in_chunks(
+            kernel, key=key, num_chains=settings.num_chains, num_warmup=settings.num_warmup,
+            num_samples=settings.num_samples, fields=EXTRA_FIELDS, records=records,
+            on_progress=show,
+        )  # fmt: skip
 
 
 def _run_svi(

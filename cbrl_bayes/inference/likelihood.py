@@ -98,7 +98,9 @@ def context_evidence(
     num = len(counts.episode_names)
     of_episode = jnp.maximum(jnp.asarray(counts.episode_cells), 0)
     per_move = moves[of_episode[counts.move_episode], jnp.arange(moves.shape[1])[:, None]]
-    weighed = per_move * counts.move_count[:, None]
+    # A move that was not made says nothing, not even where it is impossible.
+    made = jnp.asarray(counts.move_count)[:, None]
+    weighed = jnp.where(made > 0, per_move, 0.0) * made
     total = jax.ops.segment_sum(weighed, counts.move_episode, num)
     total += starts[of_episode, jnp.arange(num)[:, None]]
     return jnp.where(counts.episode_context[:, None] < 0, total, 0.0)

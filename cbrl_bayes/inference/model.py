@@ -142,18 +142,18 @@ class BehaviourModel:
                 dist.Multinomial(
                     total_count=jnp.asarray(observed.sum(1)),
                     logits=choice_rows(self.counts, log_policy),
-                    total_count_max=int(observed.sum(1).max()),
+                    total_count_max=None if condition else int(observed.sum(1).max()),
                 ),
                 obs=jnp.asarray(observed) if condition else None,
             )
 
     def _contexts(self, probability: Array, condition: bool) -> None:
-        observed = self.counts.context_count
-        if observed.sum() == 0:
+        observed, total = self.counts.context_count, self.counts.num_observed_contexts
+        if total == 0:
             return
         numpyro.sample(
             "context_count",
-            dist.Multinomial(total_count=int(observed.sum()), probs=probability),
+            dist.Multinomial(total_count=total, probs=probability),
             obs=jnp.asarray(observed) if condition else None,
         )
 

@@ -87,12 +87,17 @@ class PreferenceModel:
         """Whether anyone ever ties."""
         return bool(np.asarray(self.counts)[:, 2].any())
 
-    def __call__(self, condition: bool = True) -> None:
-        """Run the model inside NumPyro; without data it draws from the prior."""
+    def __call__(self, condition: bool = True, counts: Array | None = None) -> None:
+        """Run the model inside NumPyro; without data it draws from the prior.
+
+        ``counts`` take the place of the model's own, for programs that are compiled once and
+        run for many data sets.
+        """
         parameters = self._draw()
         if condition:
+            given = jnp.asarray(self.counts) if counts is None else counts
             table = self.log_probability(parameters, self.rows)
-            numpyro.factor("comparisons", (jnp.asarray(self.counts) * table).sum())
+            numpyro.factor("comparisons", (given * table).sum())
 
     def _draw(self) -> dict[str, Array]:
         spread = numpyro.sample("reward_spread", dist.HalfNormal(2.0))

@@ -108,8 +108,9 @@ def default_priors(
 
     Defaults, from the problem's own default values: positive scalars get a log-normal with
     that value as median and log-scale 1 (95 % within a factor of 7), independently per group
-    where the default differs between followers; probability vectors,
-    context probabilities among them, a uniform Dirichlet. Units are the parameters' own
+    where the default differs between followers; scalars in the range (0, 1) a Beta(1, b) with
+    that value as mean; probability vectors, context probabilities among them, a uniform
+    Dirichlet. Units are the parameters' own
     (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
     the group ``prior_predictive``.
 
@@ -149,6 +150,8 @@ def default_priors(
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
         elif name == "context_probability" or name in problem.laws:
             priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape)))
+        elif centre.ndim == 0 and problem.ranges.get(name) == (0.0, 1.0):
+            priors[name] = Pooled(dist.Beta(1.0, float((1.0 - centre) / centre)))
         elif centre.ndim == 0 and centre > 0:
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
         else:

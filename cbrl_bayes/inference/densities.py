@@ -1,0 +1,80 @@
+"""Log densities of the parts of a model, draw by draw: what power-scaling weighs."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpyro import handlers
+
+from cbrl_bayes.inference.likelihood import transition_log_likelihood
+from cbrl_bayes.inference.model import BehaviourModel
+
+__all__ = ["log_prior", "transition_part"]
+
+
+def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the log density of each sampled site's prior at each draw.
+
+    On the parameters' own scale (no Jacobian of the sampler's unconstrained one). Of a hierarchy
+    there are ``<name>_population``, ``<name>_spread`` and ``<name>_offset``.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+    posterior : mapping
+        Site name -> array (chain, draw, ...), as `fit` gives them.
+
+    Returns
+    -------
+    dict
+        Site name -> array (chain, draw); sites of several values are summed.
+    """
+
+    def densities(sampled: Mapping[str, Array]) -> dict[str, Array]:
+        # Best responses are traced too and dropped by the compiler: the priors do not need them.
+        seeded = handlers.seed(handlers.substitute(model, dict(sampled)), jax.random.key(0))
+        sites = handlers.trace(seeded).get_trace()
+        return {
+            name: site["fn"].log_prob(site["value"]).sum()
+            for name, site in sites.items()
+            if site["type"] == "sample" and not site["is_observed"]
+        }
+
+    chains, draws = next(iter(posterior.values())).shape[:2]
+    flat = {
+        name: jnp.asarray(value).reshape(chains * draws, *value.shape[2:])
+        for name, value in posterior.items()
+    }
+    found = jax.jit(lambda all_draws: jax.lax.map(densities, all_draws))(flat)
+    return {name: np.asarray(value).reshape(chains, draws) for name, value in found.items()}
+
+
+def transition_part(
+    model: BehaviourModel, posterior: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the log-likelihood of recorded transitions at each draw, where there are any.
+
+    It belongs to no one episode, so the pointwise log-likelihood does not hold it.
+
+    Returns
+    -------
+    dict
+        Empty, or ``transition_log_likelihood`` -> array (chain, draw).
+    """
+    if not len(model.counts.transition_count):
+        return {}
+    chains, draws = next(iter(posterior.values())).shape[:2]
+    known = set(model.problem.default_parameters)
+    flat = {
+        name: jnp.asarray(value).reshape(chains * draws, *value.shape[2:])
+        for name, value in posterior.items()
+        if name in known
+    }
+
+    def one(sampled: Mapping[str, Array]) -> Array:
+        return transition_log_likelihood(model.problem, model.counts, model.complete(sampled))
+
+    total = jax.jit(lambda all_draws: jax.lax.map(one, all_draws))(flat)
+    return {"transition_log_likelihood": np.asarray(total).reshape(chains, draws)}

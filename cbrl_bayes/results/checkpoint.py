@@ -1,0 +1,242 @@
+"""Finished work kept in a zarr store, so that a run that dies goes on where it was."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import BaseZarrError
+
+from cbrl_bayes.errors import ResultsError, explain
+
+__all__ = ["Checkpoint", "Records", "open_records"]
+
+SCHEMA = "cbrl_bayes checkpoint 1"
+
+Key = tuple[str, int]
+Record = Mapping[str, np.ndarray]
+
+
+class Records(dict[Key, Record]):
+    """Finished units of work, held in memory.
+
+    Parameters
+    ----------
+    identity : mapping
+        What the work depends on: name -> digest (`identify`).
+    """
+
+    def __init__(self, identity: Mapping[str, str]) -> None:
+        super().__init__()
+        self.identity = dict(identity)
+
+
+class Checkpoint(MutableMapping[Key, Record]):
+    r"""Finished units of work, held in a zarr store on disk.
+
+    A record is a set of named arrays under a key (table, number), e.g. ("draws", 17). Records
+    of a table have the same names, shapes and types; each is one row of one array of float64:
+    the columns are listed in the attribute ``layout``, rows that are absent read as NaN. A row
+    is a file of its own with a checksum, written under a temporary name and then renamed: it is
+    there whole or not at all, whenever the process dies. (After a loss of power the newest rows
+    may be missing or damaged, as files are not forced to the disk one by one.)
+
+    Parameters
+    ----------
+    path : Path
+        A folder: absent, empty, or a checkpoint of the same work.
+    identity : mapping
+        What the work depends on: name -> digest (`identify`).
+
+    Raises
+    ------
+    ResultsError
+        If the folder holds something else, or the records of other work (the parts that differ
+        are named), or cannot be written. What is there is left as it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "run.zarr"
+    >>> kept = Checkpoint(folder, {"key": "a"})
+    >>> kept["draws", 2] = {"objective": np.array(1.5), "status": np.array(0)}
+    >>> again = Checkpoint(folder, {"key": "a"})
+    >>> list(again), float(again["draws", 2]["objective"])
+    ([('draws', 2)], 1.5)
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+        self.path = path
+        self.identity = dict(identity)
+        self._tables: dict[str, tuple[zarr.Array, list]] = {}
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            self._group = self._existing()
+        else:
+            with _writing(path):
+                self._group = zarr.create_group(
+                    path, zarr_format=3, attributes={"schema": SCHEMA, "identity": self.identity}
+                )
+
+    def __setitem__(self, key: Key, record: Record) -> None:
+        """Append a record; what was there under the key is replaced."""
+        table, number = key
+        layout = [[name, list(np.shape(value)), np.asarray(value).dtype.str]
+                  for name, value in record.items()]  # fmt: skip
+        row = np.concatenate([_as_floats(name, value) for name, value in record.items()])
+        with _writing(self.path):
+            array, known = self._table(table, layout)
+            if layout != known:
+                raise ResultsError(
+                    explain(f"a record does not fit table {table!r} of the checkpoint",
+                            received=layout, accepted=str(known))
+                )  # fmt: skip
+            if number >= array.shape[0]:
+                array.resize((number + 1, array.shape[1]))
+            array[number] = row
+
+    def __getitem__(self, key: Key) -> Record:
+        """Read a record."""
+        if key not in self:
+            raise KeyError(key)
+        table, number = key
+        array, layout = self._table(table, None)
+        try:
+            row = np.asarray(array[number])
+        except Exception as error:  # codecs raise many kinds for a damaged file
+            raise ResultsError(
+                explain(f"record {number} of {table!r} in {self.path} cannot be read "
+                        f"({type(error).__name__}: {error})",
+                        remedy=f"delete {self._file(key)}: its work is then done again")
+            ) from error  # fmt: skip
+        record, begin = {}, 0
+        for name, shape, kind in layout:
+            end = begin + int(np.prod(shape, dtype=int))
+            record[name] = row[begin:end].astype(kind).reshape(shape)
+            begin = end
+        return record
+
+    def __delitem__(self, key: Key) -> None:
+        """Forget a record."""
+        if key not in self:
+            raise KeyError(key)
+        with _writing(self.path):
+            self._file(key).unlink()
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the record is there, whole."""
+        return isinstance(key, tuple) and self._file(key).is_file()
+
+    def __iter__(self) -> Iterator[Key]:
+        """Keys, table by table."""
+        for table in sorted(path.parent.name for path in self.path.glob("*/zarr.json")):
+            with os.scandir(self.path / table) as entries:
+                names = (entry.name.removesuffix(".0") for entry in entries
+                         if entry.name.endswith(".0"))  # fmt: skip
+                yield from ((table, number) for number in sorted(map(int, names)))
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return sum(1 for _ in self)
+
+    def _file(self, key: Key) -> Path:
+        table, number = key
+        return self.path / table / f"{number}.0"
+
+    def _existing(self) -> zarr.Group:
+        try:
+            group = zarr.open_group(self.path, mode="r+")
+            schema, identity = group.attrs["schema"], group.attrs["identity"]
+        except (OSError, ValueError, KeyError, TypeError, BaseZarrError) as error:
+            raise ResultsError(
+                explain(f"{self.path} is not a checkpoint of this package",
+                        received=type(error).__name__,
+                        accepted="a folder that does not exist yet, or one begun by the same call")
+            ) from error  # fmt: skip
+        if schema != SCHEMA or not isinstance(identity, dict):
+            raise ResultsError(
+                explain("the checkpoint is of another version or kind", received=schema,
+                        accepted=SCHEMA)
+            )  # fmt: skip
+        _same_work(identity, self.identity, str(self.path))
+        return group
+
+    def _table(self, name: str, layout: list | None) -> tuple[zarr.Array, list]:
+        if name not in self._tables:
+            if layout is not None and not (self.path / name / "zarr.json").is_file():
+                width = sum(int(np.prod(shape, dtype=int)) for _, shape, _ in layout)
+                self._group.create_array(
+                    name, shape=(0, width), chunks=(1, width), dtype="f8", fill_value=np.nan,
+                    attributes={"layout": json.dumps(layout)},
+                    compressors=[ZstdCodec(level=1), Crc32cCodec()],
+                    chunk_key_encoding={"name": "v2", "separator": "."},
+                    config={"write_empty_chunks": True},
+                )  # fmt: skip
+            array = self._group[name]
+            assert isinstance(array, zarr.Array)
+            array = array.with_config({"write_empty_chunks": True})
+            self._tables[name] = array, json.loads(str(array.attrs["layout"]))
+        return self._tables[name]
+
+
+def open_records(
+    place: str | Path | Records | Checkpoint | None, identity: Mapping[str, str]
+) -> Records | Checkpoint:
+    """Return the records of a run: those begun at ``place``, or new ones in memory.
+
+    Parameters
+    ----------
+    place : str, Path, Records or Checkpoint, optional
+        A folder; records that an interrupted run left behind; None for new ones.
+    identity : mapping
+        What the work depends on: name -> digest.
+
+    Raises
+    ------
+    ResultsError
+        If the records are of other work, or cannot be written there.
+    """
+    if place is None:
+        return Records(identity)
+    if isinstance(place, Records | Checkpoint):
+        _same_work(place.identity, identity, "the records given")
+        return place
+    return Checkpoint(Path(place), identity)
+
+
+def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
+    differ = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if differ:
+        raise ResultsError(
+            explain(f"the finished work in {place} belongs to another run",
+                    received=f"other {', '.join(differ)}",
+                    remedy="the same call as before, or a new folder")
+        )  # fmt: skip
+
+
+def _as_floats(name: str, value: np.ndarray) -> np.ndarray:
+    array = np.asarray(value)
+    floats = array.astype(np.float64)
+    if not np.array_equal(floats.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"):
+        raise ResultsError(explain(f"{name!r} cannot be kept as float64", received=array.dtype))
+    return floats.ravel()
+
+
+class _writing:  # noqa: N801 - used as a statement
+    """Turn a failure to write into one clear error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise ResultsError(
+                explain(f"the checkpoint cannot be written to {self.path} ({error})",
+                        remedy="check that the folder is writable and has room, then run the "
+                               "same call again: what is finished is kept")
+            ) from error  # fmt: skip
