@@ -1,0 +1,117 @@
+"""The figure of a study's group ``information``: what to learn, and how much of it."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.plots.style import COLOURS
+
+__all__ = ["plot_information"]
+
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+
+
+def plot_information(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
+    """Draw EVPPI per parameter and EVSI against the number of episodes, with EVPI as a line.
+
+    EVSI stands twice: filled circles by regression, open squares by moment matching; experiments
+    that differ in nothing but the number of episodes are joined. Bars are normal intervals.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the group ``information``.
+    prob : float
+        Probability of the intervals, in (0, 1).
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InvalidInputError
+        Without parameters and experiments to show.
+    """
+    data = tree["information"].to_dataset() if "information" in tree.children else xr.Dataset()
+    shown = [dim for dim in ("parameter", "experiment") if dim in data.dims]
+    if not shown:
+        raise InvalidInputError(
+            explain("there is no value of information to draw",
+                    received=f"groups {', '.join(tree.children)}",
+                    remedy="value_of_information(problem, study, ...)")
+        )  # fmt: skip
+    half = float(norm.ppf(0.5 + prob / 2.0))
+    figure, axes = plt.subplots(1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False,
+                                layout="constrained")  # fmt: skip
+    unit = data["evpi"].attrs.get("units", "")
+    for panel, dim in zip(axes.ravel(), shown, strict=True):
+        if dim == "parameter":
+            _parameters(panel, data, half)
+            panel.set_xlabel(_wrapped(f"value of knowing it [{unit}]"))
+        else:
+            _experiments(panel, data, half)
+            panel.set_ylabel(_wrapped(f"value of the sample [{unit}]", 36))
+    figure.suptitle(
+        f"bars and grey band: {100 * prob:g} % normal intervals", fontsize="small", color="#555555"
+    )
+    return figure
+
+
+def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
+    ordered = data.isel(parameter=np.argsort(data["evppi"].values))
+    at = np.arange(ordered.sizes["parameter"])
+    panel.errorbar(
+        ordered["evppi"], at, xerr=half * ordered["evppi_standard_error"], fmt="o",
+        color=COLOURS["own"], capsize=3, label="fitted (EVPPI)",
+    )  # fmt: skip
+    panel.plot(ordered["evppi_held_out"], at, "x", color=COLOURS["common"], label="held out")
+    evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])
+    panel.axvspan(evpi - error, evpi + error, color=COLOURS["prior"], alpha=0.2, linewidth=0)
+    panel.axvline(evpi, color=COLOURS["data"], linestyle="--", label="everything known (EVPI)")
+    panel.set_yticks(at, [_wrapped(str(name), 20) for name in ordered["parameter"].values])
+    panel.set_ylim(-0.6, len(at) - 0.4)
+    panel.set_xlim(left=min(0.0, 1.1 * float(ordered["evppi_held_out"].min())))
+    panel.locator_params(axis="x", nbins=5)
+    panel.set_title("parameters")
+    panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
+
+
+def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
+    settings = list(dict.fromkeys(map(str, data["setting"].values)))
+    for index, setting in enumerate(settings):
+        one = data.isel(experiment=data["setting"].values == setting).sortby("num_episodes")
+        colour = SERIES[index % len(SERIES)]
+        # Series of the same size would hide each other: set them apart by a few per cent.
+        n = one["num_episodes"].values * 1.06 ** (2 * index)
+        panel.errorbar(n, one["evsi"], yerr=half * one["evsi_standard_error"], fmt="o-",
+                       color=colour, capsize=3, label=_wrapped(setting, 40))  # fmt: skip
+        panel.errorbar(
+            n * 1.06, one["evsi_moment_matching"],
+            yerr=half * one["evsi_moment_matching_standard_error"], fmt="s:", mfc="white",
+            color=colour, capsize=3, alpha=0.8,
+        )  # fmt: skip
+    panel.plot([], [], "o-", color="#555555", label="regression")
+    panel.plot([], [], "s:", color="#555555", mfc="white", label="moment matching")
+    evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])
+    panel.axhspan(evpi - error, evpi + error, color=COLOURS["prior"], alpha=0.2, linewidth=0)
+    panel.axhline(evpi, color=COLOURS["data"], linestyle="--", label="everything known (EVPI)")
+    panel.set_xscale("log")
+    sizes = np.unique(data["num_episodes"].values)
+    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.set_xticks([], minor=True)
+    panel.set_ylim(bottom=0.0)
+    panel.set_xlabel("episodes observed")
+    panel.locator_params(axis="y", nbins=5)
+    panel.set_title("experiments")
+    panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+
+
+def _wrapped(text: str, width: int = 48) -> str:
+    return "\n".join(textwrap.wrap(text, width))
