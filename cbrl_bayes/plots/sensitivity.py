@@ -1,0 +1,178 @@
+"""Figures of what would change a decision: prior, parameters, stresses, follower models."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.plots.inline import design_colours
+from cbrl_bayes.plots.style import COLOURS
+
+__all__ = ["plot_follower_models", "plot_power_scaling", "plot_sobol", "plot_stress"]
+
+MOST_OUTPUTS = 10
+SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+THRESHOLD = 0.05
+
+
+def plot_power_scaling(study: xr.DataTree) -> Figure:
+    """Draw how prior and likelihood move each output, and what that costs the common design.
+
+    Left: ``psense`` with two standard errors, the outputs it is largest for. Right: the expected
+    loss of keeping the common design against the best option, with two Monte Carlo errors.
+    """
+    group = _need(study, "sensitivity", "power_scaling", "prior_sensitivity")
+    names = _largest(group["power_scaling"].max("component"))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 1.4 + 0.36 * max(len(names), 6)), layout="constrained"
+    )
+    for number, component in enumerate(("prior", "likelihood")):
+        chosen = group.sel(component=component)
+        shown = chosen.sel(output=names)
+        place = np.arange(len(names)) + 0.2 * (number - 0.5)
+        look = {"color": SHADES[number], "marker": MARKERS[number], "label": component}
+        left.errorbar(shown["power_scaling"], place, linestyle="none", capsize=2,
+                      xerr=2 * shown["power_scaling_standard_error"], **look)  # fmt: skip
+        beside = chosen["alpha"] + 0.006 * (2 * number - 1)
+        right.errorbar(beside, chosen["loss_of_common"], capsize=2,
+                       yerr=2 * chosen["loss_of_common_standard_error"], **look)  # fmt: skip
+    left.axvline(THRESHOLD, color=COLOURS["prior"], linestyle="--", label="threshold .05")
+    _rows(left, names)
+    left.set_xlim(left=min(0.0, left.get_xlim()[0]))
+    left.set_xlabel("power-scaling sensitivity (2 standard errors)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3,
+                  fontsize="small")  # fmt: skip
+    unit = study.attrs.get("objective_unit", "")
+    right.axhline(0.0, color=COLOURS["prior"], linewidth=0.8)
+    right.set_xlabel("exponent of prior or likelihood (2 Monte Carlo errors)")
+    right.set_ylabel(_wrapped(f"expected loss of keeping the common design [{unit}]", 34))
+    return figure
+
+
+def plot_sobol(study: xr.DataTree) -> Figure:
+    """Draw first-order indices with their intervals, beside the correlation of the draws."""
+    group = _need(study, "sensitivity", "sobol_first_order", "sobol_indices")
+    names = _largest(group["sobol_first_order"].max("parameter"))
+    parameters = list(map(str, group["parameter"].dropna("parameter").values))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 1.4 + 0.4 * max(len(names), 6)), layout="constrained",
+        width_ratios=(3, 2),
+    )  # fmt: skip
+    shift = 0.7 / len(parameters)
+    for number, parameter in enumerate(parameters):
+        shown = group.sel(output=names, parameter=parameter)
+        index, bounds = shown["sobol_first_order"].values, shown["sobol_interval"].values
+        place = np.arange(len(names)) + shift * (number - (len(parameters) - 1) / 2)
+        left.errorbar(index, place, xerr=np.abs(bounds.T - index), linestyle="none", capsize=2,
+                      color=SHADES[number % len(SHADES)], marker=MARKERS[number % len(MARKERS)],
+                      label=parameter)  # fmt: skip
+    _rows(left, names)
+    left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
+    prob = 100 * float(group["sobol_interval"].attrs.get("prob", np.nan))
+    left.set_xlabel(f"share of variance, first-order index ({prob:g} % interval)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3,
+                  fontsize="small")  # fmt: skip
+    table = group["draw_correlation"].values
+    image = right.imshow(table, vmin=-1, vmax=1, cmap="PuOr")
+    for row, column in np.ndindex(table.shape):
+        right.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center",
+                   color="white" if abs(table[row, column]) > 0.6 else "black")  # fmt: skip
+    labels = [name.replace("[", "\n[") for name in parameters]
+    right.set_xticks([])  # the same as those of the rows
+    right.set_yticks(range(len(labels)), labels)
+    figure.colorbar(image, ax=right, label="rank correlation of the draws", shrink=0.8)
+    return figure
+
+
+def plot_stress(study: xr.DataTree, *, prob: float = 0.9) -> Figure:
+    """Draw what each design achieves in each stressed world, and its regret there."""
+    group = _need(study, "stress", "objective", "stress_test").stack(one=("chain", "draw"))
+    worlds, designs = list(group["stress"].values), list(map(str, group["design"].values))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(12, 1.4 + 0.5 * len(worlds)), sharey=True, layout="constrained"
+    )
+    tail = (1.0 - prob) / 2.0
+    shift = 0.7 / len(designs)
+    colours = design_colours(designs)
+    for number, design in enumerate(designs):
+        place = np.arange(len(worlds)) + shift * (number - (len(designs) - 1) / 2)
+        for panel, name in ((left, "objective"), (right, "regret")):
+            draws = group[name].sel(design=design).transpose("stress", "one").values
+            middle = draws.mean(1)
+            bounds = np.quantile(draws, [tail, 1.0 - tail], axis=1)
+            panel.hlines(place, *bounds, color=colours[design], alpha=0.6)
+            panel.plot(middle, place, linestyle="none", marker=MARKERS[number % len(MARKERS)],
+                       color=colours[design], label=f"{design} design")  # fmt: skip
+    _rows(left, [str(world) for world in worlds])
+    right.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
+    unit = study.attrs.get("objective_unit", "")
+    shown = f"mean and {100 * prob:g} % of draws"
+    left.set_xlabel(_wrapped(f"leader's objective [{unit}], {shown}"))
+    right.set_xlabel(_wrapped(f"regret against that world's best design [{unit}], {shown}"))
+    left.legend(fontsize="small")
+    return figure
+
+
+def plot_follower_models(study: xr.DataTree) -> Figure:
+    """Draw how well each follower model predicts, and what deciding by the wrong one loses."""
+    group = _need(study, "model_comparison", "loss", "compare_followers")
+    names = list(map(str, group["model"].values))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(12, 2.0 + 0.6 * len(names)), layout="constrained"
+    )
+    place = np.arange(len(names))
+    left.errorbar(group["elpd_difference"], place, linestyle="none", marker="o", capsize=3,
+                  xerr=2 * group["elpd_difference_standard_error"],
+                  color=COLOURS["own"])  # fmt: skip
+    left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
+    _rows(left, names)
+    left.set_xlabel(
+        "difference in expected log predictive density\nto the best (2 standard errors)"
+    )
+    table = group["loss"].mean("sample").transpose("designed_for", "model").values
+    right.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
+    high = max(float(table.max()), 1e-300)
+    for row, column in np.ndindex(table.shape):
+        right.text(column, row, f"{table[row, column]:.2g}", ha="center", va="center",
+                   color="white" if table[row, column] > 0.6 * high else "black")  # fmt: skip
+    right.set_xticks(place, [_wrapped(name, 12) for name in names], fontsize="small")
+    right.set_yticks(place, [_wrapped(name, 20) for name in names])
+    unit = study.attrs.get("objective_unit", "")
+    right.set_xlabel("world: followers are ...")
+    right.set_ylabel("design made for ...")
+    right.set_title(_wrapped(f"mean loss [{unit}]", 40), fontsize="medium")
+    return figure
+
+
+def _rows(panel: Axes, names: list[str]) -> None:
+    panel.set_yticks(range(len(names)), [_wrapped(name, 30) for name in names])
+    panel.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _largest(values: xr.DataArray) -> list[str]:
+    """Return the results that are one number, and the entries of arrays with the largest values.
+
+    In the order of the study.
+    """
+    known = values.where(np.isfinite(values), drop=True)
+    names = [str(name) for name in known["output"].values]
+    scalar = np.array(["[" not in name for name in names])
+    order = np.lexsort((-known.values, ~scalar))[:MOST_OUTPUTS]
+    return [names[index] for index in sorted(order)]
+
+
+def _need(study: xr.DataTree, name: str, variable: str, maker: str) -> xr.Dataset:
+    if name not in study.children or variable not in study[name]:
+        raise InvalidInputError(
+            explain(f"the study has no {name}/{variable}", remedy=f"{maker}(...) first")
+        )
+    return study[name].to_dataset()
+
+
+def _wrapped(text: str, width: int = 48) -> str:
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False))
