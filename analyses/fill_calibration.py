@@ -1,0 +1,133 @@
+"""Put the counts of docs/calibration/*.json into docs/calibration.md, and draw its figures.
+
+    python analyses/fill_calibration.py
+
+`make test-slow` writes the counts.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tables import fill, markdown
+
+from cbrl_bayes.plots import plot_coverage, plot_ranks
+from cbrl_bayes.results import binomial_band
+
+DOCS = Path(__file__).parent.parent / "docs"
+HELD = ", draws held out"
+COLUMNS = {
+    "optimal objective": "optimal objective",
+    "searched harder": "optimal objective, searched harder",
+    "common design, printed": "objective of the common design",
+    "common design, held out": "objective of the common design" + HELD,
+    "regret, printed": "regret of the common design",
+    "regret, held out": "regret of the common design" + HELD,
+}
+
+
+def read(kind: str) -> dict[str, dict]:
+    """Return the contents of all files of a kind, by name."""
+    files = sorted((DOCS / "calibration").glob(f"{kind}_*.json"))
+    found = [json.loads(path.read_text()) for path in files]
+    return {one["name"]: one for one in found}
+
+
+def models_table(models: dict[str, dict]) -> str:
+    """One row per model: the quantity nearest to failing, and what became of the fits."""
+    rows = [["model", "data sets", "quantities", "L", "least p-value", "its bound",
+             "in central 90 %, least to most", "divergent fits", "failed",
+             "slow fits"]]  # fmt: skip
+    for name, one in models.items():
+        table = pd.DataFrame(one["table"])
+        worst = table.loc[table["p_value"].idxmin()]
+        rows.append([
+            name, str(one["data_sets"]), str(len(table)), str(one["kept"]),
+            f"{worst['p_value']:.2g} ({worst['quantity']})", f"{worst['level']:.1g}",
+            f"{table['covered_90'].min():.3f} to {table['covered_90'].max():.3f}",
+            str(one["divergent"]), str(one["failed"]), str(table["slow"].max()),
+        ])  # fmt: skip
+    low, high = binomial_band(500, 0.9, 0.99)
+    note = (
+        f"\n\nOf 500 central intervals of 90 %, {low} to {high} hold the truth with probability "
+        f".99 ({low / 500:.3f} to {high / 500:.3f}); of 300, {binomial_band(300, 0.9)[0]} to "
+        f"{binomial_band(300, 0.9)[1]}. A divergent fit has at least one divergent transition."
+    )
+    return markdown(rows) + note
+
+
+def coverage_table(problems: dict[str, dict]) -> str:
+    """List counts per problem and quantity, with the band of one count."""
+    rows = [["problem", "data sets", "99 % band", *COLUMNS, "optimal incentive, by coordinate"]]
+    for name, one in problems.items():
+        table = pd.DataFrame(one["table"]).set_index("quantity")
+        first = table.loc["optimal objective"]
+        place = table[table.index.str.startswith("incentive ")]
+        share = place["share"]
+        rows.append([
+            name, str(one["data_sets"]), f"{first['low']:.0f} to {first['high']:.0f}",
+            *(f"{table.loc[q, 'covered']:.0f}" for q in COLUMNS.values()),
+            f"{one['data_sets'] * share.iloc[0]:.0f}" if len(share) == 1 else
+            f"{share.mean():.3f} ({share.min():.2f} to {share.max():.2f}, {len(share)} of them)",
+        ])  # fmt: skip
+    head = [["problem", "fits divergent", "fits failed", "searches", "failed", "at step limit",
+             "better found by the harder search", "mean gain of it",
+             "spread over draws"]]  # fmt: skip
+    head += [
+        [name, str(one["fits_divergent"]), str(one["fits_failed"]), str(one["searches"]),
+         str(one["searches_broken"]), str(one["searches_unsettled"]), str(one["truths_better"]),
+         f"{one['mean_gap']:.2g}", f"{one['spread']:.2g} {one['unit']}"]
+        for name, one in problems.items()
+    ]  # fmt: skip
+    return markdown(rows) + "\n\nWhat became of fits and searches:\n\n" + markdown(head)
+
+
+def regret_table(problems: dict[str, dict]) -> str:
+    """Mean realised and mean predicted, for what the common design achieves and loses."""
+    rows = [["problem", "quantity", "mean realised", "mean predicted",
+             "realised less predicted (standard error)", "mean rank of the truth",
+             "unit"]]  # fmt: skip
+    for name, one in problems.items():
+        table = pd.DataFrame(one["table"]).set_index("quantity")
+        for label, quantity in list(COLUMNS.items())[2:]:
+            row = table.loc[quantity]
+            rows.append([
+                name, label, f"{row['mean_true']:.4g}", f"{row['mean_predicted']:.4g}",
+                f"{row['mean_true'] - row['mean_predicted']:.2g} ({row['difference']:.2g})",
+                f"{row['mean_rank']:.2f}", one["unit"],
+            ])  # fmt: skip
+    note = (
+        "\n\nA mean rank of .5 is nominal; its standard error is .29 over the root of the number "
+        "of data sets (.05 for 30, .03 for 100)."
+    )
+    return markdown(rows) + note
+
+
+def ranks(one: dict) -> xr.Dataset:
+    """Rebuild what the figure of ranks needs."""
+    table = np.array(list(one["ranks"].values()), float)
+    noise = np.random.default_rng(0).random(table.shape)
+    place = np.where(table >= 0, (table + noise) / (one["kept"] + 1), np.nan)
+    return xr.Dataset({"fractional_rank": (("quantity", "data_set"), place)},
+                      coords={"quantity": list(one["ranks"])})  # fmt: skip
+
+
+def main() -> None:
+    """Fill the page and draw the figures."""
+    models, problems = read("model"), read("problem")
+    fill(DOCS / "calibration.md", {
+        "MODELS": models_table(models), "COVERAGE": coverage_table(problems),
+        "REGRET": regret_table(problems),
+    })  # fmt: skip
+    figure = plot_ranks({name: ranks(one) for name, one in models.items()})
+    figure.savefig(DOCS / "images" / "calibration_ranks.png", dpi=110)
+    figure = plot_coverage({
+        name: pd.DataFrame(one["table"]).set_index("quantity") for name, one in problems.items()
+    })  # fmt: skip
+    figure.savefig(DOCS / "images" / "calibration_coverage.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

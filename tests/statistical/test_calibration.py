@@ -1,0 +1,134 @@
+"""Calibration of every inference model and of the decisions on every ready-made problem.
+
+Each test writes its counts to docs/calibration/; tests/statistical/fill_calibration.py makes the
+tables and figures of docs/calibration.md from them.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import cbrl_bayes as cb
+from cbrl_bayes.inference import BehaviourSimulation
+from cbrl_bayes.problems import READY_MADE
+from cbrl_bayes.results import binomial_band, decision_coverage, rank_uniformity
+from tests.statistical.calibration_cases import FEW, MODELS, PROBLEMS, SAMPLING
+
+FALSE_ALARM = 0.001
+"""Per model, for all its quantities together, if inference is right."""
+
+DECISION_FALSE_ALARM = 0.001
+"""Per problem, for all counts together, if theory holds."""
+
+FOLDER = Path(__file__).parents[2] / "docs" / "calibration"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_ranks_of_the_truth_are_uniform(name):
+    simulation, num, sampling = MODELS[name]
+    found = cb.calibrate_inference(
+        simulation(), key=jax.random.key(20260), num_data_sets=num, settings=sampling
+    )
+    table = rank_uniformity(found, false_alarm=FALSE_ALARM)
+    write(f"model_{name}", {
+        "data_sets": num, "kept": sampling.num_kept, "false_alarm": FALSE_ALARM,
+        "divergent": int((found["num_divergent"] > 0).sum()),
+        "failed": int(found["failed"].sum()), "unsolved": int((found["num_unsolved"] > 0).sum()),
+        "table": json.loads(table.reset_index().to_json(orient="records", double_precision=6)),
+        "ranks": {str(q): found["rank"].sel(quantity=q).values.tolist()
+                  for q in found["quantity"].values},
+    })  # fmt: skip
+    print(table)
+    assert not found["failed"].any()
+    assert table["uniform"].all()
+
+
+class LikelihoodTwice(BehaviourSimulation):
+    """A wrong model: every observation enters the likelihood twice."""
+
+    def counts(self, data):
+        counts = super().counts(data)
+        for name in ("action_count", "context_count", "entry_count", "observed_contexts"):
+            object.__setattr__(counts, name, 2 * getattr(counts, name))
+        return counts
+
+
+class OtherPrior(BehaviourSimulation):
+    """A wrong model: temperatures are half as high as the prior of inference says."""
+
+    def prior(self):
+        median = 0.5 * self.problem.parameters["temperature"]
+        numpyro.sample("temperature", dist.LogNormal(np.log(median), 1.0))
+        self.priors["context_probability"].sample("context_probability", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [LikelihoodTwice, OtherPrior])
+def test_a_wrong_model_is_found_out(wrong):
+    """300 data sets, level .001.
+
+    Power: a posterior that is off by delta of its standard deviations (both normal) shifts ranks
+    by phi(0) sqrt(2) delta / 2 on average, so the first of the four terms has mean
+    1 + 12 * 300 * (.28 delta)^2: 72 for delta = .5 against a bound of 21 at .00025; missed with
+    probability below .0001. For doubled data see `tests/unit/test_calibration.py`.
+    """
+    simulation = wrong(cb.problems.two_state(), num_episodes=20, num_steps=1)
+    found = cb.calibrate_inference(
+        simulation, key=jax.random.key(3), num_data_sets=300, settings=SAMPLING
+    )
+    assert not rank_uniformity(found, false_alarm=FALSE_ALARM)["uniform"].all()
+
+
+def test_every_ready_made_problem_has_a_case():
+    assert set(PROBLEMS) == set(READY_MADE)
+    assert min(num for _, num in PROBLEMS.values()) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_intervals_of_decisions_hold_the_truth(name):
+    """Nominal, by theory: own optimum, own incentives, and what held-out draws predict.
+
+    Counts with ties broken at random are then binomial; the band of each has its share of the
+    false alarms. What a study prints of its common design rests on draws that the design was
+    fitted to: recorded, not asserted.
+    """
+    simulation, num = PROBLEMS[name]
+    found = cb.calibrate_decisions(
+        simulation(), key=jax.random.key(20261), num_data_sets=num, num_draws=39, sampling=FEW
+    )
+    table = decision_coverage(found, band_prob=0.99)
+    write(f"problem_{name}", {
+        "data_sets": num, "unit": found.attrs["objective_unit"],
+        "fits_divergent": int((found["num_divergent"] > 0).sum()),
+        "fits_failed": int(found["failed"].sum()),
+        "fits_unsolved": int((found["num_unsolved"] > 0).sum()),
+        "searches": 40 * num, "searches_broken": int(found["broken"].sum()),
+        "searches_unsettled": int(found["unsettled"].sum()),
+        "truths_better": int((found["better_optimum"] > found["true_optimum"] + 1e-6 * abs(
+            found["true_optimum"])).sum()),
+        "mean_gap": float((found["better_optimum"] - found["true_optimum"]).mean()),
+        "spread": float(found["optimum"].std("draw").mean()),
+        "table": json.loads(table.reset_index().to_json(orient="records", double_precision=8)),
+    })  # fmt: skip
+    print(table.to_string())
+    nominal = table[~table.index.isin([
+        "optimal objective, searched harder", "objective of the common design",
+        "regret of the common design",
+    ])]  # fmt: skip
+    level = DECISION_FALSE_ALARM / len(nominal)
+    for quantity, row in nominal.iterrows():
+        low, high = binomial_band(int(row["data_sets"]), 0.9, 1.0 - level)
+        assert low <= row["untied"] <= high, f"{quantity}: {row['untied']} of {row['data_sets']}"
+
+
+def write(name, content):
+    FOLDER.mkdir(exist_ok=True)
+    place = FOLDER / f"{name.replace(' ', '_').replace(',', '')}.json"
+    place.write_text(json.dumps({"name": name.split("_", 1)[1]} | content) + "\n")
