@@ -24,6 +24,7 @@ test: lint
 
 test-slow: $(READY)
 	$(PY) -m pytest -m slow
+	$(PY) analyses/fill_calibration.py
 
 benchmark: $(READY)
 	$(PY) tests/benchmarks/run.py
@@ -36,7 +37,8 @@ analyses: $(READY)
 	$(PY) analyses/theory/run.py
 	$(PY) analyses/published_comparison/run.py
 	$(PY) analyses/tax_design/run.py
-	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf shared_default_policy; do \
+	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf robustness \
+	    shared_default_policy; do \
 	  $(PY) analyses/$$name/run.py || exit 1; done
 	$(PY) analyses/fill_readmes.py
 
@@ -54,7 +56,7 @@ format: $(READY)
 
 # Resolve again what requirements.txt pins; the file carries versions, no addresses.
 lock: $(UV)
-	$(UV) pip compile -q pyproject.toml --extra test --extra docs --extra data --python-version 3.12 \
+	$(UV) pip compile -q pyproject.toml --extra test --extra docs --extra data --extra cluster --python-version 3.12 \
 	  --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.txt
 
 $(READY): requirements.txt pyproject.toml .python-version | $(UV)

@@ -24,7 +24,9 @@ def check_output(output: Path | None, prob: float) -> None:
         raise typer.BadParameter(f"--prob {prob} must lie between 0 and 1")
 
 
-def finish(tree: Any, output: Path | None, prob: float, as_json: bool) -> None:
+def finish(
+    tree: Any, output: Path | None, prob: float, as_json: bool, accept_failed: bool = False
+) -> None:
     """Save a tree if asked to, and print its summary."""
     from cbrl_bayes.results import save
     from cbrl_bayes.results import summary as summarise
@@ -32,7 +34,7 @@ def finish(tree: Any, output: Path | None, prob: float, as_json: bool) -> None:
     if output is not None:
         save(tree, output)
         errors.print(f"written: {output}", markup=False)
-    emit_summary(summarise(tree, prob=prob), as_json)
+    emit_summary(summarise(tree, prob=prob, accept_failed=accept_failed), as_json)
 
 
 def emit_summary(found: Any, as_json: bool) -> None:
@@ -51,7 +53,7 @@ def emit_summary(found: Any, as_json: bool) -> None:
              "kind": found.kind, "failed_share": share if share == share else None,
              "restart_objectives": [float(v) if v == v else None
                                     for v in found.restart_objectives],
-             "health": health, "rows": rows}
+             "health": health, "withheld": found.withheld, "rows": rows}
         )
     )  # fmt: skip
 

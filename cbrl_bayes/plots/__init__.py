@@ -1,5 +1,7 @@
 """Figures of a study, drawn with matplotlib from a results tree."""
 
+from cbrl_bayes.plots.calibration import plot_coverage, plot_ranks
+from cbrl_bayes.plots.comparison import plot_designs
 from cbrl_bayes.plots.figures import (
     plot_convergence,
     plot_incentive,
@@ -8,12 +10,31 @@ from cbrl_bayes.plots.figures import (
     plot_response,
     save_figures,
 )
+from cbrl_bayes.plots.information import plot_information
+from cbrl_bayes.plots.inline import design_colours, inline_figure, sequential_colours
+from cbrl_bayes.plots.sensitivity import (
+    plot_follower_models,
+    plot_power_scaling,
+    plot_sobol,
+    plot_stress,
+)
 
 __all__ = [
+    "design_colours",
+    "inline_figure",
     "plot_convergence",
+    "plot_coverage",
+    "plot_designs",
+    "plot_follower_models",
     "plot_incentive",
+    "plot_information",
     "plot_objectives",
     "plot_posterior",
+    "plot_power_scaling",
+    "plot_ranks",
     "plot_response",
+    "plot_sobol",
+    "plot_stress",
     "save_figures",
+    "sequential_colours",
 ]

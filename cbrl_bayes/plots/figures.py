@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.plots.comparison import plot_designs
+from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS, band, density
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
 
 
 MOST_FOLLOWERS = 4
+MOST_COLUMNS = 4
+MOST_DENSITIES = 2
 
 
 def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
@@ -48,8 +52,9 @@ def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     )  # fmt: skip
     for panel, name in zip(axes.ravel(), scalars, strict=False):
         density(panel, design[name], COLOURS["own"], "best for each draw")
+        colours = design_colours(list(map(str, decision["design"].values)))
         for which in decision["design"].values:
-            panel.axvline(float(decision[name].sel(design=which)), color=COLOURS[str(which)],
+            panel.axvline(float(decision[name].sel(design=which)), color=colours[str(which)],
                           label=f"{which} design", linestyle=_dash(which))  # fmt: skip
         attrs = design[name].attrs
         panel.set_xlabel(f"{attrs.get('long_name', name)} [{attrs.get('units', '')}]")
@@ -63,11 +68,13 @@ def plot_objectives(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     design, decision = _need(tree, "design"), _need(tree, "decision")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     density(left, design["leader_objective"], COLOURS["own"], "best for each draw", filled=True)
-    for which in decision["design"].values:
+    # Densities of more designs than these hide each other: `plot_designs` shows all.
+    first = list(map(str, decision["design"].values[:MOST_DENSITIES]))
+    for which in first:
         one = decision.sel(design=which)
-        density(left, one["objective"], COLOURS[str(which)], f"{which} design", filled=False)
+        density(left, one["objective"], COLOURS[which], f"{which} design", filled=False)
         high = float(one["regret"].quantile(prob))
-        density(right, one["regret"], COLOURS[str(which)],
+        density(right, one["regret"], COLOURS[which],
                 f"{which}: mean {float(one['regret'].mean()):.2g}, "
                 f"{100 * prob:g} % below {high:.2g}", filled=False)  # fmt: skip
     unit = tree.attrs.get("objective_unit", "")
@@ -122,9 +129,13 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
             ]  # fmt: skip
     if not entries:
         raise InvalidInputError("the posterior has no parameter that this figure can show")
-    figure, axes = plt.subplots(1, len(entries), figsize=(3.6 * len(entries), 3.2),
+    columns = min(len(entries), MOST_COLUMNS)
+    lines = -(-len(entries) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.6 * columns, 3.2 * lines),
                                 squeeze=False, layout="constrained")  # fmt: skip
-    for panel, (name, after, before) in zip(axes.ravel(), entries, strict=True):
+    for panel in axes.ravel()[len(entries) :]:
+        panel.set_axis_off()
+    for panel, (name, after, before) in zip(axes.ravel(), entries, strict=False):
         density(panel, after, COLOURS["own"], "posterior")
         low, high = np.quantile(after, [0.0, 1.0])
         room = 0.5 * (high - low)
@@ -133,7 +144,8 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
         unit = units.get(name, "1 / reward" if name == "rationality" else "")
         panel.set_xlabel(_wrapped(f"{name} [{unit}]" if unit else name, 26))
         panel.legend(fontsize="small")
-    axes[0, 0].set_ylabel("density")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("density")
     return figure
 
 
@@ -202,6 +214,7 @@ def save_figures(tree: xr.DataTree, folder: str | Path, *, prob: float = 0.9) ->
             "incentive": lambda: plot_incentive(tree, prob=prob),
             "objectives": lambda: plot_objectives(tree, prob=prob),
             "convergence": lambda: plot_convergence(tree, prob=prob),
+            "designs": lambda: plot_designs(tree, prob=prob),
         }
     if "response" in tree.children and "mileage" in tree["response"].coords:
         wanted["replacement"] = lambda: plot_response(
@@ -249,9 +262,10 @@ def _incentive_bars(draws: xr.DataArray, designs: xr.DataArray, prob: float) -> 
     figure, panel = plt.subplots(figsize=(max(5.0, 0.25 * middle.size), 3.6), layout="constrained")
     panel.errorbar(place, middle, [middle - low, high - middle], fmt="o", color=COLOURS["own"],
                    label=f"best for each draw, median and {100 * prob:g} % interval")  # fmt: skip
+    colours = design_colours(list(map(str, designs["design"].values)))
     for which in designs["design"].values:
         panel.scatter(place, designs.sel(design=which).values.ravel(), marker="_", s=120,
-                      color=COLOURS[str(which)], label=f"{which} design")  # fmt: skip
+                      color=colours[str(which)], label=f"{which} design")  # fmt: skip
     attrs = draws.attrs
     panel.set(xlabel=f"entry of {attrs.get('long_name', draws.name)}",
               ylabel=attrs.get("units", ""))  # fmt: skip

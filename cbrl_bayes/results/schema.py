@@ -27,6 +27,7 @@ GROUPS = {
     "prior_predictive": _Group({}, DRAWS),
     "posterior_predictive": _Group({}, DRAWS),
     "log_likelihood": _Group({"behaviour": (*DRAWS, "episode")}, DRAWS),
+    "log_prior": _Group({}, DRAWS),
     "sample_stats": _Group({"solve_status": DRAWS}, DRAWS),
     "observed_data": _Group({}),
     "variational": _Group({"loss": ("svi_step",)}),
@@ -60,6 +61,11 @@ GROUPS = {
         }
     ),
     "response": _Group({}, DRAWS),
+    "error_budget": _Group({"variance": ("source", "design"), "mean_error": ("design",)}),
+    "information": _Group({"net_benefit": ("option", *DRAWS), "evpi": ()}),
+    "sensitivity": _Group({}),
+    "stress": _Group({"objective": ("stress", "design", *DRAWS)}),
+    "model_comparison": _Group({"elpd": ("model",)}),
 }
 """Group -> required variables; groups outside this list are left alone."""
 

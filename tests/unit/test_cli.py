@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -136,3 +137,26 @@ def test_errors_are_one_line_on_standard_error(tmp_path):
     done = _process("check", broken, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False
+
+
+def test_robust_designs_on_the_command_line(tmp_path):
+    study = cb.design(
+        cb.problems.two_state(), {"temperature": np.linspace(0.2, 0.6, 12)},
+        key=jax.random.key(0), num_draws=12,
+        settings=cb.DesignSettings(search=cb.Search(ascent=cb.Ascent(num_steps=60)),
+                                   per_draw=cb.Search(ascent=cb.Ascent(num_steps=60))),
+    )  # fmt: skip
+    before, after = cb.save(study, tmp_path / "study.nc"), tmp_path / "robust.nc"
+    found = _run("robust", "two_state", before, "--cvar", 0.25, "--output", after)
+    assert found.exit_code == 0, found.output
+    assert "cvar_0.25" in found.stdout
+    assert "health:" in found.stdout
+    names = ["common", "plug_in", "cvar_0.25", "worst_case_0.9", "minimax_regret_0.9"]
+    assert list(cb.load(after)["decision"]["design"].values) == names
+    impossible = ("robust", "two_state", before, "--most-cost", -1.0)
+    refused = _process(*impossible)
+    assert refused.returncode == 1
+    assert "does not keep the chance constraints" in refused.stderr
+    shown = _run(*impossible, "--accept-failed")
+    assert shown.exit_code == 0
+    assert "health: FAIL" in shown.stdout

@@ -218,7 +218,7 @@ def test_figures(study, tmp_path):
         assert len(draw(study).axes) >= 2
     written = save_figures(study, tmp_path / "figures")
     assert [p.name for p in written] == [
-        "posterior.png", "incentive.png", "objectives.png", "convergence.png"
+        "posterior.png", "incentive.png", "objectives.png", "convergence.png", "designs.png",
     ]  # fmt: skip
     assert all(p.stat().st_size > 5000 for p in written)
     curve = plot_response(study, action="down", coordinate="row")
@@ -240,7 +240,9 @@ def test_scalar_incentive_and_replacement_figures(tmp_path):
     assert tree.attrs["stage"] == "design only"
     assert cb.load(cb.save(tree, tmp_path / "bus.nc")).attrs["sampler"] == "given"
     names = [p.name for p in save_figures(tree, tmp_path)]
-    assert names == ["incentive.png", "objectives.png", "convergence.png", "replacement.png"]
+    assert names == [
+        "incentive.png", "objectives.png", "convergence.png", "designs.png", "replacement.png",
+    ]  # fmt: skip
     assert tree["design"]["incentive"].attrs["units"] == "RC"
 
 

@@ -1,0 +1,151 @@
+"""Places and colours of cells and intervals, in the units of an SVG drawing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.plots import sequential_colours
+from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Row
+from cbrl_bayes.reports.tables import number
+
+__all__ = ["Line", "grid_map", "inner_probability", "interval_bars"]
+
+CELL = 34.0
+LEFT, RIGHT, ROW_HEIGHT, TOP = 230.0, 690.0, 26.0, 8.0
+NUM_SCALE = 24
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line of an interval chart shows.
+
+    Attributes
+    ----------
+    name, tip : str
+        Beside the line, and when it is pointed at.
+    values : array
+        Draws; those that are not finite are left out.
+    colour : str
+    option : int or None
+        The design it is about.
+    diamond : float or None
+        A single value shown as a diamond.
+    """
+
+    name: str
+    tip: str
+    values: np.ndarray
+    colour: str
+    option: int | None = None
+    diamond: float | None = None
+
+
+def grid_map(
+    values: xr.DataArray,
+    tips: Sequence[str],
+    bounds: tuple[float, float],
+    title: str,
+    caption: str,
+) -> GridMap:
+    """Lay out one value per cell on rows and columns.
+
+    Parameters
+    ----------
+    values : DataArray, one axis
+        With coordinates ``row`` and ``column``.
+    tips : sequence of str
+        What each cell says.
+    bounds : (low, high)
+        Values of the darkest and the brightest colour.
+    title : str
+        Quantity and unit, beside the scale.
+    caption : str
+    """
+    rows, columns = values["row"].values, values["column"].values
+    ys = {row: CELL * i for i, row in enumerate(np.arange(rows.min(), rows.max() + 1))}
+    xs = {col: CELL * i for i, col in enumerate(np.arange(columns.min(), columns.max() + 1))}
+    fills = sequential_colours(values.values, *bounds)
+    marks = [
+        Mark(xs[column], ys[row], CELL - 1, CELL - 1, fill, tip)
+        for row, column, fill, tip in zip(rows, columns, fills, tips, strict=True)
+    ]
+    height = CELL * len(ys)
+    steps = np.linspace(bounds[1], bounds[0], NUM_SCALE)
+    scale = [
+        (height * i / NUM_SCALE, fill)
+        for i, fill in enumerate(sequential_colours(steps, *bounds))
+    ]  # fmt: skip
+    return GridMap(
+        caption, CELL * len(xs), height, marks,
+        [(y + 0.65 * CELL, str(row)) for row, y in ys.items()],
+        [(x + 0.5 * CELL, str(column)) for column, x in xs.items()],
+        scale, (number(float(bounds[1])), number(float(bounds[0]))), title,
+    )  # fmt: skip
+
+
+def interval_bars(lines: Sequence[Line], prob: float, axis: str, caption: str) -> Bars:
+    """Lay out mean, half and outer interval of each line's draws.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+    prob : float
+        Probability of the outer interval; `inner_probability` gives the inner one's.
+    axis : str
+        Quantity and unit.
+    caption : str
+    """
+    inside = inner_probability(prob)
+    tails = [(1 - prob) / 2, (1 - inside) / 2, (1 + inside) / 2, (1 + prob) / 2]
+    found = [_summary(line.values, tails) for line in lines]
+    known = [value for summary in found if summary for value in summary]
+    known += [line.diamond for line in lines if line.diamond is not None]
+    finite = [value for value in known if np.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+    low, high = low - room, high + room
+
+    def place(value: float) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (value - low) / (high - low), 2)
+
+    rows = []
+    for index, (line, summary) in enumerate(zip(lines, found, strict=True)):
+        at = [place(value) for value in summary] if summary else None
+        diamond = line.diamond
+        rows.append(
+            Row(
+                line.name, TOP + ROW_HEIGHT * (index + 0.5),
+                (at[0], at[3]) if at else None, (at[1], at[2]) if at else None,
+                at[4] if at else None, line.colour, line.tip,
+                place(diamond) if diamond is not None and np.isfinite(diamond) else None,
+                line.option,
+            )
+        )  # fmt: skip
+    height = TOP + ROW_HEIGHT * len(lines)
+    ticks = [(place(value), number(float(value))) for value in _ticks(low, high)]
+    return Bars(caption, height, axis, ticks, rows)
+
+
+def inner_probability(prob: float) -> float:
+    """Return the inner interval's probability: one half, or half of a small ``prob``."""
+    return 0.5 if prob > 0.5 else prob / 2
+
+
+def _summary(values: np.ndarray, tails: list[float]) -> list[float] | None:
+    """Return the quantiles and the mean."""
+    finite = np.asarray(values, float).ravel()
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return None
+    return [*map(float, np.quantile(finite, tails)), float(finite.mean())]
+
+
+def _ticks(low: float, high: float) -> np.ndarray:
+    """Return about five round numbers between the bounds."""
+    rough = (high - low) / 4.0
+    unit = 10.0 ** np.floor(np.log10(rough))
+    step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough)
+    first = np.ceil(low / step)
+    return (first + np.arange(int(np.floor(high / step) - first) + 1)) * step

@@ -1,0 +1,60 @@
+"use strict";
+// Pointing at a cell or line, or the arrow keys, writes its numbers below the drawing.
+let last = 0;
+const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
+  const marks = [...chart.querySelectorAll("[data-tip]")];
+  const out = chart.parentElement.querySelector("output");
+  let at = -1;
+  const show = (index) => {
+    if (index < 0 || index >= marks.length) return;
+    if (at >= 0) marks[at].classList.remove("at");
+    at = index;
+    marks[at].classList.add("at");
+    out.textContent = marks[at].dataset.tip;
+  };
+  const point = (index) => {
+    if (chart.closest(".map")) last = index;
+    show(index);
+  };
+  const towards = (dx, dy) => {
+    const centre = (mark) => {
+      const box = mark.getBBox();
+      return [box.x + box.width / 2, box.y + box.height / 2];
+    };
+    const [x, y] = centre(marks[Math.max(at, 0)]);
+    let best = -1;
+    let least = Infinity;
+    marks.forEach((mark, index) => {
+      const [u, v] = centre(mark);
+      const along = (u - x) * dx + (v - y) * dy;
+      const aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx);
+      if (along > 1 && along + 3 * aside < least) {
+        least = along + 3 * aside;
+        best = index;
+      }
+    });
+    point(best);
+  };
+  chart.addEventListener("pointerover", (event) => {
+    const mark = event.target.closest("[data-tip]");
+    if (mark) point(marks.indexOf(mark));
+  });
+  chart.addEventListener("keydown", (event) => {
+    const step = {
+      ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1],
+    }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    towards(...step);
+  });
+  chart.addEventListener("focus", () => point(Math.max(at, 0)));
+  out.textContent = "Point at the drawing, or focus it and use the arrow keys, to read numbers.";
+  return { chart, show };
+});
+// Another design keeps the cell that was pointed at.
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "design") return;
+  for (const { chart, show } of charts) {
+    if (chart.closest(".map") && chart.closest(".pick")) show(last);
+  }
+});

@@ -1,0 +1,188 @@
+"""The page itself: one file that needs nothing else, and a short form for notebooks."""
+
+import base64
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import xarray as xr
+
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError, explain
+from cbrl_bayes.reports.parts import Section
+from cbrl_bayes.reports.sections import sections
+from cbrl_bayes.results import Health, assess, check_tree
+
+__all__ = ["Report", "report"]
+
+FOLDER = Path(__file__).parent
+IN_SHORT = ("posterior", "incentive", "objective")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page on a fit or a study.
+
+    Attributes
+    ----------
+    title : str
+    health : Health
+    accepted : bool
+        Whether results are shown although the study failed.
+    sections : list of Section
+    html : str
+        The whole page.
+    """
+
+    title: str
+    health: Health
+    accepted: bool
+    sections: list[Section] = field(repr=False)
+    html: str = field(repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in .html.
+
+        Raises
+        ------
+        ResultsError
+            If it cannot be written there.
+        """
+        path = _checked(path)
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        try:
+            partial.write_text(self.html, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise ResultsError(
+                explain(f"the report cannot be written to {path} ({error})",
+                        remedy="check that the folder exists, is writable and has room")
+            ) from error  # fmt: skip
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _repr_html_(self) -> str:
+        """Return verdict, table and figure for a notebook's cell."""
+        shown = [section for section in self.sections if section.anchor in IN_SHORT]
+        return _templates().get_template("short.html.jinja").render(page=self, shown=shown)
+
+
+def report(
+    tree: xr.DataTree,
+    path: str | Path | None = None,
+    *,
+    prob: float = 0.9,
+    question: str = "",
+    accept_failed: bool = False,
+) -> Report:
+    """Make one self-contained page of a fit or a study.
+
+    The page holds its figures, style and script, and asks the network for nothing. A reader
+    chooses a design, and incentive, objective and regret follow; pointing at a cell or a line
+    tells its numbers. Without JavaScript, and on paper, everything but the numbers of single
+    cells is there. All intervals are equal-tailed. A study whose verdict is FAIL states so, and
+    its designs and what they are worth are withheld.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From `infer`, `design` or `load`.
+    path : str or Path, optional
+        Where to write the page; ends in .html.
+    prob : float
+        Probability of the intervals, in (0, 1).
+    question : str
+        What the study is about, in your words; shown first.
+    accept_failed : bool
+        Show designs although the study failed its checks; the page says so.
+
+    Returns
+    -------
+    Report
+        Shows itself in a notebook; ``save(path)`` writes it.
+
+    Raises
+    ------
+    ResultsError
+        If the tree is not complete or the page cannot be written.
+    InvalidInputError
+        For a probability outside (0, 1) or a path that does not end in .html.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, cbrl_bayes as cb
+    >>> quick = cb.Search(ascent=cb.Ascent(num_steps=50))
+    >>> study = cb.design(cb.problems.two_state(), {"temperature": np.array([0.2, 0.25, 0.3])},
+    ...                   key=jax.random.key(0), num_draws=3,
+    ...                   settings=cb.DesignSettings(search=quick, per_draw=quick))
+    >>> page = report(study)
+    >>> page.health.verdict, "Withheld" in page.html
+    ('FAIL', True)
+    """
+    if not 0.0 < prob < 1.0:
+        raise InvalidInputError(
+            explain("the intervals cannot be computed", received=f"prob={prob}",
+                    accepted="0 < prob < 1")
+        )  # fmt: skip
+    if path is not None:
+        _checked(path)
+    check_tree(tree)
+    try:
+        health = assess(tree)
+        made = sections(tree, health, prob=prob, question=question, accept_failed=accept_failed)
+    except CbrlBayesError:
+        raise
+    except Exception as error:  # a tree may hold anything where the schema is silent
+        raise ResultsError(
+            explain(f"the tree cannot be shown ({type(error).__name__}: {error})",
+                    remedy="the file may be damaged or changed: rerun the study")
+        ) from error  # fmt: skip
+    made = [section for section in made if section.parts]
+    title = f"{tree.attrs['problem']}: incentive design under uncertainty"
+    page = Report(title, health, accept_failed and health.verdict == "FAIL", made,
+                  _page(title, health, accept_failed, made, tree, prob))  # fmt: skip
+    if path is not None:
+        page.save(path)
+    return page
+
+
+def _page(
+    title: str, health: Health, accepted: bool, made: list[Section], tree: xr.DataTree, prob: float
+) -> str:
+    templates = _templates()
+    names = next((section.names for section in made if section.names), ())
+    style = templates.get_template("page.css.jinja").render(num=len(names)).strip()
+    script = (FOLDER / "page.js").read_text(encoding="utf-8").strip()
+    return templates.get_template("page.html.jinja").render(
+        title=title, health=health, accepted=accepted, sections=made, names=names, style=style,
+        script=script, style_hash=_hash(style), script_hash=_hash(script), prob=prob,
+        created=tree.attrs["created"], stage=tree.attrs["stage"],
+    )  # fmt: skip
+
+
+def _hash(text: str) -> str:
+    """Name a text in a content security policy: only this style and script may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+
+
+def _checked(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".html":
+        raise InvalidInputError(
+            explain("the report's file type is not known", received=path.name, accepted="*.html")
+        )
+    return path

@@ -1,0 +1,196 @@
+"""Tables of any group of a tree: every variable with its unit, whatever it is called."""
+
+from itertools import product
+
+import numpy as np
+import xarray as xr
+
+from cbrl_bayes.reports.parts import Part, Table, Text
+
+__all__ = ["entry_names", "group_parts", "interval_words", "number", "quantiles"]
+
+MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
+DRAWS = ("chain", "draw", "sample")
+MOST_SLICES = 8
+INTERNAL = "unconstrained"
+"""Ends the name of designs before their transform: nothing to read."""
+
+
+def group_parts(group: xr.Dataset, prob: float) -> list[Part]:
+    """Return tables of all variables of a group.
+
+    A variable ``<name>_standard_error`` stands beside ``<name>``. Single numbers share a table,
+    and so do lists over the same axis; arrays over two axes have a table each. Over posterior
+    draws the mean and the equal-tailed interval are shown. What has more axes is named with its
+    shape.
+
+    Parameters
+    ----------
+    group : xarray.Dataset
+    prob : float
+        Probability of the intervals.
+
+    Returns
+    -------
+    list of Part
+    """
+    parts: list[Part] = [
+        Text(str(group.attrs[name])) for name in ("description", "title") if name in group.attrs
+    ]
+    shown = {str(name): _without_draws(group[name], prob) for name in group.data_vars
+             if not str(name).endswith(INTERNAL)}  # fmt: skip
+    for name in list(shown):
+        error = shown.get(f"{name}_standard_error")
+        if error is not None and error.dims == shown[name].dims and _numeric(error, shown[name]):
+            shown[name] = _with_error(shown[name], shown.pop(f"{name}_standard_error"))
+    scalars = {name: array for name, array in shown.items() if not array.dims}
+    if scalars:
+        rows = [(_label(name, group), _cell(array)) for name, array in scalars.items()]
+        parts.append(Table(f"Single numbers{_draw_words(group, scalars, prob)}",
+                           ("quantity", "value"), rows))  # fmt: skip
+    axes = dict.fromkeys(array.dims for array in shown.values() if len(array.dims) == 1)
+    for (axis,) in axes:
+        columns = {name: array for name, array in shown.items() if array.dims == (axis,)}
+        parts += _lists(group, str(axis), columns, prob)
+    for name, array in shown.items():
+        if len(array.dims) == 2:
+            parts += _matrix(_label(name, group), array, _draw_words(group, {name: array}, prob))
+        elif len(array.dims) == 3 and array.shape[0] <= MOST_SLICES:
+            words = _draw_words(group, {name: array}, prob)
+            for at, label in enumerate(_axis_names(array, str(array.dims[0]))):
+                one = array.isel({array.dims[0]: at}, drop=True)
+                parts += _matrix(f"{_label(name, group)}, {array.dims[0]} {label}", one, words)
+        elif len(array.dims) > 2:
+            sizes = ", ".join(f"{dim} {size}" for dim, size in array.sizes.items())
+            parts.append(Text(f"{_label(name, group)}: {sizes}; see the file.", "note"))
+    return parts
+
+
+def number(value: object) -> str:
+    """Write a number with four digits; text as it stands."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{int(value)}"
+    if isinstance(value, float | np.floating):
+        return f"{float(value):.4g}" if np.isfinite(value) else "not finite"
+    return str(value)
+
+
+def quantiles(values: np.ndarray, prob: float) -> tuple[float, float, float]:
+    """Return mean and equal-tailed bounds over the first axis' finite entries."""
+    finite = np.asarray(values, float).ravel()
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return np.nan, np.nan, np.nan
+    tail = (1.0 - prob) / 2.0
+    low, high = np.quantile(finite, [tail, 1.0 - tail])
+    return float(finite.mean()), float(low), float(high)
+
+
+def entry_names(array: xr.DataArray) -> list[str]:
+    """Name every entry of an array by its coordinates, in the order of its flattened values."""
+    by_axis = [_axis_names(array, str(dim)) for dim in array.dims]
+    return [", ".join(names) for names in product(*by_axis)]
+
+
+def interval_words(prob: float) -> str:
+    """Say which interval it is."""
+    return f"{100 * prob:g} % equal-tailed interval"
+
+
+def _without_draws(array: xr.DataArray, prob: float) -> xr.DataArray:
+    """Turn draws into text, mean and interval; and bounds into an interval."""
+    if "ci_bound" in array.dims and array.sizes["ci_bound"] == 2:
+        low, high = (array.isel(ci_bound=at, drop=True) for at in (0, 1))
+        pairs = zip(low.values.ravel(), high.values.ravel(), strict=True)
+        texts = np.array([f"{number(a)} to {number(b)}" for a, b in pairs], object)
+        return low.copy(data=texts.reshape(low.shape))
+    over = [dim for dim in DRAWS if dim in array.dims]
+    if not over or array.dtype.kind not in "biuf":
+        return array
+
+    def words(values: np.ndarray) -> str:
+        mean, low, high = quantiles(values, prob)
+        lost = int(np.size(values) - np.isfinite(values).sum())
+        text = f"{number(mean)} [{number(low)}, {number(high)}]"
+        return text + (f", {lost} not finite" if lost else "")
+
+    rest = [dim for dim in array.dims if dim not in over]
+    moved = array.transpose(*rest, *over).values.astype(float)
+    flat = moved.reshape(-1, *moved.shape[len(rest) :])
+    texts = np.array([words(values) for values in flat], dtype=object)
+    coords = {
+        name: coord for name, coord in array.coords.items() if not set(coord.dims) & set(over)
+    }
+    shape = [array.sizes[dim] for dim in rest]
+    return xr.DataArray(texts.reshape(shape), coords, rest, attrs=array.attrs)
+
+
+def _numeric(*arrays: xr.DataArray) -> bool:
+    return all(array.dtype.kind in "biuf" for array in arrays)
+
+
+def _with_error(array: xr.DataArray, error: xr.DataArray) -> xr.DataArray:
+    """Write the standard error beside the value."""
+    pairs = zip(array.values.ravel(), error.values.ravel(), strict=True)
+    texts = np.array([f"{number(value)} (s.e. {number(wide)})" for value, wide in pairs], object)
+    return array.copy(data=texts.reshape(array.shape))
+
+
+def _draw_words(group: xr.Dataset, columns: dict, prob: float) -> str:
+    over = any(set(DRAWS) & set(group[name].dims) for name in columns)
+    return f" (over posterior draws: mean [{interval_words(prob)}])" if over else ""
+
+
+def _label(name: str, group: xr.Dataset) -> str:
+    attrs = group[name].attrs
+    unit = f" [{attrs['units']}]" if attrs.get("units") else ""
+    said = attrs.get("long_name") or attrs.get("description") or ""
+    return f"{name.replace('_', ' ')}{unit}" + (f": {said}" if said else "")
+
+
+def _cell(array: xr.DataArray) -> str:
+    return number(array.values.item() if array.ndim == 0 else array.values)
+
+
+def _lists(group: xr.Dataset, axis: str, columns: dict, prob: float) -> list[Part]:
+    names = _axis_names(next(iter(columns.values())), axis)
+    heads = [_label(name, group) for name in columns]
+    cells = [[number(value) for value in array.values] for array in columns.values()]
+    words = f"By {axis}{_draw_words(group, columns, prob)}"
+    if len(columns) > MOST_LISTS and len(names) <= MOST_LISTS:
+        rows = [(head, *cell) for head, cell in zip(heads, cells, strict=True)]
+        return [Table(words, (axis, *names), rows)]
+    cut = slice(MOST_ROWS)
+    more = f"; {len(names) - MOST_ROWS} more in the file" if len(names) > MOST_ROWS else ""
+    return [
+        Table(words + more, (axis, *heads[at : at + MOST_LISTS]),
+              list(zip(names[cut], *(cell[cut] for cell in cells[at : at + MOST_LISTS]),
+                       strict=True)))
+        for at in range(0, len(heads), MOST_LISTS)
+    ]  # fmt: skip
+
+
+def _matrix(label: str, array: xr.DataArray, words: str) -> list[Part]:
+    first, second = map(str, array.dims)
+    most = MOST_LISTS if _numeric(array) else MOST_TEXTS  # numbers with errors are wide
+    if array.shape[1] > max(most, array.shape[0]):
+        array, first, second = array.T, second, first
+    down, across = _axis_names(array, first), _axis_names(array, second)
+    cut = array.values[:MOST_ROWS, :MOST_COLUMNS]
+    rows = [(down[i], *map(number, line)) for i, line in enumerate(cut)]
+    more = "" if cut.shape == array.shape else f"; {array.shape} in all, the rest in the file"
+    return [Table(f"{label}{words}{more}", (f"{first} \\ {second}", *across[:MOST_COLUMNS]), rows)]
+
+
+def _axis_names(array: xr.DataArray, axis: str) -> list[str]:
+    if axis in array.coords:
+        return [number(value) for value in array.coords[axis].values]
+    labels = [coord for coord in array.coords.values() if coord.dims == (axis,)]
+    if labels:
+        return [
+            ", ".join(f"{coord.name} {number(coord.values[i])}" for coord in labels)
+            for i in range(array.sizes[axis])
+        ]
+    return [str(i) for i in range(array.sizes[axis])]
