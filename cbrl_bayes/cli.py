@@ -13,6 +13,8 @@ import typer
 from cbrl_bayes import __version__
 from cbrl_bayes.cli_input import (
     AcceptFailed,
+    CheckpointFolder,
+    DaskAddress,
     EstimatorName,
     Json,
     Method,
@@ -81,6 +83,7 @@ def infer(
     chains: Annotated[int, typer.Option(help="NUTS chains.")] = 4,
     warmup: Annotated[int, typer.Option(help="NUTS warm-up steps.")] = 500,
     samples: Annotated[int, typer.Option(help="Draws per chain.")] = 500,
+    checkpoint: CheckpointFolder = None,
     seed: Seed = 0,
     prob: Prob = 0.9,
     temperature: Temperature = None,
@@ -95,6 +98,8 @@ def infer(
     from cbrl_bayes.workflow import behaviour_model
     from cbrl_bayes.workflow import infer as run_infer
 
+    if checkpoint is not None and method is not Method.NUTS:
+        raise typer.BadParameter("--checkpoint goes with --method nuts")
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     check_output(output, prob)
     observed = observed_behaviour(problem, data, groups)
@@ -120,7 +125,7 @@ def infer(
         else SVISettings(num_samples=chains * samples)
     )
     fit = run_infer(chosen, observed, key=jax.random.key(seed), settings=settings,
-                    progress=sys.stderr.isatty())  # fmt: skip
+                    checkpoint=checkpoint, progress=sys.stderr.isatty())  # fmt: skip
     finish(fit, output, prob, as_json)
 
 
@@ -134,6 +139,8 @@ def design(
     search: Annotated[SearchName | None, typer.Option(help="Default: suited to the rest.")] = None,
     draws: Annotated[int, typer.Option(help="Posterior draws to design for.")] = 100,
     output: Annotated[Path | None, typer.Option(help="Write the study here (.nc, .zarr).")] = None,
+    checkpoint: CheckpointFolder = None,
+    dask: DaskAddress = None,
     seed: Seed = 0,
     prob: Prob = 0.9,
     temperature: Temperature = None,
@@ -145,6 +152,7 @@ def design(
     """Solve the leader's problem under a posterior, or for parameters as given."""
     import jax
 
+    from cbrl_bayes.decisions import DaskExecutor
     from cbrl_bayes.hypergradients import ESTIMATORS
     from cbrl_bayes.workflow import default_design_settings
     from cbrl_bayes.workflow import design as run_design
@@ -158,14 +166,18 @@ def design(
 
         settings = replace(settings, search=chosen_search(search))
     if fit is None:
+        if checkpoint is not None or dask is not None:
+            raise typer.BadParameter("--checkpoint and --dask go with --fit")
         emit(design_as_given(chosen, how, settings.search, seed), as_json)
         return
     from cbrl_bayes.results import load
 
     posterior = load(fit)
+    executor = None if dask is None else DaskExecutor(None if dask == "local" else dask)
     with progress() as on_progress:
         tree = run_design(chosen, posterior, key=jax.random.key(seed), estimator=how,
-                          num_draws=draws, settings=settings, on_progress=on_progress)  # fmt: skip
+                          num_draws=draws, settings=settings, checkpoint=checkpoint,
+                          executor=executor, on_progress=on_progress)  # fmt: skip
     finish(tree, output, prob, as_json, accept_failed)
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from cbrl_bayes.problems import Problem
 
 __all__ = [
-    "AcceptFailed", "EstimatorName", "Json", "Method", "PenaltyWeight", "Prob", "ProblemName",
-    "SearchName", "Seed", "Slip", "Temperature", "chosen_problem", "chosen_search",
-    "design_as_given", "holds_trajectories", "observed_behaviour",
+    "AcceptFailed", "CheckpointFolder", "DaskAddress", "EstimatorName", "Json", "Method",
+    "PenaltyWeight", "Prob", "ProblemName", "SearchName", "Seed", "Slip",
+    "Temperature", "chosen_problem", "chosen_search", "design_as_given", "holds_trajectories",
+    "observed_behaviour",
 ]  # fmt: skip
 
 
@@ -73,6 +74,14 @@ Slip = Annotated[
     typer.Option(help="Four-Rooms: 'as-published' (.44), 'simulator' (.33) or a number."),
 ]
 Prob = Annotated[float, typer.Option(help="Probability of credible intervals.")]
+CheckpointFolder = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Folder for finished work; the same call goes on from it."),
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option("--dask", help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786."),
+]
 AcceptFailed = Annotated[
     bool, typer.Option("--accept-failed", help="Show designs although the study failed.")
 ]

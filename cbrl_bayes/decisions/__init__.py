@@ -20,6 +20,7 @@ from cbrl_bayes.decisions.criteria import (
     WorstCase,
 )
 from cbrl_bayes.decisions.depth import posterior_depth
+from cbrl_bayes.decisions.devices import DeviceExecutor
 from cbrl_bayes.decisions.evaluation import (
     Evaluation,
     ExactEvaluation,
@@ -73,6 +74,7 @@ __all__ = [
     "DesignScores",
     "DesignSettings",
     "DesignStudy",
+    "DeviceExecutor",
     "Evaluation",
     "ExactEvaluation",
     "Executor",

@@ -1,8 +1,8 @@
 """Score several given designs under every posterior draw, with common random numbers."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from cbrl_bayes.decisions.evaluation import (
     Score,
     score_program,
 )
+from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
@@ -53,6 +54,7 @@ def evaluate_designs(
     evaluation: Evaluation | None = None,
     num_workers: int = 2,
     score: Callable[..., Score] | None = None,
+    executor: Executor | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DesignScores:
     """Score every design under every draw.
@@ -75,6 +77,8 @@ def evaluate_designs(
         Threads over draws; the numbers do not depend on it.
     score : callable, optional
         From ``score_program(problem, evaluation)``, to compile once for several calls.
+    executor : Executor, optional
+        Where draws are scored. Default: ``num_workers`` threads.
     on_progress : callable, optional
         Called with (stage, done, total).
 
@@ -96,7 +100,7 @@ def evaluate_designs(
     ((2, 3), True)
     """
     evaluation = evaluation or ExactEvaluation()
-    flat, unravel = ravel_pytree(problem.incentive.initial)
+    flat, _ = ravel_pytree(problem.incentive.initial)
     draws, num = complete_draws(problem, draws)
     designs = np.asarray(designs, float)
     fits = designs.shape[1:] in ((flat.size,), (num, flat.size))
@@ -107,26 +111,60 @@ def evaluate_designs(
                              f"(designs, {num}, {flat.size})")
         )  # fmt: skip
 
-    score = score or score_program(problem, evaluation)
+    def items() -> Iterator[tuple]:
+        for index in range(num):
+            points = designs if designs.ndim == 2 else designs[:, index]
+            yield index, {name: value[index] for name, value in draws.items()}, points
 
-    def solve(index: int) -> Score:
-        parameters = {name: jnp.asarray(value[index]) for name, value in draws.items()}
-        points = designs if designs.ndim == 2 else designs[:, index]
-        draw_key = jax.random.fold_in(key, index)
-        each = [score(unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
-
-    found = [solve(0)]  # the first alone, so that the program compiles once
-    with ThreadPoolExecutor(1 if evaluation.runs_on_host else num_workers) as pool:
-        for result in pool.map(solve, range(1, num)):
-            found.append(result)
-            if on_progress is not None:
-                on_progress("scores of the designs", len(found), num)
+    scorer = _Scorer(problem, evaluation, key, score)
+    executor = executor or ThreadExecutor(1 if evaluation.runs_on_host else num_workers)
+    found: list[Any] = [None] * num
+    for done, (index, result) in enumerate(executor.run(scorer, items()), 1):
+        found[index] = result
+        if on_progress is not None:
+            on_progress("scores of the designs", done, num)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
     return DesignScores(
         stacked.objective, stacked.standard_error, stacked.context_error,
         stacked.incentive_cost, stacked.follower_value, stacked.status,
     )  # fmt: skip
+
+
+@dataclass
+class _Scorer:
+    """Scores designs under one draw; an item is its number, its parameters and the designs."""
+
+    problem: Problem
+    evaluation: Evaluation
+    key: Key[Array, ""]
+    score: Callable[..., Score] | None = None
+
+    def __post_init__(self) -> None:
+        _, self._unravel = ravel_pytree(self.problem.incentive.initial)
+        self._compiled = self.score or score_program(self.problem, self.evaluation)
+
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), (self.problem, self.evaluation, self.key)
+
+    def __call__(self, item: tuple[int, Mapping[str, np.ndarray], np.ndarray]) -> Score:
+        number, draw, points = item
+        parameters = {name: jnp.asarray(value) for name, value in draw.items()}
+        draw_key = jax.random.fold_in(self.key, number)
+        each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key)
+                for x in points]  # fmt: skip
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+    def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> Score:
+        """Return the same by one traceable function, for programs that hold many draws."""
+        number, parameters, points = item
+        draw_key = jax.random.fold_in(self.key, number)
+        return jax.lax.map(
+            lambda x: self.evaluation.score(
+                self.problem, self._unravel(x), parameters, key=draw_key
+            ),
+            points,
+        )  # fmt: skip
 
 
 def evenly_spaced(size: int, num: int) -> np.ndarray:

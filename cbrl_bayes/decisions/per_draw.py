@@ -103,11 +103,35 @@ class DrawSolver:
         if scores_are_noisy(self.problem, self.evaluation):
             # The best of several noisy scores is too good: report it from fresh noise.
             scores = scored(keys[2])
-        table = {
-            f"score.{entry.name}": np.stack([getattr(one, entry.name) for one in scores])
-            for entry in fields(Score)
-        }
-        return {**table, "chosen": np.array(chosen), **search_record(found)}
+        table = jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
+        return {**_named("score", table), "chosen": np.array(chosen), **search_record(found)}
+
+    def traced(self, item: tuple[Array, Mapping[str, Array]]) -> dict[str, Array]:
+        """Return the same record by one traceable function, for programs that hold many draws."""
+        number, parameters = item
+        keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
+        shared = jnp.asarray(self.shared)
+        found = self._program.traced(parameters, keys[0], self._unravel(shared[0]))
+        own, _ = ravel_pytree(found.best.unconstrained)
+        candidates = jnp.concatenate([shared, own[None]])
+
+        def scored(key: Array) -> Score:
+            return jax.lax.map(
+                lambda x: self.evaluation.score(
+                    self.problem, self._unravel(x), parameters, key=key
+                ),
+                candidates,
+            )  # fmt: skip
+
+        scores = scored(keys[1])
+        chosen = _best(scores.objective, scores.status)
+        if scores_are_noisy(self.problem, self.evaluation):
+            scores = scored(keys[2])
+        return {
+            **_named("score", scores), "chosen": chosen, "unconstrained": own,
+            "objective": found.best.objective, "status": found.best.status,
+            "restart_objectives": found.restart_objectives, **_named("trace", found.best.trace),
+        }  # fmt: skip
 
 
 def best_score(scores: list[Score]) -> int:
@@ -115,11 +139,18 @@ def best_score(scores: list[Score]) -> int:
 
     The last is the draw's own search, so that status and trace go with its design.
     """
-    worth = [
-        s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED else -np.inf
-        for s in scores
-    ]
-    return len(worth) - 1 - int(np.argmax(worth[::-1]))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
+    return int(_best(stacked.objective, stacked.status))
+
+
+def _best(objective: Array | np.ndarray, status: Array | np.ndarray) -> Array:
+    usable = jnp.isfinite(objective) & (status == int(SolveStatus.CONVERGED))
+    worth = jnp.where(usable, objective, -jnp.inf)
+    return len(objective) - 1 - jnp.argmax(worth[::-1])
+
+
+def _named(prefix: str, record: Any) -> dict[str, Any]:
+    return {f"{prefix}.{entry.name}": getattr(record, entry.name) for entry in fields(record)}
 
 
 def search_record(found: SearchResult) -> dict[str, np.ndarray]:
@@ -130,8 +161,7 @@ def search_record(found: SearchResult) -> dict[str, np.ndarray]:
         "objective": np.array(best.objective),
         "status": np.array(int(best.status)),
         "restart_objectives": found.restart_objectives,
-        **{f"trace.{entry.name}": np.asarray(getattr(best.trace, entry.name))
-           for entry in fields(AscentTrace)},
+        **{name: np.asarray(value) for name, value in _named("trace", best.trace).items()},
     }  # fmt: skip
 
 

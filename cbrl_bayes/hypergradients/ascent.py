@@ -125,6 +125,7 @@ class AscentTrace:
     truncated_share: Float[Array, " step"]
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class AscentResult:
     """Where an ascent led.
@@ -179,6 +180,7 @@ class AscentProgram:
         self._begin = self._first_carry if on_host else jax.jit(self._first_carry)
         self._advance = self._stage_on_host if on_host else self._stage_compiled
         self._stage_program = jax.jit(self._stage)
+        self._judge = jax.jit(self._verdict)
 
     def run(
         self,
@@ -343,27 +345,47 @@ class AscentProgram:
         ]
         return jax.tree.unflatten(tree, noisy)
 
-    def _result(self, carry: tuple, trace: AscentTrace) -> AscentResult:
+    def ascend(
+        self, parameters: Mapping[str, Any], start: Any, key: Array, context_key: Array
+    ) -> AscentResult:
+        """Return what `run` returns, as one traceable function; all leaves are arrays.
+
+        For programs that hold many ascents. Not for followers outside compiled programs.
+        """
+        _, run_key = jax.random.split(key)
+        carry = self._first_carry(start, run_key, context_key)
+        pieces = []
+        for stage, factor in enumerate(self.settings.continuation):
+            carry, trace = self._stage(
+                carry, parameters, jnp.asarray(factor), jnp.asarray(stage)
+            )  # fmt: skip
+            pieces.append(trace)
+        trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
+        return AscentResult(carry[2], *self._verdict(carry, trace))
+
+    def _verdict(self, carry: tuple, trace: AscentTrace) -> tuple[Any, AscentTrace, Any]:
+        """Return objective, trace and status."""
         tail_steps = max(1, self.settings.num_steps // 5)
-        if self.estimator.is_exact:
-            objective = float(carry[3])
-        else:
-            objective = float(np.mean(trace.objective[-tail_steps:]))
+        objective = carry[3] if self.estimator.is_exact else trace.objective[-tail_steps:].mean()
+        norms = trace.gradient_norm
+        finite = jnp.isfinite(norms)
+        leaves = [objective, *jax.tree.leaves(carry[2])]
+        usable = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+        largest = jnp.where(finite, norms, 0.0).max()
+        bound = jnp.maximum(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
+        status = jnp.select(
+            [~(usable & finite[-1] & (finite.mean() > 0.99)),
+             (trace.solve_status != SolveStatus.CONVERGED).any(), norms[-1] <= bound],
+            [int(AscentStatus.NOT_FINITE), int(AscentStatus.SOLVER_FAILED),
+             int(AscentStatus.CONVERGED)],
+            int(AscentStatus.STEP_LIMIT),
+        )  # fmt: skip
+        return objective, trace, status
+
+    def _result(self, carry: tuple, trace: AscentTrace) -> AscentResult:
+        objective, _, status = self._judge(carry, trace)
         answer = jax.tree.map(np.asarray, carry[2])
-        norms = np.asarray(trace.gradient_norm)
-        finite = np.isfinite(norms)
-        usable = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((answer, objective)))
-        largest = norms[finite].max(initial=0.0)
-        bound = max(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
-        if not (usable and finite[-1] and finite.mean() > 0.99):
-            status = AscentStatus.NOT_FINITE
-        elif (trace.solve_status != SolveStatus.CONVERGED).any():
-            status = AscentStatus.SOLVER_FAILED
-        elif norms[-1] <= bound:
-            status = AscentStatus.CONVERGED
-        else:
-            status = AscentStatus.STEP_LIMIT
-        return AscentResult(answer, objective, trace, status)
+        return AscentResult(answer, float(objective), trace, AscentStatus(int(status)))
 
 
 class _Interrupted(Exception):  # noqa: N818 - a signal inside this module, never seen outside

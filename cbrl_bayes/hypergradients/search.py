@@ -95,6 +95,7 @@ def global_search(*, num_hops: int = 12, num_steps: int = 200) -> Search:
     )
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SearchResult:
     """The best ascent of a search, and all others' objectives.
@@ -205,6 +206,37 @@ class SearchProgram:
                 follow(self._unravel(mutants[index]))
         objectives = [r.objective if _worth(r) > -np.inf else np.nan for r in found]
         return SearchResult(max(found, key=_worth), np.array(objectives))
+
+    def traced(self, parameters: Mapping[str, Any], key: Array, start: Any) -> SearchResult:
+        """Return what `run` returns, as one traceable function; all leaves are arrays.
+
+        Raises
+        ------
+        InvalidInputError
+            For a search that chooses candidates between ascents, and for followers outside
+            compiled programs.
+        """
+        if self.search.needs_exact_objective or self.estimator.runs_on_host:
+            raise InvalidInputError(
+                explain("screening, hops and followers outside compiled programs cannot be part "
+                        "of one program", received=self.search,
+                        remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)")
+            )  # fmt: skip
+        start_key, run_key, _ = jax.random.split(key, 3)
+        points = self._starts(parameters, start, start_key, run_key)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
+        found = jax.lax.map(
+            lambda entry: self._ascent.ascend(
+                parameters, entry[1], jax.random.fold_in(run_key, entry[0]), run_key
+            ),
+            (jnp.arange(len(points)), stacked),
+        )
+        failed = (found.status == int(AscentStatus.NOT_FINITE)) | (
+            found.status == int(AscentStatus.SOLVER_FAILED)
+        )
+        best = jnp.argmax(jnp.where(failed, -jnp.inf, found.objective))
+        reached: Any = jnp.where(failed, jnp.nan, found.objective)
+        return SearchResult(jax.tree.map(lambda leaf: leaf[best], found), reached)
 
     def _starts(
         self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array

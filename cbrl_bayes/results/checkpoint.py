@@ -1,9 +1,11 @@
 """Finished work kept in a zarr store, so that a run that dies goes on where it was."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -147,7 +149,7 @@ class Checkpoint(MutableMapping[Key, Record]):
 
     def _existing(self) -> zarr.Group:
         try:
-            group = zarr.open_group(self.path, mode="r+")
+            group = zarr.open_group(self.path, mode="r+", zarr_format=3)
             schema, identity = group.attrs["schema"], group.attrs["identity"]
         except (OSError, ValueError, KeyError, TypeError, BaseZarrError) as error:
             raise ResultsError(
@@ -174,11 +176,28 @@ class Checkpoint(MutableMapping[Key, Record]):
                     chunk_key_encoding={"name": "v2", "separator": "."},
                     config={"write_empty_chunks": True},
                 )  # fmt: skip
-            array = self._group[name]
-            assert isinstance(array, zarr.Array)
-            array = array.with_config({"write_empty_chunks": True})
-            self._tables[name] = array, json.loads(str(array.attrs["layout"]))
+            self._tables[name] = self._opened(name)
         return self._tables[name]
+
+    def _opened(self, name: str) -> tuple[zarr.Array, list]:
+        """Open a table; its declared layout is checked before anything is read."""
+        try:
+            array: Any = self._group[name]
+            known = json.loads(array.attrs["layout"])
+            width = sum(math.prod(shape) for _, shape, _ in known)
+            plain = all(np.dtype(kind).kind in "fiub" for _, _, kind in known)
+            fits = array.dtype == np.float64 and array.chunks == (1, width) == (1, *array.shape[1:])
+        except (KeyError, TypeError, ValueError, AttributeError, BaseZarrError) as error:
+            raise self._foreign_table(name) from error
+        if not (plain and fits):
+            raise self._foreign_table(name)
+        return array.with_config({"write_empty_chunks": True}), known
+
+    def _foreign_table(self, name: str) -> ResultsError:
+        return ResultsError(
+            explain(f"table {name!r} in {self.path} is none this package wrote",
+                    remedy="delete the folder and begin anew")
+        )  # fmt: skip
 
 
 def open_records(

@@ -103,6 +103,7 @@ GENERAL = {
 }
 
 
+@pytest.mark.slow
 def test_rt_q_levels_differ_as_their_policies_do():
     """The coupled difference against that of two plain HPGD means; it is far from zero here."""
     problem = make_moving_problem()
@@ -171,6 +172,7 @@ def test_boltzmann_covariance_at_small_discounts(discount):
     assert found.distance < found.bound < 0.5
 
 
+@pytest.mark.slow
 def test_memory_does_not_carry_into_other_contexts():
     """Where contexts are drawn anew, what was learned in the last ones must not be used."""
     family = SampledContexts(lambda p, key: 1.0 + 0.5 * jax.random.normal(key), 3)

@@ -1,5 +1,6 @@
 """Properties that hold for every MDP: Hypothesis looks for one that breaks them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings
@@ -7,6 +8,8 @@ from hypothesis import strategies as st
 
 from cbrl_bayes.mdp import best_response, entropy, expected_return, occupancy, replace_fields
 from tests.conftest import make_random_mdp
+
+best_response = jax.jit(best_response)  # twenty MDPs, one program
 
 MDPS = st.builds(
     make_random_mdp,

@@ -123,7 +123,21 @@ def _names():
         yield found.name
 
 
-@pytest.mark.parametrize("name", sorted(_names()))
+SLOW_EXAMPLES = {
+    "cbrl_bayes.choice", "cbrl_bayes.decisions.calibration", "cbrl_bayes.hypergradients.rt_q",
+    "cbrl_bayes.inference.calibration", "cbrl_bayes.problems.tax_design",
+    "cbrl_bayes.results.calibration", "cbrl_bayes.results.decision_calibration",
+    "cbrl_bayes.robustness", "cbrl_bayes.valuation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_EXAMPLES else [])
+        for name in sorted(_names())
+    ],
+)
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -142,6 +142,24 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
         Checkpoint(tmp_path / "run", IDENTITY)["draws", 0]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [1, 10**12]}, {"data_type": "string"}, {"codecs": [{"name": "pickle"}]},
+        {"attributes": {"layout": '[["objective", [1], "|O"]]'}}, {"attributes": {}},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 10**12]}}},
+    ],
+    ids=["wide", "text", "codec", "objects", "no layout", "chunks"],
+)  # fmt: skip
+def test_a_changed_table_is_refused_before_it_is_read(tmp_path, change):
+    kept = Checkpoint(tmp_path, IDENTITY)
+    kept["draws", 0] = RECORD
+    document = tmp_path / "draws" / "zarr.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | change))
+    with pytest.raises(ResultsError, match=r"'draws' in .* is none this package wrote"):
+        Checkpoint(tmp_path, IDENTITY)["draws", 0]
+
+
 def test_a_full_disk_gives_one_error_and_harms_nothing(tmp_path, monkeypatch):
     kept = Checkpoint(tmp_path, IDENTITY)
     kept["draws", 0] = RECORD
@@ -286,7 +304,7 @@ def _outside(calls, fails_at):
     return train
 
 
-@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("on_disk", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_follower_that_fails_costs_one_draw_at_most(tmp_path, on_disk):
     few = cb.Search(ascent=cb.Ascent(num_steps=1))
 
@@ -370,6 +388,7 @@ def _infer(checkpoint=None, seed=3, episodes=60):
                     settings=settings, checkpoint=checkpoint)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_from_its_last_chunk(tmp_path, monkeypatch):
     write, written = Checkpoint.__setitem__, []
 

@@ -84,7 +84,11 @@ def test_chain_through_files(tmp_path):
     assert {row["quantity"] for row in found["rows"]} >= {"temperature", "rationality"}
     assert _json("check", data)["kind"] == "trajectories"
     assert _json("check", fit) == {"file": str(fit), "ok": True, "kind": "results"}
-    found = _json("design", "two_state", "--fit", fit, "--draws", 6, "--output", study)
+    run = tmp_path / "run"
+    design = ("design", "two_state", "--fit", fit, "--draws", 6, "--checkpoint", run)
+    found = _json(*design, "--output", study)
+    assert len(list((run / "draws").glob("*.0"))) == 6
+    assert _json(*design) == found  # read from the folder
     assert found["health"]["verdict"] in {"PASS", "REVIEW", "FAIL"}
     assert found["failed_share"] == 0.0
     again = _json("summary", study, "--prob", 0.5, "--kind", "hdi")
@@ -103,6 +107,12 @@ def test_chain_through_files(tmp_path):
         (("design", "four_rooms", "--slip", "ice"), "neither a number"),
         (("design", "bus_replacement", "--temperature", "1"), "does not take temperature"),
         (("design", "moon"), "Invalid value"),
+        (("design", "two_state", "--checkpoint", "run"), "go with --fit"),
+        (("design", "two_state", "--dask", "local"), "go with --fit"),
+        (
+            ("infer", "two_state", "--data", "data.csv", "--method", "mle", "--checkpoint", "run"),
+            "goes with --method nuts",
+        ),
         (("infer", "four_rooms", "--data", "x.nc", "--output", "x.txt"), "must end in .nc"),
         (("infer", "four_rooms", "--data", "x.nc", "--prob", "90"), "between 0 and 1"),
     ],
@@ -139,6 +149,7 @@ def test_errors_are_one_line_on_standard_error(tmp_path):
     assert json.loads(done.stdout)["ok"] is False
 
 
+@pytest.mark.slow
 def test_robust_designs_on_the_command_line(tmp_path):
     study = cb.design(
         cb.problems.two_state(), {"temperature": np.linspace(0.2, 0.6, 12)},

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,7 @@ def _cell(temperature):
     return float(study["design"]["leader_objective"].item()), str(jnp.zeros(()).dtype)
 
 
+@pytest.mark.slow
 def test_cells_run_as_whole_studies_with_float64(executor):
     cells = [0.1, 0.2, 0.4]
     found = dict(executor.run(_cell, cells))
@@ -99,6 +101,7 @@ def test_errors_of_the_work_come_back_as_they_are(executor):
             error = FollowerError("no licence")
             error.partial = np.arange(3)
             raise error
+        time.sleep(0.1)  # the others are still at work when the error arrives
         return item
 
     found = []

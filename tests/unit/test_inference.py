@@ -133,7 +133,10 @@ def test_likelihood_gradient_is_implicit(walkers):
 @needs_raw_files
 @pytest.mark.parametrize(
     ("groups", "RC", "theta11", "log_likelihood"),
-    [((4,), "10.0750", "2.2930", "-3304.155"), ((1, 2, 3, 4), "9.7558", "2.6275", "-6055.250")],
+    [
+        ((4,), "10.0750", "2.2930", "-3304.155"),
+        pytest.param((1, 2, 3, 4), "9.7558", "2.6275", "-6055.250", marks=pytest.mark.slow),
+    ],
 )
 def test_zurcher_maximum_likelihood(groups, RC, theta11, log_likelihood):
     """Rust (1987), Table IX, to the digits printed."""
@@ -272,6 +275,7 @@ def test_hidden_contexts_are_recovered_where_the_law_tells_them_apart():
     assert found.standard_errors["temperature"] < 0.05
 
 
+@pytest.mark.slow
 def test_groups_keep_the_followers_order():
     problem = two_state(costs=(1.0,), context_probability=(1.0,)).with_followers(
         ("rash", "calm"), (0.9, 0.1)

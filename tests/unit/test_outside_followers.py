@@ -67,6 +67,7 @@ def _estimate(train, **settings):
     return estimator.estimate(problem, x, problem.default_parameters, state, key=jax.random.key(1))
 
 
+@pytest.mark.slow
 def test_gradient_from_outside_episodes_is_right():
     """Closed form of `two_state`; the episodes are made by NumPy."""
     problem = two_state()

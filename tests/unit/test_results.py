@@ -246,6 +246,7 @@ def test_scalar_incentive_and_replacement_figures(tmp_path):
     assert tree["design"]["incentive"].attrs["units"] == "RC"
 
 
+@pytest.mark.slow
 def test_many_studies_need_no_more_memory_than_one():
     """JAX keeps compiled programs for good unless told otherwise; each maps memory."""
     maps = Path("/proc/self/maps")

@@ -208,6 +208,7 @@ def test_the_penalty_allows_as_many_misses_as_the_constraint():
         assert (abs(float(info.objective - worth.mean())) < 1e-12) is free
 
 
+@pytest.mark.slow
 def test_a_demand_that_cannot_be_met_is_reported():
     problem, draws = cb.problems.two_state(), _draws(8)
     study = robust_designs(
