@@ -10,10 +10,15 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Tests compile far longer than they compute: spare XLA's most expensive passes.
+# Tests compile far longer than they compute: spare XLA's most expensive passes. And each process
+# of the suite has one core: more threads would only wait for each other.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_multi_thread_eigen=false --xla_cpu_parallel_codegen_split_count=1",
 )
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +31,7 @@ from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
     """Tests that share a fit or a study run in one process, so that it is made once."""
     for item in items:

@@ -175,7 +175,8 @@ class DaskExecutor:
         with (
             from_dask.LocalCluster(
                 n_workers=self.num_workers, threads_per_worker=1, processes=True,
-                memory_limit=self.memory_limit, dashboard_address=None,
+                memory_limit=self.memory_limit, dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},  # and no fixed port, of which there is one
             ) as cluster,
             from_dask.Client(cluster, set_as_default=False) as client,
         ):  # fmt: skip

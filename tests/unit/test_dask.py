@@ -23,8 +23,9 @@ distributed = pytest.importorskip("distributed")
 def cluster():
     """Two processes, each with a thread."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit="4GiB", dashboard_address=None
-    ) as started:
+        n_workers=2, threads_per_worker=1, memory_limit="4GiB",
+        dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+    ) as started:  # fmt: skip
         yield started
 
 
