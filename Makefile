@@ -30,6 +30,9 @@ benchmark: $(READY)
 	$(PY) tests/benchmarks/run.py
 	$(PY) tests/benchmarks/scaling.py --output tests/benchmarks/scaling.json \
 	  --figure docs/images/scaling.png
+	$(PY) tests/benchmarks/workers.py --output tests/benchmarks/workers.json \
+	  --figure docs/images/workers.png
+	$(PY) analyses/fill_readmes.py
 
 analyses: $(READY)
 	$(PY) analyses/four_rooms/run.py

@@ -15,9 +15,12 @@ from tables import fill, markdown
 
 from cbrl_bayes.plots import plot_coverage, plot_ranks
 from cbrl_bayes.results import binomial_band
+from cbrl_bayes.results.decision_calibration import detectable_coverage
 
 DOCS = Path(__file__).parent.parent / "docs"
 HELD = ", draws held out"
+FALSE_ALARM = 0.001
+"""Of a problem's asserted counts together: tests/statistical/test_calibration.py."""
 COLUMNS = {
     "optimal objective": "optimal objective",
     "searched harder": "optimal objective, searched harder",
@@ -26,6 +29,7 @@ COLUMNS = {
     "regret, printed": "regret of the common design",
     "regret, held out": "regret of the common design" + HELD,
 }
+ASSERTED = ("optimal objective", "common design, held out", "regret, held out")
 
 
 def read(kind: str) -> dict[str, dict]:
@@ -38,7 +42,7 @@ def read(kind: str) -> dict[str, dict]:
 def models_table(models: dict[str, dict]) -> str:
     """One row per model: the quantity nearest to failing, and what became of the fits."""
     rows = [["model", "data sets", "quantities", "L", "least p-value", "its bound",
-             "in central 90 %, least to most", "divergent fits", "failed",
+             "in central 90 %, least to most", "divergent fits", "failed", "unsolved",
              "slow fits"]]  # fmt: skip
     for name, one in models.items():
         table = pd.DataFrame(one["table"])
@@ -47,20 +51,23 @@ def models_table(models: dict[str, dict]) -> str:
             name, str(one["data_sets"]), str(len(table)), str(one["kept"]),
             f"{worst['p_value']:.2g} ({worst['quantity']})", f"{worst['level']:.1g}",
             f"{table['covered_90'].min():.3f} to {table['covered_90'].max():.3f}",
-            str(one["divergent"]), str(one["failed"]), str(table["slow"].max()),
+            str(one["divergent"]), str(one["failed"]), str(one["unsolved"]),
+            str(table["slow"].max()),
         ])  # fmt: skip
     low, high = binomial_band(500, 0.9, 0.99)
     note = (
         f"\n\nOf 500 central intervals of 90 %, {low} to {high} hold the truth with probability "
         f".99 ({low / 500:.3f} to {high / 500:.3f}); of 300, {binomial_band(300, 0.9)[0]} to "
-        f"{binomial_band(300, 0.9)[1]}. A divergent fit has at least one divergent transition."
+        f"{binomial_band(300, 0.9)[1]}. A divergent fit has at least one divergent transition, an "
+        "unsolved one at least one draw whose best responses did not converge."
     )
     return markdown(rows) + note
 
 
 def coverage_table(problems: dict[str, dict]) -> str:
     """List counts per problem and quantity, with the band of one count."""
-    rows = [["problem", "data sets", "99 % band", *COLUMNS, "optimal incentive, by coordinate"]]
+    rows = [["problem", "data sets", "99 % band", "seen", "seen by what is asserted", *COLUMNS,
+             "optimal incentive, by coordinate"]]  # fmt: skip
     for name, one in problems.items():
         table = pd.DataFrame(one["table"]).set_index("quantity")
         first = table.loc["optimal objective"]
@@ -68,6 +75,8 @@ def coverage_table(problems: dict[str, dict]) -> str:
         share = place["share"]
         rows.append([
             name, str(one["data_sets"]), f"{first['low']:.0f} to {first['high']:.0f}",
+            *(f"below {detectable_coverage(int(first['data_sets']), band_prob=band):.2f}"
+              for band in (0.99, 1.0 - FALSE_ALARM / asserted(table))),
             *(f"{table.loc[q, 'covered']:.0f}" for q in COLUMNS.values()),
             f"{one['data_sets'] * share.iloc[0]:.0f}" if len(share) == 1 else
             f"{share.mean():.3f} ({share.min():.2f} to {share.max():.2f}, {len(share)} of them)",
@@ -84,6 +93,12 @@ def coverage_table(problems: dict[str, dict]) -> str:
     return markdown(rows) + "\n\nWhat became of fits and searches:\n\n" + markdown(head)
 
 
+def asserted(table: pd.DataFrame) -> int:
+    """Return how many counts the test of a problem asserts."""
+    recorded = [name for label, name in COLUMNS.items() if label not in ASSERTED]
+    return int((~table.index.isin(recorded)).sum())
+
+
 def regret_table(problems: dict[str, dict]) -> str:
     """Mean realised and mean predicted, for what the common design achieves and loses."""
     rows = [["problem", "quantity", "mean realised", "mean predicted",
@@ -93,9 +108,11 @@ def regret_table(problems: dict[str, dict]) -> str:
         table = pd.DataFrame(one["table"]).set_index("quantity")
         for label, quantity in list(COLUMNS.items())[2:]:
             row = table.loc[quantity]
+            # Counts of an earlier version hold the standard error under the name "difference".
+            error = row.get("difference_standard_error", row["difference"])
             rows.append([
                 name, label, f"{row['mean_true']:.4g}", f"{row['mean_predicted']:.4g}",
-                f"{row['mean_true'] - row['mean_predicted']:.2g} ({row['difference']:.2g})",
+                f"{row['mean_true'] - row['mean_predicted']:.2g} ({error:.2g})",
                 f"{row['mean_rank']:.2f}", one["unit"],
             ])  # fmt: skip
     note = (

@@ -180,6 +180,35 @@ def scaling_tables(results: dict) -> dict[str, str]:
             "STATES": markdown(states), "LANES": markdown(lanes)}  # fmt: skip
 
 
+def worker_tables(results: dict) -> dict[str, str]:
+    """Draws a second against workers, states and the number of draws."""
+    alone = next(r for r in results["workers"] if (r["kind"], r["workers"]) == ("threads", 1))
+    table = [["executor", "workers", "draws/s", "times one thread", "first draw after, s",
+              "peak of the caller (a worker), MB"]]  # fmt: skip
+    table += [
+        [r["kind"], str(r["workers"]), f"{r['draws_per_second']:.1f}",
+         f"{r['draws_per_second'] / alone['draws_per_second']:.2f}", f"{r['start_seconds']:.1f}",
+         f"{r['peak_MB']:.0f}" + (f" ({r['worker_peak_MB']:.0f})" if r["kind"] == "dask" else "")]
+        for r in results["workers"]
+    ]  # fmt: skip
+    states = [
+        ["states", "1 thread: draws/s", "2 threads: draws/s", "ratio", "peak, MB (2 threads)"]
+    ]
+    for number in dict.fromkeys(r["states"] for r in results["states"]):
+        one, two = (r for r in results["states"] if r["states"] == number)
+        rates = [r["draws_per_second"] for r in (one, two)]
+        states.append([f"{number:,}", *(f"{rate:.3g}" for rate in rates),
+                       f"{rates[1] / rates[0]:.2f}", f"{two['peak_MB']:.0f}"])  # fmt: skip
+    draws = [["draws", "executor", "draws/s, start included", "seconds", "peak, MB", "results, MB"]]
+    draws += [
+        [f"{r['num']:,}", r["kind"], f"{r['draws_per_second']:.0f}", f"{r['seconds']:.0f}",
+         f"{r['peak_MB']:.0f}", f"{r['result_MB']:.1f}"]
+        for r in results["draws"]
+    ]  # fmt: skip
+    return {"WORKERS": markdown(table), "WORKERSTATES": markdown(states),
+            "STREAMED": markdown(draws)}  # fmt: skip
+
+
 def main() -> None:
     """Fill all."""
     rooms = json.loads((HERE / "four_rooms/results.json").read_text())
@@ -191,7 +220,9 @@ def main() -> None:
     fill(HERE / "theory/README.md", theory_tables(theory))
     fill(HERE.parent / "docs/choosing.md", {"VARIANCE": variance_table(theory)})
     scaling = json.loads((HERE.parent / "tests/benchmarks/scaling.json").read_text())
-    fill(HERE.parent / "docs/performance.md", scaling_tables(scaling))
+    workers = json.loads((HERE.parent / "tests/benchmarks/workers.json").read_text())
+    growth = scaling_tables(scaling) | worker_tables(workers)
+    fill(HERE.parent / "docs/performance.md", growth)
     compared = HERE / "published_comparison"
     tables = [pd.read_csv(compared / name) for name in ("table.csv", "budgets.csv")]
     fill(compared / "README.md", comparison_tables(*tables, cells))

@@ -100,6 +100,8 @@ def infer(
 
     if checkpoint is not None and method is not Method.NUTS:
         raise typer.BadParameter("--checkpoint goes with --method nuts")
+    if output is not None and method is Method.MLE:
+        raise typer.BadParameter("--output goes with --method nuts or svi: mle prints its result")
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     check_output(output, prob)
     observed = observed_behaviour(problem, data, groups)
@@ -168,6 +170,8 @@ def design(
     if fit is None:
         if checkpoint is not None or dask is not None:
             raise typer.BadParameter("--checkpoint and --dask go with --fit")
+        if output is not None:
+            raise typer.BadParameter("--output goes with --fit: without one, the result is printed")
         emit(design_as_given(chosen, how, settings.search, seed), as_json)
         return
     from cbrl_bayes.results import load

@@ -7,14 +7,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.decisions import Evaluation, evaluate_designs
+from cbrl_bayes.decisions import DesignScores, Evaluation, evaluate_designs
 from cbrl_bayes.decisions.sensitivity import (
+    FEWEST_DRAWS,
     distinct_columns,
     first_order_indices,
     weighted_decision,
 )
 from cbrl_bayes.decisions.stress import Stress, stress_designs
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, NotConvergedError, explain
 from cbrl_bayes.hypergradients import Estimator, Search
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results import Designed, designed
@@ -25,6 +26,7 @@ from cbrl_bayes.results.sensitivity import (
     add_power_scaling,
     add_sobol,
     component_densities,
+    constant_priors,
     parameter_table,
     power_scale_weights,
     power_scaling_sensitivity,
@@ -57,7 +59,9 @@ def prior_sensitivity(
     (Pareto-smoothed), without another fit. *Outputs* (`study_outputs`) get ArviZ's ``psense``.
     *The decision*: for each alpha, which of the options is best in expectation, what it is worth,
     and what keeping the common design would lose. Options are the study's designs and evenly
-    spaced ones among the draws' own; the loss is a lower bound, since nothing is searched anew.
+    spaced ones among the draws' own. The loss is scored on draws that did not choose the best
+    option (`weighted_decision`); on average it does not exceed what an optimal design gains, since
+    nothing is searched anew. One estimate can err to both sides: its standard error stands beside.
 
     Parameters
     ----------
@@ -89,12 +93,18 @@ def prior_sensitivity(
     Raises
     ------
     InvalidInputError
-        For a study without designs or without a fit, or settings out of range.
+        For a study without designs or without a fit, fewer than 40 designed draws, or settings
+        out of range.
+    NotConvergedError
+        Where some option has no finite objective under some draw.
 
     Notes
     -----
-    Power-scaling is local: it says what a somewhat wider or narrower prior of the same shape
-    would do, not what a different prior would.
+    Power-scaling is local: it says what a somewhat wider or narrower prior would do, not what a
+    different prior would. Priors are scaled on the parameters' unbounded scale, where log-normal
+    ones keep their median and Beta and Dirichlet ones their mean (`inference.log_prior`).
+    Priors whose density is constant there cannot be scaled: the attribute ``constant_priors`` of
+    ``power_scaling`` lists them.
     """
     made = designed(problem, study)
     densities = component_densities(study)
@@ -105,11 +115,18 @@ def prior_sensitivity(
                     accepted="alphas > 0, num_resamples >= 2")
         )  # fmt: skip
     table = study_outputs(study, outputs)
+    if made.own.shape[0] < FEWEST_DRAWS:
+        raise InvalidInputError(
+            explain("there are too few designed draws for power-scaling",
+                    received=made.own.shape[0], accepted=f">= {FEWEST_DRAWS}",
+                    remedy="design for more posterior draws (num_draws)")
+        )  # fmt: skip
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     sensitivity, error = power_scaling_sensitivity(table, densities, generator, num_resamples)
     names, options = _options(made, num_options)
     scores = evaluate_designs(made.problem, options, made.draws, key=key, evaluation=evaluation,
                               num_workers=num_workers, on_progress=on_progress)  # fmt: skip
+    _check_finite(names, scores)
     decisions, pareto_k = [], np.full((len(COMPONENTS), len(alphas)), np.nan)
     for row, component in enumerate(COMPONENTS):
         weights = []
@@ -124,7 +141,8 @@ def prior_sensitivity(
         PowerScaling(
             outputs=tuple(map(str, table["output"].values)), options=names, alphas=tuple(alphas),
             sensitivity=sensitivity, standard_error=error, decisions=tuple(decisions),
-            pareto_k=pareto_k,
+            pareto_k=pareto_k, unsolved=(scores.status != 0).sum(1),
+            constant_priors=constant_priors(study),
         ),
     )  # fmt: skip
 
@@ -173,6 +191,8 @@ def sobol_indices(
     labels, draws = parameter_table(study, list(made.draws))
     kept = distinct_columns(draws)
     labels, draws = [n for n, k in zip(labels, kept, strict=True) if k], draws[:, kept]
+    if not labels:
+        raise InvalidInputError("no uncertain parameter differs between the designed draws")
     table = study_outputs(study, outputs)
     found = first_order_indices(draws, table.values.reshape(len(draws), -1), key=key, prob=prob,
                                 num_resamples=num_resamples)  # fmt: skip
@@ -275,6 +295,13 @@ def compare_followers(
     ------
     InvalidInputError
         For fewer than two models, names that do not fit, or different data.
+    NotConvergedError
+        Where some design has no finite objective under some draw.
+
+    Notes
+    -----
+    That the data are the same is checked by what the fits keep of them (`check_same_data`), which
+    is not everything.
     """
     if len(models) < 2 or list(models) != list(studies):
         raise InvalidInputError(
@@ -286,14 +313,32 @@ def compare_followers(
     if len({one.designs.shape[1] for one in made.values()}) > 1:
         raise InvalidInputError("the models' incentives differ, so their designs do not compare")
     common = np.stack([one.designs[one.names.index(COMMON)] for one in made.values()])
-    columns = []
+    columns, unsolved = [], []
     for one in made.values():
         scores = evaluate_designs(one.problem, common, one.draws, key=key, evaluation=evaluation,
                                   num_workers=num_workers)  # fmt: skip
+        _check_finite([f"common design for {name}" for name in made], scores)
         columns.append(scores.objective)
+        unsolved.append((scores.status != 0).sum(1))
         if on_progress is not None:
             on_progress("designs under other models", len(columns), len(made))
-    return add_model_comparison(next(iter(studies.values())), studies, np.stack(columns, axis=1))
+    return add_model_comparison(
+        next(iter(studies.values())), studies, np.stack(columns, axis=1),
+        unsolved=np.stack(unsolved, axis=1),
+    )  # fmt: skip
+
+
+def _check_finite(names: Sequence[str], scores: DesignScores) -> None:
+    """Raise if a design has no finite objective under some draw."""
+    wrong = (~np.isfinite(scores.objective)).sum(1)
+    if wrong.any():
+        listed = ", ".join(f"{n} ({k} draws)" for n, k in zip(names, wrong, strict=True) if k)
+        raise NotConvergedError(
+            explain("the objective of some designs is not finite under some draws",
+                    received=listed, accepted="finite numbers",
+                    remedy="look at these draws; a solver with more steps; fewer options "
+                           "(num_options)")
+        )  # fmt: skip
 
 
 def _options(

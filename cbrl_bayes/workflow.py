@@ -28,6 +28,7 @@ from cbrl_bayes.inference import (
     fit,
     identification,
 )
+from cbrl_bayes.inference.chunks import chain_layout
 from cbrl_bayes.problems import Problem, respond_everywhere
 from cbrl_bayes.results import (
     Checkpoint,
@@ -108,7 +109,8 @@ def infer(
     checkpoint : str or Path, optional
         A folder that receives the chains as they are drawn (NUTS: every 50 steps or fewer). If
         the run dies, the same call goes on from there, with the same draws, bit for bit, as if
-        it had not. (Without a checkpoint the same steps are compiled otherwise: draws may then
+        it had not; on another kind of machine, or where chains no longer find a device each, it
+        is refused. (Without a checkpoint the same steps are compiled otherwise: draws may then
         differ by rounding, which a chain carries on.) Delete the folder when it is no longer of
         use. Variational inference begins anew.
     progress : bool
@@ -150,6 +152,7 @@ def infer(
         identity = identify(
             problem, data=data, priors=model.priors, context_family=context_family,
             settings=settings or NUTSSettings(), key=key,
+            devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
         )  # fmt: skip
         records = open_records(checkpoint, identity)
     draws = fit(model, key=key, settings=settings, progress=progress, records=records)
@@ -358,11 +361,28 @@ def _attach_response(
 
 
 def _prior_text(prior: Prior) -> str:
-    def one(distribution: Any) -> str:
-        values = [f"{name}={np.asarray(getattr(distribution, name)).round(6).tolist()}"
-                  for name in distribution.arg_constraints]  # fmt: skip
-        return f"{type(distribution).__name__}({', '.join(values)})"
-
     if isinstance(prior, Hierarchical):
-        return f"Hierarchical(location={one(prior.location)}, scale={one(prior.scale)})"
-    return f"{type(prior).__name__}({one(prior.prior)})"
+        return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
+    return f"{type(prior).__name__}({_told(prior.prior)})"
+
+
+def _told(value: Any) -> str:
+    """Word a distribution with all it was made with: wrappers tell what they wrap."""
+    if isinstance(value, dist.Distribution):
+        names = list(value.arg_constraints) or sorted(type(value).gather_pytree_data_fields())
+        shapes = {} if value.arg_constraints else {"batch_shape": value.batch_shape,
+                                                   "event_shape": value.event_shape}  # fmt: skip
+        if hasattr(value, "base_dist") and not isinstance(value, dist.TransformedDistribution):
+            names = ["base_dist", *(name for name in names if name != "base_dist")]
+        parts = {name: getattr(value, name) for name in names} | shapes
+    elif isinstance(value, dist.transforms.Transform):
+        kind = dist.transforms.Transform
+        parts = {name: part for name, part in vars(value).items()
+                 if isinstance(part, kind) or not name.startswith("_")}  # fmt: skip
+    elif isinstance(value, list | tuple) and value and not np.isscalar(value[0]):
+        return f"[{', '.join(map(_told, value))}]"
+    else:
+        array = np.asarray(value)
+        plain = array.round(6) if array.dtype.kind == "f" else array
+        return str(plain.tolist()) if array.dtype.kind in "biuf" else type(value).__name__
+    return f"{type(value).__name__}({', '.join(f'{n}={_told(part)}' for n, part in parts.items())})"

@@ -185,25 +185,28 @@ def run_part(name: str) -> dict[str, Any]:
 
 def prior_rows(study: xr.DataTree) -> list[list[str]]:
     """Power-scaling of the results that are one number, then the decision."""
-    rows = [["output", "prior (s.e.)", "likelihood (s.e.)", "diagnosis"]]
+    rows = [["output", "prior (s.e.)", "likelihood (s.e.)", "diagnosis", "draws unsolved"]]
     for output, row in cb.sensitivity_table(study).iterrows():
         if "[" not in str(output) or len(rows) < 8:
             rows.append([
                 str(output), f"{row['prior']:.3f} ({row['prior_standard_error']:.3f})",
                 f"{row['likelihood']:.3f} ({row['likelihood_standard_error']:.3f})",
-                row["diagnosis"] or "none",
+                row["diagnosis"] or "none", str(int(row["unsolved"])),
             ])  # fmt: skip
     group = study["sensitivity"].to_dataset()
-    for component in ("prior", "likelihood"):
-        for alpha in (0.8, 1.25):
-            one = group.sel(component=component, alpha=alpha)
-            rows.append([
-                f"decision, {component} to the power {alpha:g}",
-                f"best option: {one['best_option'].item()}",
-                f"keeping common loses {float(one['loss_of_common']):.2g} "
-                f"({float(one['loss_of_common_standard_error']):.1g})",
-                f"Pareto k {float(one['pareto_k']):.2f}",
-            ])  # fmt: skip
+    powers = [("prior", 1.0), *((c, a) for c in ("prior", "likelihood") for a in (0.8, 1.25))]
+    for component, alpha in powers:
+        one = group.sel(component=component, alpha=alpha)
+        best = one["best_option"].item()
+        rows.append([
+            "decision, posterior as it is" if alpha == 1.0 else
+            f"decision, {component} to the power {alpha:g}",
+            f"best option: {best}",
+            f"keeping common loses {float(one['loss_of_common']):.2g} "
+            f"({float(one['loss_of_common_standard_error']):.1g})",
+            "" if alpha == 1.0 else f"Pareto k {float(one['pareto_k']):.2f}",
+            str(int(one["unsolved"].sel(option=best))),
+        ])  # fmt: skip
     return rows
 
 
@@ -227,14 +230,17 @@ def sobol_rows(study: xr.DataTree) -> list[list[str]]:
 
 def model_rows(study: xr.DataTree) -> list[list[str]]:
     group = study["model_comparison"].to_dataset()
-    rows = [["followers", "elpd (s.e.)", "difference (s.e.)", "weight", "largest Pareto k"]]
+    rows = [["followers", "elpd (s.e.)", "difference (s.e.)", "weight", "largest Pareto k",
+             "ArviZ's caution"]]  # fmt: skip
     for name in group["model"].values:
         one = group.sel(model=name)
         rows.append([
             str(name), f"{float(one['elpd']):.1f} ({float(one['elpd_standard_error']):.1f})",
-            f"{float(one['elpd_difference']):.1f} "
+            f"{round(float(one['elpd_difference']), 1) + 0.0:.1f} "
             f"({float(one['elpd_difference_standard_error']):.1f})",
             f"{float(one['weight']):.2f}", f"{float(one['largest_pareto_k']):.2f}",
+            "; ".join(filter(None, (one[f"{of}_caution"].item().replace("|", "")
+                                    for of in ("elpd_difference", "elpd")))),
         ])  # fmt: skip
     return rows
 
@@ -245,23 +251,26 @@ def loss_rows(study: xr.DataTree) -> list[list[str]]:
     error = loss.std("sample", ddof=1) / np.sqrt(loss.sizes["sample"])
     mean = loss.mean("sample")
     names = [str(name) for name in mean["model"].values]
-    rows = [["design made for", *(f"world: {name}" for name in names)]]
+    rows = [["design made for", *(f"world: {name}" for name in names), "draws unsolved"]]
+    unsolved = cb.loss_table(study)["unsolved"]
     for own in names:
         cells = [(mean.sel(designed_for=own, model=n), error.sel(designed_for=own, model=n))
                  for n in names]  # fmt: skip
-        rows.append([own, *(f"{float(m):.2g} ({float(e):.1g})" for m, e in cells)])
+        shown = (f"{float(m) + 0.0:.2g} ({float(e):.1g})" for m, e in cells)
+        rows.append([own, *shown, str(int(unsolved[own]))])
     return rows
 
 
 def stress_rows(study: xr.DataTree) -> list[list[str]]:
     table = cb.stress_table(study, prob=PROB)
-    rows = [["world", "design", "objective", "change", "regret", "failed solves"]]
+    rows = [["world", "design", "objective", "change", "regret", "failed solves", "search"]]
     for (world, design), row in table.iterrows():
         cells = [
             f"{row[n]:.3g} ({row[n + '_lower']:.3g} to {row[n + '_upper']:.3g})"
             for n in ("objective", "change", "regret")
         ]
-        rows.append([world, design, *cells, str(int(row["failed"]))])
+        ended = row["search"].lower().replace("_", " ")
+        rows.append([world, design, *cells, str(int(row["failed"])), ended])
     return rows
 
 

@@ -1,11 +1,15 @@
 r"""Are the intervals of a study as good as their word? Studies of simulated data with known truth.
 
 Given the data, the truth and the posterior draws have the same law if inference is right. A study
-maps each draw to its best design and objective; the same map applied to the truth gives a number
-whose rank among those of the draws is uniform, whatever local optima the searches end in: what is
-needed is that truth and draws are searched alike. Two things break it, and both are recorded
-here: the common design is optimised over some of the draws on which it is then scored, and the
-true optimum may be better than what such a search finds.
+maps each draw to its best design and objective. If that map were the same for all, the truth's
+number would have a uniform rank among those of the draws, whatever local optima the searches end
+in. It is nearly so here: truth and draws are searched alike and from the same starts, but these
+starts are the common and the plug-in design, which are made from the draws and not from the truth.
+Where several local optima compete, draws can be better served by them than the truth is; ranks of
+optimal objective, incentive and regret are then only about uniform. They are exactly so where every
+search ends in the same place from any start. Two more things break it, and both are recorded here:
+the common design is optimised over some of the draws on which it is then scored, and the true
+optimum may be better than what such a search finds.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +57,8 @@ class DecisionRecord:
     predicted : array, shape (R, N)
         What it achieves under each draw.
     broken : int array, shape (R,)
-        Searches that failed, of the N + 1 for draws and truth.
+        Of the N + 1 draws and truth, those whose search failed, or where the best response to their
+        own or to the common design did not converge; the number in question is then NaN.
     unsettled : int array, shape (R,)
         Those that met their step limit.
     in_common : bool array, shape (N,)
@@ -172,10 +177,7 @@ class _Programs:
     def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:
         """Return which point is best (the last wins ties) and all scores."""
         scores = [jax.tree.map(np.asarray, self.score(x, parameters, key)) for x in points]
-        worth = [
-            s.objective if np.isfinite(s.objective) and s.status == SolveStatus.CONVERGED
-            else -np.inf for s in scores
-        ]  # fmt: skip
+        worth = np.nan_to_num([_usable(score) for score in scores], nan=-np.inf)
         return len(worth) - 1 - int(np.argmax(worth[::-1])), scores
 
 
@@ -207,22 +209,29 @@ def _one_study(
     solved = [solve(0)]
     with ThreadPoolExecutor(programs.num_workers) as pool:
         solved += pool.map(solve, range(1, count))
-    optimum = np.array([scores[chosen].objective for _, scores, chosen, _ in solved])
-    achieved = np.array([scores[0].objective for _, scores, _, _ in solved])
+    optimum = np.array([_usable(scores[chosen]) for _, scores, chosen, _ in solved])
+    achieved = np.array([_usable(scores[0]) for _, scores, _, _ in solved])
     status = np.array([int(found.best.status) for found, *_ in solved])
+    broken = np.isin(status, BROKEN) | np.isnan(optimum) | np.isnan(achieved)
     designs = [programs.problem.incentive.transform(point) for *_, point in solved]
     incentive = {name: np.stack([np.asarray(d[name]) for d in designs]) for name in designs[0]}
     harder = programs.plug_in.run({name: jnp.asarray(value[-1]) for name, value in whole.items()},
                                   key=jax.random.fold_in(plug_key, 1))  # fmt: skip
     return {
         "true_optimum": optimum[-1], "optimum": optimum[:-1],
-        "better_optimum": np.nanmax([optimum[-1], *harder.restart_objectives]),
+        "better_optimum": np.fmax.reduce([optimum[-1], *harder.restart_objectives]),
         "true_incentive": {name: value[-1] for name, value in incentive.items()},
         "incentive": {name: value[:-1] for name, value in incentive.items()},
         "realised": achieved[-1], "predicted": achieved[:-1],
-        "broken": np.isin(status, BROKEN).sum(),
+        "broken": broken.sum(),
         "unsettled": (status == AscentStatus.STEP_LIMIT).sum(),
     }  # fmt: skip
+
+
+def _usable(score: Score) -> float:
+    """Return the objective; NaN where it is not finite or a best response did not converge."""
+    solved = np.isfinite(score.objective) and score.status == SolveStatus.CONVERGED
+    return float(score.objective) if solved else np.nan
 
 
 def _nothing(problem: Problem, num: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Many draws as one compiled program, sharded over the devices of this machine."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from cbrl_bayes.decisions.executors import Results
 from cbrl_bayes.errors import InvalidInputError, explain
 
-__all__ = ["DeviceExecutor"]
+__all__ = ["DeviceExecutor", "require_traceable"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class DeviceExecutor:
     """The devices JAX sees on this machine: one program for many draws, sharded over them.
 
     Draws are taken in chunks of ``draws_per_device`` for each device; a device goes through its
-    share in turn. Results are those of one process up to rounding, as the same steps are
+    share in turn. Results are those of threads up to rounding only, as the same steps are
     compiled otherwise. CPU cores become devices by ``JAX_NUM_CPU_DEVICES``, set before Python
     starts.
 
@@ -64,7 +65,7 @@ class DeviceExecutor:
                         accepted="counts >= 1 and at least one device")
             )  # fmt: skip
 
-    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result), a chunk of draws at a time."""
         one = getattr(work, "traced", None)
         if one is None:
@@ -102,3 +103,12 @@ class DeviceExecutor:
             share, mesh=mesh, in_specs=over_draws, out_specs=over_draws, check_vma=False
         )
         return jax.jit(program), NamedSharding(mesh, over_draws)
+
+
+def require_traceable(evaluation: Any) -> None:
+    """Refuse an evaluation whose follower lives outside compiled programs."""
+    if evaluation.runs_on_host:
+        raise InvalidInputError(
+            explain("an evaluation outside compiled programs cannot be part of one program",
+                    received=evaluation, remedy="ThreadExecutor or DaskExecutor")
+        )  # fmt: skip

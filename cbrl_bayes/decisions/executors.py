@@ -1,8 +1,9 @@
 """Where independent pieces of work run: threads of this process, or processes of a Dask cluster."""
 
 import itertools
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import jax
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain
 
-__all__ = ["DaskExecutor", "Executor", "ThreadExecutor"]
+__all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor"]
+
+Results = Generator[tuple[int, Any], None, None]
+"""(Number of the item, result) as they finish; to be closed by whoever stops early."""
 
 MOST_PROGRAM_SETS = 4
 """Pieces of work whose compiled programs a worker of a cluster keeps at a time."""
@@ -21,11 +25,12 @@ MOST_PROGRAM_SETS = 4
 class Executor(Protocol):
     """Runs one function on many items."""
 
-    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number of the item, ``work(item)``) as they finish, in any order.
 
         Items are taken as they are needed and results let go once yielded. If an item fails,
-        the results of all that run at the time are yielded before the error is raised.
+        the results of all that run at the time are yielded before the error is raised. Closing
+        the generator ends threads and processes; callers do so whatever happens to them.
         """
 
 
@@ -52,7 +57,7 @@ class ThreadExecutor:
                 explain("num_workers is too small", received=self.num_workers, accepted=">= 1")
             )
 
-    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish; the first alone, so that programs compile once."""
         numbered = enumerate(items)
         alone = None if self.num_workers == 1 else 1
@@ -109,11 +114,16 @@ class DaskExecutor:
     memory_limit : str
         Of each process of the local cluster, e.g. "4GiB": a worker that grows beyond 95 % of it is
         ended and begun anew. For other clusters their own limits hold.
+    worker_timeout : float
+        Seconds, > 0, after which a cluster without any worker is given up, at the start and
+        later. More where workers wait in the queue of a batch system.
 
     Raises
     ------
     InvalidInputError
         If Dask is not installed, the scheduler does not answer or a setting is out of range.
+    CbrlBayesError
+        If the cluster has no worker for ``worker_timeout`` seconds, or gives up an item.
 
     Examples
     --------
@@ -124,13 +134,15 @@ class DaskExecutor:
     address: str | None = None
     num_workers: int = 2
     memory_limit: str = "4GiB"
+    worker_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or not str(self.memory_limit).strip():
+        positive = self.num_workers >= 1 and self.worker_timeout > 0
+        if not positive or not str(self.memory_limit).strip():
             raise InvalidInputError(explain("settings of the cluster are out of range",
                                             received=self))  # fmt: skip
 
-    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish."""
         from_dask = _dask()
         with self._client(from_dask) as client:
@@ -142,7 +154,7 @@ class DaskExecutor:
             running: dict[Any, int] = {}
             error: BaseException | None = None
             while True:
-                threads = max(1, sum(client.nthreads().values()))
+                threads = max(1, _threads(client))
                 more = 0 if error else max(0, 2 * threads - len(running))
                 for index, item in itertools.islice(numbered, more):
                     future = client.submit(_apply, token, shipped, _Parcel(item), pure=False)
@@ -150,14 +162,41 @@ class DaskExecutor:
                     finished.add(future)
                 if not running:
                     break
-                future = next(finished)
-                index = running.pop(future)
-                if future.status == "finished":
-                    yield index, future.result()
-                elif error is None:
-                    error = _cause(future.exception(), from_dask)
+                future = self._next(client, finished)
+                if future.status in ("error", "cancelled"):
+                    del running[future]
+                    error = error or _cause(future.exception(), from_dask)
+                    continue
+                try:  # not for ever: it may be lost with its worker, now or on its way
+                    result = future.result(timeout=self.worker_timeout) if future.done() else _LOST
+                except TimeoutError:
+                    result = _LOST
+                if result is _LOST:  # the scheduler has it done again
+                    finished.add(future)
+                else:
+                    yield running.pop(future), result
         if error is not None:
             raise error
+
+    def _next(self, client: Any, finished: Any) -> Any:
+        """Wait for the next item; give up on a cluster that has no worker for too long."""
+        pause, looked = 0.001, time.monotonic()
+        alone = 0.0
+        while not finished.has_ready():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+            if time.monotonic() - looked < min(1.0, self.worker_timeout):
+                continue
+            alone = 0.0 if _threads(client) else alone + time.monotonic() - looked
+            looked = time.monotonic()
+            if alone >= self.worker_timeout:
+                raise CbrlBayesError(
+                    explain(f"the cluster has had no worker for {alone:.0f} s",
+                            accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
+                            remedy="look at the workers' logs, or allow more time; then run the "
+                                   "same call again")
+                )  # fmt: skip
+        return next(finished)
 
     @contextmanager
     def _client(self, from_dask: Any) -> Iterator[Any]:
@@ -181,6 +220,17 @@ class DaskExecutor:
             from_dask.Client(cluster, set_as_default=False) as client,
         ):  # fmt: skip
             yield client
+
+
+def _threads(client: Any) -> int:
+    """Return the number of the workers' threads; none if the scheduler does not answer."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError:
+        return 0
+
+
+_LOST = object()
 
 
 class _Parcel:

@@ -1,6 +1,7 @@
 """Score several given designs under every posterior draw, with common random numbers."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
+from cbrl_bayes.decisions.devices import require_traceable
 from cbrl_bayes.decisions.evaluation import (
     Evaluation,
     ExactEvaluation,
@@ -76,7 +78,8 @@ def evaluate_designs(
     num_workers : int
         Threads over draws; the numbers do not depend on it.
     score : callable, optional
-        From ``score_program(problem, evaluation)``, to compile once for several calls.
+        From ``score_program(problem, evaluation)``, to compile once for several calls. Threads
+        only: it does not travel to other processes or into other programs.
     executor : Executor, optional
         Where draws are scored. Default: ``num_workers`` threads.
     on_progress : callable, optional
@@ -89,7 +92,8 @@ def evaluate_designs(
     Raises
     ------
     InvalidInputError
-        For designs of a wrong length or draws that do not fit the problem.
+        For designs of a wrong length, draws that do not fit the problem, or a ``score`` with an
+        executor other than threads.
 
     Examples
     --------
@@ -111,6 +115,12 @@ def evaluate_designs(
                              f"(designs, {num}, {flat.size})")
         )  # fmt: skip
 
+    if score is not None and not isinstance(executor, ThreadExecutor | None):
+        raise InvalidInputError(
+            explain("score cannot be used outside threads of this process", received=executor,
+                    accepted="ThreadExecutor, or no score")
+        )  # fmt: skip
+
     def items() -> Iterator[tuple]:
         for index in range(num):
             points = designs if designs.ndim == 2 else designs[:, index]
@@ -119,10 +129,11 @@ def evaluate_designs(
     scorer = _Scorer(problem, evaluation, key, score)
     executor = executor or ThreadExecutor(1 if evaluation.runs_on_host else num_workers)
     found: list[Any] = [None] * num
-    for done, (index, result) in enumerate(executor.run(scorer, items()), 1):
-        found[index] = result
-        if on_progress is not None:
-            on_progress("scores of the designs", done, num)
+    with closing(executor.run(scorer, items())) as results:
+        for done, (index, result) in enumerate(results, 1):
+            found[index] = result
+            if on_progress is not None:
+                on_progress("scores of the designs", done, num)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
     return DesignScores(
         stacked.objective, stacked.standard_error, stacked.context_error,
@@ -157,6 +168,7 @@ class _Scorer:
 
     def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> Score:
         """Return the same by one traceable function, for programs that hold many draws."""
+        require_traceable(self.evaluation)
         number, parameters, points = item
         draw_key = jax.random.fold_in(self.key, number)
         return jax.lax.map(

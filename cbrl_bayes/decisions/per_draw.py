@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from cbrl_bayes.decisions.devices import require_traceable
 from cbrl_bayes.decisions.evaluation import (
     Evaluation,
     Score,
@@ -108,6 +109,7 @@ class DrawSolver:
 
     def traced(self, item: tuple[Array, Mapping[str, Array]]) -> dict[str, Array]:
         """Return the same record by one traceable function, for programs that hold many draws."""
+        require_traceable(self.evaluation)
         number, parameters = item
         keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
         shared = jnp.asarray(self.shared)

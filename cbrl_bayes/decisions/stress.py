@@ -14,8 +14,8 @@ from cbrl_bayes.decisions.average import PosteriorCriterion
 from cbrl_bayes.decisions.evaluation import Evaluation
 from cbrl_bayes.decisions.options import complete_draws, evaluate_designs
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import Estimator, Exact, Search, SearchProgram
-from cbrl_bayes.mdp import MDP, replace_fields
+from cbrl_bayes.hypergradients import AscentStatus, Estimator, Exact, Search, SearchProgram
+from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 __all__ = [
@@ -128,7 +128,8 @@ class ContextShift:
             aim = np.array([float(name == self.towards) for name in contexts.names])
         else:
             aim = np.asarray(self.towards, float)
-        if aim.shape != (contexts.num_contexts,) or (aim < 0).any() or abs(aim.sum() - 1) > 1e-8:
+        is_law = aim.shape == (contexts.num_contexts,) and (aim >= 0).all()
+        if not is_law or not abs(aim.sum() - 1) <= 1e-8:
             raise InvalidInputError(
                 explain("this is no law over the problem's contexts", received=self.towards,
                         accepted=f"one of {', '.join(contexts.names)}, or "
@@ -142,7 +143,8 @@ class ContextShift:
 class TransitionBlur:
     r"""Transitions follow :math:`(1 - s)\,P + s\,U` instead of P.
 
-    U is uniform over the successors that P gives any chance, in each state and action.
+    U is uniform over the states that P gives any chance, in each state and action; a state that is
+    listed several times counts once.
 
     Parameters
     ----------
@@ -171,10 +173,8 @@ class TransitionBlur:
         """See `Stress.shift`."""
 
         def blurred(mdp: MDP) -> MDP:
-            law = mdp.transition.probability
-            listed = (law > 0.0).astype(law.dtype)
-            uniform = listed / jnp.maximum(listed.sum(-1, keepdims=True), 1.0)
-            mixed = (1.0 - self.share) * law + self.share * uniform
+            mixed = (1.0 - self.share) * mdp.transition.probability
+            mixed += self.share * _uniform(mdp.transition)
             return replace_fields(mdp, transition=replace(mdp.transition, probability=mixed))
 
         return _with_mdp(problem, blurred), dict(draws)
@@ -221,9 +221,11 @@ class StressScores:
     status : int array, shape (W, D, N)
         Worst `SolveStatus`.
     best : int array, shape (W,)
-        That design.
+        That design; one whose mean is not finite is never it.
     reoptimised : array, shape (W, P), or None
         The design "reoptimised" of each world, before its transform.
+    reoptimised_status : int array, shape (W,), or None
+        `AscentStatus` of the ascent that found it.
     """
 
     stresses: tuple[str, ...]
@@ -235,6 +237,7 @@ class StressScores:
     status: Int[np.ndarray, "stress design draw"]
     best: Int[np.ndarray, " stress"]
     reoptimised: Float[np.ndarray, "stress coordinate"] | None
+    reoptimised_status: Int[np.ndarray, " stress"] | None
 
 
 def stress_designs(
@@ -312,19 +315,21 @@ def stress_designs(
         return evaluate_designs(world, points, shifted, key=score_key, evaluation=evaluation,
                                 num_workers=num_workers)  # fmt: skip
 
-    found, moved = [], []
+    found, moved, ended = [], [], []
     for number, (world, shifted) in enumerate(worlds):
         scores = scored(world, shifted, given)
         if search is not None:
-            begin = given[int(scores.objective.mean(1).argmax())]
-            moved.append(_search_again(world, shifted, begin, search, estimator or Exact(),
-                                       num_search_draws, search_key))  # fmt: skip
-            scores = scored(world, shifted, np.vstack([given, moved[-1]]))
+            begin = given[int(_best(scores.objective))]
+            point, status = _search_again(world, shifted, begin, search, estimator or Exact(),
+                                          num_search_draws, search_key)  # fmt: skip
+            moved.append(point)
+            ended.append(int(status))
+            scores = scored(world, shifted, np.vstack([given, point]))
         found.append(scores)
         if on_progress is not None:
             on_progress("stressed worlds", number + 1, len(worlds))
     objective = np.stack([scores.objective for scores in found])
-    best = objective.mean(2).argmax(1)
+    best = _best(objective)
     return StressScores(
         stresses=names,
         designs=(*designs, *([REOPTIMISED] if moved else [])),
@@ -335,21 +340,39 @@ def stress_designs(
         status=np.stack([scores.status for scores in found]),
         best=best,
         reoptimised=np.stack(moved) if moved else None,
+        reoptimised_status=np.array(ended) if moved else None,
     )
+
+
+def _best(objective: Float[np.ndarray, "*stress design draw"]) -> Int[np.ndarray, "*stress"]:
+    """Return which design has the largest mean over draws; one that is not finite has none."""
+    mean = objective.mean(-1)
+    return np.where(np.isfinite(mean), mean, -np.inf).argmax(-1)
 
 
 def _search_again(
     problem: Problem, draws: Draws, begin: np.ndarray, search: Search, estimator: Estimator,
     num_draws: int, key: Key[Array, ""],
-) -> Float[np.ndarray, " coordinate"]:  # fmt: skip
-    """Return the design that maximises the mean objective over some of the draws."""
+) -> tuple[Float[np.ndarray, " coordinate"], AscentStatus]:  # fmt: skip
+    """Return the design that maximises the mean objective over some draws, and how it ended."""
     num = len(next(iter(draws.values())))
     kept = np.unique(np.linspace(0, num - 1, min(num, num_draws)).astype(int))
     subset = {name: jnp.asarray(value[kept]) for name, value in draws.items()}
     unravel = ravel_pytree(problem.incentive.initial)[1]
     program = SearchProgram(problem, PosteriorCriterion(estimator, len(kept)), search)
     found = program.run(subset, key=key, start=unravel(jnp.asarray(begin)))
-    return np.asarray(ravel_pytree(found.best.unconstrained)[0])
+    return np.asarray(ravel_pytree(found.best.unconstrained)[0]), found.best.status
+
+
+def _uniform(transition: Transition) -> Array:
+    """Return the uniform law over the states that can follow, in the layout of ``transition``."""
+    listed = (transition.probability > 0.0).astype(transition.probability.dtype)
+    times = jnp.ones_like(listed)
+    if isinstance(transition, SuccessorTransition):
+        same = transition.successor[..., :, None] == transition.successor[..., None, :]
+        times = (same * listed[..., None, :]).sum(-1)  # how often the state of a slot is listed
+    once = listed / jnp.maximum(times, 1.0)
+    return once / jnp.maximum(once.sum(-1, keepdims=True), 1.0)
 
 
 def _with_mdp(problem: Problem, change: Callable[[MDP], MDP]) -> Problem:

@@ -1,6 +1,7 @@
 """Solve the leader's problem under posterior draws, and once for all of them."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -207,10 +208,11 @@ def study_designs(
         missing = [index for index in range(num) if ("draws", index) not in kept]
         done = num - len(missing)
         report("designs per draw", done, num)
-        for position, record in executor.run(solver, _items(draws, missing)):
-            kept["draws", missing[position]] = record
-            done += 1
-            report("designs per draw", done, num)
+        with closing(executor.run(solver, _items(draws, missing))) as found:
+            for position, record in found:
+                kept["draws", missing[position]] = record
+                done += 1
+                report("designs per draw", done, num)
     except FollowerError as error:
         error.records = kept
         raise

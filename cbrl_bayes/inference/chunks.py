@@ -1,5 +1,6 @@
 """NUTS in chunks, each on record with the sampler's state, so that a fit can be taken up again."""
 
+import platform
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 from numpyro.infer import NUTS
 
-__all__ = ["Record", "sample_in_chunks"]
+__all__ = ["Record", "chain_layout", "sample_in_chunks"]
 
 TABLE = "chunks"
 MOST_STEPS = 50
@@ -33,7 +34,8 @@ def sample_in_chunks(
 
     Warm-up and sampling are one sequence of steps, cut into chunks of equal length: NumPyro's
     state carries the step's number, which says when adaptation ends, and its own random key. A
-    run taken up again gives the same draws, bit for bit. `numpyro.infer.MCMC` with the same key
+    run taken up again gives the same draws, bit for bit, on the same kind of machine and with
+    the same `chain_layout`. `numpyro.infer.MCMC` with the same key
     takes the same steps in another compiled program: the draws then differ by rounding at most
     in the beginning, but a chain carries such a difference on, so that long chains may part.
 
@@ -90,9 +92,24 @@ def sample_in_chunks(
     return _gather(records, num_chunks, num_warmup, total)
 
 
+def chain_layout(num_chains: int) -> str:
+    """Return what decides how the steps of all chains are compiled: devices and their use.
+
+    Chains run side by side where there is a device for each, else one after another.
+
+    Examples
+    --------
+    >>> chain_layout(1).split(", ")[1]
+    'in turn'
+    """
+    device = jax.local_devices()[0]
+    side_by_side = jax.local_device_count() >= num_chains > 1
+    kind = f"{device.platform} {device.device_kind} {platform.machine()}"
+    return f"{kind}, {'side by side' if side_by_side else 'in turn'}"
+
+
 def _over_chains(num_chains: int) -> Callable[[Callable], Callable]:
-    """Map over chains: side by side where there is a device for each, else one after another."""
-    if jax.local_device_count() >= num_chains > 1:
+    if chain_layout(num_chains).endswith("side by side"):
         return jax.pmap
 
     def in_turn(function: Callable) -> Callable:

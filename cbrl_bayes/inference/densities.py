@@ -1,12 +1,14 @@
 """Log densities of the parts of a model, draw by draw: what power-scaling weighs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from numpyro import handlers
+from numpyro.distributions import biject_to
 
 from cbrl_bayes.inference.likelihood import transition_log_likelihood
 from cbrl_bayes.inference.model import BehaviourModel
@@ -15,10 +17,18 @@ __all__ = ["log_prior", "transition_part"]
 
 
 def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the log density of each sampled site's prior at each draw.
+    r"""Return the log density of each sampled site's prior at each draw.
 
-    On the parameters' own scale (no Jacobian of the sampler's unconstrained one). Of a hierarchy
-    there are ``<name>_population``, ``<name>_spread`` and ``<name>_offset``.
+    On the unbounded scale on which NUTS samples it, Jacobian included: of the logarithm of a
+    positive parameter, of the logit of one in (0, 1), of log ratios of a probability vector. Raised
+    to a power :math:`\alpha` there, familiar priors keep their family and their place, and only
+    their width changes: normal and log-normal their median (log-scale
+    :math:`\sigma/\sqrt\alpha`), Beta(a, b) and Dirichlet(a) their mean, as
+    Beta(:math:`\alpha a, \alpha b`) and Dirichlet(:math:`\alpha a`), a uniform one included. On
+    the parameter's own scale a log-normal's median would move by
+    :math:`\exp((1-\alpha)\sigma^2/\alpha)`, and a uniform prior could not be scaled at all.
+    Other families change shape somewhat. Of a hierarchy there are ``<name>_population``,
+    ``<name>_spread`` and ``<name>_offset``.
 
     Parameters
     ----------
@@ -37,7 +47,7 @@ def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dic
         seeded = handlers.seed(handlers.substitute(model, dict(sampled)), jax.random.key(0))
         sites = handlers.trace(seeded).get_trace()
         return {
-            name: site["fn"].log_prob(site["value"]).sum()
+            name: site["fn"].log_prob(site["value"]).sum() + _jacobian(site)
             for name, site in sites.items()
             if site["type"] == "sample" and not site["is_observed"]
         }
@@ -49,6 +59,13 @@ def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dic
     }
     found = jax.jit(lambda all_draws: jax.lax.map(densities, all_draws))(flat)
     return {name: np.asarray(value).reshape(chains, draws) for name, value in found.items()}
+
+
+def _jacobian(site: Mapping[str, Any]) -> Array:
+    """Return the log derivative of a site's value by its unbounded form, summed."""
+    transform = biject_to(site["fn"].support)
+    value = site["value"]
+    return transform.log_abs_det_jacobian(transform.inv(value), value).sum()
 
 
 def transition_part(

@@ -11,20 +11,21 @@ from matplotlib.figure import Figure
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS
+from cbrl_bayes.results.sensitivity import THRESHOLD
 
 __all__ = ["plot_follower_models", "plot_power_scaling", "plot_sobol", "plot_stress"]
 
 MOST_OUTPUTS = 10
 SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-THRESHOLD = 0.05
 
 
 def plot_power_scaling(study: xr.DataTree) -> Figure:
     """Draw how prior and likelihood move each output, and what that costs the common design.
 
     Left: ``psense`` with two standard errors, the outputs it is largest for. Right: the expected
-    loss of keeping the common design against the best option, with two Monte Carlo errors.
+    loss of keeping the common design against the best option by one half of the draws, scored on
+    the other half, with two Monte Carlo errors; it may come out below 0.
     """
     group = _need(study, "sensitivity", "power_scaling", "prior_sensitivity")
     names = _largest(group["power_scaling"].max("component"))

@@ -8,9 +8,9 @@ import xarray as xr
 
 from cbrl_bayes.plots import sequential_colours
 from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Row
-from cbrl_bayes.reports.tables import number
+from cbrl_bayes.reports.tables import Spread, number
 
-__all__ = ["Line", "grid_map", "inner_probability", "interval_bars"]
+__all__ = ["Line", "grid_map", "interval_bars"]
 
 CELL = 34.0
 LEFT, RIGHT, ROW_HEIGHT, TOP = 230.0, 690.0, 26.0, 8.0
@@ -25,8 +25,8 @@ class Line:
     ----------
     name, tip : str
         Beside the line, and when it is pointed at.
-    values : array
-        Draws; those that are not finite are left out.
+    spread : Spread
+        Of its draws.
     colour : str
     option : int or None
         The design it is about.
@@ -36,7 +36,7 @@ class Line:
 
     name: str
     tip: str
-    values: np.ndarray
+    spread: Spread
     colour: str
     option: int | None = None
     diamond: float | None = None
@@ -78,28 +78,28 @@ def grid_map(
         for i, fill in enumerate(sequential_colours(steps, *bounds))
     ]  # fmt: skip
     return GridMap(
-        caption, CELL * len(xs), height, marks,
+        caption, str(values.name or ""), CELL * len(xs), height, marks,
         [(y + 0.65 * CELL, str(row)) for row, y in ys.items()],
         [(x + 0.5 * CELL, str(column)) for column, x in xs.items()],
         scale, (number(float(bounds[1])), number(float(bounds[0]))), title,
     )  # fmt: skip
 
 
-def interval_bars(lines: Sequence[Line], prob: float, axis: str, caption: str) -> Bars:
-    """Lay out mean, half and outer interval of each line's draws.
+def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
+    """Lay out mean, inner and outer interval of each line's draws.
 
     Parameters
     ----------
     lines : sequence of Line
-    prob : float
-        Probability of the outer interval; `inner_probability` gives the inner one's.
     axis : str
         Quantity and unit.
     caption : str
     """
-    inside = inner_probability(prob)
-    tails = [(1 - prob) / 2, (1 - inside) / 2, (1 + inside) / 2, (1 + prob) / 2]
-    found = [_summary(line.values, tails) for line in lines]
+    found = [
+        (*line.spread.outer, *line.spread.inner, line.spread.mean)
+        if np.isfinite(line.spread.mean) else None
+        for line in lines
+    ]  # fmt: skip
     known = [value for summary in found if summary for value in summary]
     known += [line.diamond for line in lines if line.diamond is not None]
     finite = [value for value in known if np.isfinite(value)] or [0.0]
@@ -117,7 +117,7 @@ def interval_bars(lines: Sequence[Line], prob: float, axis: str, caption: str) -
         rows.append(
             Row(
                 line.name, TOP + ROW_HEIGHT * (index + 0.5),
-                (at[0], at[3]) if at else None, (at[1], at[2]) if at else None,
+                (at[0], at[1]) if at else None, (at[2], at[3]) if at else None,
                 at[4] if at else None, line.colour, line.tip,
                 place(diamond) if diamond is not None and np.isfinite(diamond) else None,
                 line.option,
@@ -126,20 +126,6 @@ def interval_bars(lines: Sequence[Line], prob: float, axis: str, caption: str) -
     height = TOP + ROW_HEIGHT * len(lines)
     ticks = [(place(value), number(float(value))) for value in _ticks(low, high)]
     return Bars(caption, height, axis, ticks, rows)
-
-
-def inner_probability(prob: float) -> float:
-    """Return the inner interval's probability: one half, or half of a small ``prob``."""
-    return 0.5 if prob > 0.5 else prob / 2
-
-
-def _summary(values: np.ndarray, tails: list[float]) -> list[float] | None:
-    """Return the quantiles and the mean."""
-    finite = np.asarray(values, float).ravel()
-    finite = finite[np.isfinite(finite)]
-    if not finite.size:
-        return None
-    return [*map(float, np.quantile(finite, tails)), float(finite.mean())]
 
 
 def _ticks(low: float, high: float) -> np.ndarray:

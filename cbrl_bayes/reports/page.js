@@ -1,6 +1,7 @@
 "use strict";
 // Pointing at a cell or line, or the arrow keys, writes its numbers below the drawing.
-let last = 0;
+const last = new Map(); // array -> the cell of its map that was pointed at
+const arrayOf = (chart) => chart.closest(".map")?.dataset.array;
 const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
   const marks = [...chart.querySelectorAll("[data-tip]")];
   const out = chart.parentElement.querySelector("output");
@@ -13,7 +14,7 @@ const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
     out.textContent = marks[at].dataset.tip;
   };
   const point = (index) => {
-    if (chart.closest(".map")) last = index;
+    if (arrayOf(chart) !== undefined) last.set(arrayOf(chart), index);
     show(index);
   };
   const towards = (dx, dy) => {
@@ -33,7 +34,7 @@ const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
         best = index;
       }
     });
-    point(best);
+    if (best >= 0) point(best); // at the edge nothing lies further on
   };
   chart.addEventListener("pointerover", (event) => {
     const mark = event.target.closest("[data-tip]");
@@ -55,6 +56,6 @@ const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
 document.addEventListener("change", (event) => {
   if (event.target.name !== "design") return;
   for (const { chart, show } of charts) {
-    if (chart.closest(".map") && chart.closest(".pick")) show(last);
+    if (chart.closest(".pick") && last.has(arrayOf(chart))) show(last.get(arrayOf(chart)));
   }
 });

@@ -11,7 +11,7 @@ import xarray as xr
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError, explain
 from cbrl_bayes.reports.parts import Section
-from cbrl_bayes.reports.sections import sections
+from cbrl_bayes.reports.sections import judged, sections
 from cbrl_bayes.results import Health, assess, check_tree
 
 __all__ = ["Report", "report"]
@@ -163,7 +163,7 @@ def _page(
     return templates.get_template("page.html.jinja").render(
         title=title, health=health, accepted=accepted, sections=made, names=names, style=style,
         script=script, style_hash=_hash(style), script_hash=_hash(script), prob=prob,
-        created=tree.attrs["created"], stage=tree.attrs["stage"],
+        created=tree.attrs["created"], stage=tree.attrs["stage"], judged=judged(tree),
     )  # fmt: skip
 
 

@@ -86,10 +86,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class GridMap(Part):
-    """Cells of a map with the colours' scale beside them."""
+    """Cells of a map with the colours' scale beside them; ``array`` names what is mapped."""
 
     macro: ClassVar[str] = "grid_map"
     caption: str
+    array: str
     width: float
     height: float
     marks: list[Mark]

@@ -1,23 +1,47 @@
-"""Code and commands that make a study again, written from the settings it keeps."""
+"""Code and commands that make a study again, written from the settings it keeps.
+
+The file may come from a stranger, and what is printed here is meant to be copied. So a program
+holds plain values, their text only as Python literals or in comments, and names from `SETTINGS`; a
+command holds whole numbers and words of this package, nothing else.
+"""
 
 import json
+import math
 from collections.abc import Hashable, Mapping
-from importlib import import_module
+from dataclasses import fields, replace
 from typing import Any
 
 import xarray as xr
 
+from cbrl_bayes import decisions, followers, hypergradients, inference, problems
+from cbrl_bayes.cli_input import SearchName, chosen_search
+from cbrl_bayes.errors import CbrlBayesError
+from cbrl_bayes.results.provenance import describe, fingerprint
+from cbrl_bayes.workflow import default_design_settings
+
 __all__ = ["commands", "program"]
 
-ROOMS = {"cb": "cbrl_bayes", "cb.hypergradients": "cbrl_bayes.hypergradients",
-         "cb.decisions": "cbrl_bayes.decisions", "cb.inference": "cbrl_bayes.inference",
-         "cb.problems": "cbrl_bayes.problems"}  # fmt: skip
+SETTINGS: dict[str, type] = {
+    **{f"cb.{kind.__name__}": kind
+       for kind in (hypergradients.Ascent, hypergradients.Search, decisions.DesignSettings,
+                    decisions.ExactEvaluation, decisions.SimulatedEvaluation,
+                    inference.NUTSSettings, inference.SVISettings)},
+    **{f"cb.hypergradients.{type(made).__name__}": type(made)
+       for made in (make() for make in hypergradients.ESTIMATORS.values())},
+    "cb.followers.ExactFollower": followers.ExactFollower,
+}  # fmt: skip
+"""The types of settings that a program may name, by where they are found."""
+
+LATER = ("information", "sensitivity", "model_comparison", "stress")
+PLAIN_DESIGNS = 2
 READY_MADE = ("bus_replacement", "contract_design", "four_rooms", "four_rooms_doors",
               "reserve_price", "rlhf", "shared_default_policy", "tax_design",
               "two_state")  # fmt: skip
 BY_COMMAND = ("bus_replacement", "contract_design", "four_rooms", "four_rooms_doors",
               "reserve_price", "tax_design", "two_state")  # fmt: skip
 WIDTH = 88
+CHAINS = ("num_chains", "num_warmup", "num_samples")
+NONE = "# No command makes {}: use the program above."
 
 
 def program(tree: xr.DataTree) -> str:
@@ -57,6 +81,7 @@ def program(tree: xr.DataTree) -> str:
             f"                  num_draws={expression(designed.get('num_draws'))},",
             f"                  estimator={expression(designed.get('estimator'), 28)},",
             f"                  settings={expression(designed.get('design'), 27)})",
+            *_later(tree),
             'cb.save(study, "study.nc")',
             'cb.report(study, "report.html")',
         ]
@@ -66,27 +91,98 @@ def program(tree: xr.DataTree) -> str:
 
 
 def commands(tree: xr.DataTree) -> str:
-    """Return the commands for the command line, where the problem can be named there."""
+    """Return commands for the command line, or say in comments why there are none.
+
+    A command is printed only where its options can say all that the file keeps: the problem as it
+    is made without arguments (by its fingerprint), and settings that are the default ones but for
+    what has an option.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+
+    Returns
+    -------
+    str
+    """
     attrs = tree.attrs
+    designed = _json(attrs, "design_settings")
+    file = "study.nc" if designed else "fit.nc"
+    if attrs.get("stage") == "design only":
+        lines = [NONE.format("designs for draws from another tool")]
+    elif not _is_default_problem(attrs):
+        lines = [
+            NONE.format("this problem from its name alone"),
+            "# Options for some arguments: --temperature, --penalty-weight, --slip.",
+        ]
+    else:
+        name = attrs["problem"]
+        lines = [
+            "# With default priors and families of contexts, as commands have no other:",
+            _infer_command(name, _json(attrs, "settings")),
+        ]
+        if designed:
+            lines.append(_design_command(name, designed))
+            lines += _later(tree)
+    return "\n".join([*lines, f"cbrl-bayes report {file} -o report.html"])
+
+
+def _is_default_problem(attrs: Mapping[Hashable, Any]) -> bool:
+    """Tell whether the command line makes this problem from its name alone."""
     name = attrs.get("problem")
-    page = "cbrl-bayes report study.nc -o report.html"
-    settings, designed = _json(attrs, "settings"), _json(attrs, "design_settings")
-    inference, seed = settings.get("inference"), _seed(settings.get("seed"))
-    if name not in BY_COMMAND or not isinstance(inference, dict) or seed is None:
-        return page
-    if inference.get("type") != "NUTSSettings":
-        return page
-    lines = [
-        f"cbrl-bayes infer {name} --data DATA --chains {expression(inference.get('num_chains'))} "
-        f"--warmup {expression(inference.get('num_warmup'))} "
-        f"--samples {expression(inference.get('num_samples'))} --seed {seed} --output fit.nc"
-    ]
-    if designed and _seed(designed.get("seed")) is not None:
-        lines.append(
-            f"cbrl-bayes design {name} --fit fit.nc --draws {expression(designed['num_draws'])} "
-            f"--seed {_seed(designed['seed'])} --output study.nc"
-        )
-    return "\n".join([*lines, page])
+    if name not in BY_COMMAND:
+        return False
+    try:
+        return fingerprint(problems.READY_MADE[str(name)]()) == attrs.get("fingerprint")
+    except CbrlBayesError:  # data that it needs are not here
+        return False
+
+
+def _infer_command(name: str, settings: dict[str, Any]) -> str:
+    used, seed = settings.get("inference"), _seed(settings.get("seed"))
+    kept = used if isinstance(used, dict) else {}
+    if seed is not None and _is_default(kept, inference.NUTSSettings(), CHAINS):
+        chains, warmup, samples = (kept[each] for each in CHAINS)
+        how = f"--chains {chains} --warmup {warmup} --samples {samples}"
+    elif seed is not None and _is_default(kept, inference.SVISettings(), ("num_samples",)):
+        how = f"--method svi --chains 1 --samples {kept['num_samples']}"
+    else:
+        return NONE.format("a fit with these settings and this seed")
+    return f"cbrl-bayes infer {name} --data DATA {how} --seed {seed} --output fit.nc"
+
+
+def _design_command(name: str, designed: dict[str, Any]) -> str:
+    estimator, num, seed = (designed.get("estimator"), designed.get("num_draws"),
+                            _seed(designed.get("seed")))  # fmt: skip
+    none = NONE.format("designs with this estimator, these settings and this seed")
+    made = {word: make() for word, make in hypergradients.ESTIMATORS.items()}
+    by = next((word for word, how in made.items() if _is_default(estimator, how)), None)
+    if by is None or seed is None or not _is_count(num):
+        return none
+    usual = default_design_settings(made[by])
+    searches = {"": usual} | {
+        f" --search {each.value}": replace(usual, search=chosen_search(each)) for each in SearchName
+    }
+    free = ("num_workers",)  # it changes no number
+    search = next((text for text, settings in searches.items()
+                   if _is_default(designed.get("design"), settings, free)), None)  # fmt: skip
+    if search is None:
+        return none
+    return (f"cbrl-bayes design {name} --fit fit.nc --estimator {by}{search} --draws {num} "
+            f"--seed {seed} --output study.nc")  # fmt: skip
+
+
+def _is_default(kept: object, settings: object, but: tuple[str, ...] = ()) -> bool:
+    """Tell whether the tree keeps just these settings, except for counts named in ``but``."""
+    wanted = json.loads(json.dumps(describe(settings)))
+    if not isinstance(kept, dict) or set(kept) != set(wanted):
+        return False
+    return all(_is_count(kept[name]) if name in but else kept[name] == wanted[name]
+               for name in wanted)  # fmt: skip
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 2**31
 
 
 def expression(value: Any, indent: int = 0) -> str:
@@ -102,13 +198,14 @@ def expression(value: Any, indent: int = 0) -> str:
     if isinstance(value, list):
         inner = ", ".join(expression(entry, indent + 1) for entry in value)
         return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
     if not isinstance(value, dict):
         return repr(value)
-    place = _place(value.get("type"))
-    if place is None:
+    place, names = _place(value.get("type"))
+    if not place:
         return repr(value)
-    given = {name: entry for name, entry in value.items()
-             if name != "type" and name.isidentifier()}  # fmt: skip
+    given = {name: entry for name, entry in value.items() if name in names}
     inside = indent + len(place) + 1
     parts = [f"{name}={expression(entry, inside + len(name) + 1)}"
              for name, entry in given.items()]  # fmt: skip
@@ -118,14 +215,20 @@ def expression(value: Any, indent: int = 0) -> str:
     return f"{place}(" + (",\n" + " " * inside).join(parts) + ")"
 
 
-def _place(kind: object) -> str | None:
-    """Say where a type of this package is found; None for any other text."""
-    if not isinstance(kind, str) or not kind.isidentifier():
-        return None
-    for short, module in ROOMS.items():
-        if kind in getattr(import_module(module), "__all__", ()):
-            return f"{short}.{kind}"
-    return None
+def _place(kind: object) -> tuple[str, set[str]]:
+    """Say where a type of settings is found and what it takes; "" for any other text."""
+    for place, known in SETTINGS.items():
+        if kind == known.__name__:
+            return place, {entry.name for entry in fields(known) if entry.init}
+    return "", set()
+
+
+def _later(tree: xr.DataTree) -> list[str]:
+    more = tree["decision"].sizes.get("design", 0) > PLAIN_DESIGNS
+    if not more and not set(LATER) & set(tree.children):
+        return []
+    return ["# Left out is what was added to the study later: designs by other criteria, value of",
+            "# information, sensitivity or stress tests."]  # fmt: skip
 
 
 def _problem(attrs: Mapping[Hashable, Any]) -> str:
@@ -146,8 +249,11 @@ def _key(seed: object) -> str:
 
 def _seed(seed: object) -> int | None:
     """Return the number that `jax.random.key` made this key from, if it is such a key."""
-    plain = isinstance(seed, list) and len(seed) == 2 and all(type(entry) is int for entry in seed)
-    return seed[1] if isinstance(seed, list) and plain and seed[0] == 0 else None
+    if not isinstance(seed, list) or len(seed) != 2:
+        return None
+    high, low = seed
+    plain = type(high) is int and type(low) is int and high == 0 and 0 <= low < 2**32
+    return low if plain else None
 
 
 def _json(attrs: Mapping[Hashable, Any], name: str) -> dict[str, Any]:
@@ -160,4 +266,4 @@ def _json(attrs: Mapping[Hashable, Any], name: str) -> dict[str, Any]:
 
 def _word(text: object) -> str:
     """Keep a word that cannot leave its comment."""
-    return "".join(filter(str.isalnum, str(text)))[:64]
+    return "".join(letter for letter in str(text)[:64] if letter.isalnum() and letter.isascii())

@@ -17,19 +17,21 @@ from cbrl_bayes.plots import (
     plot_response,
 )
 from cbrl_bayes.problems import READY_MADE
-from cbrl_bayes.reports.designs import design_sections, incentive_arrays
+from cbrl_bayes.reports.designs import design_sections
+from cbrl_bayes.reports.incentives import incentive_arrays
 from cbrl_bayes.reports.parts import Bullets, Code, Part, Picture, Section, Table, Text
 from cbrl_bayes.reports.reproduce import commands, program
 from cbrl_bayes.reports.tables import (
+    clipped,
     entry_names,
     group_parts,
     interval_words,
     number,
-    quantiles,
+    spread,
 )
 from cbrl_bayes.results import Health
 
-__all__ = ["sections"]
+__all__ = ["judged", "sections"]
 
 KNOWN = {
     "posterior", "prior", "prior_predictive", "posterior_predictive", "log_likelihood",
@@ -64,7 +66,8 @@ FURTHER = {
     "error_budget": (
         "Error budget", "How the variance of each design's reported objective splits into its "
         "sources: what is not known of the followers (posterior), sampled contexts, simulated "
-        "followers, and the luck of the search (optimiser). Mean error: Monte-Carlo standard "
+        "followers, and the luck of the search (optimiser; estimated from the "
+        "ascents of the search, which show about half of it). Mean error: Monte-Carlo standard "
         "error of the mean.", "design(problem, fit, ...) of this version",
     ),
 }  # fmt: skip
@@ -103,6 +106,21 @@ def sections(
     if health.verdict == "FAIL" and not accept_failed:
         found = [_withhold(section) for section in found]
     return [*found, _missing(tree), _provenance(tree), _again(tree)]
+
+
+def judged(tree: xr.DataTree) -> list[str]:
+    """Return what `assess` had to look at in this file, in words."""
+    sampled, designed = tree.attrs.get("sampler") == "NUTS", "design" in tree.children
+    stats = tree["sample_stats"].data_vars if "sample_stats" in tree.children else ()
+    found = {
+        "chains (R-hat, effective sample size, divergences)": sampled,
+        "what the data say about each parameter": bool(_json(tree, "contraction")),
+        "best responses of the fit": "solve_status" in stats,
+        "ascents": designed,
+        "best responses to the designs for all draws": designed,
+        "number of draws, finite objectives and simulation error": designed,
+    }
+    return [words for words, was in found.items() if was]
 
 
 def _question(tree: xr.DataTree, question: str) -> Section:
@@ -180,7 +198,8 @@ def _data(tree: xr.DataTree) -> Section:
 
 
 def _counted(caption: str, head: tuple[str, str], counts: xr.DataArray) -> Table:
-    names, values = entry_names(counts)[:MOST_PARAMETERS], counts.values[:MOST_PARAMETERS]
+    values = counts.values.ravel()[:MOST_PARAMETERS]
+    names = entry_names(counts, range(len(values)))
     more = counts.size - len(values)
     rows = [(name, number(value)) for name, value in zip(names, values, strict=True)]
     return Table(caption + (f"; {more} more in the file" if more else ""), head, rows)
@@ -192,27 +211,29 @@ def _posterior(tree: xr.DataTree, prob: float) -> Section:
     units = _json(tree, "parameter_units")
     order = sorted(map(str, posterior.data_vars), key=lambda name: (name != "rationality", name))
     rows: list[tuple[str, ...]] = []
+    num = 0
     for name in (n for n in order if not n.endswith("_offset")):
         after = posterior[name].transpose("chain", "draw", ...)
-        labels = _entries(after)
+        one = after.isel(chain=0, draw=0, drop=True)
+        labels = entry_names(one, range(min(one.size, MOST_PARAMETERS - len(rows))))
+        num += one.size
         before = prior[name].transpose("chain", "draw", ...).values if name in prior else None
         for at, label in enumerate(labels):
-            mean, low, high = quantiles(_column(after.values, at), prob)
-            row = (name + label, str(units.get(name, after.attrs.get("units", ""))),
-                   number(mean), f"{number(low)} to {number(high)}")  # fmt: skip
-            told = ""
-            if before is not None:
-                _, low, high = quantiles(_column(before, at), prob)
-                told = f"{number(low)} to {number(high)}"
-            rows.append((*row, told))
-    more = (
-        f"; {len(rows) - MOST_PARAMETERS} more in the file" if len(rows) > MOST_PARAMETERS else ""
-    )
+            found = spread(_column(after.values, at), prob)
+            told = spread(_column(before, at), prob) if before is not None else None
+            rows.append((
+                name + (f" [{label}]" if label else ""),
+                clipped(units.get(name, after.attrs.get("units", ""))), number(found.mean),
+                found.bounds, told.bounds if told else "",
+                ", ".join(f"{which}: {each.loss}" for which, each in (
+                    ("posterior", found), ("prior", told)) if each and each.lost),
+            ))  # fmt: skip
+    more = f"; {num - len(rows)} more in the file" if num > len(rows) else ""
     chains = posterior.sizes["chain"]
     caption = f"Posterior from {chains * posterior.sizes['draw']} draws in {chains} chain"
     head = ("parameter", "unit", "mean", f"posterior, {interval_words(prob)}",
-            f"prior, {interval_words(prob)}")  # fmt: skip
-    table = Table(caption + ("s" if chains > 1 else "") + more, head, rows[:MOST_PARAMETERS])
+            f"prior, {interval_words(prob)}", "left out")  # fmt: skip
+    table = Table(caption + ("s" if chains > 1 else "") + more, head, rows)
     parts: list[Part] = [table.without_empty_columns()]
     if prior.data_vars:
         words = "Posterior and prior density of each parameter; the numbers are in the table"
@@ -257,10 +278,12 @@ def _lines(text: object) -> list[str]:
 
 def _ascents(tree: xr.DataTree, prob: float) -> Section:
     restarts = tree["decision"].to_dataset()["restart_objective"]
-    mean, low, high = quantiles(restarts.values, 1.0)
+    found = spread(restarts.values, 1.0)
+    low, high = map(number, found.outer)
     unit = tree.attrs.get("objective_unit", "")
-    words = (f"{restarts.size} ascents of the plug-in search ended between {number(low)} and "
-             f"{number(high)} (mean {number(mean)}) [{unit}]. A wide spread says that there are "
+    failed = f"; {found.lost} failed" if found.lost else ""
+    words = (f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
+             f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread says that there are "
              "many local optima, and that a better one may exist.")  # fmt: skip
     picture = _picture(lambda: plot_convergence(tree, prob=prob), "Objective and gradient norm "
                        "along the ascents", "Ascents of the draws' designs: median and "
@@ -315,11 +338,6 @@ def _picture(draw: Callable[[], Any], words: str, caption: str) -> list[Part]:
         return [Picture(inline_figure(draw), words, caption)]
     except InvalidInputError as error:  # there is nothing such a figure could show
         return [Text(f"{caption}: no figure ({error})", "note")]
-
-
-def _entries(array: xr.DataArray) -> list[str]:
-    names = entry_names(array.isel(chain=0, draw=0, drop=True))
-    return [f" [{name}]" if name else "" for name in names]
 
 
 def _column(values: np.ndarray, at: int) -> np.ndarray:

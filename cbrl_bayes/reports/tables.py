@@ -1,15 +1,18 @@
 """Tables of any group of a tree: every variable with its unit, whatever it is called."""
 
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from cbrl_bayes.reports.parts import Part, Table, Text
 
-__all__ = ["entry_names", "group_parts", "interval_words", "number", "quantiles"]
+__all__ = ["Spread", "clipped", "entry_names", "group_parts", "inner_probability",
+           "interval_words", "number", "spread"]  # fmt: skip
 
 MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
+MOST_LETTERS, MOST_TABLED = 120, 20_000
 DRAWS = ("chain", "draw", "sample")
 MOST_SLICES = 8
 INTERNAL = "unconstrained"
@@ -38,7 +41,7 @@ def group_parts(group: xr.Dataset, prob: float) -> list[Part]:
         Text(str(group.attrs[name])) for name in ("description", "title") if name in group.attrs
     ]
     shown = {str(name): _without_draws(group[name], prob) for name in group.data_vars
-             if not str(name).endswith(INTERNAL)}  # fmt: skip
+             if not str(name).endswith(INTERNAL) and not _is_large(group[name])}  # fmt: skip
     for name in list(shown):
         error = shown.get(f"{name}_standard_error")
         if error is not None and error.dims == shown[name].dims and _numeric(error, shown[name]):
@@ -63,7 +66,80 @@ def group_parts(group: xr.Dataset, prob: float) -> list[Part]:
         elif len(array.dims) > 2:
             sizes = ", ".join(f"{dim} {size}" for dim, size in array.sizes.items())
             parts.append(Text(f"{_label(name, group)}: {sizes}; see the file.", "note"))
+    for large in (str(name) for name, array in group.data_vars.items() if _is_large(array)):
+        sizes = ", ".join(f"{dim} {size}" for dim, size in group[large].sizes.items())
+        parts.append(Text(f"{_label(large, group)}: {sizes}; see the file.", "note"))
     return parts
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What draws come to; the entries that are not finite are left out and counted.
+
+    Attributes
+    ----------
+    mean, sd, largest : float
+        NaN where no entry is finite.
+    outer, inner : (float, float)
+        Bounds of the equal-tailed intervals of probability ``prob`` and `inner_probability`.
+    lost, num : int
+        Entries that are not finite, and all entries.
+    """
+
+    mean: float
+    sd: float
+    largest: float
+    outer: tuple[float, float]
+    inner: tuple[float, float]
+    lost: int
+    num: int
+
+    @property
+    def bounds(self) -> str:
+        """The outer interval in words."""
+        return f"{number(self.outer[0])} to {number(self.outer[1])}"
+
+    @property
+    def loss(self) -> str:
+        """How many draws the numbers leave out; nothing if none."""
+        return f"{self.lost} of {self.num} draws not finite" if self.lost else ""
+
+
+def spread(values: np.ndarray, prob: float) -> Spread:
+    """Return mean, deviation, intervals and largest of the finite entries, and the others' number.
+
+    Examples
+    --------
+    >>> found = spread(np.array([0.0, 1.0, 2.0, np.nan]), 0.5)
+    >>> found.mean, found.bounds, found.loss
+    (1.0, '0.5 to 1.5', '1 of 4 draws not finite')
+    """
+    values = np.asarray(values, float).ravel()
+    finite = values[np.isfinite(values)]
+    lost = values.size - finite.size
+    if not finite.size:
+        nothing = (np.nan, np.nan)
+        return Spread(np.nan, np.nan, np.nan, nothing, nothing, lost, values.size)
+    inside = inner_probability(prob)
+    tails = [(1 - prob) / 2, (1 - inside) / 2, (1 + inside) / 2, (1 + prob) / 2]
+    low, inner_low, inner_high, high = map(float, np.quantile(finite, tails))
+    return Spread(float(finite.mean()), float(finite.std()), float(finite.max()), (low, high),
+                  (inner_low, inner_high), lost, values.size)  # fmt: skip
+
+
+def inner_probability(prob: float) -> float:
+    """Return the inner interval's probability: one half, or half of a small ``prob``."""
+    return 0.5 if prob > 0.5 else prob / 2
+
+
+def clipped(text: object) -> str:
+    """Shorten a text of the file that a page says many times."""
+    words = str(text)
+    return (
+        words
+        if len(words) <= MOST_LETTERS
+        else words[: MOST_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
 
 
 def number(value: object) -> str:
@@ -77,21 +153,17 @@ def number(value: object) -> str:
     return str(value)
 
 
-def quantiles(values: np.ndarray, prob: float) -> tuple[float, float, float]:
-    """Return mean and equal-tailed bounds over the first axis' finite entries."""
-    finite = np.asarray(values, float).ravel()
-    finite = finite[np.isfinite(finite)]
-    if not finite.size:
-        return np.nan, np.nan, np.nan
-    tail = (1.0 - prob) / 2.0
-    low, high = np.quantile(finite, [tail, 1.0 - tail])
-    return float(finite.mean()), float(low), float(high)
-
-
-def entry_names(array: xr.DataArray) -> list[str]:
-    """Name every entry of an array by its coordinates, in the order of its flattened values."""
-    by_axis = [_axis_names(array, str(dim)) for dim in array.dims]
-    return [", ".join(names) for names in product(*by_axis)]
+def entry_names(
+    array: xr.DataArray, at: Sequence[int] | np.ndarray | None = None
+) -> list[str]:  # fmt: skip
+    """Name entries of an array by its coordinates: all of its flattened values, or those ``at``."""
+    chosen = np.arange(array.size) if at is None else np.asarray(at, int)
+    if not array.ndim:
+        return [""] * len(chosen)
+    places = np.unravel_index(chosen, array.shape)
+    by_axis = [_axis_names(array, str(dim), place)
+               for dim, place in zip(array.dims, places, strict=True)]  # fmt: skip
+    return [", ".join(names) for names in zip(*by_axis, strict=True)]
 
 
 def interval_words(prob: float) -> str:
@@ -111,10 +183,9 @@ def _without_draws(array: xr.DataArray, prob: float) -> xr.DataArray:
         return array
 
     def words(values: np.ndarray) -> str:
-        mean, low, high = quantiles(values, prob)
-        lost = int(np.size(values) - np.isfinite(values).sum())
-        text = f"{number(mean)} [{number(low)}, {number(high)}]"
-        return text + (f", {lost} not finite" if lost else "")
+        found = spread(values, prob)
+        text = f"{number(found.mean)} [{number(found.outer[0])}, {number(found.outer[1])}]"
+        return text + (f", {found.loss}" if found.lost else "")
 
     rest = [dim for dim in array.dims if dim not in over]
     moved = array.transpose(*rest, *over).values.astype(float)
@@ -184,13 +255,23 @@ def _matrix(label: str, array: xr.DataArray, words: str) -> list[Part]:
     return [Table(f"{label}{words}{more}", (f"{first} \\ {second}", *across[:MOST_COLUMNS]), rows)]
 
 
-def _axis_names(array: xr.DataArray, axis: str) -> list[str]:
+def _axis_names(
+    array: xr.DataArray, axis: str, at: Sequence[int] | np.ndarray | None = None
+) -> list[str]:
+    """Name the places of an axis: all of them, or those ``at``."""
+    at = np.arange(array.sizes[axis]) if at is None else at
     if axis in array.coords:
-        return [number(value) for value in array.coords[axis].values]
+        return [clipped(number(value)) for value in array.coords[axis].values[at]]
     labels = [coord for coord in array.coords.values() if coord.dims == (axis,)]
     if labels:
         return [
-            ", ".join(f"{coord.name} {number(coord.values[i])}" for coord in labels)
-            for i in range(array.sizes[axis])
+            clipped(", ".join(f"{coord.name} {number(coord.values[i])}" for coord in labels))
+            for i in at
         ]
-    return [str(i) for i in range(array.sizes[axis])]
+    return [str(i) for i in at]
+
+
+def _is_large(array: xr.DataArray) -> bool:
+    """Tell whether an array has too many entries beside its draws to write them all."""
+    sizes = [size for dim, size in array.sizes.items() if dim not in DRAWS]
+    return bool(np.prod(sizes, dtype=float) > MOST_TABLED)

@@ -7,6 +7,7 @@ from cbrl_bayes.results.decision_calibration import (
     binomial_band,
     calibrate_decisions,
     decision_coverage,
+    detectable_coverage,
 )
 from cbrl_bayes.results.designed import Designed, designed, posterior_draws, with_groups
 from cbrl_bayes.results.error_budget import error_budget
@@ -41,6 +42,7 @@ __all__ = [
     "compare_designs",
     "decision_coverage",
     "designed",
+    "detectable_coverage",
     "error_budget",
     "fingerprint",
     "fit_tree",

@@ -59,6 +59,7 @@ def fit_tree(
         xr.Dataset(
             {name: (("chain", "draw"), value) for name, value in draws.log_prior.items()},
             coords={name: tree["posterior"][name] for name in ("chain", "draw")},
+            attrs={"scale": "unbounded: priors of logarithms, logits and the like"},
         )
     )
     if len(draws.losses):

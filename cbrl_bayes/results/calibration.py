@@ -89,7 +89,9 @@ def calibrate_inference(
     for name, truth in fits.truth.items():
         flat, draws = flattened(truth, 1), flattened(fits.draws[name], 2)
         size = np.broadcast_to(flattened(fits.effective_size[name], 1), flat.shape)
-        for place in map(int, np.flatnonzero((flat != flat[0]).any(0))):
+        # What is the same in all truths and all draws is no quantity (a reference fixed at 0).
+        varies = (flat != flat[0]).any(0) | (draws != flat[0]).any((0, 1))
+        for place in map(int, np.flatnonzero(varies)):
             names.append(name if truth.ndim == 1 else f"{name}{entry(place, truth.shape[1:])}")
             columns["truth"].append(flat[:, place])
             columns["rank"].append(ranks_of(flat[:, place], draws[..., place], rng))
@@ -130,7 +132,11 @@ def rank_uniformity(calibration: xr.Dataset, *, false_alarm: float = 0.001) -> p
     pandas.DataFrame
         A row per quantity: ``p_value``, ``level`` it is held against, ``uniform``, ``covered_90``
         (share of truths in the central 90 % of their posterior), ``data_sets`` counted, and
-        ``slow``: fits whose chain had fewer effective draws than ranks need.
+        ``slow``: fits whose chain had fewer effective draws than ranks need. Of the fits, the same
+        in all rows: ``failed`` (some number is not finite), ``divergent`` (at least one divergent
+        transition) and ``unsolved`` (some best response did not converge). A fit that failed has no
+        rank, and which fits fail may depend on the truth: ``uniform`` is false where any did,
+        whatever the p-value of the rest.
     """
     if not 0.0 < false_alarm < 1.0:
         raise InvalidInputError(
@@ -138,6 +144,11 @@ def rank_uniformity(calibration: xr.Dataset, *, false_alarm: float = 0.001) -> p
         )
     rows = []
     level = false_alarm / calibration.sizes["quantity"]
+    fits = {
+        "failed": int(calibration["failed"].sum()),
+        "divergent": int((calibration["num_divergent"] > 0).sum()),
+        "unsolved": int((calibration["num_unsolved"] > 0).sum()),
+    }
     for name in calibration["quantity"].values:
         one = calibration.sel(quantity=name)
         place = one["fractional_rank"].values
@@ -145,10 +156,10 @@ def rank_uniformity(calibration: xr.Dataset, *, false_alarm: float = 0.001) -> p
         p_value = _smooth_test(place) if len(place) else 0.0
         rows.append({
             "quantity": str(name), "p_value": p_value, "level": level,
-            "uniform": p_value >= level,
+            "uniform": p_value >= level and not fits["failed"],
             "covered_90": float((abs(place - 0.5) <= 0.45).mean()) if len(place) else np.nan,
             "data_sets": len(place),
-            "slow": int((one["effective_size"] < calibration.attrs["num_kept"]).sum()),
+            "slow": int((one["effective_size"] < calibration.attrs["num_kept"]).sum()), **fits,
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("quantity")
 

@@ -41,15 +41,18 @@ class Checkpoint(MutableMapping[Key, Record]):
 
     A record is a set of named arrays under a key (table, number), e.g. ("draws", 17). Records
     of a table have the same names, shapes and types; each is one row of one array of float64:
-    the columns are listed in the attribute ``layout``, rows that are absent read as NaN. A row
-    is a file of its own with a checksum, written under a temporary name and then renamed: it is
-    there whole or not at all, whenever the process dies. (After a loss of power the newest rows
-    may be missing or damaged, as files are not forced to the disk one by one.)
+    the columns, in the order of their names, are listed in the attribute ``layout``, rows that
+    are absent read as NaN. A row is a file of its own with a checksum, written under a temporary
+    name and then renamed: it is there whole or not at all, whenever the process dies. (After a
+    loss of power the newest rows may be missing or damaged, as files are not forced to the disk
+    one by one.) It is meant for one process at a time. A second one is not kept out: both then
+    do the same work, and each row holds what was written last.
 
     Parameters
     ----------
     path : Path
-        A folder: absent, empty, or a checkpoint of the same work.
+        A folder: absent, empty (but for ``*.partial``, files whose writer died), or a checkpoint
+        of the same work.
     identity : mapping
         What the work depends on: name -> digest (`identify`).
 
@@ -74,7 +77,7 @@ class Checkpoint(MutableMapping[Key, Record]):
         self.path = path
         self.identity = dict(identity)
         self._tables: dict[str, tuple[zarr.Array, list]] = {}
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if path.exists() and not _is_empty(path):
             self._group = self._existing()
         else:
             with _writing(path):
@@ -85,6 +88,7 @@ class Checkpoint(MutableMapping[Key, Record]):
     def __setitem__(self, key: Key, record: Record) -> None:
         """Append a record; what was there under the key is replaced."""
         table, number = key
+        record = dict(sorted(record.items()))  # executors differ in order
         layout = [[name, list(np.shape(value)), np.asarray(value).dtype.str]
                   for name, value in record.items()]  # fmt: skip
         row = np.concatenate([_as_floats(name, value) for name, value in record.items()])
@@ -96,7 +100,7 @@ class Checkpoint(MutableMapping[Key, Record]):
                             received=layout, accepted=str(known))
                 )  # fmt: skip
             if number >= array.shape[0]:
-                array.resize((number + 1, array.shape[1]))
+                array = self._longer(table, number + 1)
             array[number] = row
 
     def __getitem__(self, key: Key) -> Record:
@@ -105,6 +109,9 @@ class Checkpoint(MutableMapping[Key, Record]):
             raise KeyError(key)
         table, number = key
         array, layout = self._table(table, None)
+        if number >= array.shape[0]:  # written by another since
+            with _writing(self.path):
+                array = self._longer(table, number + 1)
         try:
             row = np.asarray(array[number])
         except Exception as error:  # codecs raise many kinds for a damaged file
@@ -134,10 +141,7 @@ class Checkpoint(MutableMapping[Key, Record]):
     def __iter__(self) -> Iterator[Key]:
         """Keys, table by table."""
         for table in sorted(path.parent.name for path in self.path.glob("*/zarr.json")):
-            with os.scandir(self.path / table) as entries:
-                names = (entry.name.removesuffix(".0") for entry in entries
-                         if entry.name.endswith(".0"))  # fmt: skip
-                yield from ((table, number) for number in sorted(map(int, names)))
+            yield from ((table, number) for number in sorted(self._rows(table)))
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -146,6 +150,21 @@ class Checkpoint(MutableMapping[Key, Record]):
     def _file(self, key: Key) -> Path:
         table, number = key
         return self.path / table / f"{number}.0"
+
+    def _rows(self, table: str) -> list[int]:
+        """Return the numbers of a table's row files."""
+        with os.scandir(self.path / table) as entries:
+            names = [e.name.removesuffix(".0") for e in entries if e.name.endswith(".0")]
+        return [int(name) for name in names if name.isdecimal()]
+
+    def _longer(self, table: str, least: int) -> zarr.Array:
+        """Lengthen a table, and never shorten it, whatever another process made of it since."""
+        array, layout = self._opened(table)
+        rows = max(array.shape[0], least, *(number + 1 for number in self._rows(table)))
+        if rows > array.shape[0]:
+            array.resize((rows, array.shape[1]))
+        self._tables[table] = array, layout
+        return array
 
     def _existing(self) -> zarr.Group:
         try:
@@ -233,6 +252,11 @@ def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
                     received=f"other {', '.join(differ)}",
                     remedy="the same call as before, or a new folder")
         )  # fmt: skip
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing but what a write left that was cut off."""
+    return path.is_dir() and all(entry.name.endswith(".partial") for entry in path.iterdir())
 
 
 def _as_floats(name: str, value: np.ndarray) -> np.ndarray:

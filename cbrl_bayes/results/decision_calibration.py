@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Array, Key
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from cbrl_bayes.decisions import DesignSettings
 from cbrl_bayes.decisions.calibration import DecisionRecord, study_simulated
@@ -29,7 +29,7 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.calibration import entry, fit_variables, flattened
 from cbrl_bayes.results.provenance import certificate
 
-__all__ = ["binomial_band", "calibrate_decisions", "decision_coverage"]
+__all__ = ["binomial_band", "calibrate_decisions", "decision_coverage", "detectable_coverage"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -131,9 +131,11 @@ def decision_coverage(
     -------
     pandas.DataFrame
         A row per quantity: ``data_sets`` counted, ``covered``, ``share``, the band of counts
-        ``low`` to ``high``, ``untied`` (covered when ties are broken at random: exactly
+        ``low`` to ``high``, ``detectable`` (see `detectable_coverage`: a true coverage above that
+        would often go unseen), ``untied`` (covered when ties are broken at random: exactly
         nominal), ``mean_rank`` (of the truth, 0 to 1; .5 is nominal), ``mean_true``,
-        ``mean_predicted`` and the standard error of their ``difference``.
+        ``mean_predicted``, their ``difference`` and ``difference_standard_error``. Data sets with a
+        number that is not finite are not counted: compare ``data_sets`` with those simulated.
 
     Raises
     ------
@@ -163,6 +165,38 @@ def binomial_band(num: int, prob: float, band_prob: float = 0.99) -> tuple[int, 
     """
     tail = (1.0 - band_prob) / 2.0
     return int(binom.ppf(tail, num, prob)), int(binom.isf(tail, num, prob))
+
+
+def detectable_coverage(
+    num: int, prob: float = 0.9, band_prob: float = 0.99, power: float = 0.8
+) -> float:
+    """Return the largest true coverage that a band finds too low with a probability of ``power``.
+
+    Below it, the count of ``num`` intervals falls short of the `binomial_band` of ``prob`` with at
+    least that probability; between it and ``prob`` the test has less power.
+
+    Parameters
+    ----------
+    num : int
+        Data sets.
+    prob, band_prob : float
+        As in `binomial_band`.
+    power : float
+        In (0, 1).
+
+    Returns
+    -------
+    float
+        NaN where the band starts at 0, so that no count falls short.
+
+    Examples
+    --------
+    >>> round(detectable_coverage(40), 3), round(detectable_coverage(1000), 3)
+    (0.675, 0.865)
+    """
+    low, _ = binomial_band(num, prob, band_prob)
+    # P(count <= low - 1) = power, solved for the chance: a quantile of the beta law.
+    return float(beta.isf(power, low, num - low + 1)) if low else float("nan")
 
 
 def _light_settings(num_draws: int) -> DesignSettings:
@@ -210,12 +244,14 @@ def _counted(
     gap = truth - draws.mean(1)
     return {
         "data_sets": num, "covered": covered, "share": covered / max(num, 1),
-        "low": low, "high": high,
+        "low": low, "high": high, "detectable": detectable_coverage(num, prob, band_prob),
         "untied": int(((ranks >= order) & (ranks <= size - order)).sum()),
         "mean_rank": float(ranks.mean()) / size if num else np.nan,
         "mean_true": float(truth.mean()) if num else np.nan,
         "mean_predicted": float(draws.mean()) if num else np.nan,
-        "difference": float(gap.std(ddof=1) / np.sqrt(num)) if num > 1 else np.nan,
+        "difference": float(gap.mean()) if num else np.nan,
+        "difference_standard_error":
+            float(gap.std(ddof=1) / np.sqrt(num)) if num > 1 else np.nan,
     }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Digests of what a run depends on, so that finished work is never mixed into another run."""
 
 import hashlib
+import inspect
 import types
+import weakref
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -24,9 +26,10 @@ def identify(problem: Problem, **parts: Any) -> dict[str, str]:
     """Return a digest of the problem, of each part and of the versions of what computes.
 
     Arrays count by their values, settings by their fields, functions by their code, defaults
-    and the arrays, numbers, texts, settings and functions they close over. Global variables that
-    a function reads, mutable containers it closes over and objects of other kinds count by
-    their type alone: a change in those goes unnoticed.
+    and the arrays, numbers, texts, settings and functions they close over; distributions with
+    their transforms and constraints by all their attributes. Mutable containers that a function
+    closes over and objects of other kinds, callable ones among them, count by their type alone,
+    and global variables that a function reads do not count: a change in those goes unnoticed.
 
     Parameters
     ----------
@@ -107,11 +110,24 @@ def _parts_of_callable(value: Any) -> list[Any]:
         return [value.__wrapped__]
     if isinstance(value, types.FunctionType):
         cells = [_content(cell) for cell in value.__closure__ or ()]
-        return [value.__qualname__, value.__code__, value.__defaults__, cells]
-    if hasattr(value, "arg_constraints"):  # a NumPyro distribution
-        return [(name, getattr(value, name)) for name in sorted(value.arg_constraints)]
+        defaults = [value.__defaults__, value.__kwdefaults__]
+        return [value.__qualname__, value.__code__, *defaults, cells]
+    if hasattr(type(value), "tree_flatten"):
+        return _attributes(value)
     kind = value if isinstance(value, type) else type(value)
     return [f"{kind.__module__}.{kind.__qualname__}"]
+
+
+def _attributes(value: Any) -> list[Any]:
+    """Return what a NumPyro distribution, transform or constraint was made with.
+
+    Those wrap each other, and what tells them apart need not be among their ``arg_constraints``;
+    the order in which they list their fields differs between processes. What they compute when
+    asked and then keep is left out.
+    """
+    return [(name, entry) for name, entry in sorted(vars(value).items())
+            if not hasattr(inspect.getattr_static(type(value), name, None), "__get__")
+            and entry is not None and not isinstance(entry, weakref.ref)]  # fmt: skip
 
 
 def _content(cell: types.CellType) -> Any:

@@ -33,7 +33,8 @@ from cbrl_bayes.results.error_budget import error_budget
 from cbrl_bayes.results.health import Health, assess
 from cbrl_bayes.results.provenance import describe
 
-__all__ = ["DesignComparison", "add_robust", "compare_designs", "own_and_best", "tail_mean"]
+__all__ = ["DesignComparison", "add_robust", "compare_designs", "own_and_best", "tail_mean",
+           "win_shares"]  # fmt: skip
 
 PAIRED = ("objective", "objective_standard_error", "incentive_cost")
 APART_REVIEW = 0.05
@@ -225,15 +226,27 @@ def _row(objective: xr.DataArray, regret: xr.DataArray, prob: float, kind: str) 
 
 def _beats(decision: xr.Dataset) -> pd.DataFrame:
     names = list(map(str, decision["design"].values))
-    worth = decision["objective"].values.reshape(len(names), -1)
+    worth = decision["objective"].transpose("design", ...).values.reshape(len(names), -1)
+    return pd.DataFrame(win_shares(worth), index=names, columns=names)
+
+
+def win_shares(worth: np.ndarray) -> np.ndarray:
+    """Return P(row's option is worth more than column's), from ``worth`` (options, draws).
+
+    Options that are the same up to rounding tie, and ties count half. Draws in which any option
+    is not finite are left out; NaN if none is left.
+
+    Examples
+    --------
+    >>> win_shares(np.array([[1.0, 2.0, 3.0, np.nan], [1.0, 1.0, 9.0, 0.0]])).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
     worth = worth[:, np.isfinite(worth).all(0)]
     if not worth.size:
-        return pd.DataFrame(np.nan, index=names, columns=names)
-    gain = worth[:, None] - worth[None]
-    # Designs that are the same up to rounding tie.
+        return np.full((len(worth), len(worth)), np.nan)
     close = 1e-9 * max(1.0, float(np.abs(worth).max()))
-    share = np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(-1)
-    return pd.DataFrame(share, index=names, columns=names)
+    gains = (one - worth for one in worth)
+    return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
 
 
 def own_and_best(study: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray]:
@@ -273,6 +286,9 @@ def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
         reviews.append(f"by expectation design {found.names[better]} ({means[better]:.4g}) beats "
                        f"{found.names[0]} ({means[0]:.4g}): more draws or another start may "
                        "improve the latter")  # fmt: skip
+    if not found.feasible[0]:
+        reviews.append(f"design {found.names[0]} does not keep the chance constraints: choose one "
+                       "that does")  # fmt: skip
     spread = float(np.std(found.scores.objective[0]))
     for row, name in enumerate(found.names[known:]):
         reached = found.start_value[row][np.isfinite(found.start_value[row])]

@@ -3,27 +3,34 @@
 ``stress``, dims (stress, design, chain, draw): ``objective``, ``objective_standard_error``,
 ``change`` (against the stress "none"; of the design "reoptimised" each world has its own),
 ``regret`` (against the design with the largest mean in that world), ``status``; ``best``
-(stress); ``reoptimised_unconstrained`` (stress, coordinate) where it was searched.
+(stress); where it was searched, ``reoptimised_unconstrained`` (stress, coordinate) and
+``reoptimised_status`` (stress), how that search ended.
 
 ``model_comparison``: per ``model`` ``elpd``, ``elpd_standard_error``, ``elpd_difference`` (to the
 best model, <= 0) and its standard error, ``weight`` (stacking), ``effective_parameters``,
-``largest_pareto_k``, ``share_pareto_k_bad`` (above .7); ``objective`` (designed_for, model,
-sample): the common design for one model's posterior under another's draws; ``loss``, the same
-dims: what it loses there against that model's own common design (negative draws are possible).
+``largest_pareto_k``, ``share_pareto_k_bad`` (above .7), ``elpd_difference_caution`` and
+``elpd_caution`` (what ArviZ says against difference and elpd, "" for nothing: few episodes,
+models that predict alike, how many Pareto k are above its bound); ``objective`` (designed_for,
+model, sample): the common design for one model's posterior under another's draws; ``loss``, the
+same dims: what it loses there against that model's own common design (negative draws are
+possible); ``unsolved`` (designed_for, model): draws where a best response did not converge.
 """
 
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
+from arviz_stats.utils import ELPDData
+from jaxtyping import Float, Int
 
 from cbrl_bayes.decisions.stress import StressScores
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import AscentStatus
 
 __all__ = ["add_model_comparison", "add_stress", "check_same_data", "loss_table", "stress_table"]
 
@@ -53,6 +60,10 @@ def add_stress(study: xr.DataTree, found: StressScores) -> xr.DataTree:
     )  # fmt: skip
     if found.reoptimised is not None:
         dataset["reoptimised_unconstrained"] = (("stress", "coordinate"), found.reoptimised)
+        dataset["reoptimised_status"] = ("stress", found.reoptimised_status)
+        dataset["reoptimised_status"].attrs["meaning"] = json.dumps(
+            {s.value: s.name for s in AscentStatus}
+        )
     for name in ("objective", "objective_standard_error", "change", "regret"):
         dataset[name].attrs["units"] = study.attrs.get("objective_unit", "")
     tree = study.copy(deep=True)
@@ -63,8 +74,9 @@ def add_stress(study: xr.DataTree, found: StressScores) -> xr.DataTree:
 def stress_table(study: xr.DataTree, *, prob: float = 0.9) -> pd.DataFrame:
     """Return one row per stress and design: means with equal-tailed intervals over draws.
 
-    Columns: ``objective``, ``change`` and ``regret`` with ``_lower`` and ``_upper``, and
-    ``failed``, the number of draws where a best response did not converge.
+    Columns: ``objective``, ``change`` and ``regret`` with ``_lower`` and ``_upper``,
+    ``failed``, the number of draws where a best response did not converge, and ``search``, how
+    the search for the design "reoptimised" ended ("" for designs that were given).
     """
     group = _need(study, "stress", "stress_test(problem, study, stresses, key=...)")
     flat = group.stack(sample=("chain", "draw"))
@@ -78,11 +90,21 @@ def stress_table(study: xr.DataTree, *, prob: float = 0.9) -> pd.DataFrame:
     rows = pd.MultiIndex.from_product(
         [group["stress"].values, group["design"].values], names=["stress", "design"]
     )
-    return pd.DataFrame(columns, index=rows)
+    table = pd.DataFrame(columns, index=rows)
+    table["search"] = ""
+    if "reoptimised_status" in group:
+        ended = [AscentStatus(int(value)).name for value in group["reoptimised_status"]]
+        table.loc[(slice(None), "reoptimised"), "search"] = ended
+    return table
 
 
 def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
-    """Raise unless all fits are of the same observations and designed for as many draws.
+    """Raise unless all fits seem to be of the same data, and are designed for as many draws.
+
+    Compared are the number of episodes and of choices, the groups, and what the fits keep as
+    observed: how often each action was chosen and how often each context is known. Fits keep no
+    record of the trajectories that does not also depend on the model, so data that agree in all
+    this and differ otherwise (in hidden contexts, or in which episode a choice belongs to) pass.
 
     Raises
     ------
@@ -103,13 +125,22 @@ def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
                     received=sorted(shapes), accepted="the same chains and draws in all")
         )  # fmt: skip
     seen = first["observed_data"].to_dataset()
-    if not all(seen.equals(tree["observed_data"].to_dataset()) for tree in others):
+    same = all(seen.equals(tree["observed_data"].to_dataset()) for tree in others)
+    if not same or len({_size_of_data(tree) for tree in studies.values()}) > 1:
         raise InvalidInputError("the fits are of different data, so their models do not compare")
+
+
+def _size_of_data(tree: xr.DataTree) -> tuple:
+    """Return episodes, choices and groups of the data that a tree was fitted to."""
+    attrs = tree.attrs
+    return (tree["log_likelihood"].sizes.get("episode"), attrs.get("num_choices"),
+            attrs.get("groups"))  # fmt: skip
 
 
 def add_model_comparison(
     study: xr.DataTree, studies: Mapping[str, xr.DataTree],
-    objective: Float[np.ndarray, "designed_for model sample"],
+    objective: Float[np.ndarray, "designed_for model sample"], *,
+    unsolved: Int[np.ndarray, "designed_for model"],
 ) -> xr.DataTree:  # fmt: skip
     """Return a copy of ``study`` with the group ``model_comparison``.
 
@@ -120,12 +151,14 @@ def add_model_comparison(
         Model name -> fit, all of the same data.
     objective : array, shape (M, M, N)
         Common design of the first axis' model under the draws of the second's.
+    unsolved : int array, shape (M, M)
+        Draws of these where a best response did not converge.
     """
     names = list(studies)
     with warnings.catch_warnings():  # a large Pareto k is reported in the result instead
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", ".*Pareto", UserWarning)
         loos = {name: az.loo(tree, pointwise=True) for name, tree in studies.items()}
-        table = az.compare(loos, round_to="none").loc[names]
+    table = az.compare(_centred(loos), round_to="none").loc[names]
     pareto_k = [np.asarray(loos[name].pareto_k) for name in names]
     own = objective[np.arange(len(names)), np.arange(len(names))]
     square = ("designed_for", "model", "sample")
@@ -139,8 +172,11 @@ def add_model_comparison(
             "effective_parameters": ("model", table["p"].to_numpy(float)),
             "largest_pareto_k": ("model", [float(k.max()) for k in pareto_k]),
             "share_pareto_k_bad": ("model", [float((k > BAD_PARETO_K).mean()) for k in pareto_k]),
+            "elpd_difference_caution": ("model", table["diag_diff"].to_numpy(str)),
+            "elpd_caution": ("model", table["diag_elpd"].to_numpy(str)),
             "objective": (square, objective),
             "loss": (square, own[None] - objective),
+            "unsolved": (("designed_for", "model"), unsolved),
         },
         coords={"model": names, "designed_for": names},
     )
@@ -154,10 +190,28 @@ def add_model_comparison(
     return tree
 
 
+def _centred(loos: Mapping[str, ELPDData]) -> dict[str, ELPDData]:
+    """Subtract from each episode's elpd its largest over the models.
+
+    Stacking exponentiates them, and exp of less than -745 is 0: without this, long episodes would
+    leave the weights at 1/M. The optimal weights and all differences stay as they are; so do the
+    totals, which ArviZ takes from the field ``elpd``.
+    """
+    largest = np.max([one.elpd_i.values for one in loos.values()], axis=0)
+    return {name: replace(one, elpd_i=one.elpd_i - largest) for name, one in loos.items()}
+
+
 def loss_table(study: xr.DataTree) -> pd.DataFrame:
-    """Return the square table of mean losses: designed for (rows) against the world (columns)."""
+    """Return the table of mean losses: designed for (rows) against the world (columns).
+
+    The last column, ``unsolved``, counts the draws, over all worlds of a row, where a best response
+    did not converge.
+    """
     group = _need(study, "model_comparison", "compare_followers(models, studies, key=...)")
-    return group["loss"].mean("sample").to_pandas()
+    table = group["loss"].mean("sample").to_pandas()
+    if "unsolved" in group:  # files of an earlier version lack it
+        table["unsolved"] = group["unsolved"].sum("model").values
+    return table
 
 
 def _need(study: xr.DataTree, name: str, remedy: str) -> xr.Dataset:

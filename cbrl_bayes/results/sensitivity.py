@@ -3,10 +3,15 @@
 Variables (``output``: a quantity of the study, ``parameter``: an uncertain parameter):
 
 - ``power_scaling`` and ``power_scaling_standard_error`` (component, output): ArviZ's ``psense``,
-  how far an output's distribution moves as the exponent of prior or likelihood is doubled;
+  how far an output's distribution moves as the exponent of prior or likelihood is doubled. The
+  attribute ``constant_priors`` of the first lists priors that no power moves;
 - ``expected_objective`` (component, alpha, option), ``best_option``, ``loss_of_common``,
   ``loss_of_common_standard_error``, ``effective_draws`` and ``pareto_k`` (component, alpha): the
-  decision under the posterior with the component raised to alpha;
+  decision under the posterior with the component raised to alpha. The loss is against the best
+  option by one half of the draws, scored on the other half;
+- ``unsolved`` (option): draws under which the option's best response did not converge;
+- ``unsolved_draws`` (output): draws whose own search failed, or under which the best response to
+  the design in question did not converge. Their numbers are used as they stand;
 - ``sobol_first_order`` (output, parameter), ``sobol_interval`` (.., ci_bound) and
   ``draw_correlation`` (parameter, other_parameter): ranks of the draws.
 """
@@ -19,19 +24,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from cbrl_bayes.decisions.sensitivity import SobolIndices, WeightedDecision
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.results.summary import entry_name
 
 __all__ = [
     "COMPONENTS",
+    "THRESHOLD",
     "PowerScaling",
     "add_power_scaling",
     "add_sobol",
     "component_densities",
+    "constant_priors",
     "parameter_table",
     "power_scale_weights",
     "power_scaling_sensitivity",
@@ -43,6 +51,7 @@ COMPONENTS = ("prior", "likelihood")
 THRESHOLD = 0.05
 """Of `power_scaling`, from Kallioinen et al. (2024): above, an output is sensitive."""
 RESULTS = ("leader_objective", "incentive_cost", "follower_value")
+FAILED = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,10 @@ class PowerScaling:
         One per component, over the alphas.
     pareto_k : array, shape (C, A)
         NaN where alpha is 1, which needs no weights.
+    unsolved : int array, shape (options,)
+        Draws under which an option's best response did not converge.
+    constant_priors : tuple of str
+        From `constant_priors`.
     """
 
     outputs: tuple[str, ...]
@@ -67,6 +80,8 @@ class PowerScaling:
     standard_error: Float[np.ndarray, "component output"]
     decisions: tuple[WeightedDecision, ...]
     pareto_k: Float[np.ndarray, "component alpha"]
+    unsolved: Int[np.ndarray, " option"]
+    constant_priors: tuple[str, ...]
 
 
 def study_outputs(study: xr.DataTree, outputs: Sequence[str] | None = None) -> xr.DataArray:
@@ -122,13 +137,15 @@ def parameter_table(
 def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Return log prior and log likelihood of the designed draws.
 
-    Of a hierarchy the prior of the population counts, not that of each group's offset. The
-    likelihood is that of choices and contexts, and of transitions where they were recorded.
+    Priors are those of the parameters' unbounded forms (`inference.log_prior`). Of a hierarchy the
+    prior of the population counts, not that of each group's offset. The likelihood is that of
+    choices and contexts, and of transitions where they were recorded.
 
     Raises
     ------
     InvalidInputError
-        Where the tree does not hold them: draws from another tool, or an old file.
+        Where the tree does not hold them (draws from another tool, or an old file), or where they
+        are not finite.
     """
     absent = [n for n in ("log_prior", "log_likelihood") if n not in study.children
               or not study[n].data_vars]  # fmt: skip
@@ -139,15 +156,39 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
                     remedy="infer(problem, data, ...) with this version, then design")
         )  # fmt: skip
     at = {"chain": study["design"]["chain"], "draw": study["design"]["draw"]}
-    prior = study["log_prior"].to_dataset().sel(at)
-    kept = [name for name in prior.data_vars if not str(name).endswith("_offset")]
+    prior = _scaled_priors(study)
     pointwise = study["log_likelihood"].to_dataset()["behaviour"]
     likelihood = np.asarray(pointwise.sel(at).sum("episode").values)
     stats = study["sample_stats"].to_dataset()
     if "transition_log_likelihood" in stats:
         likelihood = likelihood + stats["transition_log_likelihood"].sel(at).values
-    total = sum((prior[name].values for name in kept), np.zeros(likelihood.shape))
-    return {"prior": total, "likelihood": likelihood}
+    total = sum((prior[name].values for name in prior.data_vars), np.zeros(likelihood.shape))
+    found = {"prior": total, "likelihood": likelihood}
+    wrong = {name: int((~np.isfinite(one)).sum()) for name, one in found.items()}
+    if any(wrong.values()):
+        raise InvalidInputError(
+            explain("log densities of the designed draws are not finite",
+                    received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
+                    accepted="finite numbers at every draw",
+                    remedy="a prior that gives every draw some density, or a fit whose best "
+                           "responses converge")
+        )  # fmt: skip
+    return found
+
+
+def constant_priors(study: xr.DataTree) -> tuple[str, ...]:
+    """Return the sites whose prior density is the same at all designed draws: no power moves it."""
+    prior = _scaled_priors(study)
+    return tuple(str(n) for n, one in prior.data_vars.items() if np.ptp(one.values) == 0.0)
+
+
+def _scaled_priors(study: xr.DataTree) -> xr.Dataset:
+    """Return the densities that count as prior: all but the offsets of hierarchies."""
+    prior = study["log_prior"].to_dataset()
+    offsets = [name for name in prior.data_vars if str(name).endswith("_offset")
+               and str(name).removesuffix("_offset") + "_population" in prior]  # fmt: skip
+    at = {name: study["design"][name] for name in ("chain", "draw")}
+    return prior.drop_vars(offsets).sel(at)
 
 
 def power_scale_weights(
@@ -198,6 +239,8 @@ def power_scaling_sensitivity(
     varies = np.isfinite(values).all((0, 1)) & (np.ptp(values, axis=(0, 1)) > 0)
     shape = (len(COMPONENTS), values.shape[-1])
     found, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    if not varies.any():
+        return found, error
     tree = xr.DataTree.from_dict(
         {"posterior": xr.Dataset({"quantity": outputs.isel(output=np.flatnonzero(varies))})}
         | {
@@ -237,12 +280,14 @@ def add_power_scaling(study: xr.DataTree, found: PowerScaling) -> xr.DataTree:
             "loss_of_common_standard_error": by_alpha("loss_standard_error"),
             "effective_draws": by_alpha("effective_draws"),
             "pareto_k": (pairs, found.pareto_k),
+            "unsolved": ("option", found.unsolved),
         },
         coords={"component": list(COMPONENTS), "alpha": list(found.alphas),
                 "output": list(found.outputs), "option": list(found.options)},
     )  # fmt: skip
     for name in ("expected_objective", "loss_of_common", "loss_of_common_standard_error"):
         dataset[name].attrs["units"] = study.attrs.get("objective_unit", "")
+    dataset["power_scaling"].attrs["constant_priors"] = ", ".join(found.constant_priors)
     return _merged(study, dataset)
 
 
@@ -264,7 +309,9 @@ def add_sobol(
                 "other_parameter": list(parameters), "ci_bound": ["lower", "upper"]},
     )  # fmt: skip
     dataset["sobol_first_order"].attrs["meaning"] = "Var E[Y|X] / Var Y over posterior draws"
-    dataset["sobol_interval"].attrs |= {"prob": prob, "kind": "normal, from resampled draws"}
+    dataset["sobol_interval"].attrs |= {
+        "prob": prob, "kind": "normal, from resampled draws; does not hold the estimator's bias",
+    }  # fmt: skip
     dataset["draw_correlation"].attrs["meaning"] = "rank correlation of the posterior draws"
     return _merged(study, dataset)
 
@@ -274,7 +321,8 @@ def sensitivity_table(study: xr.DataTree) -> pd.DataFrame:
 
     ArviZ's words, at its threshold of .05: *potential prior-data conflict* where prior and
     likelihood both move the output (also where both simply inform it), *potential strong prior or
-    weak likelihood* where only the prior does.
+    weak likelihood* where only the prior does. ``unsolved``: draws whose number rests on a search
+    that failed or a best response that did not converge; it is used as it stands.
 
     Raises
     ------
@@ -297,6 +345,8 @@ def sensitivity_table(study: xr.DataTree) -> pd.DataFrame:
     weak = "potential strong prior or weak likelihood"
     says = np.where(prior & likelihood, "potential prior-data conflict", "")
     table["diagnosis"] = np.where(prior & ~likelihood, weak, says)
+    if "unsolved_draws" in group:  # files of an earlier version lack it
+        table["unsolved"] = group["unsolved_draws"].values
     return table
 
 
@@ -323,12 +373,35 @@ def _entries(name: str, array: xr.DataArray) -> dict[str, np.ndarray]:
     }
 
 
+def _unsolved_draws(study: xr.DataTree, outputs: Sequence[str]) -> Int[np.ndarray, " output"]:
+    """Return, for each output of `study_outputs`, how many draws have a number that failed.
+
+    For what is each draw's own, draws whose search failed; for the objective of a design, draws
+    under which its best response did not converge.
+    """
+    own = int(study["design"].to_dataset()["status"].isin(FAILED).sum())
+    decision = study["decision"].to_dataset()
+    served = (decision["solve_status"] != 0).sum(("chain", "draw"))
+    shared = {f"objective of {which} design": int(served.sel(design=which))
+              for which in decision["design"].values}  # fmt: skip
+    return np.array([shared.get(output, own) for output in outputs])
+
+
 def _merged(study: xr.DataTree, dataset: xr.Dataset) -> xr.DataTree:
-    """Put variables into the group ``sensitivity``; what was made before under them goes."""
+    """Put variables into the group ``sensitivity``; what was made before under them goes.
+
+    With them go the coordinates that nothing else uses: labels of an earlier call leave no rows.
+    """
     tree = study.copy(deep=True)
     if "sensitivity" in tree.children:
         before = tree["sensitivity"].to_dataset()
         kept = before.drop_vars([name for name in dataset.data_vars if name in before])
+        used = {dim for one in kept.data_vars.values() for dim in one.dims}
+        kept = kept.drop_dims([dim for dim in kept.dims if dim not in used])
         dataset = dataset if not kept.data_vars else xr.merge([kept, dataset], join="outer")
+    dataset["unsolved_draws"] = (
+        "output",
+        _unsolved_draws(study, list(map(str, dataset["output"].values))),
+    )
     tree["sensitivity"] = xr.DataTree(dataset)
     return tree

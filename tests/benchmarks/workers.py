@@ -51,7 +51,7 @@ def designs_per_second(kind: str, workers: int, num: int) -> dict:
     """Each draw's own design on Four-Rooms, 100 exact steps; the first third warms up."""
     problem = four_rooms()
     solver = DrawSolver(problem, Exact(), Search(ascent=Ascent(num_steps=100)), ExactEvaluation(),
-                        np.zeros((2, 104)), jax.random.key(0))  # fmt: skip
+                        np.zeros((2, 105)), jax.random.key(0))  # fmt: skip
     temperatures = np.random.default_rng(0).lognormal(np.log(0.004), 0.2, size=num)
     items = ((number, problem.default_parameters | {"temperature": np.array(value)})
              for number, value in enumerate(temperatures))  # fmt: skip
@@ -162,8 +162,9 @@ def main() -> None:
     if arguments.measure is not None:
         part, plan = arguments.measure
         found = MEASURES[part](**json.loads(plan))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(found | {"peak_MB": peak}))
+        peaks = {"peak_MB": resource.RUSAGE_SELF, "worker_peak_MB": resource.RUSAGE_CHILDREN}
+        peaks = {name: resource.getrusage(who).ru_maxrss / 1024 for name, who in peaks.items()}
+        print(json.dumps(found | peaks))
         return
     earlier = arguments.output is not None and arguments.output.exists()
     results = json.loads(arguments.output.read_text()) if earlier else {}

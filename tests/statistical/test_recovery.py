@@ -17,7 +17,7 @@ def test_posterior_covers_the_truth_at_the_nominal_rate():
     """Truths are drawn from the prior, so coverage is nominal on average by construction.
 
     Over 60 data sets the number of 90 % intervals that contain the truth is binomial(60, .9):
-    44 to 60 with probability above .998.
+    45 to 60 with probability above .998.
     """
     problem = cb.problems.four_rooms(temperature=0.004)
     rng = np.random.default_rng(20260)

@@ -1,8 +1,10 @@
 """Ranks, bands and counts by hand and by conjugate posteriors; one program serves all data."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -16,7 +18,9 @@ from scipy.stats import beta, binom
 import cbrl_bayes as cb
 from cbrl_bayes.behaviour import count_behaviour, make_trajectories
 from cbrl_bayes.decisions import DesignSettings, study_designs
+from cbrl_bayes.decisions import calibration as decision_calibration
 from cbrl_bayes.decisions.calibration import study_simulated
+from cbrl_bayes.decisions.evaluation import Score
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import Ascent, Exact, Search
 from cbrl_bayes.inference import (
@@ -27,6 +31,7 @@ from cbrl_bayes.inference import (
     PreferenceModel,
     PreferenceSimulation,
     ShareSimulation,
+    SimulatedFits,
     calibration,
     fit_simulated,
     ranks_of,
@@ -41,6 +46,7 @@ from cbrl_bayes.problems import (
     two_state,
 )
 from cbrl_bayes.results import binomial_band, decision_coverage, rank_uniformity
+from cbrl_bayes.results.decision_calibration import detectable_coverage
 
 TRIALS = 12
 
@@ -60,6 +66,9 @@ def ranked(posterior_weight, num=500, kept=99, seed=0):
             "fractional_rank": (("data_set", "quantity"),
                                 ((ranks + rng.random(num)) / (kept + 1))[:, None]),
             "effective_size": (("data_set", "quantity"), np.full((num, 1), 1000.0)),
+        } | {
+            name: ("data_set", np.zeros(num, int))
+            for name in ("failed", "num_divergent", "num_unsolved")
         },
         coords={"quantity": ["chance"]}, attrs={"num_kept": kept},
     )  # fmt: skip
@@ -75,6 +84,33 @@ def test_an_exact_posterior_passes_and_a_wrong_one_does_not():
         wrong = rank_uniformity(ranked(2.0, seed=seed), false_alarm=0.001)
         assert not wrong["uniform"].any()
         assert wrong["covered_90"].item() < 0.85
+
+
+def test_failed_fits_are_no_clean_verdict():
+    """Ranks of the other fits are uniform; what the failed ones would have said is not known."""
+    found = ranked(1.0)
+    found["failed"][:3] = 1
+    found["num_divergent"][:5] = 7
+    found["num_unsolved"][0] = 2
+    row = rank_uniformity(found).loc["chance"]
+    assert (row["failed"], row["divergent"], row["unsolved"]) == (3, 5, 1)
+    assert row["p_value"] >= row["level"]
+    assert not row["uniform"]
+
+
+def test_one_data_set_is_enough_to_tell_quantities_from_constants(monkeypatch):
+    """What is 0 in the truth and in all draws is a reference, not a parameter."""
+    rng = np.random.default_rng(0)
+    draws = {"chance": rng.random((1, 9)), "logit": np.stack([rng.random((1, 9)), np.zeros((1, 9))],
+                                                             axis=-1)}  # fmt: skip
+    fits = SimulatedFits(
+        truth={"chance": np.array([0.5]), "logit": np.array([[0.5, 0.0]])}, draws=draws,
+        effective_size={"chance": np.ones(1), "logit": np.ones((1, 2))},
+        num_divergent=np.zeros(1), num_unsolved=np.zeros(1), failed=np.zeros(1, bool),
+    )  # fmt: skip
+    monkeypatch.setattr("cbrl_bayes.results.calibration.fit_simulated", lambda *a, **k: fits)
+    found = cb.calibrate_inference(Coin(), key=jax.random.key(0), num_data_sets=1)
+    assert found["quantity"].values.tolist() == ["chance", "logit[0]"]
 
 
 def test_the_test_of_ranks_keeps_its_false_alarm_rate():
@@ -111,6 +147,13 @@ def test_binomial_bands_hold_what_they_say(num, prob, inside):
     assert law.sf(high - 1) > (1 - inside) / 2 or high == num
 
 
+@pytest.mark.parametrize("num", [30, 60, 100])
+def test_detectable_coverage_is_seen_with_the_stated_power(num):
+    low, _ = binomial_band(num, 0.9)
+    assert binom(num, detectable_coverage(num)).cdf(low - 1) == pytest.approx(0.8, abs=1e-9)
+    assert np.isnan(detectable_coverage(2))  # no count of two is too small
+
+
 def by_hand(optimum, predicted, true_optimum, realised, incentive, true_incentive, in_common):
     many = ("data_set", "draw")
     return xr.Dataset({
@@ -134,6 +177,10 @@ def test_coverage_is_counted_as_by_hand():
     assert found.loc["regret of the common design", "covered"] == 2
     assert found.loc["optimal objective", "mean_predicted"] == 10.0
     assert found.loc["optimal objective", "mean_true"] == pytest.approx(39.5 / 3)
+    gaps = np.array([1.0, 19.0, 19.5]) - 10.0
+    assert found.loc["optimal objective", "difference"] == pytest.approx(gaps.mean())
+    error = gaps.std(ddof=1) / np.sqrt(3)
+    assert found.loc["optimal objective", "difference_standard_error"] == pytest.approx(error)
     # Tied: the interval is a point that holds the truth; ties broken at random may leave it.
     assert found.loc["incentive bonus", "covered"] == 3
     assert found.loc["incentive bonus", "untied"] <= 3
@@ -328,6 +375,30 @@ def test_studies_of_simulated_data_are_studies():
     # A fit without finite numbers is kept, as not a number.
     assert np.isnan(record.optimum[1]).all()
     assert record.broken.tolist() == [0, 4]
+
+
+def test_unsolved_best_responses_are_no_results(monkeypatch):
+    """Best responses at a temperature of .5 do not converge: a draw, and the truth that equals it.
+
+    Searches and scores are stand-ins, so that nothing is compiled.
+    """
+    best = SimpleNamespace(unconstrained={"bonus": jnp.zeros(())}, status=0)
+    search = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(best=best, restart_objectives=()))
+
+    def score(x, parameters, key):
+        zero, unsolved = np.zeros(()), int(parameters["temperature"] > 0.45)
+        return Score(np.ones(()), zero, zero, zero, np.zeros(1), unsolved)
+
+    stand_in = decision_calibration._Programs(two_state(), search, search, search, search, score, 1)
+    monkeypatch.setattr(decision_calibration._Programs, "build", lambda *_: stand_in)
+    record = study_simulated(
+        two_state(), {"temperature": np.array([0.5])}, {"temperature": np.array([[0.2, 0.5]])},
+        estimator=Exact(), key=jax.random.key(7),
+    )  # fmt: skip
+    assert np.isnan(record.optimum[0]).tolist() == [False, True]
+    assert np.isnan(record.predicted[0]).tolist() == [False, True]
+    assert np.isnan([record.true_optimum[0], record.realised[0]]).all()
+    assert record.broken.tolist() == [2]
 
 
 def test_what_cannot_be_simulated_is_refused():

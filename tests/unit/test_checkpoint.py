@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import fields
@@ -16,16 +17,25 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import zarr
 
 import cbrl_bayes as cb
-from cbrl_bayes.decisions import SimulatedEvaluation, ThreadExecutor, study_designs
+from cbrl_bayes.decisions import (
+    SimulatedEvaluation,
+    ThreadExecutor,
+    evaluate_designs,
+    study_designs,
+)
 from cbrl_bayes.errors import FollowerError, ResultsError
 from cbrl_bayes.followers import Episode, OutsideFollower
 from cbrl_bayes.hypergradients import BoltzmannCovariance, Exact
+from cbrl_bayes.inference import Pooled
+from cbrl_bayes.inference.chunks import chain_layout
 from cbrl_bayes.problems import two_state
 from cbrl_bayes.results import Checkpoint, identify
+from cbrl_bayes.workflow import _prior_text
 
 NUM_DRAWS = 12
 NOISY = cb.Search(ascent=cb.Ascent(num_steps=8, gradient_noise=1.0))  # so that keys matter
@@ -94,9 +104,12 @@ def test_records_come_back_as_they_were(tmp_path):
     # Readable without this package; rows that are absent are NaN.
     table = zarr.open_group(tmp_path / "run", mode="r")["draws"]
     names = [name for name, _, _ in json.loads(table.attrs["layout"])]
-    assert names == list(RECORD)
+    assert names == sorted(RECORD)
     assert np.isnan(table[3]).all()
-    np.testing.assert_array_equal(table[7][:900], RECORD["trace"])
+    np.testing.assert_array_equal(table[7][2:], RECORD["trace"])
+    again["draws", 2] = dict(reversed(RECORD.items()))  # the order of names is no part of a record
+    assert again["draws", 2]["status"] == 2
+    del again["draws", 2]
     with pytest.raises(ResultsError, match="does not fit table"):
         again["draws", 8] = {"trace": np.zeros(2)}
     with pytest.raises(ResultsError, match="cannot be kept as float64"):
@@ -116,6 +129,35 @@ def test_a_record_counts_only_when_whole(tmp_path):
     assert ("draws", 1) not in again
     again["draws", 1] = RECORD
     assert len(again) == 2
+
+
+def test_a_kill_at_the_very_first_write_does_not_bar_the_folder(tmp_path):
+    """All it leaves is a file under its temporary name."""
+    (tmp_path / "zarr.0a1b2c.partial").write_bytes(b'{"zarr')
+    Checkpoint(tmp_path, IDENTITY)["draws", 0] = RECORD
+    assert list(Checkpoint(tmp_path, IDENTITY)) == [("draws", 0)]
+
+
+def test_two_writers_lose_nothing(tmp_path):
+    """Each knows its own length of the table; neither makes it shorter for the other."""
+    one, other = (Checkpoint(tmp_path, IDENTITY) for _ in range(2))
+    one["draws", 0] = RECORD
+    assert len(other) == 1
+    other["draws", 0]  # from here on it takes the table to have one row
+    one["draws", 9] = RECORD
+    other["draws", 5] = RECORD
+    for place in (one, other, Checkpoint(tmp_path, IDENTITY)):
+        assert list(place) == [("draws", 0), ("draws", 5), ("draws", 9)]
+        for key in place:
+            np.testing.assert_array_equal(place[key]["trace"], RECORD["trace"])
+    assert zarr.open_group(tmp_path, mode="r")["draws"].shape[0] == 10
+    # Both may lengthen it at the same moment, and the shorter length be what remains.
+    document = tmp_path / "draws" / "zarr.json"
+    width = int(one["draws", 0]["trace"].size) + 2
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"shape": [6, width]}))
+    again = Checkpoint(tmp_path, IDENTITY)
+    np.testing.assert_array_equal(again["draws", 9]["trace"], RECORD["trace"])
+    assert zarr.open_group(tmp_path, mode="r")["draws"].shape[0] == 10
 
 
 def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
@@ -231,6 +273,111 @@ def test_the_identity_tells_studies_apart():
     assert [part for part in same if found[part] != same[part]] == ["problem"]
 
 
+def _keyword_only(scale):
+    def train(incentive, *, strength=scale):
+        return strength
+
+    return train
+
+
+AFFINE = dist.transforms.AffineTransform
+PAIRS = {
+    "keyword-only default": (_keyword_only(1.0), _keyword_only(2.0)),
+    "truncated": tuple(dist.TruncatedNormal(loc, 1.0, low=0.01) for loc in (0.0, 1.0)),
+    "truncated on both sides": tuple(
+        dist.TruncatedNormal(0.0, scale, low=0.0, high=2.0) for scale in (1.0, 2.0)),
+    "expanded": tuple(dist.Normal(loc, 1.0).expand([2]) for loc in (0.0, 1.0)),
+    "expanded to": tuple(dist.Normal(0.0, 1.0).expand([size]) for size in (2, 3)),
+    "event": tuple(dist.Normal(np.full(2, loc), 1.0).to_event(1) for loc in (0.0, 1.0)),
+    "masked": tuple(dist.Normal(0.0, 1.0).mask(mask) for mask in (True, False)),
+    "base": tuple(dist.TransformedDistribution(dist.Normal(0.0, scale), AFFINE(0.0, 2.0))
+                  for scale in (1.0, 2.0)),
+    "transform": tuple(dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale))
+                       for scale in (1.0, 2.0)),
+    "inverse": tuple(dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale).inv)
+                     for scale in (1.0, 2.0)),
+    "mixture": tuple(dist.MixtureSameFamily(dist.Categorical(np.array([0.5, 0.5])),
+                                            dist.Normal(np.array([0.0, loc]), 1.0))
+                     for loc in (1.0, 2.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS)
+def test_the_identity_tells_wrapped_distributions_apart(one, other):
+    """Pairs that agree in their ``arg_constraints``, or in all but a keyword's default."""
+    problem = two_state()
+    first = identify(problem, part=one)
+    assert identify(problem, part=other)["part"] != first["part"]
+    if isinstance(one, dist.Distribution):
+        one.log_prob(one.sample(jax.random.key(0)))  # what it computes and keeps does not count
+        assert identify(problem, part=one) == first
+        assert _prior_text(Pooled(one)) != _prior_text(Pooled(other))
+
+
+def test_what_a_distribution_keeps_is_no_part_of_it():
+    prior = dist.MultivariateNormal(np.zeros(2), covariance_matrix=np.eye(2))
+    first = identify(two_state(), part=prior)
+    before = dict(vars(prior))
+    assert prior.precision_matrix.shape == (2, 2)
+    assert set(vars(prior)) > set(before)
+    assert identify(two_state(), part=prior) == first
+    transform = AFFINE(0.0, 2.0)
+    first = identify(two_state(), part=transform)
+    inverse = transform.inv
+    assert identify(two_state(), part=transform) == first
+    assert inverse.inv is transform
+
+
+def test_the_stored_prior_tells_all_that_it_was_made_with():
+    assert _prior_text(Pooled(dist.LogNormal(0.0, 1.0))) == "Pooled(LogNormal(loc=0.0, scale=1.0))"
+    truncated = "LeftTruncatedDistribution(base_dist=Normal(loc=1.0, scale=2.0), low=0.01)"
+    assert _prior_text(Pooled(dist.TruncatedNormal(1.0, 2.0, low=0.01))) == f"Pooled({truncated})"
+
+
+def test_chains_side_by_side_are_other_work_than_chains_in_turn(monkeypatch):
+    """They are compiled otherwise, so that draws would not be the same bit for bit."""
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    assert chain_layout(2) != chain_layout(3)  # a device each, or not
+    assert chain_layout(3) == chain_layout(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "local_device_count", lambda: 4)
+        assert chain_layout(2) != chain_layout(5)
+        spread = chain_layout(2)
+    assert chain_layout(2) == spread  # more devices than chains change nothing
+
+
+def _pool_threads():
+    """Count the threads of pools; zarr has others of its own."""
+    return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+
+
+class Held:
+    """Keeps hold of the generator of results, so that it ends only if it is closed."""
+
+    def __init__(self, executor):
+        self.executor = executor
+
+    def run(self, work, items):
+        self.results = self.executor.run(work, items)
+        return self.results
+
+
+def test_threads_end_when_the_caller_fails():
+    held = Held(ThreadExecutor(2))
+    before = _pool_threads()
+    draws, points = {"temperature": np.full(40, 0.3)}, np.zeros((1, 1))
+
+    def impatient(stage, done, total):
+        if done == 5:
+            assert _pool_threads() > before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_designs(two_state(), points, draws, key=jax.random.key(0), executor=held,
+                         on_progress=impatient)  # fmt: skip
+    assert _pool_threads() == before
+
+
 STUDY_THAT_DIES = """
 import sys, time
 from pathlib import Path
@@ -274,8 +421,10 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
         if done == 5:
             raise KeyboardInterrupt
 
+    threads, held = _pool_threads(), Held(ThreadExecutor(2))
     with pytest.raises(KeyboardInterrupt):
-        _design(tmp_path, on_progress=impatient)
+        _design(tmp_path, executor=held, on_progress=impatient)
+    assert _pool_threads() == threads
     before = _stamps(tmp_path / "draws")
     assert len(before) == 5
     _assert_same(_design(tmp_path), _design())
@@ -366,7 +515,7 @@ def test_a_study_reads_its_records_as_it_would_its_results():
     class NoWork:
         def run(self, work, items):
             assert not list(items)
-            return iter(())
+            yield from ()
 
     other = study_designs(two_state(), _draws(4), executor=NoWork(), **arguments)
     for entry in fields(one):
@@ -417,6 +566,9 @@ def test_a_fit_goes_on_from_its_last_chunk(tmp_path, monkeypatch):
         )
     with pytest.raises(ResultsError, match="received: other data, key"):
         _infer(tmp_path / "cut", seed=4, episodes=50)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    with pytest.raises(ResultsError, match="received: other devices"):
+        _infer(tmp_path / "cut")
 
 
 FIT_THAT_DIES = """

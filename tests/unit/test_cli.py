@@ -113,6 +113,11 @@ def test_chain_through_files(tmp_path):
             ("infer", "two_state", "--data", "data.csv", "--method", "mle", "--checkpoint", "run"),
             "goes with --method nuts",
         ),
+        (
+            ("infer", "two_state", "--data", "x.csv", "--method", "mle", "--output", "fit.nc"),
+            "--output goes with --method nuts or svi",
+        ),
+        (("design", "two_state", "--output", "study.nc"), "--output goes with --fit"),
         (("infer", "four_rooms", "--data", "x.nc", "--output", "x.txt"), "must end in .nc"),
         (("infer", "four_rooms", "--data", "x.nc", "--prob", "90"), "between 0 and 1"),
     ],

@@ -1,9 +1,11 @@
 """Studies on a Dask cluster: the same numbers as in one process, whatever happens to workers."""
 
+import itertools
 import os
 import signal
 import sys
 import time
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,10 @@ import numpy as np
 import pytest
 
 import cbrl_bayes as cb
-from cbrl_bayes.decisions import DaskExecutor
+from cbrl_bayes.decisions import DaskExecutor, evaluate_designs
 from cbrl_bayes.errors import CbrlBayesError, FollowerError, InvalidInputError
 from cbrl_bayes.problems import two_state
-from tests.unit.test_checkpoint import NUM_DRAWS, _assert_same, _design, _stamps
+from tests.unit.test_checkpoint import NUM_DRAWS, Held, _assert_same, _design, _stamps
 
 distributed = pytest.importorskip("distributed")
 
@@ -44,22 +46,52 @@ def test_a_study_is_the_same_as_in_one_process(executor, in_one_process):
 
 
 class KillsAWorker:
-    """Ends the process of a busy worker, by signal 9, once some results have come back."""
+    """Ends, by signal 9, a worker that holds finished results which nobody has fetched yet."""
 
     def __init__(self, executor, cluster):
-        self.executor, self.cluster, self.killed = executor, cluster, 0
+        self.executor, self.cluster, self.lost = executor, cluster, []
 
     def run(self, work, items):
         for number, result in enumerate(self.executor.run(work, items)):
             if number == 2:
-                self.killed = next(iter(self.cluster.workers.values())).process.pid
-                os.kill(self.killed, signal.SIGKILL)
+                self._kill()
             yield result
+
+    def _kill(self):
+        deadline = time.monotonic() + 60
+        with distributed.Client(self.cluster, set_as_default=False) as client:
+            while any(map(_items, client.processing().values())):  # all under way gets finished
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            held = {address: _items(keys) for address, keys in client.has_what().items()}
+            address = max(held, key=lambda one: len(held[one]))
+            nannies = self.cluster.workers.values()
+            (nanny,) = (nanny for nanny in nannies if nanny.worker_address == address)
+            os.kill(nanny.process.pid, signal.SIGKILL)
+            while address in client.nthreads():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        time.sleep(0.1)  # the news reaches the other client too
+        self.lost = held[address]
+
+
+def _items(keys):
+    return [key for key in keys if str(key).startswith("_apply")]
+
+
+def test_results_that_die_with_their_worker_are_made_again(executor, cluster):
+    def work(item):
+        time.sleep(0.3)  # so that what was lost is still lost when its turn comes
+        return item**2
+
+    unlucky = KillsAWorker(executor, cluster)
+    found = dict(unlucky.run(work, range(6)))
+    assert unlucky.lost
+    assert found == {item: item**2 for item in range(6)}
 
 
 def test_a_worker_that_dies_loses_nothing(executor, cluster, in_one_process, tmp_path):
     """With a checkpoint too: no record is written twice."""
-    before = {nanny.process.pid for nanny in cluster.workers.values()}
     unlucky = KillsAWorker(executor, cluster)
     writes = []
 
@@ -68,7 +100,7 @@ def test_a_worker_that_dies_loses_nothing(executor, cluster, in_one_process, tmp
             writes.append(done)
 
     found = _design(tmp_path / "run", executor=unlucky, on_progress=count)
-    assert unlucky.killed in before
+    assert unlucky.lost
     _assert_same(found, in_one_process)
     assert writes == list(range(NUM_DRAWS + 1))
     stamps = _stamps(tmp_path / "run")
@@ -127,9 +159,48 @@ def test_a_local_cluster_lives_as_long_as_the_call(in_one_process):
     _assert_same(_design(executor=DaskExecutor(num_workers=2)), in_one_process)
 
 
+@pytest.mark.slow
+def test_a_local_cluster_ends_when_the_caller_fails():
+    psutil = pytest.importorskip("psutil")
+    before, started = set(psutil.Process().children(recursive=True)), set()
+
+    def impatient(stage, done, total):
+        started.update(set(psutil.Process().children(recursive=True)) - before)
+        raise KeyboardInterrupt
+
+    draws = {"temperature": np.full(9, 0.3)}
+    held = Held(DaskExecutor(num_workers=2))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_designs(two_state(), np.zeros((1, 1)), draws, key=jax.random.key(0),
+                         executor=held, on_progress=impatient)  # fmt: skip
+    assert len(started) >= 2
+    workers = [p for p in started if p.is_running() and "resource_tracker" not in str(p.cmdline())]
+    assert not workers
+
+
+def test_a_cluster_without_workers_is_given_up():
+    """At the start, and when the last worker has gone."""
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False,
+        dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+    ) as empty:  # fmt: skip
+        impatient = DaskExecutor(address=empty.scheduler_address, worker_timeout=0.2)
+        with pytest.raises(CbrlBayesError, match="the cluster has had no worker for"):
+            list(impatient.run(abs, [1]))
+        empty.scale(1)
+        patient = DaskExecutor(address=empty.scheduler_address, worker_timeout=2.0)
+        with closing(patient.run(abs, itertools.count())) as results:
+            assert next(results)[0] < 2
+            empty.scale(0)
+            with pytest.raises(CbrlBayesError, match="the cluster has had no worker for"):
+                list(results)
+
+
 def test_settings_are_checked(monkeypatch):
     with pytest.raises(InvalidInputError, match="settings of the cluster"):
         DaskExecutor(num_workers=0)
+    with pytest.raises(InvalidInputError, match="settings of the cluster"):
+        DaskExecutor(worker_timeout=0.0)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InvalidInputError, match=r"pip install 'cbrl-bayes\[cluster\]'"):
         list(DaskExecutor().run(abs, [1]))

@@ -6,9 +6,11 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.decisions import DeviceExecutor, SimulatedEvaluation, evaluate_designs
+from cbrl_bayes.decisions.per_draw import DrawSolver
 from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.followers import OutsideFollower
 from cbrl_bayes.problems import two_state
-from tests.unit.test_checkpoint import _design
+from tests.unit.test_checkpoint import NUM_DRAWS, _design, _stamps
 
 DRAWS = {"temperature": np.linspace(0.1, 0.5, 7)}
 
@@ -58,11 +60,18 @@ def test_simulated_scores_use_the_same_noise(devices):
 
 
 def test_a_study_is_that_of_threads(devices, tmp_path):
-    """Its checkpoint goes on with another executor too."""
+    """Its checkpoint, half of which is missing, goes on with the other executor, both ways."""
     expected = _design()
     executor = DeviceExecutor(devices, 2)
-    _close(_design(tmp_path / "run", executor=executor), expected)
-    _close(_design(tmp_path / "run"), expected)
+    _close(_design(tmp_path, executor=executor), expected)
+    for missing, other in ((0, None), (1, executor)):
+        before = _stamps(tmp_path)
+        for row in range(missing, NUM_DRAWS, 2):
+            (tmp_path / "draws" / f"{row}.0").unlink()
+        _close(_design(tmp_path, executor=other), expected)
+        after = _stamps(tmp_path)
+        again = {path.name for path in before if after[path] != before[path]}
+        assert again == {f"{row}.0" for row in range(missing, NUM_DRAWS, 2)}
 
 
 @pytest.mark.parametrize(
@@ -114,5 +123,16 @@ def test_what_cannot_be_one_program_is_refused(devices):
     with pytest.raises(InvalidInputError, match="screening, hops"):
         cb.design(two_state(), DRAWS, key=jax.random.key(0), num_draws=7, settings=settings,
                   executor=executor)  # fmt: skip
+    host = SimulatedEvaluation(oracle=OutsideFollower(lambda *given: None))
+    points, one = np.zeros((2, 1)), {"temperature": np.array(0.3)}
+    solver = DrawSolver(two_state(), cb.exact(), settings.search, host, points, jax.random.key(0))
+    with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
+        list(executor.run(solver, [(0, one)]))
+    with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
+        evaluate_designs(two_state(), points, DRAWS, key=jax.random.key(0), evaluation=host,
+                         executor=executor)  # fmt: skip
+    with pytest.raises(InvalidInputError, match="score cannot be used outside threads"):
+        evaluate_designs(two_state(), points, DRAWS, key=jax.random.key(0), score=abs,
+                         executor=executor)  # fmt: skip
     with pytest.raises(InvalidInputError, match="settings of the devices"):
         DeviceExecutor(draws_per_device=0)

@@ -1,7 +1,11 @@
+import ast
+import io
 import json
 import re
 import shutil
 import subprocess
+import tokenize
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,13 +15,19 @@ from typer.testing import CliRunner
 
 import cbrl_bayes as cb
 from cbrl_bayes.cli import app
+from cbrl_bayes.cli_input import SearchName, chosen_search
 from cbrl_bayes.errors import InvalidInputError, ResultsError
-from cbrl_bayes.reports import report
+from cbrl_bayes.hypergradients import ESTIMATORS
+from cbrl_bayes.reports import report, reproduce
 from cbrl_bayes.reports.charts import Line, grid_map, interval_bars
-from cbrl_bayes.reports.designs import OWN
+from cbrl_bayes.reports.designs import MOST_DESIGNS
+from cbrl_bayes.reports.incentives import MOST_ARRAYS, MOST_CELLS, OWN
 from cbrl_bayes.reports.parts import Table, Text
-from cbrl_bayes.reports.reproduce import commands, expression, program
-from cbrl_bayes.reports.tables import group_parts, number
+from cbrl_bayes.reports.reproduce import SETTINGS, commands, expression, program
+from cbrl_bayes.reports.sections import judged
+from cbrl_bayes.reports.tables import group_parts, number, spread
+from cbrl_bayes.results.provenance import describe, fingerprint
+from cbrl_bayes.workflow import default_design_settings
 from tests.unit.test_untrusted_files import small_tree
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -50,13 +60,14 @@ class Page(HTMLParser):
 
 
 def small_study():
-    """A tree that passes its checks, with penalties on three cells of a map beside a bonus."""
+    """A tree that passes its checks: a bonus, and penalties and tolls on three cells of a map."""
     tree, rng = small_tree(60), np.random.default_rng(1)
     for name, dims in (("design", ("chain", "draw")), ("decision", ("design",))):
         data = tree[name].to_dataset().rename(incentive="incentive_bonus")
         sizes = [data.sizes[dim] for dim in dims]
         data = data.assign_coords(row=("cell", [1, 1, 2]), column=("cell", [1, 2, 2]))
         data["incentive_penalty"] = ((*dims, "cell"), rng.uniform(size=(*sizes, 3)))
+        data["incentive_toll"] = 2.0 * data["incentive_penalty"]
         data["incentive_penalty"].attrs["units"] = "points"
         tree[name] = xr.DataTree(data)
     return tree
@@ -86,22 +97,56 @@ def test_a_page_stands_alone(page):
     assert page.html.count('class="chip PASS"') == 6  # beside every result it touches
 
 
-def test_numbers_on_the_page_are_those_of_the_tree(page):
+def _table_rows(html, caption):
+    """Return the cells of the tables whose caption begins so, by the name of the row."""
+    rows = {}
+    for table in re.findall(rf"<caption>{re.escape(caption)}.*?</table>", html, flags=re.S):
+        for row in re.findall(r"<tr[^>]*>(<th scope=\"row\".*?)</tr>", table):
+            name, *cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+            rows[name] = cells
+    return rows
+
+
+def test_numbers_on_the_page_are_those_of_the_tables():
+    """The page and the package's tables come to the same numbers by two ways."""
     tree = small_study()
     decision = tree["decision"].to_dataset()
-    objective = decision["objective"].sel(design="plug_in").values.ravel()
-    low, high = np.quantile(objective, [0.05, 0.95])
-    cells = (number(objective.mean()), number(objective.std()), f"{number(low)} to {number(high)}")
-    assert "".join(f'<td class="right">{cell}</td>' for cell in cells) in page.html
-    better = np.mean(objective > decision["objective"].sel(design="common").values.ravel())
-    assert re.search(rf"plug_in</th><td class=\"right\">{number(better)}</td>", page.html)
-    draws = tree["design"]["incentive_penalty"].values.reshape(-1, 3)[:, 1]
-    low, high = np.quantile(draws, [0.05, 0.95])
-    tip = f"mean {number(draws.mean())}, 90 % equal-tailed interval {number(low)} to {number(high)}"
-    assert f"row 1, column 2: {number(float(decision['incentive_penalty'][0, 1]))} points" in (
-        page.html
-    )
-    assert tip in page.html
+    decision["objective"][1, 0, :9] = decision["objective"][0, 0, :9]  # ties count half
+    third = decision.isel(design=[1]).assign_coords(design=["cvar_0.1"])
+    third["objective"] = third["objective"] + 0.01
+    decision = xr.concat([decision, third], "design", data_vars="minimal")
+    own = tree["design"].to_dataset()["leader_objective"]
+    decision["own_objective"] = own + 0.25  # as robust designs score them anew
+    decision["best_objective"] = own + 1.0
+    tree["decision"] = xr.DataTree(decision)
+    html = report(tree).html
+    found = cb.compare_designs(tree)
+    shown = _table_rows(html, "leader&#39;s objective [money] over 60 posterior draws")
+    regrets = _table_rows(html, "regret [money] over 60 posterior draws")
+    for name, row in found.table.iterrows():
+        name = OWN if name.startswith("own") else name
+        interval = f"{number(row['lower'])} to {number(row['upper'])}"
+        assert shown[name][:3] == [number(row["mean"]), number(row["sd"]), interval]
+        if name != OWN:
+            assert regrets[name][0] == number(row["regret"])
+    shares = _table_rows(html, "P(row beats column)")
+    for i, name in enumerate(found.beats):
+        expected = [number(value) for value in found.beats.loc[name]]
+        assert shares[name] == [*expected[:i], "\N{EN DASH}", *expected[i + 1 :]]
+    against = _table_rows(html, "common against the others")
+    assert against["plug_in"][0] == number(found.beats.loc["common", "plug_in"])
+    told = cb.summary(tree).table
+    bonus = told.loc[("design per draw", "incentive_bonus")]
+    interval = f"{number(bonus['lower'])} to {number(bonus['upper'])}"
+    assert _table_rows(html, "incentive_bonus")["incentive_bonus"][3:] == [
+        number(bonus["mean"]),
+        interval,
+    ]
+    cell = told.loc[("design per draw", "incentive_penalty[row 1, column 2]")]
+    tip = (f"mean {number(cell['mean'])}, 90 % equal-tailed interval {number(cell['lower'])} to "
+           f"{number(cell['upper'])} points")  # fmt: skip
+    value = number(float(decision["incentive_penalty"][0, 1]))
+    assert f"row 1, column 2: {value} points in this design; best for each draw: {tip}" in html
 
 
 def test_text_from_the_file_cannot_run():
@@ -126,9 +171,73 @@ def test_text_from_the_file_cannot_run():
         assert not _outside(found.loads)
         assert "taken" in " ".join(found.text)  # shown as the text it is
     assert "<script>" not in cb.summary(tree)._repr_html_()
-    ast_text = program(tree)
-    assert "\n" not in ast_text.splitlines()[4]
-    compile(ast_text, "program", "exec")
+
+
+BREAKS_OUT = (
+    "2' $(touch taken); touch taken\ntaken()\n`touch taken`'); taken() #", ["taken"],
+    [0, "$(taken)"], True, 1.5, -1,
+    {"type": "save", "tree": "taken", "path": "/etc/passwd"}, {"type": "taken()"},
+    {"type": "NUTSSettings", "num_chains": "taken", "taken": 1, "x=taken()": 2}, float("nan"),
+)  # fmt: skip
+HARMLESS = {"cb.infer", "cb.design", "cb.save", "cb.report", "cb.load_trajectories", "float",
+            "cb.problems.two_state", "jax.random.key", "jax.random.wrap_key_data", "np.array",
+            *SETTINGS}  # fmt: skip
+
+
+def _default_tree(estimator="exact", search=None):
+    """Return a tree as the command line would have made it."""
+    how = ESTIMATORS[estimator]()
+    settings = default_design_settings(how)
+    if search:
+        settings = cb.DesignSettings(**vars(settings) | {"search": chosen_search(search)})
+    tree = small_study()
+    fitted = {"inference": describe(cb.NUTSSettings()), "seed": [0, 7]}
+    designed = {"design": describe(settings), "estimator": describe(how), "num_draws": 9,
+                "seed": [0, 8]}  # fmt: skip
+    tree.attrs |= {"problem": "two_state", "stage": "design", "settings": json.dumps(fitted),
+                   "fingerprint": fingerprint(cb.problems.two_state()),
+                   "design_settings": json.dumps(designed)}  # fmt: skip
+    return tree
+
+
+def _places(value):
+    """Yield every dictionary in a value, with each of its names."""
+    if isinstance(value, dict):
+        for name in value:
+            yield value, name
+            yield from _places(value[name])
+
+
+@pytest.mark.parametrize("attribute", ["settings", "design_settings"])
+def test_what_is_printed_to_copy_cannot_do_harm(attribute, monkeypatch):
+    """Each setting in turn is replaced by what would leave its place in Python or in a shell."""
+    tree = _default_tree("hpgd")
+    assert reproduce._is_default_problem(tree.attrs)
+    monkeypatch.setattr(reproduce, "_is_default_problem", lambda attrs: True)  # once is enough
+    good = tree.attrs[attribute]
+    for at in range(len(list(_places(json.loads(good))))):
+        for evil in BREAKS_OUT:
+            kept = json.loads(good)
+            inside, name = list(_places(kept))[at]
+            inside[name] = evil
+            tree.attrs[attribute] = json.dumps(kept)
+            text = program(tree)
+            for token in tokenize.generate_tokens(io.StringIO(text).readline):
+                # Text of the file only stands where Python does not run it.
+                if token.type not in (tokenize.STRING, tokenize.COMMENT):
+                    assert "taken" not in token.string
+            calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+            names = Counter(ast.unparse(node.func) for node in calls)
+            assert set(names) <= HARMLESS
+            assert all(names[f"cb.{verb}"] == 1 for verb in ("infer", "design", "save", "report"))
+            for line in commands(tree).splitlines():
+                # No letter that a shell reads as more than itself, comment or not.
+                assert re.fullmatch(r"(# )?[\w .,:-]+", line), line
+                assert "taken" not in line
+    monkeypatch.undo()
+    tree.attrs |= {"problem": "two_state; taken", "fingerprint": "$(taken)"}
+    assert "taken" not in commands(tree)
+    assert "$" not in program(tree)
 
 
 def test_a_failed_study_is_withheld_unless_accepted():
@@ -151,14 +260,87 @@ def test_a_failed_study_is_withheld_unless_accepted():
 
 def test_draws_that_failed_are_counted():
     tree = small_study()
-    decision = tree["decision"].to_dataset()
+    design, decision = (tree[name].to_dataset() for name in ("design", "decision"))
     decision["objective"][0, 0, :4] = np.nan
-    tree["decision"] = xr.DataTree(decision)
+    design["leader_objective"][0, :2] = np.nan
+    design["incentive_penalty"][0, :7, 0] = np.nan
+    design["incentive_bonus"][0, :5] = np.nan
+    tree["decision"], tree["design"] = xr.DataTree(decision), xr.DataTree(design)
+    tree["posterior"]["temperature"][0, :3] = np.nan
     text = report(tree, accept_failed=True).html
-    assert "4 of 60 draws not finite" in text
+    objectives = _table_rows(text, "leader&#39;s objective")
+    assert {"common (4 of 60 draws not finite)", f"{OWN} (2 of 60 draws not finite)"} <= {
+        *objectives
+    }
+    pair = _table_rows(text, f"{OWN} against the others")["common"]
+    assert pair[-1] == "4 of 60 draws not finite"  # two draws are lost in both
+    assert "4 draws are left out, in which a design is not finite" in text
+    assert _table_rows(text, "incentive_bonus")["incentive_bonus"][-1] == "5 of 60 draws not finite"
+    assert "posterior: 3 of 60 draws not finite" in text
+    # The mean of the draws' own is one number in the table, in each tip and on the map.
+    mean = number(float(design["incentive_penalty"][0, 7:, 0].mean()))
+    assert _table_rows(text, "incentive_penalty [points]")["row 1, column 1"][2] == mean
+    assert f"row 1, column 1: {mean} points in this design; best for each draw: mean {mean}" in text
+    assert text.count("points; 7 of 60 draws not finite") == 6  # three designs, tip and title
     decision["objective"][0] = np.nan
     tree["decision"] = xr.DataTree(decision)
     assert "not finite</text>" in report(tree, accept_failed=True).html
+
+
+def test_only_a_design_that_keeps_the_constraints_is_recommended():
+    tree = small_study()
+    decision = tree["decision"].to_dataset()
+    constraint = {"constraint": ["P(cost) >= 0.9"]}
+    for feasible, said in (([1, 0], "The recommended incentive is the common design"),
+                           ([0, 1], "Designs that keep all of them: plug_in."),
+                           ([0, 0], "No design shown here keeps all of them.")):  # fmt: skip
+        one = decision.assign(feasible=("design", feasible)).assign_coords(constraint)
+        one["satisfied_probability"] = (("constraint", "design"), [[0.5, 0.75]])
+        tree["decision"] = xr.DataTree(one)
+        text = report(tree).html
+        assert said in text
+        assert ("recommended incentive is the common" in text.lower()) == bool(feasible[0])
+        assert ("<h2>Recommended incentive</h2>" in text) == bool(feasible[0])
+        assert text.count("It does not keep the chance constraints") == feasible.count(0)
+
+
+def test_a_small_file_makes_no_large_page():
+    """Packed, a file of a few kilobytes may hold many designs, arrays, entries and long names."""
+    tree = small_study()
+    design, decision = (tree[name].to_dataset() for name in ("design", "decision"))
+    num, cells = 300, 4000
+    decision = decision.isel(design=np.zeros(num, int)).assign_coords(
+        design=[f"d{i}" + 5000 * "x" for i in range(num)]
+    )
+    place = {"row": ("site", np.arange(cells) // 100), "column": ("site", np.arange(cells) % 100)}
+    for i in range(2 * MOST_ARRAYS):
+        attrs = {"units": 5000 * "u", "long_name": 5000 * "n"}
+        decision[f"incentive_{i}"] = (("design", "site"), np.zeros((num, cells)), attrs)
+        design[f"incentive_{i}"] = (("chain", "draw", "site"), np.zeros((1, 60, cells)))
+    tree["design"] = xr.DataTree(design.assign_coords(place))
+    tree["decision"] = xr.DataTree(decision.assign_coords(place))
+    text = report(tree, accept_failed=True).html
+    assert f"{num - MOST_DESIGNS} more designs are in the file" in text
+    assert f"{2 * MOST_ARRAYS + 3 - MOST_ARRAYS} more arrays are in the file" in text
+    assert "The 40 largest of 4000 entries" in text
+    assert text.count("<rect") < MOST_CELLS
+    assert len(text) < 15_000_000
+
+
+def test_what_passed_is_what_was_judged():
+    """A file without chains does not say that chains passed."""
+    tree = small_study()
+    words = re.search(r"Health: PASS</strong>: (.*?)</p>", report(tree).html).group(1)
+    assert words.startswith(
+        "nothing was found wrong with ascents; best responses to the designs for all draws; "
+    )
+    assert "chains" not in words
+    tree.attrs |= {"sampler": "NUTS", "contraction": json.dumps({"temperature": 0.5})}
+    assert judged(tree)[:3] == ["chains (R-hat, effective sample size, divergences)",
+                                "what the data say about each parameter", "ascents"]  # fmt: skip
+    for name in ("design", "design_trace", "decision"):
+        del tree[name]
+    assert len(judged(tree)) == 2
 
 
 def test_any_group_is_shown():
@@ -202,9 +384,9 @@ def test_a_map_that_is_too_large_becomes_a_list():
 
 
 def test_places_on_the_charts():
-    lines = [Line("a", "tip", np.array([0.0, 1.0, 2.0]), "#000000"),
-             Line("b", "tip", np.array([np.nan]), "#000000", diamond=1.0)]  # fmt: skip
-    chart = interval_bars(lines, 0.8, "x", "")
+    lines = [Line("a", "tip", spread(np.array([0.0, 1.0, 2.0]), 0.8), "#000000"),
+             Line("b", "tip", spread(np.array([np.nan]), 0.8), "#000000", diamond=1.0)]  # fmt: skip
+    chart = interval_bars(lines, "x", "")
     first, second = chart.rows
     # The mean and the single value are the same number, hence the same place.
     assert first.middle == second.diamond
@@ -214,7 +396,7 @@ def test_places_on_the_charts():
     values = [float(text) for _, text in chart.ticks]
     slope = np.diff(at) / np.diff(values)
     assert np.ptp(slope) < 0.1  # places are rounded to a hundredth
-    assert interval_bars([Line("c", "", np.full(3, 7.0), "#0")], 0.9, "", "").rows[0].middle
+    assert interval_bars([Line("c", "", spread(np.full(3, 7.0), 0.9), "#0")], "", "").rows[0].middle
     cells = xr.DataArray([0.0, 1.0, np.nan], dims="cell")
     cells = cells.assign_coords(row=("cell", [1, 1, 3]), column=("cell", [2, 4, 2]))
     drawn = grid_map(cells, ["a", "b", "c"], (0.0, 1.0), "t", "c")
@@ -243,27 +425,64 @@ def test_the_program_makes_the_study_again(tmp_path, monkeypatch):
     for group in ("posterior", "design", "decision"):
         xr.testing.assert_equal(names["study"][group].to_dataset(), study[group].to_dataset())
     assert (tmp_path / "report.html").exists()
-    assert commands(study) == "cbrl-bayes report study.nc -o report.html"  # SVI has no command
+    # The number of steps of SVI has no option; the problem and the design's seed have.
+    assert commands(study).splitlines()[1].startswith("# No command makes a fit")
 
 
 def test_settings_as_python():
-    kept = {"inference": {"type": "NUTSSettings", "num_chains": 2, "num_warmup": 5,
-                          "num_samples": 6}, "seed": [0, 7]}  # fmt: skip
-    tree = small_tree()
-    tree.attrs |= {"problem": "two_state", "settings": json.dumps(kept),
-                   "design_settings": json.dumps({"seed": [0, 8], "num_draws": 9})}  # fmt: skip
-    assert commands(tree).splitlines() == [
-        "cbrl-bayes infer two_state --data DATA --chains 2 --warmup 5 --samples 6 --seed 7 "
-        "--output fit.nc",
-        "cbrl-bayes design two_state --fit fit.nc --draws 9 --seed 8 --output study.nc",
-        "cbrl-bayes report study.nc -o report.html",
-    ]
+    tree = _default_tree()
     assert "two_state()" in program(tree)
-    assert expression({"type": "os.system('x')"}) == repr({"type": "os.system('x')"})
-    assert expression({"type": "system", "a": 1}) == repr({"type": "system", "a": 1})
-    tree.attrs["settings"] = json.dumps(kept | {"seed": [5, 7]})
-    tree.attrs["stage"] = "fit"
+    hpgd = json.loads(json.dumps(describe(cb.hpgd())))
+    namespace = {"cb": cb}
+    exec(f"made = {expression(hpgd)}", namespace)  # its follower too
+    assert describe(namespace["made"]) == describe(cb.hpgd())
+    # Only types of settings are named: no function, no other type, no name that is no field.
+    for kind in ("os.system('x')", "system", "save", "design", "load", "Problem", "DataTree"):
+        assert expression({"type": kind, "a": 1}) == repr({"type": kind, "a": 1})
+    assert expression({"type": "Ascent", "num_steps": 5, "evil": 1}) == "cb.Ascent(num_steps=5)"
+    assert expression([float("inf")]) == "(float('inf'),)"
+    tree.attrs["settings"] = json.dumps({"seed": [5, 7]})
     assert "wrap_key_data(np.array([5, 7], np.uint32))" in program(tree)
+
+
+def test_commands_say_all_or_say_that_they_cannot():
+    fit = ("cbrl-bayes infer two_state --data DATA --chains 4 --warmup 500 --samples 500 --seed 7 "
+           "--output fit.nc")  # fmt: skip
+    page = "cbrl-bayes report study.nc -o report.html"
+    for estimator in ESTIMATORS:
+        for search in (None, *SearchName):
+            head, *found = commands(_default_tree(estimator, search)).splitlines()
+            assert head.startswith("# With default priors")
+            assert found[0] == fit
+            assert found[2:] == [page]
+            # Under its own search, an estimator needs no word for it.
+            usual = default_design_settings(ESTIMATORS[estimator]()).search
+            words = "" if not search or chosen_search(search) == usual else f" --search {search}"
+            assert found[1] == (f"cbrl-bayes design two_state --fit fit.nc --estimator {estimator}"
+                                f"{words} --draws 9 --seed 8 --output study.nc")  # fmt: skip
+    tree = _default_tree("hpgd")
+    for place, value in (("estimator", describe(cb.hpgd(num_rollouts=7))), ("seed", [5, 8]),
+                         ("design", describe(cb.DesignSettings()))):  # fmt: skip
+        other = tree.copy()
+        kept = json.loads(tree.attrs["design_settings"]) | {place: value}
+        other.attrs["design_settings"] = json.dumps(kept)
+        lines = commands(other).splitlines()
+        assert lines[1] == fit
+        assert lines[2].startswith("# No command makes designs with this estimator")
+    svi = {"inference": describe(cb.SVISettings(num_samples=70)), "seed": [0, 7]}
+    tree.attrs["settings"] = json.dumps(svi)
+    assert " --method svi --chains 1 --samples 70 --seed 7 " in commands(tree)
+    slow = {"inference": describe(cb.NUTSSettings(target_accept=0.9)), "seed": [0, 7]}
+    tree.attrs["settings"] = json.dumps(slow)
+    assert "# No command makes a fit" in commands(tree)
+    made = cb.problems.two_state(temperature=0.5)  # an argument that the tree does not keep
+    for change in ({"fingerprint": fingerprint(made)}, {"problem": "mine"},
+                   {"stage": "design only"}):  # fmt: skip
+        other = _default_tree()
+        other.attrs |= change
+        lines = commands(other).splitlines()
+        assert lines[0].startswith("# No command makes")
+        assert [line for line in lines if not line.startswith("#")] == [page]
 
 
 def test_files_and_wrong_use(tmp_path):
@@ -349,8 +568,16 @@ addEventListener("load", () => {
   said.right = out.textContent;
   svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
   said.down = out.textContent;
+  svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
+  said.edge = out.textContent;
   document.getElementById("design-0").click();
+  const tolls = () => document.querySelectorAll(".pick-0 .map")[1];
   said.kept = document.querySelector(".pick-0 .map output").textContent;
+  said.untouched = tolls().querySelector("output").textContent;
+  tolls().querySelectorAll("[data-tip]")[1]
+    .dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+  document.getElementById("design-1").click();
+  said.own = [...document.querySelectorAll(".pick-1 .map output")].map((each) => each.textContent);
   said.requests = performance.getEntriesByType("resource").map((entry) => entry.name)
     .filter((name) => !name.startsWith("data:"));
   document.body.textContent = JSON.stringify(said);
@@ -385,10 +612,13 @@ def test_choosing_and_pointing(page, tmp_path):
     values = small_study()["decision"]["incentive_penalty"].values
     expected = {
         "hover": (1, 1, values[1, 0]), "right": (1, 2, values[1, 1]),
-        "down": (2, 2, values[1, 2]), "kept": (2, 2, values[0, 2]),
+        "down": (2, 2, values[1, 2]), "edge": (2, 2, values[1, 2]), "kept": (2, 2, values[0, 2]),
     }  # fmt: skip
     for step, (row, column, value) in expected.items():
         assert said[step].startswith(f"row {row}, column {column}: {number(float(value))} points")
+    assert said["untouched"].startswith("Point at the drawing")
+    assert said["own"][0].startswith("row 2, column 2: ")  # each array keeps its own cell
+    assert said["own"][1].startswith(f"row 1, column 2: {number(2 * float(values[1, 1]))} ")
     assert said["requests"] == []
 
 

@@ -12,14 +12,17 @@ from matplotlib.text import Text
 from scipy import stats
 
 import cbrl_bayes as cb
-from cbrl_bayes.decisions import stress_designs
+from cbrl_bayes import robustness
+from cbrl_bayes.decisions import evaluate_designs, stress, stress_designs
 from cbrl_bayes.decisions.sensitivity import (
     distinct_columns,
     first_order_indices,
     weighted_decision,
 )
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, NotConvergedError
+from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.inference import Hierarchical, log_prior, transition_part
+from cbrl_bayes.mdp import DenseTransition, SuccessorTransition
 from cbrl_bayes.plots.sensitivity import (
     plot_follower_models,
     plot_power_scaling,
@@ -27,7 +30,13 @@ from cbrl_bayes.plots.sensitivity import (
     plot_stress,
 )
 from cbrl_bayes.problems import bus_replacement, follower_models, two_state
-from cbrl_bayes.results.sensitivity import power_scale_weights, power_scaling_sensitivity
+from cbrl_bayes.results.robustness import add_model_comparison
+from cbrl_bayes.results.sensitivity import (
+    component_densities,
+    constant_priors,
+    power_scale_weights,
+    power_scaling_sensitivity,
+)
 from cbrl_bayes.workflow import behaviour_model
 from tests.conftest import make_moving_problem
 
@@ -74,6 +83,24 @@ def test_what_says_the_same_is_left_out():
     x = np.random.default_rng(0).dirichlet(np.ones(3), 50)
     both = np.column_stack([x, 1.0 - x[:, 0], np.ones(50), np.exp(x[:, 1])])
     assert distinct_columns(both).tolist() == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(("input_of", "low", "high"), [
+    (lambda z: z, 0.965, 0.98), (np.exp, 0.5, 0.93),
+])  # fmt: skip
+def test_the_stated_bias_of_unbounded_inputs(input_of, low, high):
+    """Y = X, so S = 1. Docstring: .97 (sd .006) for normal X, .76 (sd .09) for log-normal X.
+
+    Over 10 samples the means lie within 4 standard errors of these, and the interval holds 1 in
+    none: it covers sampling, not the bias. A better estimator fails here; then mend the docs.
+    """
+    found = []
+    for seed in range(10):
+        x = input_of(np.random.default_rng(seed).normal(size=(400, 1)))
+        one = first_order_indices(x, x, key=KEY, num_resamples=30)
+        found.append(one.first_order[0, 0])
+        assert one.upper[0, 0] < 1.0
+    assert low < np.mean(found) < high
 
 
 @pytest.mark.parametrize("num", [39, 40])
@@ -125,6 +152,28 @@ def test_decision_under_a_power_scaled_posterior(conjugate, component, alpha):
     if alpha == 1.0:
         assert found.best[0] == 0
         assert found.loss[0] == 0.0
+
+
+def test_the_loss_is_scored_on_draws_that_did_not_choose():
+    """20 designs of the same mean: nothing is lost, though some mean is always the largest."""
+    rng = np.random.default_rng(0)
+    losses, errors, naive = [], [], []
+    for _ in range(300):
+        objective = rng.normal(size=(20, 60))
+        found = weighted_decision(objective, np.ones((1, 60)))
+        losses.append(found.loss[0])
+        errors.append(found.loss_standard_error[0])
+        naive.append(found.expected.max() - found.expected[0, 0])
+    standard_error = np.std(losses) / np.sqrt(300)
+    assert abs(np.mean(losses)) < 4 * standard_error  # false alarm 6e-5, the seed fixed
+    assert np.mean(naive) > 10 * standard_error  # what reading it off the same draws would give
+    # The stated error is given the choices; that of the halves' choices comes on top, not twice.
+    assert 0.7 < np.sqrt(np.mean(np.square(errors))) / np.std(losses) < 1.3
+
+
+def test_a_weighting_without_one_half_of_the_draws_is_refused():
+    with pytest.raises(InvalidInputError, match="not all 0 among the even or the odd draws"):
+        weighted_decision(np.ones((2, 4)), np.array([[1.0, 0.0, 1.0, 0.0]]))
 
 
 def _exact_sense(component, low, high):
@@ -188,16 +237,33 @@ def test_log_prior_is_that_of_the_stated_priors():
         "temperature_offset": offset, "context_probability": law,
         "temperature": population[..., None] * np.exp(spread[..., None] * offset),
     })  # fmt: skip
+    # Positive parameters count by their logarithm (d theta = theta d log theta), laws by ratios.
     expected = {
-        "temperature_population": stats.lognorm(0.5, scale=np.exp(-1.0)).logpdf(population),
-        "temperature_spread": stats.halfnorm(scale=0.5).logpdf(spread),
+        "temperature_population": stats.norm(-1.0, 0.5).logpdf(np.log(population)),
+        "temperature_spread": stats.halfnorm(scale=0.5).logpdf(spread) + np.log(spread),
         "temperature_offset": stats.norm().logpdf(offset).sum(-1),
-        "context_probability": np.zeros((2, 3)),  # uniform on the simplex of two
+        "context_probability": np.log(law).sum(-1),  # uniform on the simplex of two
     }
     assert set(found) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-10, atol=1e-12)
     assert transition_part(model, {"temperature": spread}) == {}
+    # So a scaled prior keeps its place: draws of it, reweighted to alpha = .5, against the laws
+    # that log_prior's docstring names. 40,000 draws, weighted: errors near .01.
+    theta, shares = rng.lognormal(-1.0, 0.5, (1, 40_000)), rng.dirichlet(np.ones(2), (1, 40_000))
+    scaled = log_prior(model, {
+        "temperature_population": theta, "temperature_spread": np.ones((1, 40_000)),
+        "temperature_offset": np.zeros((1, 40_000, 2)), "context_probability": shares,
+        "temperature": np.repeat(theta[..., None], 2, axis=-1),
+    })  # fmt: skip
+    wide = np.exp(-0.5 * scaled["temperature_population"][0])
+    log_theta = np.log(theta[0])
+    mean = np.average(log_theta, weights=wide)
+    assert mean == pytest.approx(-1.0, abs=0.04)
+    spread_of_log = np.sqrt(np.average((log_theta - mean) ** 2, weights=wide))
+    assert spread_of_log == pytest.approx(0.5 / np.sqrt(0.5), rel=0.06)
+    narrow = np.exp(1.0 * scaled["context_probability"][0])  # alpha = 2: Dirichlet(2, 2)
+    assert np.average(shares[0, :, 0] ** 2, weights=narrow) == pytest.approx(0.3, abs=0.01)
 
 
 def test_likelihood_of_transitions_is_counted_apart():
@@ -240,7 +306,12 @@ def test_blurred_transitions_and_a_temperature_of_the_mdp():
     x, one = problem.incentive.initial, problem.default_parameters
     before = problem.mdp_fn(x, jnp.asarray(0.4), one).transition
     after = blurred.mdp_fn(x, jnp.asarray(0.4), one).transition
-    np.testing.assert_allclose(after.probability, 0.7 * before.probability + 0.1, rtol=1e-12)
+    # Some pairs list a state twice: the dense law knows each state once.
+    law = np.asarray(before.to_dense().probability)
+    uniform = (law > 0) / (law > 0).sum(-1, keepdims=True)
+    dense = after.to_dense().probability
+    np.testing.assert_allclose(dense, 0.7 * law + 0.3 * uniform, rtol=1e-12)
+    assert ((law > 0).sum(-1) == 2).any()
 
     bus = bus_replacement(num_bins=50, increment_probability=(0.5, 0.5, 0.0))
     moved, _ = cb.TransitionBlur(1.0).shift(bus, {})
@@ -253,12 +324,25 @@ def test_blurred_transitions_and_a_temperature_of_the_mdp():
     assert draws["RC"] == 10.0
 
 
+def test_a_blur_counts_each_state_once():
+    """State 1 is listed twice, state 2 once, state 0 has no chance: half for each of 1 and 2."""
+    law = SuccessorTransition(jnp.array([[[1, 2, 1, 0]]]), jnp.array([[[0.2, 0.5, 0.3, 0.0]]]))
+    np.testing.assert_allclose(stress._uniform(law)[0, 0], [0.25, 0.5, 0.25, 0.0])
+    dense = DenseTransition(jnp.array([[[0.0, 0.9, 0.1]]]))
+    np.testing.assert_allclose(stress._uniform(dense)[0, 0], [0.0, 0.5, 0.5])
+
+
+def test_a_design_whose_mean_is_not_finite_is_never_best():
+    assert stress._best(np.array([[[np.nan, 9.0], [1.0, 1.0], [2.0, 0.5]]])).tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("stresses", "match"),
     [
         ([], "needs designs, and stresses"),
         ([cb.TemperatureShift(2.0)] * 2, "with different names"),
         ([cb.ContextShift("nowhere", 0.5)], "no law over the problem's contexts"),
+        ([cb.ContextShift((np.nan, 1.0), 0.5)], "no law over the problem's contexts"),
         ([cb.AlteredProblem("other", lambda p: follower_models.lapsing(p))], "changes the para"),
     ],
 )
@@ -320,7 +404,8 @@ def test_prior_sensitivity_of_a_study(made, tmp_path):
     group = study["sensitivity"].to_dataset()
     assert list(group["option"].values[:2]) == ["common", "plug_in"]
     assert group.sizes["option"] == 6
-    assert (group["loss_of_common"] >= 0).all()
+    assert (group["unsolved"] == 0).all()
+    assert group["power_scaling"].attrs["constant_priors"] == ""
     # With alpha 1 the weights are equal: the mean of what the study itself says of its designs.
     plain = study["decision"]["objective"].mean(("chain", "draw"))
     for which in ("common", "plug_in"):
@@ -349,6 +434,15 @@ def test_indices_of_a_study_join_its_power_scaling(made):
     assert list(group["parameter"].values) == ["temperature"]
     assert (moved > 0.8).all()
     assert group["power_scaling"].notnull().any()
+    assert (cb.sensitivity_table(study)["unsolved"] == 0).all()
+    # What a second call replaces leaves no rows of other labels behind.
+    again = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=3,
+                                 alphas=(0.7,), outputs=["incentive"])  # fmt: skip
+    group = again["sensitivity"].to_dataset()
+    assert group["alpha"].values.tolist() == [0.7]
+    assert group.sizes["option"] == 3
+    assert group["loss_of_common"].notnull().all()
+    assert "sobol_first_order" in group
 
 
 def test_stress_test_of_a_study(made):
@@ -364,7 +458,12 @@ def test_stress_test_of_a_study(made):
     gain = -group["regret"].sel(stress="temperature x 3").mean(("chain", "draw"))
     assert float(gain.sel(design="reoptimised")) == 0.0
     assert float(gain.sel(design="common")) < -1e-4
-    assert cb.stress_table(study).shape == (6, 10)
+    assert set(group["reoptimised_status"].values) <= {0, 1}  # settled, or met its step limit
+    table = cb.stress_table(study)
+    assert table.shape == (6, 11)
+    ended = table.xs("reoptimised", level="design")["search"]
+    assert set(ended) <= {"CONVERGED", "STEP_LIMIT"}
+    assert (table.drop("reoptimised", level="design")["search"] == "").all()
 
 
 def test_models_are_compared_by_prediction_and_by_decision(made):
@@ -372,8 +471,11 @@ def test_models_are_compared_by_prediction_and_by_decision(made):
     group = study["model_comparison"].to_dataset()
     table = az.compare(made.studies, round_to="none")
     np.testing.assert_allclose(group["elpd"], table.loc[["optimal", "lapsing"], "elpd"])
+    np.testing.assert_allclose(group["weight"], table.loc[["optimal", "lapsing"], "weight"],
+                               atol=1e-6)  # fmt: skip
     losses = cb.loss_table(study)
-    assert (np.diag(losses) == 0).all()
+    assert (losses["unsolved"] == 0).all()
+    assert (np.diag(losses[list(made.models)]) == 0).all()
     # Row: whose design; column: whose world. By the closed form, draw by draw.
     draws = made.studies["optimal"]["posterior"]["temperature"].values.ravel()
     bonus = {name: float(tree["decision"]["unconstrained"].sel(design="common")[0])
@@ -387,6 +489,84 @@ def test_models_are_compared_by_prediction_and_by_decision(made):
     assert exact > 1e-4
 
 
+def test_stacking_of_long_episodes(made):
+    """Twelve episodes near -900 nats, the second model worse by 20 in each: it gets no weight.
+
+    The optimum of sum log(w + (1 - w) e^-20) is w = 1; exp(-900) is 0 in double precision.
+    """
+    studies = {name: study.copy(deep=True) for name, study in made.studies.items()}
+    for number, study in enumerate(studies.values()):
+        study["log_likelihood"]["behaviour"] -= 900.0 + 20.0 * number
+    square = np.zeros((2, 2, 60))
+    group = add_model_comparison(studies["optimal"], studies, square,
+                                 unsolved=np.zeros((2, 2), int))["model_comparison"]  # fmt: skip
+    assert float(group["weight"].sel(model="optimal")) > 0.99
+    np.testing.assert_allclose(group["elpd_difference"].sel(model="lapsing"), -240.0, rtol=1e-6)
+    assert float(group["elpd"].sel(model="optimal")) < -10_000
+    # Twelve episodes: ArviZ says so of every difference but the best model's with itself.
+    assert group["elpd_difference_caution"].values.tolist() == ["", "N < 100"]
+    assert group["elpd_caution"].values.tolist() == ["", ""]
+
+
+def test_draws_that_failed_are_told(made):
+    problem = made.models["optimal"]
+    study = made.studies["optimal"].copy(deep=True)
+    study["design"]["status"][0, :3] = int(AscentStatus.SOLVER_FAILED)
+    study["decision"]["solve_status"][0, 0, :2] = 1
+    study = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=2)
+    told = cb.sensitivity_table(study)["unsolved"]
+    assert told["leader_objective"] == told["incentive"] == 3
+    assert told["objective of common design"] == 2
+    assert told["objective of plug_in design"] == 0
+
+
+def test_scores_that_are_not_finite_have_an_error_of_their_own(made, monkeypatch):
+    def broken(*arguments, **settings):
+        scores = evaluate_designs(*arguments, **settings)
+        scores.objective[0, 5] = np.nan
+        return scores
+
+    monkeypatch.setattr(robustness, "evaluate_designs", broken)
+    with pytest.raises(NotConvergedError, match=r"not finite under some draws.*common \(1 draws"):
+        cb.prior_sensitivity(made.models["optimal"], made.studies["optimal"], key=KEY)
+    with pytest.raises(NotConvergedError, match=r"common design for optimal \(1 draws"):
+        cb.compare_followers(made.models, made.studies, key=KEY)
+
+
+def test_densities_that_cannot_be_used_are_refused(made):
+    problem, study = made.models["optimal"], made.studies["optimal"]
+    bad = study.copy(deep=True)
+    bad["log_prior"]["temperature"][0, 3] = -np.inf
+    with pytest.raises(InvalidInputError, match="are not finite; received: prior: 1 draws"):
+        cb.prior_sensitivity(problem, bad, key=KEY)
+    few = study.copy(deep=True)
+    few["design"] = xr.DataTree(few["design"].to_dataset().isel(draw=slice(20)))
+    few["decision"] = xr.DataTree(few["decision"].to_dataset().isel(draw=slice(20)))
+    with pytest.raises(InvalidInputError, match=r"too few designed draws.*received: 20"):
+        cb.prior_sensitivity(problem, few, key=KEY)
+
+
+def test_offsets_count_only_where_they_are_a_hierarchys(made):
+    """A parameter that is called tax_offset is one of its own; wage_offset has a population."""
+    study = made.studies["optimal"].copy(deep=True)
+    one = study["log_prior"]["temperature"]
+    for number, name in enumerate(("tax_offset", "wage_offset", "wage_population")):
+        study["log_prior"][name] = one * 0.0 + 10.0**number
+    found = component_densities(study)["prior"]
+    np.testing.assert_allclose(found - one.values, 1.0 + 100.0)
+    assert constant_priors(study) == ("tax_offset", "wage_population")
+
+
+def test_constant_outputs_have_no_sensitivity(conjugate):
+    mu, densities = conjugate
+    flat = xr.DataArray(np.ones((*mu.shape, 2)), dims=("chain", "draw", "output"))
+    found, error = power_scaling_sensitivity(flat, densities, np.random.default_rng(0), 2)
+    assert np.isnan(found).all()
+    assert np.isnan(error).all()
+    with pytest.raises(InvalidInputError, match="at least one, none of them constant"):
+        first_order_indices(np.empty((50, 0)), np.ones((50, 1)), key=KEY)
+
+
 def test_what_cannot_be_compared_is_refused(made):
     problem, study = made.models["optimal"], made.studies["optimal"]
     bare = study.copy(deep=True)
@@ -397,6 +577,10 @@ def test_what_cannot_be_compared_is_refused(made):
         cb.compare_followers({"optimal": problem}, {"optimal": study}, key=KEY)
     other = made.studies["lapsing"].copy(deep=True)
     other["observed_data"]["action_count"][0] = 9
+    with pytest.raises(InvalidInputError, match="of different data"):
+        cb.compare_followers(made.models, {"optimal": study, "lapsing": other}, key=KEY)
+    other = made.studies["lapsing"].copy(deep=True)
+    other.attrs["num_choices"] = 999
     with pytest.raises(InvalidInputError, match="of different data"):
         cb.compare_followers(made.models, {"optimal": study, "lapsing": other}, key=KEY)
     with pytest.raises(InvalidInputError, match="no group 'stress'"):

@@ -544,7 +544,8 @@ def test_a_blank_heap_does_not_block(sources, tmp_path):
             blocked += "did not end within 2 s" in str(error)
         if blocked:
             break
-    print(f"blocked: {blocked}")  # a mended HDF5 may refuse at once; both are in order
+    # A mended HDF5 may refuse at once, or read on; the bound is then not needed here.
+    assert blocked or not h5py.version.hdf5_version.startswith("2.0.")
 
 
 def test_a_table_that_swells_is_refused(tmp_path):
