@@ -12,6 +12,7 @@ from cbrl_bayes.decisions import (
     Evaluation,
     ExactEvaluation,
     evaluate_designs,
+    evenly_spaced,
     scores_are_noisy,
 )
 from cbrl_bayes.decisions.experiments import Experiment, FutureData, simulate_experiments
@@ -236,7 +237,7 @@ def _options(made: Designed, num_options: int) -> tuple[tuple[str, ...], np.ndar
         if np.abs(known - made.own[index]).max(1).min() > scale:
             fresh.append(int(index))
     room = min(len(fresh), max(0, num_options - len(names)))
-    for at in np.unique(np.linspace(0, len(fresh) - 1, room).astype(int)) if room else []:
+    for at in evenly_spaced(len(fresh), room) if room else []:
         names.append(f"draw {fresh[at]}")
         points.append(made.own[fresh[at]])
     return tuple(names), np.stack(points)
@@ -260,7 +261,7 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
 
 def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
     per_chain = min(posterior.sizes["draw"], max(1, round(num_draws / posterior.sizes["chain"])))
-    kept = np.unique(np.linspace(0, posterior.sizes["draw"] - 1, per_chain).astype(int))
+    kept = evenly_spaced(posterior.sizes["draw"], per_chain)
     return posterior.isel(draw=kept)
 
 

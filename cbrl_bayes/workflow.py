@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.decisions import DesignSettings, Executor, study_designs
+from cbrl_bayes.decisions import DesignSettings, Executor, evenly_spaced, study_designs
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import HPGD, Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
@@ -298,7 +298,7 @@ def _drop_compiled_programs() -> None:
 def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     per_chain = min(draws, max(1, round(num_draws / chains)))
-    kept = np.unique(np.linspace(0, draws - 1, per_chain).astype(int))
+    kept = evenly_spaced(draws, per_chain)
     return posterior.isel(draw=kept)
 
 

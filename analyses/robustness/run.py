@@ -187,7 +187,9 @@ def prior_rows(study: xr.DataTree) -> list[list[str]]:
     """Power-scaling of the results that are one number, then the decision."""
     rows = [["output", "prior (s.e.)", "likelihood (s.e.)", "diagnosis", "draws unsolved"]]
     for output, row in cb.sensitivity_table(study).iterrows():
-        if "[" not in str(output) or len(rows) < 8:
+        if np.isnan(row["prior"]):
+            rows.append([str(output), "constant", "", "", str(int(row["unsolved"]))])
+        elif "[" not in str(output) or len(rows) < 8:
             rows.append([
                 str(output), f"{row['prior']:.3f} ({row['prior_standard_error']:.3f})",
                 f"{row['likelihood']:.3f} ({row['likelihood_standard_error']:.3f})",

@@ -59,6 +59,7 @@ from cbrl_bayes.decisions.stress import (
     stress_designs,
 )
 from cbrl_bayes.decisions.study import DesignSettings, DesignStudy, study_designs
+from cbrl_bayes.decisions.thinning import evenly_spaced
 
 __all__ = [
     "AcrossContexts",
@@ -103,6 +104,7 @@ __all__ = [
     "WorstCase",
     "conditional_benefit",
     "evaluate_designs",
+    "evenly_spaced",
     "expected_regret",
     "partial_information",
     "perfect_information",

@@ -26,6 +26,7 @@ from cbrl_bayes.decisions.average import PosteriorCriterion
 from cbrl_bayes.decisions.evaluation import Score
 from cbrl_bayes.decisions.options import complete_draws
 from cbrl_bayes.decisions.study import DesignSettings
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import AscentStatus, Estimator, Search, SearchProgram, SearchResult
 from cbrl_bayes.mdp import SolveStatus
@@ -130,7 +131,7 @@ def study_simulated(
     num, draws = _sizes(truths, posteriors)
     if not estimator.is_exact or not settings.evaluation.is_exact:
         raise InvalidInputError("decision calibration takes exact estimators and evaluations")
-    kept = np.unique(np.linspace(0, draws - 1, min(draws, settings.num_common_draws)).astype(int))
+    kept = evenly_spaced(draws, settings.num_common_draws)
     programs = _Programs.build(problem, estimator, settings, len(kept))
     rows = []
     for index in range(num):

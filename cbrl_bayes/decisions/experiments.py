@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.decisions.options import complete_draws
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.mdp import MDP, rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere
@@ -288,7 +289,7 @@ class _Simulation:
     ) -> bool:
         """Return whether some draws differ in how states follow each other."""
         num = len(self.log_policy)
-        some = np.unique(np.linspace(0, num - 1, min(num, 6)).astype(int))
+        some = evenly_spaced(num, 6)
         few = {name: value[some] for name, value in parameters.items()}
         laws = np.asarray(self._log_law(few, contexts, followers))
         return bool(np.abs(laws - laws[0]).max() > 1e-9)

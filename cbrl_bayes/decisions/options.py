@@ -22,7 +22,7 @@ from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignScores", "complete_draws", "evaluate_designs", "evenly_spaced"]
+__all__ = ["DesignScores", "complete_draws", "evaluate_designs"]
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,6 @@ class _Scorer:
             ),
             points,
         )  # fmt: skip
-
-
-def evenly_spaced(size: int, num: int) -> np.ndarray:
-    """Return up to ``num`` positions in ``range(size)``, the first and the last among them.
-
-    Examples
-    --------
-    >>> evenly_spaced(10, 3).tolist(), evenly_spaced(2, 5).tolist()
-    ([0, 4, 9], [0, 1])
-    """
-    return np.unique(np.linspace(0, size - 1, min(size, num)).astype(int))
 
 
 def complete_draws(

@@ -1,7 +1,7 @@
 """One posterior draw's share of a study: its own best design, and the scores of all candidates."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, fields
 from typing import Any
 
 import jax
@@ -57,6 +57,8 @@ class DrawSolver:
         Designs that serve all draws, before their transform; candidates beside the draw's own.
     key : typed key
         A key of its own is derived for each draw from its number.
+    program, score : optional
+        Compiled before, of the same problem, estimator, search and evaluation.
     """
 
     problem: Problem
@@ -65,10 +67,14 @@ class DrawSolver:
     evaluation: Evaluation
     shared: Float[np.ndarray, "design coordinate"]
     key: Key[Array, ""]
+    program: InitVar[SearchProgram | None] = None
+    score: InitVar[Callable[..., Score] | None] = None
 
-    def __post_init__(self) -> None:
-        self._program = SearchProgram(self.problem, self.estimator, self.search)
-        self._score = score_program(self.problem, self.evaluation)
+    def __post_init__(
+        self, program: SearchProgram | None, score: Callable[..., Score] | None
+    ) -> None:
+        self._program = program or SearchProgram(self.problem, self.estimator, self.search)
+        self._score = score or score_program(self.problem, self.evaluation)
         _, self._unravel = ravel_pytree(self.problem.incentive.initial)
 
     def __reduce__(self) -> tuple:

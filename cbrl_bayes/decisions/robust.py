@@ -29,8 +29,8 @@ from cbrl_bayes.decisions.options import (
     DesignScores,
     complete_draws,
     evaluate_designs,
-    evenly_spaced,
 )
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     Ascent,

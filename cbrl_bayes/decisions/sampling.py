@@ -23,6 +23,7 @@ from cbrl_bayes.decisions.information import (
     resampled_weights,
 )
 from cbrl_bayes.decisions.smoothing import KernelRegression, Regression
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 
 __all__ = ["SampleInformation", "likelihood_summary", "reweighted_information",
@@ -129,7 +130,7 @@ def sample_information(
     parts = Components.of(net_benefit)
     scores = parts.scores(net_benefit)
     informed_scores = scores if informed is None else parts.scores(informed)
-    chosen = _evenly(len(scores), num_posteriors)
+    chosen = evenly_spaced(len(scores), num_posteriors)
     weights, sizes = _posterior_weights(future, chosen)
     spread = _posterior_covariances(scores, weights)
 
@@ -176,7 +177,7 @@ def likelihood_summary(future: FutureData) -> Float[np.ndarray, "draw column"]:
     >>> likelihood_summary(future).shape  # the number of successes is sufficient
     (11, 1)
     """
-    references = _evenly(len(future.statistic), NUM_REFERENCES)
+    references = evenly_spaced(len(future.statistic), NUM_REFERENCES)
     table = future.statistic @ future.log_probability[references].T
     table = table - table.mean(1, keepdims=True)
     left, size, _ = np.linalg.svd(table - table.mean(0), full_matrices=False)
@@ -251,10 +252,6 @@ def _roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     root = np.sqrt(np.where(positive, values, 0.0))
     inverse = np.where(positive, 1.0 / np.where(positive, root, 1.0), 0.0)
     return (vectors * root) @ vectors.T, (vectors * inverse) @ vectors.T
-
-
-def _evenly(num: int, wanted: int) -> np.ndarray:
-    return np.unique(np.linspace(0, num - 1, min(num, wanted)).astype(int))
 
 
 def _check_pairs(net_benefit: np.ndarray, future: FutureData) -> None:

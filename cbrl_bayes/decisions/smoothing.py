@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.stats import norm, rankdata
 
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 
 __all__ = [
@@ -150,9 +151,9 @@ class KernelRegression:
     ) -> list[Basis]:
         """Return one basis per target, each with widths of its own."""
         scores = _normal_scores(inputs)
-        few = _evenly(len(scores), self.num_tuning_draws)
-        tuning_centres = scores[few][_evenly(len(few), self.num_tuning_centres)]
-        centres = scores[_evenly(len(scores), self.num_centres)]
+        few = evenly_spaced(len(scores), self.num_tuning_draws)
+        tuning_centres = scores[few][evenly_spaced(len(few), self.num_tuning_centres)]
+        centres = scores[evenly_spaced(len(scores), self.num_centres)]
         trend = _trend(scores)
         bases = []
         for target in targets.T:
@@ -216,10 +217,6 @@ def _normal_scores(inputs: np.ndarray) -> np.ndarray:
     """Replace every column by the normal quantiles of its ranks."""
     ranks = np.apply_along_axis(rankdata, 0, inputs)
     return norm.ppf((ranks - 0.5) / len(inputs))
-
-
-def _evenly(num: int, wanted: int) -> np.ndarray:
-    return np.unique(np.linspace(0, num - 1, min(num, wanted)).astype(int))
 
 
 def _trend(scores: np.ndarray) -> np.ndarray:

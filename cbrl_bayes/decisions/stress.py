@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.decisions.average import PosteriorCriterion
 from cbrl_bayes.decisions.evaluation import Evaluation
 from cbrl_bayes.decisions.options import complete_draws, evaluate_designs
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import AscentStatus, Estimator, Exact, Search, SearchProgram
 from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
@@ -356,7 +357,7 @@ def _search_again(
 ) -> tuple[Float[np.ndarray, " coordinate"], AscentStatus]:  # fmt: skip
     """Return the design that maximises the mean objective over some draws, and how it ended."""
     num = len(next(iter(draws.values())))
-    kept = np.unique(np.linspace(0, num - 1, min(num, num_draws)).astype(int))
+    kept = evenly_spaced(num, num_draws)
     subset = {name: jnp.asarray(value[kept]) for name, value in draws.items()}
     unravel = ravel_pytree(problem.incentive.initial)[1]
     program = SearchProgram(problem, PosteriorCriterion(estimator, len(kept)), search)

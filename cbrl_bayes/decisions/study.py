@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from cbrl_bayes.decisions.average import PosteriorCriterion
-from cbrl_bayes.decisions.evaluation import Evaluation, ExactEvaluation, score_program
+from cbrl_bayes.decisions.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    Score,
+    score_program,
+)
 from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
 from cbrl_bayes.decisions.options import complete_draws
 from cbrl_bayes.decisions.per_draw import (
@@ -23,6 +28,7 @@ from cbrl_bayes.decisions.per_draw import (
     search_record,
     trace_of,
 )
+from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     AscentStatus,
@@ -203,8 +209,9 @@ def study_designs(
         points = np.stack([np.asarray(ravel_pytree(found.best.unconstrained)[0])
                            for found in (common, plug_in)])  # fmt: skip
         solver = DrawSolver(
-            problem, estimator, settings.per_draw, settings.evaluation, points, draw_key
-        )
+            problem, estimator, settings.per_draw, settings.evaluation, points, draw_key,
+            shared.program.with_search(settings.per_draw), shared.score,
+        )  # fmt: skip
         missing = [index for index in range(num) if ("draws", index) not in kept]
         done = num - len(missing)
         report("designs per draw", done, num)
@@ -230,6 +237,15 @@ class _Shared:
     settings: DesignSettings
     kept: MutableMapping[tuple[str, int], Record]
 
+    @cached_property
+    def program(self) -> SearchProgram:
+        """Compiled once for all searches whose ascents are set alike."""
+        return SearchProgram(self.problem, self.estimator, self.settings.search)
+
+    @cached_property
+    def score(self) -> Callable[..., Score]:
+        return score_program(self.problem, self.settings.evaluation)
+
     def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
         """Search unless it was done before; either way the answer is the one on record."""
         if (name, 0) not in self.kept:
@@ -242,13 +258,11 @@ class _Shared:
 
     def plug_in(self, key: Array) -> SearchResult:
         """Search at the mean of the draws."""
-        program = SearchProgram(self.problem, self.estimator, self.settings.search)
-        return program.run(self.mean, key=key)
+        return self.program.run(self.mean, key=key)
 
     def common(self, plug_in: SearchResult, key: Array) -> SearchResult:
         """Ascend the mean over draws from the plug-in design."""
-        wanted = min(self.num, self.settings.num_common_draws)
-        kept = np.unique(np.linspace(0, self.num - 1, wanted).astype(int))
+        kept = evenly_spaced(self.num, self.settings.num_common_draws)
         subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
         average = PosteriorCriterion(self.estimator, len(kept))
         program = SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
@@ -261,12 +275,12 @@ class _Shared:
 
         Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
         """
-        ascent = Search(ascent=self.settings.search.ascent)
-        program = SearchProgram(self.problem, self.estimator, ascent)
+        program = self.program.with_search(Search(ascent=self.settings.search.ascent))
         again = program.run(self.mean, key=key, start=common.best.unconstrained)
         candidates = [again, plug_in]
-        score = score_program(self.problem, self.settings.evaluation)
-        best = best_score([score(found.best.unconstrained, self.mean, key) for found in candidates])
+        best = best_score(
+            [self.score(found.best.unconstrained, self.mean, key) for found in candidates]
+        )
         reached = np.append(plug_in.restart_objectives, again.restart_objectives)
         return SearchResult(candidates[best].best, reached)
 

@@ -157,6 +157,13 @@ class SearchProgram:
         self._initial = np.asarray(flat)
         self._screen = jax.jit(self._objectives)
 
+    def with_search(self, search: Search) -> "SearchProgram":
+        """Return a program for another search, with the same compiled ascent if that is equal."""
+        other = SearchProgram(self.problem, self.estimator, search)
+        if search.ascent == self.search.ascent:
+            other._ascent = self._ascent
+        return other
+
     def run(
         self,
         parameters: Mapping[str, Any],

@@ -43,8 +43,8 @@ class NUTSSettings:
     Notes
     -----
     Chains run side by side when JAX has a device for each (set the environment variable
-    ``JAX_NUM_CPU_DEVICES`` before Python starts), else one after the other; the draws are the
-    same.
+    ``JAX_NUM_CPU_DEVICES`` before Python starts), else one after the other. The
+    draws agree up to rounding, which a chain carries on: after many steps they may part.
     """
 
     num_chains: int = 4

@@ -128,7 +128,7 @@ SLOW_EXAMPLES = {
     "cbrl_bayes.choice", "cbrl_bayes.decisions.calibration", "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.inference.calibration", "cbrl_bayes.problems.tax_design",
     "cbrl_bayes.results.calibration", "cbrl_bayes.results.decision_calibration",
-    "cbrl_bayes.robustness", "cbrl_bayes.valuation",
+    "cbrl_bayes.robustness", "cbrl_bayes.valuation", "cbrl_bayes.workflow",
 }  # fmt: skip
 
 

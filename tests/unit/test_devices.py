@@ -76,9 +76,10 @@ def test_a_study_is_that_of_threads(devices, tmp_path):
 
 @pytest.mark.parametrize(
     "estimator",
-    [cb.exact(), pytest.param(cb.hpgd(num_rollouts=4, max_steps=20), marks=pytest.mark.slow)],
+    [cb.exact(), cb.hpgd(num_rollouts=4, max_steps=20)],
     ids=["exact", "hpgd"],
 )
+@pytest.mark.slow
 def test_searches_with_stages_and_restarts_are_those_of_threads(devices, estimator):
     ascent = cb.Ascent(num_steps=6, continuation=(2.0, 1.0), gradient_noise=0.1)
     settings = cb.DesignSettings(

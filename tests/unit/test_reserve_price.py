@@ -73,7 +73,9 @@ def test_posted_price_in_closed_form():
         assert float(worth(jnp.array([price]), 0.07)) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("num_rivals", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_rivals", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 4))]
+)
 def test_uniform_values_lead_to_one_half(num_rivals):
     """Whatever the number of rivals, as rationality grows; revenue too goes to the textbook's."""
     n = num_rivals + 1
