@@ -31,20 +31,6 @@ from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items):
-    """Tests that share a fit or a study run in one process, so that it is made once."""
-    for item in items:
-        shared = {
-            name: definitions[-1].scope
-            for name, definitions in item._fixtureinfo.name2fixturedefs.items()
-        }
-        if "fitted" in shared:
-            item.add_marker(pytest.mark.xdist_group("fitted"))
-        elif "module" in shared.values():
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-
-
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield

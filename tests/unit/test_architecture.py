@@ -126,7 +126,8 @@ def _names():
 
 SLOW_EXAMPLES = {
     "cbrl_bayes.choice", "cbrl_bayes.decisions.calibration", "cbrl_bayes.hypergradients.rt_q",
-    "cbrl_bayes.inference.calibration", "cbrl_bayes.problems.tax_design",
+    "cbrl_bayes.followers.deep_q", "cbrl_bayes.inference.calibration",
+    "cbrl_bayes.problems.tax_design", "cbrl_bayes.reports.page",
     "cbrl_bayes.results.calibration", "cbrl_bayes.results.decision_calibration",
     "cbrl_bayes.robustness", "cbrl_bayes.valuation", "cbrl_bayes.workflow",
 }  # fmt: skip
@@ -163,7 +164,7 @@ def _blocks(path):
         pytest.param("docs/choosing.md", marks=pytest.mark.slow),
         pytest.param("docs/followers.md", marks=pytest.mark.slow),
         pytest.param("docs/clusters.md", marks=pytest.mark.slow),
-        "docs/quickstart.md",
+        pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
         pytest.param("docs/information.md", marks=pytest.mark.slow),
         pytest.param("docs/robust.md", marks=pytest.mark.slow),
         pytest.param("docs/sensitivity.md", marks=pytest.mark.slow),

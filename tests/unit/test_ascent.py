@@ -106,6 +106,7 @@ def test_hpgd_climbs_four_rooms():
     assert float(end) > float(start) + 0.1
 
 
+@pytest.mark.slow
 def test_search_leaves_a_local_optimum():
     problem = four_rooms(temperature=0.001)
     parameters = problem.default_parameters

@@ -268,7 +268,7 @@ def simulations():
 
 
 @pytest.mark.parametrize("name", [
-    name if name in ("hidden", "continuous") else
+    name if name == "continuous" else
     pytest.param(name, marks=pytest.mark.slow) for name in simulations()
 ])  # fmt: skip
 def test_the_traced_program_is_the_model_of_the_counted_data(name):
@@ -291,6 +291,7 @@ def test_the_traced_program_is_the_model_of_the_counted_data(name):
         assert float(traced(data, values)) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_shares_and_preferences_are_simulated_from_their_own_models():
     rows = np.array([[0, 0, 1, 0], [0, 1, 2, 1], [0, 2, 0, 1]])
     tie = PreferenceModel(rows, np.ones((3, 3)), 1, 3, 2)
@@ -323,6 +324,7 @@ class Coin:
         numpyro.sample("successes", dist.Binomial(TRIALS, chance), obs=data)
 
 
+@pytest.mark.slow
 def test_simulated_fits_are_the_known_posterior_whatever_the_batches():
     settings = CalibrationSettings(num_warmup=150, num_kept=100, thinning=4, batch=3)
     fits = fit_simulated(Coin(), key=jax.random.key(5), num_data_sets=4, settings=settings)

@@ -454,6 +454,7 @@ def _outside(calls, fails_at):
 
 
 @pytest.mark.parametrize("on_disk", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_follower_that_fails_costs_one_draw_at_most(tmp_path, on_disk):
     few = cb.Search(ascent=cb.Ascent(num_steps=1))
 

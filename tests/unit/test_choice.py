@@ -179,6 +179,7 @@ def test_only_ascents_by_expectation_count_as_luck_of_the_objective(small):
     assert float(budget["variance"][0, 0]) == pytest.approx(kept.var(ddof=1))
 
 
+@pytest.mark.slow
 def test_noise_of_simulation_and_of_contexts_is_told_apart():
     problem = cb.problems.two_state()
     sampled = cb.SampledContexts(lambda parameters, key: jax.random.uniform(key), 16)

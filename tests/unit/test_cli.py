@@ -54,6 +54,7 @@ def test_every_ready_made_thing_is_on_offer():
 
 
 @needs_raw_files
+@pytest.mark.slow
 def test_infer_mle_on_buses(monkeypatch):
     monkeypatch.setenv("CBRL_DATA_DIR", str(RAW.parent))
     found = _json("infer", "bus_replacement", "--groups", "4", "--method", "mle")

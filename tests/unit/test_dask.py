@@ -41,6 +41,7 @@ def in_one_process():
     return _design()
 
 
+@pytest.mark.slow
 def test_a_study_is_the_same_as_in_one_process(executor, in_one_process):
     _assert_same(_design(executor=executor), in_one_process)
 

@@ -129,6 +129,7 @@ def test_closed_doors_are_walls(by_the_target):
     np.testing.assert_allclose(found.objective, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_relaxed_optimum_is_no_worse_than_any_configuration(by_the_target):
     """Here it is better: a bottom door a third open beats open and closed."""
     problem, worth = by_the_target

@@ -134,9 +134,11 @@ def test_likelihood_gradient_is_implicit(walkers):
 @needs_raw_files
 @pytest.mark.parametrize(
     ("groups", "RC", "theta11", "log_likelihood"),
-    [((4,), "10.0750", "2.2930", "-3304.155"), ((1, 2, 3, 4), "9.7558", "2.6275", "-6055.250")],
+    [
+        ((4,), "10.0750", "2.2930", "-3304.155"),
+        pytest.param((1, 2, 3, 4), "9.7558", "2.6275", "-6055.250", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.slow  # group 4 is fitted by the command line's tests
 def test_zurcher_maximum_likelihood(groups, RC, theta11, log_likelihood):
     """Rust (1987), Table IX, to the digits printed."""
     data = load_zurcher(groups, directory=RAW.parent)
@@ -164,6 +166,7 @@ def test_fit_fills_the_tree(fitted):
     )
 
 
+@pytest.mark.slow
 def test_same_key_same_posterior():
     problem = two_state()
     data = simulate_trajectories(problem, key=jax.random.key(4), num_episodes=20, num_steps=1,

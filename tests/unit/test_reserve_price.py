@@ -34,6 +34,7 @@ def _tables(problem, reserve, cell):
     return mdp, problem.leader_net_reward(incentive, value, given)
 
 
+@pytest.mark.slow
 def test_payoffs_are_those_of_simulated_auctions():
     """Second-price auctions played out: 3 rivals, a law of values that is not uniform."""
     law, reserve, num = np.array([0.1, 0.2, 0.4, 0.3]), 0.35, 400_000
@@ -104,6 +105,7 @@ def test_uniform_values_lead_to_one_half(num_rivals):
         assert blunt.max() > sharp.max() + 0.01
 
 
+@pytest.mark.slow
 def test_exponential_values_lead_to_the_root_of_the_virtual_value():
     """F truncated exponential, rate 3 on [0, 1]: not 1/2. Gradient signs on either side."""
     rate, cells = 3.0, 60
@@ -170,6 +172,7 @@ def test_a_myopic_buyer_is_offered_the_textbook_path():
     np.testing.assert_allclose(reserve, [first, first / 2], atol=0.02)
 
 
+@pytest.mark.slow
 def test_gradient_through_payoffs_and_transitions():
     """Two rounds and two rivals: the chance that the item comes back moves with the reserve."""
     problem = reserve_price(num_rivals=2, num_rounds=2, value_probability=(0.2, 0.3, 0.3, 0.2))

@@ -229,6 +229,7 @@ def test_figures(study, tmp_path):
         plot_objectives(xr.DataTree())
 
 
+@pytest.mark.slow
 def test_scalar_incentive_and_replacement_figures(tmp_path):
     problem = cb.problems.bus_replacement()
     draws = {"RC": np.array([9.0, 10.0, 11.0]), "theta11": np.array([2.0, 2.5, 3.0])}

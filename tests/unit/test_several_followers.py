@@ -145,6 +145,7 @@ def test_groups_stand_for_their_members():
     np.testing.assert_allclose(one.by_context, other.by_context, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_design_under_draws_of_each_followers_rationality():
     """Hierarchical draws (draw, follower) reach an objective that does not add up."""
     problem, _ = _crowd(SocialWelfare(Minimum()))

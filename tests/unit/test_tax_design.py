@@ -111,6 +111,7 @@ def test_price_and_wage_reach_utility_and_revenue():
     assert float(reward[5, pair]) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_gradient_through_reward_and_transitions():
     """Exact hypergradient against central differences; VAT and income tax, at zero spending too."""
     problem = tax_design(economy=COARSE, temperature=TEMPERATURE)
