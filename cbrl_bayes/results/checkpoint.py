@@ -158,11 +158,14 @@ class Checkpoint(MutableMapping[Key, Record]):
         return [int(name) for name in names if name.isdecimal()]
 
     def _longer(self, table: str, least: int) -> zarr.Array:
-        """Lengthen a table, and never shorten it, whatever another process made of it since."""
+        """Lengthen a table, and never shorten it, whatever another process made of it since.
+
+        To a power of two, so that many records lengthen it a few times only.
+        """
         array, layout = self._opened(table)
-        rows = max(array.shape[0], least, *(number + 1 for number in self._rows(table)))
+        rows = max([least, *(number + 1 for number in self._rows(table))])
         if rows > array.shape[0]:
-            array.resize((rows, array.shape[1]))
+            array.resize((1 << (rows - 1).bit_length(), array.shape[1]))
         self._tables[table] = array, layout
         return array
 

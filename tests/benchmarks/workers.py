@@ -37,6 +37,7 @@ from cbrl_bayes.problems import four_rooms, random_mdp, two_state
 WORKERS = (1, 2)
 STATES = (100, 1000, 10_000, 100_000)
 DRAWS = (100, 1000, 10_000, 100_000)
+MOST_DESIGNS = 10_000
 REPEATS = 2
 
 
@@ -79,7 +80,12 @@ def scores_by_states(workers: int, states: int) -> dict:
 
 
 def streamed(kind: str, num: int) -> dict:
-    """Whole study on two_state: each draw's design (20 steps), kept in a folder as it is found."""
+    """Whole study on two_state: each draw's design (20 steps), kept in a folder as it is found.
+
+    Or scores alone: two given designs under each draw, on the devices.
+    """
+    if kind == "scores":
+        return scores_streamed(num)
     quick = cb.Search(ascent=cb.Ascent(num_steps=20))
     settings = cb.DesignSettings(search=quick, per_draw=quick)
     draws = {"temperature": np.random.default_rng(0).lognormal(np.log(0.3), 0.4, size=num)}
@@ -94,13 +100,25 @@ def streamed(kind: str, num: int) -> dict:
     return {"draws_per_second": num / seconds, "seconds": seconds, "result_MB": held}
 
 
+def scores_streamed(num: int) -> dict:
+    """Two designs scored under each draw, by chunks on the devices."""
+    draws = {"temperature": np.random.default_rng(0).lognormal(np.log(0.3), 0.4, size=num)}
+    begun = time.perf_counter()
+    scores = evaluate_designs(two_state(), np.zeros((2, 1)), draws, key=jax.random.key(0),
+                              executor=DeviceExecutor(draws_per_device=256))  # fmt: skip
+    seconds = time.perf_counter() - begun
+    held = sum(value.nbytes for value in vars(scores).values()) / 2**20
+    return {"draws_per_second": num / seconds, "seconds": seconds, "result_MB": held}
+
+
 MEASURES = {"workers": designs_per_second, "states": scores_by_states, "draws": streamed}
 PLANS = {
-    "workers": [{"kind": kind, "workers": workers, "num": 300}
+    "workers": [{"kind": kind, "workers": workers, "num": 150}
                 for kind in ("threads", "dask", "devices") for workers in WORKERS],
     "states": [{"workers": workers, "states": states} for states in STATES for workers in WORKERS],
-    "draws": [{"kind": kind, "num": num} for num in DRAWS for kind in ("threads", "devices")
-              if not (kind == "threads" and num > 10_000)],
+    "draws": [{"kind": kind, "num": num} for num in DRAWS
+              for kind in ("threads", "devices", "scores")
+              if kind == "scores" or num <= MOST_DESIGNS],
 }  # fmt: skip
 
 
@@ -124,27 +142,30 @@ def all_rows(part: str) -> list[dict]:
 
 
 def draw(results: dict, path: Path) -> None:
-    """Rates above, memory below."""
+    """Rates against workers, states and draws; memory against draws."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.4), layout="constrained")
-    colours = {"threads": "#0072B2", "dask": "#D55E00", "devices": "#009E73"}
-    markers = {"threads": "o-", "dask": "s--", "devices": "^:"}
+    colours = {"threads": "#0072B2", "dask": "#D55E00", "devices": "#009E73", "scores": "#000000"}
+    markers = {"threads": "o-", "dask": "s--", "devices": "^:", "scores": "D-."}
     for kind, colour in colours.items():
         mine = [row for row in results["workers"] if row["kind"] == kind]
-        axes[0].plot([row["workers"] for row in mine], [row["draws_per_second"] for row in mine],
-                     markers[kind], color=colour, label=kind)  # fmt: skip
+        if mine:
+            axes[0].plot([row["workers"] for row in mine],
+                         [row["draws_per_second"] for row in mine],
+                         markers[kind], color=colour, label=kind)  # fmt: skip
         mine = [row for row in results["draws"] if row["kind"] == kind]
         if mine:
             for panel, unit in zip(axes[2:], ("draws_per_second", "peak_MB"), strict=True):
-                panel.loglog([row["num"] for row in mine], [row[unit] for row in mine],
-                             markers[kind], color=colour, label=kind)  # fmt: skip
+                panel.plot([row["num"] for row in mine], [row[unit] for row in mine],
+                           markers[kind], color=colour, label=kind)  # fmt: skip
     axes[0].set(xlabel="workers", ylabel="draws/s (Four-Rooms, 100 steps)", xticks=WORKERS, ylim=0)
     for workers, style in zip(WORKERS, ("o--", "s-"), strict=True):
         mine = [row for row in results["states"] if row["workers"] == workers]
         axes[1].loglog([row["states"] for row in mine], [row["draws_per_second"] for row in mine],
                        style, color="black", mfc="white", label=f"{workers} thread(s)")  # fmt: skip
     axes[1].set(xlabel="states", ylabel="draws/s (one exact score)")
-    axes[2].set(xlabel="draws (two_state, 20 steps)", ylabel="draws/s, start included")
-    axes[3].set(xlabel="draws (two_state, 20 steps)", ylabel="peak memory (MB)")
+    axes[2].set(xlabel="draws (two_state)", ylabel="draws/s, start included",
+                xscale="log", yscale="log")  # fmt: skip
+    axes[3].set(xlabel="draws (two_state)", ylabel="peak memory (MB)", xscale="log", ylim=0)
     for panel in axes:
         panel.legend(fontsize="small")
     figure.savefig(path, dpi=120)
