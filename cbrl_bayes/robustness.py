@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.decisions import DesignScores, Evaluation, evaluate_designs
+from cbrl_bayes.decisions import DesignScores, Evaluation, evaluate_designs, evenly_spaced
 from cbrl_bayes.decisions.sensitivity import (
     FEWEST_DRAWS,
     distinct_columns,
@@ -347,7 +347,6 @@ def _options(
     """Return the study's designs and evenly spaced ones among the draws' own."""
     usable = np.flatnonzero(np.isfinite(made.own).all(1) & np.isfinite(made.own_objective))
     room = min(len(usable), max(0, num_options - len(made.names)))
-    spread = np.linspace(0, len(usable) - 1, room).astype(int)
-    chosen = usable[np.unique(spread)] if room else usable[:0]
+    chosen = usable[evenly_spaced(len(usable), room)] if room else usable[:0]
     names = (*made.names, *(f"draw {index}" for index in chosen))
     return names, np.concatenate([made.designs, made.own[chosen]])

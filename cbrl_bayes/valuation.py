@@ -26,7 +26,7 @@ from cbrl_bayes.decisions.information import (
 from cbrl_bayes.decisions.sampling import sample_information
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.results import Designed, designed, incentive_names, posterior_draws
+from cbrl_bayes.results import Designed, designed, incentive_names, posterior_draws, thinned
 from cbrl_bayes.results.information import (
     ExperimentValue,
     InformationStudy,
@@ -112,7 +112,7 @@ def value_of_information(
     made = designed(problem, study)
     problem, posterior = made.problem, study["posterior"].to_dataset()
     _check_settings(population, num_options, num_draws, experiments)
-    chosen = _thin(posterior, num_draws)
+    chosen = thinned(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
     groups = _groups(problem, draws, parameters)
     candidates = [_in_force(problem, study, experiment) for experiment in experiments]
@@ -257,12 +257,6 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
     one = decision.sel(design=experiment.incentive)
     arrays = {name: one[variable].values for name, variable in incentive_names(problem).items()}
     return replace(experiment, incentive=arrays)
-
-
-def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
-    per_chain = min(posterior.sizes["draw"], max(1, round(num_draws / posterior.sizes["chain"])))
-    kept = evenly_spaced(posterior.sizes["draw"], per_chain)
-    return posterior.isel(draw=kept)
 
 
 def _check_settings(

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.decisions import DesignSettings, Executor, evenly_spaced, study_designs
+from cbrl_bayes.decisions import DesignSettings, Executor, study_designs
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import HPGD, Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
@@ -40,6 +40,7 @@ from cbrl_bayes.results import (
     identify,
     open_records,
     posterior_draws,
+    thinned,
     with_groups,
 )
 from cbrl_bayes.results.provenance import certificate
@@ -241,7 +242,7 @@ def design(
     from_fit = isinstance(fit, xr.DataTree)
     posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
     problem = with_groups(problem, posterior)
-    chosen = _thin(posterior, num_draws)
+    chosen = thinned(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
     identity = identify(
         problem,
@@ -293,13 +294,6 @@ def _drop_compiled_programs() -> None:
     after about 35 of them in one process the mappings run out and the process dies.
     """
     jax.clear_caches()
-
-
-def _thin(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
-    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-    per_chain = min(draws, max(1, round(num_draws / chains)))
-    kept = evenly_spaced(draws, per_chain)
-    return posterior.isel(draw=kept)
 
 
 def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:

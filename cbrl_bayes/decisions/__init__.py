@@ -37,7 +37,7 @@ from cbrl_bayes.decisions.information import (
     partial_information,
     perfect_information,
 )
-from cbrl_bayes.decisions.options import DesignScores, evaluate_designs
+from cbrl_bayes.decisions.options import DesignScores, evaluate_designs, readable_designs
 from cbrl_bayes.decisions.robust import (
     RobustSettings,
     RobustStudy,
@@ -109,6 +109,7 @@ __all__ = [
     "partial_information",
     "perfect_information",
     "posterior_depth",
+    "readable_designs",
     "reweighted_information",
     "robust_designs",
     "sample_information",

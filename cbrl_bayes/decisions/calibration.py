@@ -13,7 +13,6 @@ optimum may be better than what such a search finds.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,18 +22,25 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cbrl_bayes.decisions.average import PosteriorCriterion
-from cbrl_bayes.decisions.evaluation import Score
+from cbrl_bayes.decisions.evaluation import Score, score_program
+from cbrl_bayes.decisions.executors import ThreadExecutor
 from cbrl_bayes.decisions.options import complete_draws
+from cbrl_bayes.decisions.per_draw import best_score
 from cbrl_bayes.decisions.study import DesignSettings
 from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import AscentStatus, Estimator, Search, SearchProgram, SearchResult
+from cbrl_bayes.hypergradients import (
+    FAILED_ASCENTS,
+    AscentStatus,
+    Estimator,
+    Search,
+    SearchProgram,
+    SearchResult,
+)
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
 __all__ = ["DecisionRecord", "study_simulated"]
-
-BROKEN = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -161,25 +167,21 @@ class _Programs:
         cls, problem: Problem, estimator: Estimator, settings: DesignSettings, num_common: int
     ) -> "_Programs":
         local = Search(ascent=settings.search.ascent)
-
-        def score(x: Any, parameters: Mapping[str, Any], key: Array) -> Score:
-            return settings.evaluation.score(problem, x, parameters, key=key)
-
+        plug_in = SearchProgram(problem, estimator, settings.search)
         return cls(
             problem=problem,
-            plug_in=SearchProgram(problem, estimator, settings.search),
-            again=SearchProgram(problem, estimator, local),
+            plug_in=plug_in,
+            again=plug_in.with_search(local),
             common=SearchProgram(problem, PosteriorCriterion(estimator, num_common), local),
-            own=SearchProgram(problem, estimator, settings.per_draw),
-            score=jax.jit(score),
+            own=plug_in.with_search(settings.per_draw),
+            score=score_program(problem, settings.evaluation),
             num_workers=settings.num_workers,
         )
 
     def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:
         """Return which point is best (the last wins ties) and all scores."""
         scores = [jax.tree.map(np.asarray, self.score(x, parameters, key)) for x in points]
-        worth = np.nan_to_num([_usable(score) for score in scores], nan=-np.inf)
-        return len(worth) - 1 - int(np.argmax(worth[::-1])), scores
+        return best_score(scores), scores
 
 
 def _one_study(
@@ -207,13 +209,12 @@ def _one_study(
         chosen, scores = programs.best(points, one, keys[1])
         return found, scores, chosen, points[chosen]
 
-    solved = [solve(0)]
-    with ThreadPoolExecutor(programs.num_workers) as pool:
-        solved += pool.map(solve, range(1, count))
+    by_number = dict(ThreadExecutor(programs.num_workers).run(solve, range(count)))
+    solved = [by_number[index] for index in range(count)]
     optimum = np.array([_usable(scores[chosen]) for _, scores, chosen, _ in solved])
     achieved = np.array([_usable(scores[0]) for _, scores, _, _ in solved])
     status = np.array([int(found.best.status) for found, *_ in solved])
-    broken = np.isin(status, BROKEN) | np.isnan(optimum) | np.isnan(achieved)
+    broken = np.isin(status, FAILED_ASCENTS) | np.isnan(optimum) | np.isnan(achieved)
     designs = [programs.problem.incentive.transform(point) for *_, point in solved]
     incentive = {name: np.stack([np.asarray(d[name]) for d in designs]) for name in designs[0]}
     harder = programs.plug_in.run({name: jnp.asarray(value[-1]) for name, value in whole.items()},

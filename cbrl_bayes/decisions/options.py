@@ -22,7 +22,7 @@ from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignScores", "complete_draws", "evaluate_designs"]
+__all__ = ["DesignScores", "complete_draws", "evaluate_designs", "readable_designs"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,22 @@ def evaluate_designs(
         stacked.objective, stacked.standard_error, stacked.context_error,
         stacked.incentive_cost, stacked.follower_value, stacked.status,
     )  # fmt: skip
+
+
+def readable_designs(
+    problem: Problem, designs: Float[np.ndarray, "design coordinate"]
+) -> dict[str, np.ndarray]:
+    """Return flat designs as the incentive's arrays in readable units, each (D, ...).
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import two_state
+    >>> readable_designs(two_state(), np.zeros((3, 1)))["bonus"].shape
+    (3,)
+    """
+    _, unravel = ravel_pytree(problem.incentive.initial)
+    incentives = [problem.incentive.transform(unravel(jnp.asarray(point))) for point in designs]
+    return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
 
 
 @dataclass

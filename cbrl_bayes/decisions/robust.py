@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -35,7 +36,6 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     Ascent,
     AscentProgram,
-    AscentResult,
     AscentStatus,
     Estimator,
 )
@@ -305,7 +305,7 @@ class _Judge:
                 point = result.unconstrained
             ends.append(np.asarray(ravel_pytree(point)[0]))
             results.append(result)
-        return np.stack(ends), max(results, key=_ascent_worth).status
+        return np.stack(ends), max(results, key=attrgetter("worth")).status
 
     def _starts(self, criterion: Criterion, pool: _Pool) -> list[np.ndarray]:
         """Return the most promising designs that differ from each other."""
@@ -377,11 +377,6 @@ def _settled(status: AscentStatus, reached: np.ndarray, pool: _Pool) -> AscentSt
     spread = _spread(_usable_objective(pool.scores)[:1])
     agree = len(best_two) == 2 and np.ptp(best_two) <= SETTLED * max(spread, 1e-12)
     return AscentStatus.CONVERGED if agree else status
-
-
-def _ascent_worth(result: AscentResult) -> float:
-    failed = result.status in (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
-    return -np.inf if failed else result.objective
 
 
 def _spread(values: np.ndarray) -> float:

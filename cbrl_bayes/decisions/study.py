@@ -19,7 +19,7 @@ from cbrl_bayes.decisions.evaluation import (
     score_program,
 )
 from cbrl_bayes.decisions.executors import Executor, ThreadExecutor
-from cbrl_bayes.decisions.options import complete_draws
+from cbrl_bayes.decisions.options import complete_draws, readable_designs
 from cbrl_bayes.decisions.per_draw import (
     DrawSolver,
     Record,
@@ -322,14 +322,14 @@ def _collect(
         objective=own("objective"),
         standard_error=own("standard_error"),
         incentive_cost=own("incentive_cost"),
-        incentive=_readable(problem, points),
+        incentive=readable_designs(problem, points),
         unconstrained=points,
         follower_value=own("follower_value"),
         status=np.where(failed, int(AscentStatus.SOLVER_FAILED), columns["status"]),
         source=chosen,
         trace=trace_of(columns),
         designs=(COMMON, PLUG_IN),
-        design_incentive=_readable(problem, shared),
+        design_incentive=readable_designs(problem, shared),
         design_unconstrained=shared,
         design_objective=for_all("objective"),
         design_standard_error=for_all("standard_error"),
@@ -339,9 +339,3 @@ def _collect(
         design_status=np.array([int(common.best.status), int(plug_in.best.status)]),
         restart_objectives=plug_in.restart_objectives,
     )
-
-
-def _readable(problem: Problem, points: np.ndarray) -> dict[str, np.ndarray]:
-    _, unravel = ravel_pytree(problem.incentive.initial)
-    incentives = [problem.incentive.transform(unravel(jnp.asarray(point))) for point in points]
-    return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from cbrl_bayes.hypergradients.amd import AMD
 from cbrl_bayes.hypergradients.ascent import (
+    FAILED_ASCENTS,
     Ascent,
     AscentProgram,
     AscentResult,
@@ -35,6 +36,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
 __all__ = [
     "AMD",
     "ESTIMATORS",
+    "FAILED_ASCENTS",
     "HPGD",
     "RTQ",
     "Ascent",

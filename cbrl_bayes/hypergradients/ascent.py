@@ -17,7 +17,14 @@ from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
-__all__ = ["Ascent", "AscentProgram", "AscentResult", "AscentStatus", "AscentTrace"]
+__all__ = [
+    "FAILED_ASCENTS",
+    "Ascent",
+    "AscentProgram",
+    "AscentResult",
+    "AscentStatus",
+    "AscentTrace",
+]
 
 
 class AscentStatus(enum.IntEnum):
@@ -28,6 +35,10 @@ class AscentStatus(enum.IntEnum):
     NOT_FINITE = 2
     SOLVER_FAILED = 3
     INTERRUPTED = 4
+
+
+FAILED_ASCENTS = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
+"""How an ascent ends whose objective cannot be relied on."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,11 @@ class AscentResult:
     objective: float
     trace: AscentTrace
     status: AscentStatus
+
+    @property
+    def worth(self) -> float:
+        """The objective; -inf where it cannot be relied on."""
+        return -np.inf if self.status in FAILED_ASCENTS else self.objective
 
 
 @dataclass
@@ -361,10 +377,11 @@ class AscentProgram:
             )  # fmt: skip
             pieces.append(trace)
         trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
-        return AscentResult(carry[2], *self._verdict(carry, trace))
+        objective, status = self._verdict(carry, trace)
+        return AscentResult(carry[2], objective, trace, status)
 
-    def _verdict(self, carry: tuple, trace: AscentTrace) -> tuple[Any, AscentTrace, Any]:
-        """Return objective, trace and status."""
+    def _verdict(self, carry: tuple, trace: AscentTrace) -> tuple[Any, Any]:
+        """Return objective and status."""
         tail_steps = max(1, self.settings.num_steps // 5)
         objective = carry[3] if self.estimator.is_exact else trace.objective[-tail_steps:].mean()
         norms = trace.gradient_norm
@@ -380,10 +397,10 @@ class AscentProgram:
              int(AscentStatus.CONVERGED)],
             int(AscentStatus.STEP_LIMIT),
         )  # fmt: skip
-        return objective, trace, status
+        return objective, status
 
     def _result(self, carry: tuple, trace: AscentTrace) -> AscentResult:
-        objective, _, status = self._judge(carry, trace)
+        objective, status = self._judge(carry, trace)
         answer = jax.tree.map(np.asarray, carry[2])
         return AscentResult(answer, float(objective), trace, AscentStatus(int(status)))
 

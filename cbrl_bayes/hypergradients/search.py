@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
-from cbrl_bayes.hypergradients.ascent import Ascent, AscentProgram, AscentResult, AscentStatus
+from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.problems import Problem, leader_outcome
 
@@ -206,13 +207,13 @@ class SearchProgram:
             follow(point)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(hop_key)))
         for _ in range(self.search.num_hops):
-            best, _ = ravel_pytree(max(found, key=_worth).unconstrained)
+            best, _ = ravel_pytree(max(found, key=attrgetter("worth")).unconstrained)
             mutants = self._mutants(np.asarray(best), rng)
             worth = np.asarray(self._screen(mutants, parameters, run_key))
             for index in np.argsort(-worth)[:3]:
                 follow(self._unravel(mutants[index]))
-        objectives = [r.objective if _worth(r) > -np.inf else np.nan for r in found]
-        return SearchResult(max(found, key=_worth), np.array(objectives))
+        objectives = [r.objective if r.worth > -np.inf else np.nan for r in found]
+        return SearchResult(max(found, key=attrgetter("worth")), np.array(objectives))
 
     def traced(self, parameters: Mapping[str, Any], key: Array, start: Any) -> SearchResult:
         """Return what `run` returns, as one traceable function; all leaves are arrays.
@@ -238,9 +239,7 @@ class SearchProgram:
             ),
             (jnp.arange(len(points)), stacked),
         )
-        failed = (found.status == int(AscentStatus.NOT_FINITE)) | (
-            found.status == int(AscentStatus.SOLVER_FAILED)
-        )
+        failed = jnp.isin(found.status, jnp.array(FAILED_ASCENTS))
         best = jnp.argmax(jnp.where(failed, -jnp.inf, found.objective))
         reached: Any = jnp.where(failed, jnp.nan, found.objective)
         return SearchResult(jax.tree.map(lambda leaf: leaf[best], found), reached)
@@ -275,8 +274,3 @@ class SearchProgram:
             return jnp.where(jnp.isfinite(outcome.objective), outcome.objective, -jnp.inf)
 
         return jax.lax.map(worth, points)
-
-
-def _worth(result: AscentResult) -> float:
-    failed = result.status in (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
-    return -np.inf if failed else result.objective

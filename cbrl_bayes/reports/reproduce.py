@@ -34,11 +34,7 @@ SETTINGS: dict[str, type] = {
 
 LATER = ("information", "sensitivity", "model_comparison", "stress")
 PLAIN_DESIGNS = 2
-READY_MADE = ("bus_replacement", "contract_design", "four_rooms", "four_rooms_doors",
-              "reserve_price", "rlhf", "shared_default_policy", "tax_design",
-              "two_state")  # fmt: skip
-BY_COMMAND = ("bus_replacement", "contract_design", "four_rooms", "four_rooms_doors",
-              "reserve_price", "tax_design", "two_state")  # fmt: skip
+READY_MADE = (*problems.READY_MADE, "rlhf", "shared_default_policy")
 WIDTH = 88
 CHAINS = ("num_chains", "num_warmup", "num_samples")
 NONE = "# No command makes {}: use the program above."
@@ -130,7 +126,7 @@ def commands(tree: xr.DataTree) -> str:
 def _is_default_problem(attrs: Mapping[Hashable, Any]) -> bool:
     """Tell whether the command line makes this problem from its name alone."""
     name = attrs.get("problem")
-    if name not in BY_COMMAND:
+    if name not in problems.READY_MADE:
         return False
     try:
         return fingerprint(problems.READY_MADE[str(name)]()) == attrs.get("fingerprint")

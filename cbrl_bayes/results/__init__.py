@@ -9,7 +9,7 @@ from cbrl_bayes.results.decision_calibration import (
     decision_coverage,
     detectable_coverage,
 )
-from cbrl_bayes.results.designed import Designed, designed, posterior_draws, with_groups
+from cbrl_bayes.results.designed import Designed, designed, posterior_draws, thinned, with_groups
 from cbrl_bayes.results.error_budget import error_budget
 from cbrl_bayes.results.health import Health, assess
 from cbrl_bayes.results.identity import identify
@@ -58,6 +58,7 @@ __all__ = [
     "sensitivity_table",
     "stress_table",
     "summary",
+    "thinned",
     "tree_violations",
     "with_groups",
 ]

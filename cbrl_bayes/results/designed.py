@@ -6,11 +6,12 @@ import numpy as np
 import xarray as xr
 from jax.flatten_util import ravel_pytree
 
+from cbrl_bayes.decisions import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint
 
-__all__ = ["Designed", "designed", "posterior_draws", "with_groups"]
+__all__ = ["Designed", "designed", "posterior_draws", "thinned", "with_groups"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,13 @@ def posterior_draws(problem: Problem, posterior: xr.Dataset) -> dict[str, np.nda
                     accepted=", ".join(sorted(known)))
         )  # fmt: skip
     return draws
+
+
+def thinned(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
+    """Return about ``num_draws`` evenly spaced draws, as many of each chain."""
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    per_chain = min(draws, max(1, round(num_draws / chains)))
+    return posterior.isel(draw=evenly_spaced(draws, per_chain))
 
 
 def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.errors import NotConvergedError, explain
-from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 
 __all__ = ["Health", "assess"]
 
@@ -142,7 +142,7 @@ def _judge_chains(tree: xr.DataTree, health: Health) -> None:
 
 def _judge_designs(tree: xr.DataTree, health: Health) -> None:
     status = tree["design"].to_dataset()["status"].values
-    failed = np.isin(status, (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))
+    failed = np.isin(status, FAILED_ASCENTS)
     health.note(bool(failed.mean() > FAILED_SHARE_FAIL), bool(failed.any()),
                 f"{failed.sum()} of {failed.size} designs failed: their draws are kept, "
                 "marked by status")  # fmt: skip
@@ -174,7 +174,7 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
         bool(bad.any()), False, f"{bad.sum()} objectives of designs for all draws are not finite"
     )
     broken = np.isin(decision["status"].values[:2],
-                     (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED))  # fmt: skip
+                     FAILED_ASCENTS)  # fmt: skip
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 
 

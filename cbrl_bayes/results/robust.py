@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.decisions import CVaR, RobustStudy
+from cbrl_bayes.decisions import CVaR, RobustStudy, readable_designs
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.assembly import incentive_names
 from cbrl_bayes.results.error_budget import error_budget
@@ -95,9 +95,9 @@ def add_robust(
     if found.constraints:
         decision = decision.assign_coords(constraint=list(found.constraints))
         decision["satisfied_probability"] = (("constraint", "design"), found.satisfied)
+    rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
-        rows = _readable(problem, found.designs, name)
-        decision[variable] = (before[variable].dims, rows, before[variable].attrs)
+        decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
     for name in ("objective", "objective_standard_error", "objective_context_error", "regret",
                  "own_objective", "best_objective", "incentive_cost"):  # fmt: skip
         decision[name].attrs["units"] = problem.objective_unit
@@ -269,13 +269,6 @@ def _before(decision: xr.Dataset, name: str) -> list:
     return json.loads(decision.attrs.get(name, "[]"))
 
 
-def _readable(problem: Problem, designs: np.ndarray, name: str) -> np.ndarray:
-    from jax.flatten_util import ravel_pytree
-
-    _, unravel = ravel_pytree(problem.incentive.initial)
-    return np.stack([np.asarray(problem.incentive.transform(unravel(x))[name]) for x in designs])
-
-
 def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
     """Return sentences for the verdict, and for failures."""
     reviews, failures = [], []
@@ -292,7 +285,7 @@ def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
     spread = float(np.std(found.scores.objective[0]))
     for row, name in enumerate(found.names[known:]):
         reached = found.start_value[row][np.isfinite(found.start_value[row])]
-        if found.status[row] in (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED):
+        if found.status[row] in FAILED_ASCENTS:
             failures.append(f"the ascents for design {name} failed")
         elif reached.size > 1 and np.ptp(reached) > APART_REVIEW * max(spread, 1e-12):
             reviews.append(

@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 
 from cbrl_bayes.decisions.sensitivity import SobolIndices, WeightedDecision
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.hypergradients import FAILED_ASCENTS
 from cbrl_bayes.results.summary import entry_name
 
 __all__ = [
@@ -51,7 +51,6 @@ COMPONENTS = ("prior", "likelihood")
 THRESHOLD = 0.05
 """Of `power_scaling`, from Kallioinen et al. (2024): above, an output is sensitive."""
 RESULTS = ("leader_objective", "incentive_cost", "follower_value")
-FAILED = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -379,7 +378,7 @@ def _unsolved_draws(study: xr.DataTree, outputs: Sequence[str]) -> Int[np.ndarra
     For what is each draw's own, draws whose search failed; for the objective of a design, draws
     under which its best response did not converge.
     """
-    own = int(study["design"].to_dataset()["status"].isin(FAILED).sum())
+    own = int(study["design"].to_dataset()["status"].isin(FAILED_ASCENTS).sum())
     decision = study["decision"].to_dataset()
     served = (decision["solve_status"] != 0).sum(("chain", "draw"))
     shared = {f"objective of {which} design": int(served.sel(design=which))

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.hypergradients import FAILED_ASCENTS
 from cbrl_bayes.results.health import Health, assess
 
 __all__ = ["Summary", "entry_name", "summary"]
@@ -121,7 +121,7 @@ def summary(
     if "design" in tree.children:
         design = tree["design"].to_dataset()
         status = design["status"].values
-        failed = np.isin(status, (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)).mean()
+        failed = np.isin(status, FAILED_ASCENTS).mean()
     health = assess(tree)
     withheld = "design" in tree.children and health.verdict == "FAIL" and not accept_failed
     if "design" in tree.children and not withheld:
