@@ -12,8 +12,17 @@ import pandas as pd
 from tables import fill, markdown
 
 HERE = Path(__file__).parent
-CONTESTANTS = ("exact", "hpgd", "hpgd, as published", "boltzmann_covariance", "rt_q", "amd",
-               "sobirl", "penalty", "zeroth_order")  # fmt: skip
+CONTESTANTS = (
+    "exact",
+    "hpgd",
+    "hpgd, as published",
+    "boltzmann_covariance",
+    "rt_q",
+    "amd",
+    "sobirl",
+    "penalty",
+    "zeroth_order",
+)
 """Estimators of the published comparison, in the order of its table."""
 
 BUS_PUBLISHED = {
@@ -28,10 +37,15 @@ def study_table(results: dict) -> str:
     """Objectives, incentives and parameters with their intervals."""
     head = ["", "quantity", "mean", "90 % interval (eti)", "unit"]
     rows = [
-        [row["group"], row["quantity"], f"{row['mean']:.4g}",
-         f"{row['lower']:.4g} to {row['upper']:.4g}", row["unit"]]
+        [
+            row["group"],
+            row["quantity"],
+            f"{row['mean']:.4g}",
+            f"{row['lower']:.4g} to {row['upper']:.4g}",
+            row["unit"],
+        ]
         for row in results["rows"]
-    ]  # fmt: skip
+    ]
     return markdown([head, *rows]) + f"\n\nHealth: {results['health']}."
 
 
@@ -39,10 +53,17 @@ def cells_table(table: pd.DataFrame) -> str:
     """Ours beside the published values."""
     head = ["lambda", "beta", "HPGD", "AMD", "zeroth-order", "here", "seconds"]
     rows = [
-        [f"{row['lambda']:g}", f"{row['beta']:g}", f"{row['HPGD']:.2f}", f"{row['AMD']:.2f}",
-         f"{row['zeroth-order']:.2f}", f"**{row['here']:.3f}**", f"{row['seconds']:.0f}"]
+        [
+            f"{row['lambda']:g}",
+            f"{row['beta']:g}",
+            f"{row['HPGD']:.2f}",
+            f"{row['AMD']:.2f}",
+            f"{row['zeroth-order']:.2f}",
+            f"**{row['here']:.3f}**",
+            f"{row['seconds']:.0f}",
+        ]
         for _, row in table.iterrows()
-    ]  # fmt: skip
+    ]
     return markdown([head, *rows])
 
 
@@ -72,44 +93,82 @@ def theory_tables(results: dict) -> dict[str, str]:
     """Slopes, RT-Q beside plain HPGD, the random-MDP test, variance reduction."""
     slopes = [
         ["quantity", "against", "theory", "slope (95 %)"],
-        ["mean squared gradient of HPGD", "steps T, step size T^(-1/2)", "at most T^(-1/2)",
-         slope_text(results["decay"])],
+        [
+            "mean squared gradient of HPGD",
+            "steps T, step size T^(-1/2)",
+            "at most T^(-1/2)",
+            slope_text(results["decay"]),
+        ],
         ["bias", "distance of the follower's policy", "1", slope_text(results["bias"])],
-        ["bias of a level", "its Q-learning iterations", "at most -1/2",
-         slope_text(results["rt_q"]["bias_slope"])],
-        ["squared change between levels", "iterations", "-1",
-         slope_text(results["rt_q"]["change_slope"])],
-    ]  # fmt: skip
+        [
+            "bias of a level",
+            "its Q-learning iterations",
+            "at most -1/2",
+            slope_text(results["rt_q"]["bias_slope"]),
+        ],
+        [
+            "squared change between levels",
+            "iterations",
+            "-1",
+            slope_text(results["rt_q"]["change_slope"]),
+        ],
+    ]
     agrees = results["bias"]["sampled_agrees"]
     sampled = (
         f"distance of HPGD's mean from that computation {agrees['distance_from_plug_in']:.3f}, "
         f"from the exact hypergradient {agrees['distance_from_exact']:.3f}, standard error "
         f"{agrees['standard_error']:.3f}."
     )
-    levels = [["K", "expected iterations", "iterations of one long run", "variance, RT-Q",
-               "variance, plain", "iterations at equal variance, RT-Q / plain"]]  # fmt: skip
+    levels = [
+        [
+            "K",
+            "expected iterations",
+            "iterations of one long run",
+            "variance, RT-Q",
+            "variance, plain",
+            "iterations at equal variance, RT-Q / plain",
+        ]
+    ]
     for row in results["rt_q"]["variance"]:
         ratio = row["variance"] / row["plain_variance"]
         cost = ratio * row["expected_iterations"] / row["plain_iterations"]
-        levels.append([str(row["K"]), f"{row['expected_iterations']:.1f}",
-                       f"{row['plain_iterations']:.0f}", f"{row['variance']:.3g}",
-                       f"{row['plain_variance']:.3g}", f"{cost:.1f}"])  # fmt: skip
+        levels.append(
+            [
+                str(row["K"]),
+                f"{row['expected_iterations']:.1f}",
+                f"{row['plain_iterations']:.0f}",
+                f"{row['variance']:.3g}",
+                f"{row['plain_variance']:.3g}",
+                f"{cost:.1f}",
+            ]
+        )
     race = [["estimator", "iterations to 1.00009", "seconds"]]
-    race += [[f"`{row['estimator']}`", f"{row['median_iterations']:.0f}",
-              f"{row['median_seconds']:.2g}"] for row in results["race"]]  # fmt: skip
-    return {"SLOPES": markdown(slopes), "SAMPLED": sampled, "RTQ": markdown(levels),
-            "RACE": markdown(race), "VARIANCE": variance_table(results)}  # fmt: skip
+    race += [
+        [f"`{row['estimator']}`", f"{row['median_iterations']:.0f}", f"{row['median_seconds']:.2g}"]
+        for row in results["race"]
+    ]
+    return {
+        "SLOPES": markdown(slopes),
+        "SAMPLED": sampled,
+        "RTQ": markdown(levels),
+        "RACE": markdown(race),
+        "VARIANCE": variance_table(results),
+    }
 
 
 def variance_table(results: dict) -> str:
     """Spread of one estimate, with and without each variance reduction."""
-    head = ["problem", "estimator", "standard deviation", "bias (standard error)",
-            "follower steps"]  # fmt: skip
+    head = ["problem", "estimator", "standard deviation", "bias (standard error)", "follower steps"]
     rows = [
-        [row["problem"], row["estimator"], f"{row['relative_standard_deviation']:.2g}",
-         f"{row['relative_bias']:.2g} ({row['bias_noise']:.1g})", f"{row['follower_steps']:.0f}"]
+        [
+            row["problem"],
+            row["estimator"],
+            f"{row['relative_standard_deviation']:.2g}",
+            f"{row['relative_bias']:.2g} ({row['bias_noise']:.1g})",
+            f"{row['follower_steps']:.0f}",
+        ]
         for row in results["variance"]
-    ]  # fmt: skip
+    ]
     return markdown([head, *rows])
 
 
@@ -153,60 +212,99 @@ def scaling_tables(results: dict) -> dict[str, str]:
     found = results["published"]
     ratios = [["one iteration, about 10,000 follower steps", "ms", "published way / this"]]
     for name in ("hpgd", "boltzmann_covariance"):
-        ratios.append([f"`{name}`", f"{found[f'{name}_ms']:.1f}",
-                       f"{found[f'published_way / {name}']:.0f}"])  # fmt: skip
+        ratios.append(
+            [f"`{name}`", f"{found[f'{name}_ms']:.1f}", f"{found[f'published_way / {name}']:.0f}"]
+        )
     ratios.append(["published way of writing it", f"{found['published_way_ms']:.0f}", ""])
     estimators = list(dict.fromkeys(row["estimator"] for row in results["parameters"]))
     sizes = list(dict.fromkeys(row["d"] for row in results["parameters"]))
     grown = [["d", *(f"{name}: ms (MB)" for name in estimators)]]
     for size in sizes:
         here = {r["estimator"]: r for r in results["parameters"] if r["d"] == size}
-        grown.append([f"{size:,}", *(f"{here[n]['ms']:.2g} ({here[n]['MB']:.2g})"
-                                     for n in estimators)])  # fmt: skip
+        grown.append(
+            [f"{size:,}", *(f"{here[n]['ms']:.2g} ({here[n]['MB']:.2g})" for n in estimators)]
+        )
     states = [["states", "ms", "MB"]]
     states += [[f"{r['states']:,}", f"{r['ms']:.3g}", f"{r['MB']:.2g}"] for r in results["states"]]
     lanes = [["estimator", "lanes", "in turn: ms (MB) a lane", "side by side: ms (MB) a lane"]]
     for name in dict.fromkeys(r["estimator"] for r in results["lanes"]):
         for number in dict.fromkeys(r["lanes"] for r in results["lanes"]):
-            cells = [f"{r['ms_per_lane']:.2g} ({r['MB_per_lane']:.2g})" for r in results["lanes"]
-                     if (r["estimator"], r["lanes"]) == (name, number)]  # fmt: skip
+            cells = [
+                f"{r['ms_per_lane']:.2g} ({r['MB_per_lane']:.2g})"
+                for r in results["lanes"]
+                if (r["estimator"], r["lanes"]) == (name, number)
+            ]
             lanes.append([f"`{name}`", str(number), *cells])
     crowd = [["followers", "sum: ms (MB)", "Gini: ms (MB)", "ms a follower, sum"]]
     for number in dict.fromkeys(r["followers"] for r in results["followers"]):
         mine = {r["objective"]: r for r in results["followers"] if r["followers"] == number}
         cells = [f"{mine[o]['ms']:.3g} ({mine[o]['MB']:.2g})" for o in ("sum", "gini")]
         crowd.append([f"{number:,}", *cells, f"{mine['sum']['ms'] / number:.2g}"])
-    return {"FOLLOWERS": markdown(crowd), "RATIOS": markdown(ratios), "PARAMETERS": markdown(grown),
-            "STATES": markdown(states), "LANES": markdown(lanes)}  # fmt: skip
+    return {
+        "FOLLOWERS": markdown(crowd),
+        "RATIOS": markdown(ratios),
+        "PARAMETERS": markdown(grown),
+        "STATES": markdown(states),
+        "LANES": markdown(lanes),
+    }
 
 
 def worker_tables(results: dict) -> dict[str, str]:
     """Draws a second against workers, states and the number of draws."""
     alone = next(r for r in results["workers"] if (r["kind"], r["workers"]) == ("threads", 1))
-    table = [["executor", "workers", "draws/s", "times one thread", "first draw after, s",
-              "peak of the caller (a worker), MB"]]  # fmt: skip
+    table = [
+        [
+            "executor",
+            "workers",
+            "draws/s",
+            "times one thread",
+            "first draw after, s",
+            "peak of the caller (a worker), MB",
+        ]
+    ]
     table += [
-        [r["kind"], str(r["workers"]), f"{r['draws_per_second']:.1f}",
-         f"{r['draws_per_second'] / alone['draws_per_second']:.2f}", f"{r['start_seconds']:.1f}",
-         f"{r['peak_MB']:.0f}" + (f" ({r['worker_peak_MB']:.0f})" if r["kind"] == "dask" else "")]
+        [
+            r["kind"],
+            str(r["workers"]),
+            f"{r['draws_per_second']:.1f}",
+            f"{r['draws_per_second'] / alone['draws_per_second']:.2f}",
+            f"{r['start_seconds']:.1f}",
+            f"{r['peak_MB']:.0f}"
+            + (f" ({r['worker_peak_MB']:.0f})" if r["kind"] == "dask" else ""),
+        ]
         for r in results["workers"]
-    ]  # fmt: skip
+    ]
     states = [
         ["states", "1 thread: draws/s", "2 threads: draws/s", "ratio", "peak, MB (2 threads)"]
     ]
     for number in dict.fromkeys(r["states"] for r in results["states"]):
         one, two = (r for r in results["states"] if r["states"] == number)
         rates = [r["draws_per_second"] for r in (one, two)]
-        states.append([f"{number:,}", *(f"{rate:.3g}" for rate in rates),
-                       f"{rates[1] / rates[0]:.2f}", f"{two['peak_MB']:.0f}"])  # fmt: skip
+        states.append(
+            [
+                f"{number:,}",
+                *(f"{rate:.3g}" for rate in rates),
+                f"{rates[1] / rates[0]:.2f}",
+                f"{two['peak_MB']:.0f}",
+            ]
+        )
     draws = [["draws", "executor", "draws/s, start included", "seconds", "peak, MB", "results, MB"]]
     draws += [
-        [f"{r['num']:,}", r["kind"], f"{r['draws_per_second']:.0f}", f"{r['seconds']:.0f}",
-         f"{r['peak_MB']:.0f}", f"{r['result_MB']:.1f}"]
+        [
+            f"{r['num']:,}",
+            r["kind"],
+            f"{r['draws_per_second']:.0f}",
+            f"{r['seconds']:.0f}",
+            f"{r['peak_MB']:.0f}",
+            f"{r['result_MB']:.1f}",
+        ]
         for r in results["draws"]
-    ]  # fmt: skip
-    return {"WORKERS": markdown(table), "WORKERSTATES": markdown(states),
-            "STREAMED": markdown(draws)}  # fmt: skip
+    ]
+    return {
+        "WORKERS": markdown(table),
+        "WORKERSTATES": markdown(states),
+        "STREAMED": markdown(draws),
+    }
 
 
 def main() -> None:

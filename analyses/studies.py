@@ -38,9 +38,14 @@ def observed(
     rows: dict[str, list] = {"state": [], "action": [], "context": [], "regime": []}
     for number, (name, incentive) in enumerate(arms.items()):
         arm = cb.simulate_trajectories(
-            problem, key=jax.random.key(seed + number), num_episodes=num // len(arms),
-            num_steps=problem.num_states, parameters=truth, incentive=incentive, regime=name,
-        )  # fmt: skip
+            problem,
+            key=jax.random.key(seed + number),
+            num_episodes=num // len(arms),
+            num_steps=problem.num_states,
+            parameters=truth,
+            incentive=incentive,
+            regime=name,
+        )
         for episode in range(num // len(arms)):
             one = arm.isel(episode=episode)
             kept = one["state"].values >= 0
@@ -49,9 +54,12 @@ def observed(
             rows["context"].append(str(one["context"].values))
             rows["regime"].append(name)
     return cb.make_trajectories(
-        rows["state"], rows["action"], context=rows["context"], regime=rows["regime"],
+        rows["state"],
+        rows["action"],
+        context=rows["context"],
+        regime=rows["regime"],
         incentives=dict(arms),
-    )  # fmt: skip
+    )
 
 
 def draws_of(tree: xr.DataTree, names: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -78,9 +86,12 @@ def worth(problem: cb.Problem, x: Mapping[str, Any], draws: Mapping[str, Any]) -
 
 
 def compare(
-    problem: cb.Problem, tree: xr.DataTree, truth: Mapping[str, Any], program: SearchProgram,
+    problem: cb.Problem,
+    tree: xr.DataTree,
+    truth: Mapping[str, Any],
+    program: SearchProgram,
     free: Callable[[np.ndarray], Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+) -> dict[str, dict[str, Any]]:
     """Return how three leaders fare under the draws and at the truth.
 
     ``free`` gives the free numbers of an incentive. The search of the leader who takes
@@ -93,9 +104,11 @@ def compare(
         name: decision["incentive"].sel(design=name).values for name in ("common", "plug_in")
     }
     rational, promised = best_incentive(
-        problem, program, mean | {"temperature": NEARLY_RATIONAL_TEMPERATURE},
+        problem,
+        program,
+        mean | {"temperature": NEARLY_RATIONAL_TEMPERATURE},
         start=free(incentives["plug_in"]),
-    )  # fmt: skip
+    )
     at_truth = {name: np.asarray(value)[None] for name, value in truth.items()}
     rows: dict[str, dict[str, Any]] = {}
     for name, incentive in (incentives | {"rational": rational}).items():
@@ -114,8 +127,15 @@ def points(axes: plt.Axes, shift: float, rows: list, look: tuple[str, str], labe
     """Draw means with their intervals side by side, a row each."""
     centre, low, high = np.transpose(rows)
     colour, marker = look
-    axes.errorbar(np.arange(len(rows)) + shift, centre, [centre - low, high - centre], fmt=marker,
-                  color=colour, capsize=3, label=label)  # fmt: skip
+    axes.errorbar(
+        np.arange(len(rows)) + shift,
+        centre,
+        [centre - low, high - centre],
+        fmt=marker,
+        color=colour,
+        capsize=3,
+        label=label,
+    )
 
 
 def health_table(heading: str, verdicts: Mapping[str, str]) -> list[list[str]]:
@@ -146,7 +166,12 @@ def cost_text(results: Mapping[str, Any]) -> str:
 def summary_table(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Rows of `cb.summary` for a table."""
     return [["", "quantity", "mean", "90 % interval (eti)", "unit"]] + [
-        [row["group"], row["quantity"], f"{row['mean']:.4g}",
-         f"{row['lower']:.4g} to {row['upper']:.4g}", row["unit"]]
+        [
+            row["group"],
+            row["quantity"],
+            f"{row['mean']:.4g}",
+            f"{row['lower']:.4g} to {row['upper']:.4g}",
+            row["unit"],
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]

@@ -84,14 +84,24 @@ def robust_designs(
     estimator = estimator or Exact()
     parts = designed(problem, study)
     found = find_robust_designs(
-        parts.problem, parts.draws, names=parts.names, designs=parts.designs, own=parts.own,
-        criteria=criteria, constraints=constraints, estimator=estimator, key=key,
-        settings=settings, on_progress=on_progress,
-    )  # fmt: skip
+        parts.problem,
+        parts.draws,
+        names=parts.names,
+        designs=parts.designs,
+        own=parts.own,
+        criteria=criteria,
+        constraints=constraints,
+        estimator=estimator,
+        key=key,
+        settings=settings,
+        on_progress=on_progress,
+    )
     used = {
-        "criteria": list(criteria), "constraints": list(constraints), "estimator": estimator,
+        "criteria": list(criteria),
+        "constraints": list(constraints),
+        "estimator": estimator,
         "settings": settings or RobustSettings(),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
-    }  # fmt: skip
+    }
     jax.clear_caches()  # programs compiled for this problem and these draws
     return add_robust(study, parts.problem, found, used)

@@ -126,8 +126,14 @@ def infer(
         if method is Method.NUTS
         else SVISettings(num_samples=chains * samples)
     )
-    fit = run_infer(chosen, observed, key=jax.random.key(seed), settings=settings,
-                    checkpoint=checkpoint, progress=sys.stderr.isatty())  # fmt: skip
+    fit = run_infer(
+        chosen,
+        observed,
+        key=jax.random.key(seed),
+        settings=settings,
+        checkpoint=checkpoint,
+        progress=sys.stderr.isatty(),
+    )
     finish(fit, output, prob, as_json)
 
 
@@ -179,9 +185,17 @@ def design(
     posterior = load(fit)
     executor = None if dask is None else DaskExecutor(None if dask == "local" else dask)
     with progress() as on_progress:
-        tree = run_design(chosen, posterior, key=jax.random.key(seed), estimator=how,
-                          num_draws=draws, settings=settings, checkpoint=checkpoint,
-                          executor=executor, on_progress=on_progress)  # fmt: skip
+        tree = run_design(
+            chosen,
+            posterior,
+            key=jax.random.key(seed),
+            estimator=how,
+            num_draws=draws,
+            settings=settings,
+            checkpoint=checkpoint,
+            executor=executor,
+            on_progress=on_progress,
+        )
     finish(tree, output, prob, as_json, accept_failed)
 
 
@@ -216,8 +230,14 @@ def robust(
     criteria += [MinimaxRegret(level) for level in minimax_regret]
     limits = () if most_cost is None else (CostAtMost(most_cost, most_cost_prob),)
     with progress() as on_progress:
-        tree = robust_designs(chosen, load(file), key=jax.random.key(seed), criteria=criteria,
-                              constraints=limits, on_progress=on_progress)  # fmt: skip
+        tree = robust_designs(
+            chosen,
+            load(file),
+            key=jax.random.key(seed),
+            criteria=criteria,
+            constraints=limits,
+            on_progress=on_progress,
+        )
     if output is not None:
         save(tree, output)
     typer.echo(str(compare_designs(tree, prob=prob, accept_failed=accept_failed)))
@@ -267,8 +287,9 @@ def report(
     from cbrl_bayes.reports import report as make_report
     from cbrl_bayes.results import load
 
-    page = make_report(load(file), output, prob=prob, question=question,
-                       accept_failed=accept_failed)  # fmt: skip
+    page = make_report(
+        load(file), output, prob=prob, question=question, accept_failed=accept_failed
+    )
     typer.echo(f"health: {page.health.verdict}")
     typer.echo(output)
 

@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from cbrl_bayes.problems import Problem
 
 __all__ = [
-    "AcceptFailed", "CheckpointFolder", "DaskAddress", "EstimatorName", "Json", "Method",
-    "PenaltyWeight", "Prob", "ProblemName", "SearchName", "Seed", "Slip",
-    "Temperature", "chosen_problem", "chosen_search", "design_as_given", "holds_trajectories",
+    "AcceptFailed",
+    "CheckpointFolder",
+    "DaskAddress",
+    "EstimatorName",
+    "Json",
+    "Method",
+    "PenaltyWeight",
+    "Prob",
+    "ProblemName",
+    "SearchName",
+    "Seed",
+    "Slip",
+    "Temperature",
+    "chosen_problem",
+    "chosen_search",
+    "design_as_given",
+    "holds_trajectories",
     "observed_behaviour",
-]  # fmt: skip
+]
 
 
 class ProblemName(StrEnum):
@@ -93,8 +107,11 @@ def chosen_problem(
     """Build a ready-made problem; refuse options it does not take."""
     from cbrl_bayes.problems import READY_MADE
 
-    given: dict[str, Any] = {"temperature": temperature, "penalty_weight": penalty_weight,
-                             "slip": _slip(slip)}  # fmt: skip
+    given: dict[str, Any] = {
+        "temperature": temperature,
+        "penalty_weight": penalty_weight,
+        "slip": _slip(slip),
+    }
     given = {key: value for key, value in given.items() if value is not None}
     accepted = set(inspect.signature(READY_MADE[name.value]).parameters)
     foreign = sorted(set(given) - accepted)

@@ -44,18 +44,29 @@ def emit_summary(found: Any, as_json: bool) -> None:
         return
     rows = found.table.reset_index().astype(object)
     rows = rows.where(rows.notna(), None).to_dict(orient="records")
-    health = {"verdict": found.health.verdict, "failures": found.health.failures,
-              "reviews": found.health.reviews}  # fmt: skip
+    health = {
+        "verdict": found.health.verdict,
+        "failures": found.health.failures,
+        "reviews": found.health.reviews,
+    }
     share = found.failed_share
     typer.echo(
         json.dumps(
-            {"problem": found.problem, "estimator": found.estimator, "prob": found.prob,
-             "kind": found.kind, "failed_share": share if share == share else None,
-             "restart_objectives": [float(v) if v == v else None
-                                    for v in found.restart_objectives],
-             "health": health, "withheld": found.withheld, "rows": rows}
+            {
+                "problem": found.problem,
+                "estimator": found.estimator,
+                "prob": found.prob,
+                "kind": found.kind,
+                "failed_share": share if share == share else None,
+                "restart_objectives": [
+                    float(v) if v == v else None for v in found.restart_objectives
+                ],
+                "health": health,
+                "withheld": found.withheld,
+                "rows": rows,
+            }
         )
-    )  # fmt: skip
+    )
 
 
 def emit(numbers: dict[str, Any], as_json: bool) -> None:
@@ -73,8 +84,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on standard error when a person is watching."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("starting", total=1)
 

@@ -36,15 +36,21 @@ def four_rooms_behaviour() -> xr.Dataset:
         The content of ``data/four_rooms_behaviour.nc``.
     """
     return simulate_trajectories(
-        four_rooms(), key=jax.random.key(20260101), num_episodes=40, num_steps=60,
+        four_rooms(),
+        key=jax.random.key(20260101),
+        num_episodes=40,
+        num_steps=60,
         parameters=TRUTH,
-    )  # fmt: skip
+    )
 
 
 def run_demo(
-    output: Path, *, report: Report = print, on_progress: Progress | None = None,
+    output: Path,
+    *,
+    report: Report = print,
+    on_progress: Progress | None = None,
     num_draws: int = 100,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Run the chain, print summaries, leave results and figures.
 
     Parameters
@@ -88,9 +94,14 @@ def _four_rooms(
     ):
         begun = time.perf_counter()
         studies[name] = design(
-            problem, fit, key=jax.random.key(2), estimator=estimator, num_draws=draws,
-            settings=settings, on_progress=on_progress,
-        )  # fmt: skip
+            problem,
+            fit,
+            key=jax.random.key(2),
+            estimator=estimator,
+            num_draws=draws,
+            settings=settings,
+            on_progress=on_progress,
+        )
         seconds[name] = time.perf_counter() - begun
     written = []
     for name, study in studies.items():
@@ -108,8 +119,9 @@ def _buses(
     problem = bus_replacement()
     report("\nBus engine replacement: 37 buses of group 4, 1975-85 (Rust 1987)")
     fit = infer(problem, data, key=jax.random.key(3), settings=_short_chains())
-    study = design(problem, fit, key=jax.random.key(4), num_draws=num_draws,
-                   on_progress=on_progress)  # fmt: skip
+    study = design(
+        problem, fit, key=jax.random.key(4), num_draws=num_draws, on_progress=on_progress
+    )
     report(f"\n{summary(study, prob=0.9)}")
     written = [save(study, output / "bus_replacement.nc")]
     return written + save_figures(study, output / "bus_replacement")

@@ -110,22 +110,34 @@ def prior_sensitivity(
     densities = component_densities(study)
     if not alphas or not all(0.0 < a < np.inf for a in alphas) or num_resamples < 2:
         raise InvalidInputError(
-            explain("settings of power-scaling are out of range",
-                    received=f"alphas={tuple(alphas)}, num_resamples={num_resamples}",
-                    accepted="alphas > 0, num_resamples >= 2")
-        )  # fmt: skip
+            explain(
+                "settings of power-scaling are out of range",
+                received=f"alphas={tuple(alphas)}, num_resamples={num_resamples}",
+                accepted="alphas > 0, num_resamples >= 2",
+            )
+        )
     table = study_outputs(study, outputs)
     if made.own.shape[0] < FEWEST_DRAWS:
         raise InvalidInputError(
-            explain("there are too few designed draws for power-scaling",
-                    received=made.own.shape[0], accepted=f">= {FEWEST_DRAWS}",
-                    remedy="design for more posterior draws (num_draws)")
-        )  # fmt: skip
+            explain(
+                "there are too few designed draws for power-scaling",
+                received=made.own.shape[0],
+                accepted=f">= {FEWEST_DRAWS}",
+                remedy="design for more posterior draws (num_draws)",
+            )
+        )
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     sensitivity, error = power_scaling_sensitivity(table, densities, generator, num_resamples)
     names, options = _options(made, num_options)
-    scores = evaluate_designs(made.problem, options, made.draws, key=key, evaluation=evaluation,
-                              num_workers=num_workers, on_progress=on_progress)  # fmt: skip
+    scores = evaluate_designs(
+        made.problem,
+        options,
+        made.draws,
+        key=key,
+        evaluation=evaluation,
+        num_workers=num_workers,
+        on_progress=on_progress,
+    )
     _check_finite(names, scores)
     decisions, pareto_k = [], np.full((len(COMPONENTS), len(alphas)), np.nan)
     for row, component in enumerate(COMPONENTS):
@@ -139,12 +151,17 @@ def prior_sensitivity(
     return add_power_scaling(
         study,
         PowerScaling(
-            outputs=tuple(map(str, table["output"].values)), options=names, alphas=tuple(alphas),
-            sensitivity=sensitivity, standard_error=error, decisions=tuple(decisions),
-            pareto_k=pareto_k, unsolved=(scores.status != 0).sum(1),
+            outputs=tuple(map(str, table["output"].values)),
+            options=names,
+            alphas=tuple(alphas),
+            sensitivity=sensitivity,
+            standard_error=error,
+            decisions=tuple(decisions),
+            pareto_k=pareto_k,
+            unsolved=(scores.status != 0).sum(1),
             constant_priors=constant_priors(study),
         ),
-    )  # fmt: skip
+    )
 
 
 def sobol_indices(
@@ -194,8 +211,9 @@ def sobol_indices(
     if not labels:
         raise InvalidInputError("no uncertain parameter differs between the designed draws")
     table = study_outputs(study, outputs)
-    found = first_order_indices(draws, table.values.reshape(len(draws), -1), key=key, prob=prob,
-                                num_resamples=num_resamples)  # fmt: skip
+    found = first_order_indices(
+        draws, table.values.reshape(len(draws), -1), key=key, prob=prob, num_resamples=num_resamples
+    )
     return add_sobol(study, [str(o) for o in table["output"].values], labels, found, draws, prob)
 
 
@@ -249,10 +267,18 @@ def stress_test(
     """
     made = designed(problem, study)
     found = stress_designs(
-        made.problem, dict(zip(made.names, made.designs, strict=True)), made.draws, stresses,
-        key=key, evaluation=evaluation, search=search, estimator=estimator,
-        num_search_draws=num_search_draws, num_workers=num_workers, on_progress=on_progress,
-    )  # fmt: skip
+        made.problem,
+        dict(zip(made.names, made.designs, strict=True)),
+        made.draws,
+        stresses,
+        key=key,
+        evaluation=evaluation,
+        search=search,
+        estimator=estimator,
+        num_search_draws=num_search_draws,
+        num_workers=num_workers,
+        on_progress=on_progress,
+    )
     return add_stress(study, found)
 
 
@@ -305,9 +331,12 @@ def compare_followers(
     """
     if len(models) < 2 or list(models) != list(studies):
         raise InvalidInputError(
-            explain("models and studies do not fit", accepted="two or more, named alike",
-                    received=f"models {', '.join(models)}; studies {', '.join(studies)}")
-        )  # fmt: skip
+            explain(
+                "models and studies do not fit",
+                accepted="two or more, named alike",
+                received=f"models {', '.join(models)}; studies {', '.join(studies)}",
+            )
+        )
     made = {name: designed(models[name], studies[name]) for name in models}
     check_same_data(studies)
     if len({one.designs.shape[1] for one in made.values()}) > 1:
@@ -315,17 +344,20 @@ def compare_followers(
     common = np.stack([one.designs[one.names.index(COMMON)] for one in made.values()])
     columns, unsolved = [], []
     for one in made.values():
-        scores = evaluate_designs(one.problem, common, one.draws, key=key, evaluation=evaluation,
-                                  num_workers=num_workers)  # fmt: skip
+        scores = evaluate_designs(
+            one.problem, common, one.draws, key=key, evaluation=evaluation, num_workers=num_workers
+        )
         _check_finite([f"common design for {name}" for name in made], scores)
         columns.append(scores.objective)
         unsolved.append((scores.status != 0).sum(1))
         if on_progress is not None:
             on_progress("designs under other models", len(columns), len(made))
     return add_model_comparison(
-        next(iter(studies.values())), studies, np.stack(columns, axis=1),
+        next(iter(studies.values())),
+        studies,
+        np.stack(columns, axis=1),
         unsolved=np.stack(unsolved, axis=1),
-    )  # fmt: skip
+    )
 
 
 def _check_finite(names: Sequence[str], scores: DesignScores) -> None:
@@ -334,11 +366,13 @@ def _check_finite(names: Sequence[str], scores: DesignScores) -> None:
     if wrong.any():
         listed = ", ".join(f"{n} ({k} draws)" for n, k in zip(names, wrong, strict=True) if k)
         raise NotConvergedError(
-            explain("the objective of some designs is not finite under some draws",
-                    received=listed, accepted="finite numbers",
-                    remedy="look at these draws; a solver with more steps; fewer options "
-                           "(num_options)")
-        )  # fmt: skip
+            explain(
+                "the objective of some designs is not finite under some draws",
+                received=listed,
+                accepted="finite numbers",
+                remedy="look at these draws; a solver with more steps; fewer options (num_options)",
+            )
+        )
 
 
 def _options(

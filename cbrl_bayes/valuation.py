@@ -121,8 +121,15 @@ def value_of_information(
     futures = simulate_experiments(problem, draws, candidates, key=sim_key, on_progress=on_progress)
 
     def score(own_key: Array) -> np.ndarray:
-        scores = evaluate_designs(problem, options, draws, key=own_key, evaluation=evaluation,
-                                  num_workers=num_workers, on_progress=on_progress)  # fmt: skip
+        scores = evaluate_designs(
+            problem,
+            options,
+            draws,
+            key=own_key,
+            evaluation=evaluation,
+            num_workers=num_workers,
+            on_progress=on_progress,
+        )
         return np.where(scores.status == 0, scores.objective, np.nan).T
 
     benefit = score(score_key)
@@ -131,13 +138,15 @@ def value_of_information(
     kept = np.isfinite(benefit + again).all(1)
     block = draws_per_effective_draw(chosen[list(draws)])
     keys = iter(jax.random.split(value_key, 1 + len(groups) + len(candidates)))
-    perfect = perfect_information(benefit[kept], key=next(keys), again=again[kept],
-                                  block_length=block)  # fmt: skip
+    perfect = perfect_information(
+        benefit[kept], key=next(keys), again=again[kept], block_length=block
+    )
     both = (benefit + again) / 2.0
     partial: dict[str, InformationValue] = {}
     for label, columns in groups.items():
-        partial[label] = partial_information(both[kept], columns[kept], key=next(keys),
-                                             block_length=block)  # fmt: skip
+        partial[label] = partial_information(
+            both[kept], columns[kept], key=next(keys), block_length=block
+        )
     values = []
     for index, (experiment, future) in enumerate(zip(experiments, futures, strict=True)):
         values.append(_value(problem, draws, experiment, future, both, kept, next(keys), block))
@@ -147,22 +156,32 @@ def value_of_information(
         names, options, both, perfect, partial, values, population, int((~kept).sum()), block
     )
     settings = {
-        "num_options": num_options, "num_draws": num_draws, "population": population,
-        "evaluation": evaluation, "experiments": list(experiments),
+        "num_options": num_options,
+        "num_draws": num_draws,
+        "population": population,
+        "evaluation": evaluation,
+        "experiments": list(experiments),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
-    }  # fmt: skip
+    }
     return add_information(study, chosen, found, settings)
 
 
 def _value(
-    problem: Problem, draws: Mapping[str, np.ndarray], experiment: Experiment, future: FutureData,
-    benefit: np.ndarray, kept: np.ndarray, key: Array, block: int,
-) -> ExperimentValue:  # fmt: skip
+    problem: Problem,
+    draws: Mapping[str, np.ndarray],
+    experiment: Experiment,
+    future: FutureData,
+    benefit: np.ndarray,
+    kept: np.ndarray,
+    key: Array,
+    block: int,
+) -> ExperimentValue:
     """Value one experiment on the draws whose scores are whole."""
     informed = conditional_benefit(benefit[kept], _informed(problem, draws, experiment)[kept])
     whole = FutureData(future.statistic[kept], future.log_probability[kept], future.num_failed)
-    sample = sample_information(benefit[kept], whole, key=key, informed=informed,
-                                block_length=block)  # fmt: skip
+    sample = sample_information(
+        benefit[kept], whole, key=key, informed=informed, block_length=block
+    )
     return ExperimentValue(experiment, sample, expected_regret(informed), future.num_failed)
 
 
@@ -189,9 +208,10 @@ def _informed(
 
 
 def _groups(
-    problem: Problem, draws: Mapping[str, np.ndarray],
+    problem: Problem,
+    draws: Mapping[str, np.ndarray],
     parameters: Mapping[str, str | Sequence[str]] | Sequence[str] | None,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Return label -> columns (N, p) of what would be known."""
     if parameters is None:
         own = {name: _varying(problem, name, values) for name, values in draws.items()}
@@ -209,10 +229,12 @@ def _groups(
         columns = [] if unknown else [c for n in names for c in _varying(problem, n, known[n])]
         if not columns:
             raise InvalidInputError(
-                explain(f"the value of knowing {label!r} cannot be computed",
-                        received=f"unknown names {unknown}" if unknown else "nothing uncertain",
-                        accepted=", ".join(known))
-            )  # fmt: skip
+                explain(
+                    f"the value of knowing {label!r} cannot be computed",
+                    received=f"unknown names {unknown}" if unknown else "nothing uncertain",
+                    accepted=", ".join(known),
+                )
+            )
         groups[label] = np.concatenate(columns, axis=1)
     return groups
 
@@ -251,9 +273,12 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
     names = list(map(str, decision["design"].values))
     if experiment.incentive not in names:
         raise InvalidInputError(
-            explain(f"experiment {experiment.name!r} names no design of the study",
-                    received=experiment.incentive, accepted=", ".join(names))
-        )  # fmt: skip
+            explain(
+                f"experiment {experiment.name!r} names no design of the study",
+                received=experiment.incentive,
+                accepted=", ".join(names),
+            )
+        )
     one = decision.sel(design=experiment.incentive)
     arrays = {name: one[variable].values for name, variable in incentive_names(problem).items()}
     return replace(experiment, incentive=arrays)
@@ -266,9 +291,11 @@ def _check_settings(
     fits = np.isfinite(population) and population > 0 and num_options >= 2 and num_draws >= 20
     if not fits or len(set(names)) != len(names):
         raise InvalidInputError(
-            explain("settings of the value of information are out of range",
-                    received=f"population={population}, num_options={num_options}, "
-                             f"num_draws={num_draws}, experiments {names}",
-                    accepted="population > 0, num_options >= 2, num_draws >= 20, experiments with "
-                             "different names")
-        )  # fmt: skip
+            explain(
+                "settings of the value of information are out of range",
+                received=f"population={population}, num_options={num_options}, "
+                f"num_draws={num_draws}, experiments {names}",
+                accepted="population > 0, num_options >= 2, num_draws >= 20, experiments with "
+                "different names",
+            )
+        )

@@ -151,10 +151,14 @@ def infer(
     records = None
     if checkpoint is not None:
         identity = identify(
-            problem, data=data, priors=model.priors, context_family=context_family,
-            settings=settings or NUTSSettings(), key=key,
+            problem,
+            data=data,
+            priors=model.priors,
+            context_family=context_family,
+            settings=settings or NUTSSettings(),
+            key=key,
             devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
-        )  # fmt: skip
+        )
         records = open_records(checkpoint, identity)
     draws = fit(model, key=key, settings=settings, progress=progress, records=records)
     used = {
@@ -230,14 +234,18 @@ def design(
     (1, 3)
     """
     if num_draws < 1:
-        raise InvalidInputError(explain("num_draws is too small", received=num_draws,
-                                        accepted=">= 1"))  # fmt: skip
+        raise InvalidInputError(
+            explain("num_draws is too small", received=num_draws, accepted=">= 1")
+        )
     estimator = estimator or Exact()
     if isinstance(fit, xr.DataTree) and fit.attrs.get("problem", problem.name) != problem.name:
         raise InvalidInputError(
-            explain("the fit is of another problem", received=fit.attrs["problem"],
-                    accepted=problem.name)
-        )  # fmt: skip
+            explain(
+                "the fit is of another problem",
+                received=fit.attrs["problem"],
+                accepted=problem.name,
+            )
+        )
     settings = settings or default_design_settings(estimator)
     from_fit = isinstance(fit, xr.DataTree)
     posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
@@ -252,16 +260,31 @@ def design(
         key=key,
     )
     study = study_designs(
-        problem, draws, estimator=estimator, key=key, settings=settings, executor=executor,
-        records=open_records(checkpoint, identity), on_progress=on_progress,
-    )  # fmt: skip
+        problem,
+        draws,
+        estimator=estimator,
+        key=key,
+        settings=settings,
+        executor=executor,
+        records=open_records(checkpoint, identity),
+        on_progress=on_progress,
+    )
     base = fit if isinstance(fit, xr.DataTree) else _bare_tree(problem, posterior)
     used = {
-        "design": settings, "estimator": estimator, "num_draws": num_draws,
+        "design": settings,
+        "estimator": estimator,
+        "num_draws": num_draws,
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
-    }  # fmt: skip
-    tree = add_design(base, problem, study, chosen, used, is_exact=estimator.is_exact,
-                      stage="design" if from_fit else "design only")  # fmt: skip
+    }
+    tree = add_design(
+        base,
+        problem,
+        study,
+        chosen,
+        used,
+        is_exact=estimator.is_exact,
+        stage="design" if from_fit else "design only",
+    )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
     _attach_response(tree, problem, draws, study.design_incentive)
@@ -300,21 +323,28 @@ def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:
     arrays = {name: np.asarray(value, float) for name, value in draws.items()}
     if not arrays or any(array.ndim == 0 for array in arrays.values()):
         raise InvalidInputError(
-            explain("draws cannot be used", received=sorted(arrays),
-                    accepted="{parameter name: array of shape (draws, ...)}")
-        )  # fmt: skip
+            explain(
+                "draws cannot be used",
+                received=sorted(arrays),
+                accepted="{parameter name: array of shape (draws, ...)}",
+            )
+        )
     if len({len(array) for array in arrays.values()}) != 1:
         raise InvalidInputError(
-            explain("draws of different parameters differ in number",
-                    received={name: len(array) for name, array in arrays.items()})
-        )  # fmt: skip
+            explain(
+                "draws of different parameters differ in number",
+                received={name: len(array) for name, array in arrays.items()},
+            )
+        )
     return xr.Dataset(
         {
-            name: (("chain", "draw", *(f"{name}_entry_{i}" for i in range(array.ndim - 1))),
-                   array[None])
+            name: (
+                ("chain", "draw", *(f"{name}_entry_{i}" for i in range(array.ndim - 1))),
+                array[None],
+            )
             for name, array in arrays.items()
         }
-    ).assign_coords(chain=[0], draw=np.arange(len(next(iter(arrays.values())))))  # fmt: skip
+    ).assign_coords(chain=[0], draw=np.arange(len(next(iter(arrays.values())))))
 
 
 def _bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
@@ -325,14 +355,21 @@ def _bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
 
 
 def _attach_response(
-    tree: xr.DataTree, problem: Problem, draws: Mapping[str, np.ndarray],
+    tree: xr.DataTree,
+    problem: Problem,
+    draws: Mapping[str, np.ndarray],
     designs: Mapping[str, np.ndarray],
-) -> None:  # fmt: skip
+) -> None:
     if "response" in tree.children:
         del tree["response"]  # of an earlier design
     num = len(next(iter(draws.values())))
-    entries = (num * problem.contexts.num_contexts * problem.followers.num_followers
-               * problem.num_states * problem.num_actions)  # fmt: skip
+    entries = (
+        num
+        * problem.contexts.num_contexts
+        * problem.followers.num_followers
+        * problem.num_states
+        * problem.num_actions
+    )
     if entries > MOST_RESPONSE_ENTRIES:
         return
     # Contexts that are sampled take one common sample here.
@@ -364,15 +401,21 @@ def _told(value: Any) -> str:
     """Word a distribution with all it was made with: wrappers tell what they wrap."""
     if isinstance(value, dist.Distribution):
         names = list(value.arg_constraints) or sorted(type(value).gather_pytree_data_fields())
-        shapes = {} if value.arg_constraints else {"batch_shape": value.batch_shape,
-                                                   "event_shape": value.event_shape}  # fmt: skip
+        shapes = (
+            {}
+            if value.arg_constraints
+            else {"batch_shape": value.batch_shape, "event_shape": value.event_shape}
+        )
         if hasattr(value, "base_dist") and not isinstance(value, dist.TransformedDistribution):
             names = ["base_dist", *(name for name in names if name != "base_dist")]
         parts = {name: getattr(value, name) for name in names} | shapes
     elif isinstance(value, dist.transforms.Transform):
         kind = dist.transforms.Transform
-        parts = {name: part for name, part in vars(value).items()
-                 if isinstance(part, kind) or not name.startswith("_")}  # fmt: skip
+        parts = {
+            name: part
+            for name, part in vars(value).items()
+            if isinstance(part, kind) or not name.startswith("_")
+        }
     elif isinstance(value, list | tuple) and value and not np.isscalar(value[0]):
         return f"[{', '.join(map(_told, value))}]"
     else:

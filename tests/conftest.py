@@ -103,9 +103,12 @@ def walkers():
     """Simulated Four-Rooms behaviour with known truth."""
     problem = cb.problems.four_rooms(temperature=0.004)
     data = simulate_trajectories(
-        problem, key=jax.random.key(11), num_episodes=16, num_steps=40,
+        problem,
+        key=jax.random.key(11),
+        num_episodes=16,
+        num_steps=40,
         parameters={"context_probability": (0.4, 0.6)},
-    )  # fmt: skip
+    )
     return problem, data
 
 

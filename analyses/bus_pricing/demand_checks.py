@@ -41,9 +41,14 @@ def occupancy_rate(draw: dict[str, np.ndarray], discount: float) -> tuple[float,
 
 
 def simulated_rate(
-    replace: np.ndarray, increments: np.ndarray, *, num_buses: int, num_months: int,
-    num_dropped: int = 400, seed: int = 0,
-) -> tuple[float, float]:  # fmt: skip
+    replace: np.ndarray,
+    increments: np.ndarray,
+    *,
+    num_buses: int,
+    num_months: int,
+    num_dropped: int = 400,
+    seed: int = 0,
+) -> tuple[float, float]:
     """Return replacements per bus-year and their standard error by simulation.
 
     Parameters

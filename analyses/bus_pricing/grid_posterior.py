@@ -61,9 +61,12 @@ class Plane:
 
     @staticmethod
     def build(
-        problem: Problem, increments: np.ndarray, priors: dict[str, tuple[float, float]],
-        nodes: np.ndarray, options: np.ndarray,
-    ) -> "Plane":  # fmt: skip
+        problem: Problem,
+        increments: np.ndarray,
+        priors: dict[str, tuple[float, float]],
+        nodes: np.ndarray,
+        options: np.ndarray,
+    ) -> "Plane":
         """Solve on the coarse nodes.
 
         Parameters

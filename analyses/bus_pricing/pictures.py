@@ -20,10 +20,21 @@ def demand_figure(folder: Path, curves: dict, numbers: dict) -> None:
     """Draw replacements per bus-year against the price, on both scales."""
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     for axes in panels:
-        band(axes, curves["prices"], curves["rate"].T, 0.9, COLOURS["own"],
-             "forward-looking (0.9999): posterior\nmedian and 90 % equal-tailed band")  # fmt: skip
-        axes.plot(curves["prices"], curves["myopic"], "--", color=COLOURS["common"],
-                  label="myopic (0): maximum likelihood")  # fmt: skip
+        band(
+            axes,
+            curves["prices"],
+            curves["rate"].T,
+            0.9,
+            COLOURS["own"],
+            "forward-looking (0.9999): posterior\nmedian and 90 % equal-tailed band",
+        )
+        axes.plot(
+            curves["prices"],
+            curves["myopic"],
+            "--",
+            color=COLOURS["common"],
+            label="myopic (0): maximum likelihood",
+        )
         axes.axvline(1.0, color=COLOURS["prior"], linewidth=0.8, linestyle=":")
         axes.set_xlabel("price of a replacement [RC]")
         axes.set_ylabel("replacements per bus-year, long run")
@@ -39,14 +50,26 @@ def subsidy_figure(folder: Path, numbers: dict, centre: np.ndarray) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     cells = numbers["cells"].values()
     middle = numbers["cells"]["0.05, 200,000"]
-    left.hist(centre, bins=np.arange(centre.min() - 0.00125, centre.max() + 0.005, 0.005),
-              color=COLOURS["own"], alpha=0.6, label="best for each draw")  # fmt: skip
+    left.hist(
+        centre,
+        bins=np.arange(centre.min() - 0.00125, centre.max() + 0.005, 0.005),
+        color=COLOURS["own"],
+        alpha=0.6,
+        label="best for each draw",
+    )
     left.axvline(middle["common"], color=COLOURS["common"], label="common")
     for end in ("low", "high"):
-        left.axvline(middle["best"][end], color=COLOURS["data"], linestyle=":",
-                     label="90 % equal-tailed interval" if end == "low" else None)  # fmt: skip
-    left.set(xlabel="subsidy [RC]", ylabel=f"posterior draws of {centre.size}",
-             title="late cost .05 RC, target 200,000 miles", )  # fmt: skip
+        left.axvline(
+            middle["best"][end],
+            color=COLOURS["data"],
+            linestyle=":",
+            label="90 % equal-tailed interval" if end == "low" else None,
+        )
+    left.set(
+        xlabel="subsidy [RC]",
+        ylabel=f"posterior draws of {centre.size}",
+        title="late cost .05 RC, target 200,000 miles",
+    )
     left.title.set_fontsize(9)
     left.set_ylim(0, left.get_ylim()[1] * 1.3)
     left.legend(fontsize=8)
@@ -56,13 +79,21 @@ def subsidy_figure(folder: Path, numbers: dict, centre: np.ndarray) -> None:
         common = np.array([row["common"] for row in rows])
         ends = np.array([[row["best"]["low"], row["best"]["high"]] for row in rows]).T
         right.vlines(at, *ends, color=TARGET_COLOURS[target], linewidth=2)
-        right.plot(at, common, MARKERS[target], color=TARGET_COLOURS[target],
-                   label=f"target {target:,} miles")  # fmt: skip
+        right.plot(
+            at,
+            common,
+            MARKERS[target],
+            color=TARGET_COLOURS[target],
+            label=f"target {target:,} miles",
+        )
     right.set_xscale("log")
     right.set_xticks([0.025, 0.05, 0.1], ["0.025", "0.05", "0.1"])
     right.minorticks_off()
-    right.set(xlabel="late cost [RC per bus-month beyond the target]", ylabel="subsidy [RC]",
-              title="marker: common; line: 90 % interval of the draws' best")  # fmt: skip
+    right.set(
+        xlabel="late cost [RC per bus-month beyond the target]",
+        ylabel="subsidy [RC]",
+        title="marker: common; line: 90 % interval of the draws' best",
+    )
     right.title.set_fontsize(9)
     right.legend(fontsize=8)
     _save(figure, folder / "subsidy.png")
@@ -74,14 +105,20 @@ def information_figure(folder: Path, known: dict, fewer: dict, raw: dict) -> Non
     names = ["everything", "RC", "theta11", "mean\nincrement"]
     values = [known["perfect"]] + [entry["by_knots"][4] for entry in known["partial"].values()]
     errors = [known["perfect_error"]] + [entry["error"] for entry in known["partial"].values()]
-    panels[0].bar(range(4), np.array(values) * 1e6, yerr=2e6 * np.array(errors),
-                  color=COLOURS["baseline"], capsize=3, label="draws, ± 2 s.e.")  # fmt: skip
+    panels[0].bar(
+        range(4),
+        np.array(values) * 1e6,
+        yerr=2e6 * np.array(errors),
+        color=COLOURS["baseline"],
+        capsize=3,
+        label="draws, ± 2 s.e.",
+    )
     exact = [known["quadrature"][name] for name in ("perfect", "RC", "theta11")]
-    panels[0].plot(range(3), np.array(exact) * 1e6, "D", color=COLOURS["common"],
-                   label="quadrature")  # fmt: skip
+    panels[0].plot(
+        range(3), np.array(exact) * 1e6, "D", color=COLOURS["common"], label="quadrature"
+    )
     panels[0].set_xticks(range(4), names)
-    panels[0].set(xlabel="known before the subsidy is set",
-                  ylabel="worth [1e-6 RC per bus-month]")  # fmt: skip
+    panels[0].set(xlabel="known before the subsidy is set", ylabel="worth [1e-6 RC per bus-month]")
     panels[0].set_ylim(0, panels[0].get_ylim()[1] * 1.25)
     panels[0].legend(fontsize=8)
     order = ["1/4", "1/2"]
@@ -89,16 +126,22 @@ def information_figure(folder: Path, known: dict, fewer: dict, raw: dict) -> Non
         (panels[1], "width_RC", 1.0, "width of RC's 90 % interval [noise scale]"),
         (panels[2], "loss", 1e6, "loss [1e-6 RC per bus-month]"),
     ):
-        axes.boxplot([[row[key] * scale for row in raw[name]] for name in order],
-                     positions=[0, 1], widths=0.5, whis=(5, 95), showfliers=False,
-                     medianprops={"color": COLOURS["common"]})  # fmt: skip
+        axes.boxplot(
+            [[row[key] * scale for row in raw[name]] for name in order],
+            positions=[0, 1],
+            widths=0.5,
+            whis=(5, 95),
+            showfliers=False,
+            medianprops={"color": COLOURS["common"]},
+        )
         axes.plot(2, fewer["all"][key] * scale, "D", color=COLOURS["own"], label="all 37 buses")
         axes.set_xticks([0, 1, 2], ["9 buses", "18 buses", "37 buses"])
         axes.set(ylabel=label, xlabel="fleet observed")
         axes.set_xlim(-0.5, 2.5)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
-        axes.legend(fontsize=8, title="boxes: 200 random parts,\nwhiskers 5 % to 95 %",
-                    title_fontsize=8)  # fmt: skip
+        axes.legend(
+            fontsize=8, title="boxes: 200 random parts,\nwhiskers 5 % to 95 %", title_fontsize=8
+        )
     _save(figure, folder / "information.png")
 
 

@@ -53,15 +53,27 @@ def _sampling(entry: dict) -> str:
 
 
 def _demand(entry: dict) -> str:
-    rows = [["price [RC]", "replacements per bus-year", "noise alone", "180 bins less 90",
-             "myopic manager"]]  # fmt: skip
+    rows = [
+        [
+            "price [RC]",
+            "replacements per bus-year",
+            "noise alone",
+            "180 bins less 90",
+            "myopic manager",
+        ]
+    ]
     bins = entry["checks"]["by_bins"]
     gaps = [wide - narrow for wide, narrow in zip(bins["180"], bins["90"], strict=True)]
     for (price, rate), gap in zip(entry["per_bus_year"].items(), gaps, strict=True):
         rows.append(
-            [price, _between(rate, 3), f"{entry['without_wear'][price]:.3f}", f"{gap:+.5f}",
-             f"{entry['myopic']['per_bus_year'][price]:.3f}"]
-        )  # fmt: skip
+            [
+                price,
+                _between(rate, 3),
+                f"{entry['without_wear'][price]:.3f}",
+                f"{gap:+.5f}",
+                f"{entry['myopic']['per_bus_year'][price]:.3f}",
+            ]
+        )
     return markdown(rows)
 
 
@@ -94,10 +106,12 @@ def _checks(entry: dict) -> str:
             ["way", "replacements per bus-year"],
             ["stationary law (NumPy)", f"{entry['stationary']:.6f}"],
             ["the package's occupancy, discount 1 - 1e-7", f"{entry['occupancy']:.6f}"],
-            ["simulation, 10,000 buses, 1,000 months",
-             f"{entry['simulation']:.6f} ± {entry['simulation_error']:.6f} (s.e.)"],
+            [
+                "simulation, 10,000 buses, 1,000 months",
+                f"{entry['simulation']:.6f} ± {entry['simulation_error']:.6f} (s.e.)",
+            ],
         ]
-    )  # fmt: skip
+    )
 
 
 def _limit(rows: list[dict]) -> str:
@@ -105,51 +119,96 @@ def _limit(rows: list[dict]) -> str:
     return markdown(
         head
         + [
-            [f"{row['price']:g}", f"{row['rate']:.3e}", f"{row['limit']:.3e}",
-             f"{row['ratio']:.6f}"]
+            [
+                f"{row['price']:g}",
+                f"{row['rate']:.3e}",
+                f"{row['limit']:.3e}",
+                f"{row['ratio']:.6f}",
+            ]
             for row in rows
         ]
-    )  # fmt: skip
+    )
 
 
 def _cells(cells: dict) -> str:
-    rows = [["late cost", "target [miles]", "best per draw", "common", "objective of the common",
-             "objective without", "regret of the common [1e-6]"]]  # fmt: skip
+    rows = [
+        [
+            "late cost",
+            "target [miles]",
+            "best per draw",
+            "common",
+            "objective of the common",
+            "objective without",
+            "regret of the common [1e-6]",
+        ]
+    ]
     for cell in cells.values():
         rows.append(
-            [f"{cell['late_cost']:g}", f"{cell['target']:,}", _between(cell["best"], 3),
-             f"{cell['common']:.4f}", _between(cell["objective"], 5),
-             f"{cell['without']['mean']:.5f}", f"{cell['regret']['mean'] * UNIT:.0f}"]
-        )  # fmt: skip
+            [
+                f"{cell['late_cost']:g}",
+                f"{cell['target']:,}",
+                _between(cell["best"], 3),
+                f"{cell['common']:.4f}",
+                _between(cell["objective"], 5),
+                f"{cell['without']['mean']:.5f}",
+                f"{cell['regret']['mean'] * UNIT:.0f}",
+            ]
+        )
     return markdown(rows)
 
 
 def _design(checks: dict) -> str:
-    rows = [["cell", "draws", "best per draw", "common", "plug-in", "mean regret [1e-6]",
-             "enumerated [1e-6]", "largest gap of subsidies",
-             "largest gap of objectives [1e-6]"]]  # fmt: skip
+    rows = [
+        [
+            "cell",
+            "draws",
+            "best per draw",
+            "common",
+            "plug-in",
+            "mean regret [1e-6]",
+            "enumerated [1e-6]",
+            "largest gap of subsidies",
+            "largest gap of objectives [1e-6]",
+        ]
+    ]
     for name, row in checks.items():
         rows.append(
-            [name, str(row["num_draws"]), _between(row["best"], 3), f"{row['common']:.4f}",
-             f"{row['plug_in']:.4f}", f"{row['regret']['mean'] * UNIT:.1f}",
-             f"{row['regret_enumerated'] * UNIT:.1f}", f"{row['largest_gap_of_subsidies']:.4f}",
-             f"{row['largest_gap_of_objectives'] * UNIT:.2f}"]
-        )  # fmt: skip
+            [
+                name,
+                str(row["num_draws"]),
+                _between(row["best"], 3),
+                f"{row['common']:.4f}",
+                f"{row['plug_in']:.4f}",
+                f"{row['regret']['mean'] * UNIT:.1f}",
+                f"{row['regret_enumerated'] * UNIT:.1f}",
+                f"{row['largest_gap_of_subsidies']:.4f}",
+                f"{row['largest_gap_of_objectives'] * UNIT:.2f}",
+            ]
+        )
     return markdown(rows)
 
 
 def _value(known: dict) -> str:
     rows = [["known", "draws (s.e.)", "by knots 0 / 2 / 4 / 8", "quadrature"]]
     exact = known["quadrature"]
-    rows.append(["everything (EVPI)",
-                 f"{known['perfect'] * UNIT:.1f} ({known['perfect_error'] * UNIT:.1f})", "",
-                 f"{exact['perfect'] * UNIT:.1f}"])  # fmt: skip
+    rows.append(
+        [
+            "everything (EVPI)",
+            f"{known['perfect'] * UNIT:.1f} ({known['perfect_error'] * UNIT:.1f})",
+            "",
+            f"{exact['perfect'] * UNIT:.1f}",
+        ]
+    )
     for name, entry in known["partial"].items():
         knots = " / ".join(f"{value * UNIT:.2f}" for value in entry["by_knots"].values())
         rows.append(
-            [name, f"{entry['by_knots']['4'] * UNIT:.2f} ({entry['error'] * UNIT:.2f})", knots,
-             f"{exact[name] * UNIT:.2f}" if name in exact else "not on the grid"]
-        )  # fmt: skip
+            [
+                name,
+                f"{entry['by_knots']['4'] * UNIT:.2f} ({entry['error'] * UNIT:.2f})",
+                knots,
+                f"{exact[name] * UNIT:.2f}" if name in exact else "not on the grid",
+            ]
+        )
     return markdown(rows)
 
 
@@ -180,20 +239,39 @@ def _worth(results: dict) -> str:
 
 
 def _fewer(fewer: dict) -> str:
-    rows = [["buses", "width of RC's interval", "width of theta11's", "subsidy",
-             "EVPI [1e-6]", "loss [1e-6]"]]  # fmt: skip
+    rows = [
+        [
+            "buses",
+            "width of RC's interval",
+            "width of theta11's",
+            "subsidy",
+            "EVPI [1e-6]",
+            "loss [1e-6]",
+        ]
+    ]
     for name in ("1/4", "1/2"):
         row = fewer[name]
         rows.append(
-            [str(row["buses"]), _between(row["width_RC"], 1),
-             _between(row["width_theta11"], 2), _between(row["subsidy"], 3),
-             _between(row["perfect"], 0, UNIT), _between(row["loss"], 0, UNIT)]
-        )  # fmt: skip
+            [
+                str(row["buses"]),
+                _between(row["width_RC"], 1),
+                _between(row["width_theta11"], 2),
+                _between(row["subsidy"], 3),
+                _between(row["perfect"], 0, UNIT),
+                _between(row["loss"], 0, UNIT),
+            ]
+        )
     row = fewer["all"]
     rows.append(
-        ["37", f"{row['width_RC']:.1f}", f"{row['width_theta11']:.2f}",
-         f"{row['subsidy']:.3f}", f"{row['perfect'] * UNIT:.0f}", "0 (itself)"]
-    )  # fmt: skip
+        [
+            "37",
+            f"{row['width_RC']:.1f}",
+            f"{row['width_theta11']:.2f}",
+            f"{row['subsidy']:.3f}",
+            f"{row['perfect'] * UNIT:.0f}",
+            "0 (itself)",
+        ]
+    )
     return markdown(rows)
 
 

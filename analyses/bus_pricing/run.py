@@ -67,19 +67,23 @@ def spread(draws: np.ndarray) -> dict[str, float]:
 def posterior(data: xr.Dataset) -> tuple[xr.DataTree, dict]:
     """Infer RC, theta11 and the increments of group 4."""
     fit = cb.infer(
-        bus_replacement(), data, key=jax.random.key(0), priors=PRIORS,
+        bus_replacement(),
+        data,
+        key=jax.random.key(0),
+        priors=PRIORS,
         settings=cb.NUTSSettings(),
-    )  # fmt: skip
+    )
     checked = fit["posterior"].to_dataset()[["RC", "theta11", "increment_probability"]]
     return fit, {
         "worst_r_hat": max(float(v.max()) for v in az.rhat(checked).data_vars.values()),
         "least_ess": min(float(v.min()) for v in az.ess(checked).data_vars.values()),
         "divergences": int(fit["sample_stats"]["diverging"].sum()),
         "correlation_log_RC_log_theta11": float(
-            np.corrcoef(np.log(checked["RC"].values.ravel()),
-                        np.log(checked["theta11"].values.ravel()))[0, 1]
+            np.corrcoef(
+                np.log(checked["RC"].values.ravel()), np.log(checked["theta11"].values.ravel())
+            )[0, 1]
         ),
-    } | {name: spread(checked[name].values) for name in ("RC", "theta11")}  # fmt: skip
+    } | {name: spread(checked[name].values) for name in ("RC", "theta11")}
 
 
 def thin(fit: xr.DataTree, num: int) -> dict[str, np.ndarray]:
@@ -120,15 +124,17 @@ def demand(data: xr.Dataset, draws: dict[str, np.ndarray]) -> tuple[dict, dict]:
         "bus_months": int(data["choice_observed"].values.sum()),
         "forward_looking": {
             **{name: float(forward.estimates[name]) for name in ("RC", "theta11")},
-            "log_likelihood": forward.log_likelihood, "converged": bool(forward.converged),
+            "log_likelihood": forward.log_likelihood,
+            "converged": bool(forward.converged),
         },
         "myopic": {
-            "RC": float(myopic["RC"][0]), "theta11": float(myopic["theta11"][0]),
+            "RC": float(myopic["RC"][0]),
+            "theta11": float(myopic["theta11"][0]),
             "log_likelihood": myopic_answer.log_likelihood,
             "converged": bool(myopic_answer.converged),
             "per_bus_year": {f"{p:g}": float(r) for p, r in zip(PRICES, myopic_rate, strict=True)},
         },
-    }  # fmt: skip
+    }
     return numbers, {"rate": rate[:-2], "myopic": myopic_rate[:-2], "prices": PRICES[:-2]}
 
 
@@ -145,7 +151,7 @@ def demand_checks(draws: dict[str, np.ndarray]) -> dict:
         shown = replacement_probability(np.array(SHOWN), mean, num_bins=num_bins)[:, 0]
         by_bins[num_bins] = replacements_per_year(
             shown, np.broadcast_to(law, (len(SHOWN), 3))
-        ).tolist()  # fmt: skip
+        ).tolist()
 
     by_occupancy, _ = occupancy_rate({n: v[0] for n, v in mean.items()}, 1 - 1e-7)
     simulation, error = simulated_rate(replace[0], law, num_buses=10_000, num_months=1000)
@@ -190,17 +196,22 @@ def subsidies(fit: xr.DataTree, found: dict) -> tuple[dict, dict]:
             name = f"{late_cost:g}, {target:,}"
             per_draw[name] = best
             cells[name] = {
-                "late_cost": late_cost, "target": target, "best": spread(best),
-                "common": float(SUBSIDIES[common]), "objective": spread(worth[:, common]),
-                "without": spread(worth[:, 0]), "regret": spread(regret),
-            }  # fmt: skip
+                "late_cost": late_cost,
+                "target": target,
+                "best": spread(best),
+                "common": float(SUBSIDIES[common]),
+                "objective": spread(worth[:, common]),
+                "without": spread(worth[:, 0]),
+                "regret": spread(regret),
+            }
     quick = cb.Search(ascent=cb.Ascent(num_steps=100, learning_rate=0.3))
     for late_cost, target in CHECKED:
         centre = (late_cost, target) == CENTRE
         problem = bus_replacement(late_cost=late_cost, target_mileage=target)
         settings = None if centre else cb.DesignSettings(search=quick, per_draw=quick)
-        tree = cb.design(problem, fit, key=jax.random.key(1), num_draws=100 if centre else 12,
-                         settings=settings)  # fmt: skip
+        tree = cb.design(
+            problem, fit, key=jax.random.key(1), num_draws=100 if centre else 12, settings=settings
+        )
         checks[f"{late_cost:g}, {target:,}"] = compare(tree, late_cost, target)
     return {"cells": cells, "design": checks}, per_draw
 
@@ -231,12 +242,16 @@ def compare(tree: xr.DataTree, late_cost: float, target: int) -> dict:
     }
 
 
-def information(draws: dict[str, np.ndarray], worth: np.ndarray, plane: Plane,
-                weights: np.ndarray) -> dict:  # fmt: skip
+def information(
+    draws: dict[str, np.ndarray], worth: np.ndarray, plane: Plane, weights: np.ndarray
+) -> dict:
     """Find EVPI and EVPPI by draws and regression, quadrature, and nested sampling."""
     law = draws["increment_probability"]
-    parameters = {"RC": draws["RC"], "theta11": draws["theta11"],
-                  "mean increment": law @ np.arange(law.shape[1])}  # fmt: skip
+    parameters = {
+        "RC": draws["RC"],
+        "theta11": draws["theta11"],
+        "mean increment": law @ np.arange(law.shape[1]),
+    }
     partial = {}
     for name, values in parameters.items():
         partial[name] = {
@@ -252,7 +267,8 @@ def information(draws: dict[str, np.ndarray], worth: np.ndarray, plane: Plane,
         "perfect_error": bootstrap_error(expected_regret, worth),
         "partial": partial,
         "quadrature": {
-            "perfect": plane.perfect(weights), "RC": plane.partial(weights, axis=0),
+            "perfect": plane.perfect(weights),
+            "RC": plane.partial(weights, axis=0),
             "theta11": plane.partial(weights, axis=1),
         },
         "nested_RC": nested,
@@ -260,7 +276,7 @@ def information(draws: dict[str, np.ndarray], worth: np.ndarray, plane: Plane,
         "largest_spline_error": spline_error(draws, plane),
         "grid_RC": grid_interval(weights, axis=0),
         "grid_theta11": grid_interval(weights, axis=1),
-    }  # fmt: skip
+    }
 
 
 def spline_error(draws: dict[str, np.ndarray], plane: Plane, num: int = 60) -> float:
@@ -285,16 +301,23 @@ def fewer_buses(data: xr.Dataset, plane: Plane) -> tuple[dict, dict]:
         parts = [generator.choice(len(counts), size, replace=False) for _ in range(NUM_SUBSETS)]
         rows = [one_part(plane, plane.weights(counts[part].sum(0)), worth) for part in parts]
         raw[name] = rows
-        numbers[name] = {"buses": size} | {
-            key: spread(np.array([row[key] for row in rows]))
-            for key in ("width_RC", "width_theta11", "subsidy", "perfect", "loss")
-        } | {"largest_edge_mass": max(row["edge_mass"] for row in rows)}  # fmt: skip
+        numbers[name] = (
+            {"buses": size}
+            | {
+                key: spread(np.array([row[key] for row in rows]))
+                for key in ("width_RC", "width_theta11", "subsidy", "perfect", "loss")
+            }
+            | {"largest_edge_mass": max(row["edge_mass"] for row in rows)}
+        )
         if name != "1/4":
             continue
         fit = cb.infer(
-            bus_replacement(), data.isel(episode=np.sort(parts[0])), key=jax.random.key(2),
-            priors=PRIORS, settings=cb.NUTSSettings(num_chains=2),
-        )  # fmt: skip
+            bus_replacement(),
+            data.isel(episode=np.sort(parts[0])),
+            key=jax.random.key(2),
+            priors=PRIORS,
+            settings=cb.NUTSSettings(num_chains=2),
+        )
         numbers[name]["first_part"] = {
             "replacements": int(counts[parts[0], 1].sum()),
             "grid": grid_interval(plane.weights(counts[parts[0]].sum(0)), axis=0),
@@ -308,10 +331,13 @@ def one_part(plane: Plane, weights: np.ndarray, worth: np.ndarray) -> dict[str, 
     chosen = int(plane.expected(weights).argmax())
     ends = [grid_interval(weights, axis=axis) for axis in (0, 1)]
     return {
-        "width_RC": ends[0][1] - ends[0][0], "width_theta11": ends[1][1] - ends[1][0],
-        "subsidy": float(SUBSIDIES[chosen]), "perfect": plane.perfect(weights),
-        "loss": float(worth.max() - worth[chosen]), "edge_mass": edge_mass(weights),
-    }  # fmt: skip
+        "width_RC": ends[0][1] - ends[0][0],
+        "width_theta11": ends[1][1] - ends[1][0],
+        "subsidy": float(SUBSIDIES[chosen]),
+        "perfect": plane.perfect(weights),
+        "loss": float(worth.max() - worth[chosen]),
+        "edge_mass": edge_mass(weights),
+    }
 
 
 def main() -> None:
@@ -345,11 +371,14 @@ def main() -> None:
     information_figure(HERE, known, fewer, raw)
     lap("figures")
     results = {
-        "sampling": sampling, "demand": demanded, "subsidy": designed,
-        "information": known, "fewer_buses": fewer,
+        "sampling": sampling,
+        "demand": demanded,
+        "subsidy": designed,
+        "information": known,
+        "fewer_buses": fewer,
         "cpu_seconds": round(time.process_time(), 1),
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }  # fmt: skip
+    }
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     fill_readme(HERE)
 

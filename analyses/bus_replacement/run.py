@@ -37,14 +37,16 @@ def estimate() -> dict:
         model = behaviour_model(bus_replacement(), cb.load_zurcher(groups))
         answer = maximum_likelihood(model)
         found[name] = {
-            key: [round(float(answer.estimates[key]), 4),
-                  round(float(answer.standard_errors[key]), 4)]
+            key: [
+                round(float(answer.estimates[key]), 4),
+                round(float(answer.standard_errors[key]), 4),
+            ]
             for key in ("RC", "theta11")
         } | {
             "increments": np.round(answer.estimates["increment_probability"], 4).tolist(),
             "log_likelihood": round(answer.log_likelihood, 3),
             "converged": answer.converged,
-        }  # fmt: skip
+        }
         print(name, found[name], flush=True)
     return found
 
@@ -54,8 +56,9 @@ def study() -> dict:
     problem = bus_replacement()
     settings = cb.NUTSSettings(num_warmup=1000, num_samples=1000)
     begun = time.perf_counter()
-    fit = cb.infer(problem, cb.load_zurcher((4,)), key=jax.random.key(0), priors=PRIORS,
-                   settings=settings)  # fmt: skip
+    fit = cb.infer(
+        problem, cb.load_zurcher((4,)), key=jax.random.key(0), priors=PRIORS, settings=settings
+    )
     seconds = time.perf_counter() - begun
     checked = fit["posterior"].to_dataset()[["RC", "theta11", "increment_probability"]]
     ess = min(float(v.min()) for v in az.ess(checked).data_vars.values())

@@ -76,8 +76,10 @@ def trial(problem: cb.Problem, num_projects: int) -> xr.Dataset:
 def prior_draws() -> dict[str, np.ndarray]:
     """Draw parameters from the prior."""
     keys = jax.random.split(jax.random.key(7), 3)
-    draws = {name: np.asarray(prior.sample(key, (NUM_DRAWS,)))
-             for (name, prior), key in zip(PRIORS.items(), keys, strict=False)}  # fmt: skip
+    draws = {
+        name: np.asarray(prior.sample(key, (NUM_DRAWS,)))
+        for (name, prior), key in zip(PRIORS.items(), keys, strict=False)
+    }
     types = dist.Dirichlet(jnp.ones(2)).sample(keys[2], (NUM_DRAWS,))
     return draws | {"context_probability": np.asarray(types)}
 
@@ -88,9 +90,12 @@ def study(problem: cb.Problem, num_projects: int) -> xr.DataTree:
         given: Any = prior_draws()
     else:
         given = cb.infer(
-            problem, trial(problem, num_projects), key=jax.random.key(0), priors=PRIORS,
+            problem,
+            trial(problem, num_projects),
+            key=jax.random.key(0),
+            priors=PRIORS,
             settings=cb.NUTSSettings(num_warmup=300, num_samples=300),
-        )  # fmt: skip
+        )
     return cb.design(problem, given, key=jax.random.key(1), num_draws=NUM_DRAWS, settings=SETTINGS)
 
 
@@ -109,8 +114,15 @@ def by_temperature(problem: cb.Problem, program: SearchProgram) -> list[dict[str
         start = free(np.asarray(rows[-1]["followed"]) if rows else fresh)
         alone = SearchProgram(problem, Exact(), SETTINGS.per_draw)
         followed, kept = best_incentive(problem, alone, given, start)
-        rows.append({"temperature": temperature, "fresh": fresh.tolist(), "fresh_objective": earned,
-                     "followed": followed.tolist(), "followed_objective": kept})  # fmt: skip
+        rows.append(
+            {
+                "temperature": temperature,
+                "fresh": fresh.tolist(),
+                "fresh_objective": earned,
+                "followed": followed.tolist(),
+                "followed_objective": kept,
+            }
+        )
     return rows
 
 
@@ -132,8 +144,14 @@ def textbook_limit() -> list[dict[str, float]]:
         best = program.run(given, key=jax.random.key(0), start=start).best
         start = best.unconstrained
         bad, good = np.asarray(problem.incentive.transform(start)["payment"])[0].tolist()
-        rows.append({"temperature": temperature, "bad": bad, "good": good,
-                     "objective": float(best.objective)})  # fmt: skip
+        rows.append(
+            {
+                "temperature": temperature,
+                "bad": bad,
+                "good": good,
+                "objective": float(best.objective),
+            }
+        )
     return rows
 
 
@@ -158,16 +176,16 @@ def draw_learning(found: dict[int, dict[str, Any]], true_best: tuple[np.ndarray,
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.5), layout="constrained")
     for stage, (colour, marker) in enumerate(zip(PART_COLOURS, "ov", strict=True)):
         rows = [one["good_payment"][stage] for one in found.values()]
-        points(panels[0], 0.2 * stage - 0.1, rows, (colour, marker),
-               f"stage {stage + 1}, good outcome")  # fmt: skip
+        points(
+            panels[0], 0.2 * stage - 0.1, rows, (colour, marker), f"stage {stage + 1}, good outcome"
+        )
         panels[0].axhline(true_best[0][stage, 1], color=colour, ls="--")
     panels[0].set(ylabel="payment (money)", title="Best contract (dashed: at the truth)")
     rows = [one["best"] for one in found.values()]
     points(panels[1], 0.0, rows, LOOKS["best"], "best of each draw")
     panels[1].axhline(true_best[1], color=COLOURS["data"], ls="--", label="at the truth")
     panels[1].set(ylabel="objective (money per project)", title="What the best contract earns")
-    names = {"common": "common design", "plug_in": "plug-in",
-             "rational": "agent taken as rational"}  # fmt: skip
+    names = {"common": "common design", "plug_in": "plug-in", "rational": "agent taken as rational"}
     for shift, (name, label) in zip((-0.15, 0.0, 0.15), names.items(), strict=True):
         rows = [one["leaders"][name]["regret"] for one in found.values()]
         points(panels[2], shift, rows, LOOKS[name], label)
@@ -210,11 +228,15 @@ def told(results: dict[str, Any]) -> str:
 def held(results: dict[str, Any]) -> str:
     """Say which intervals hold the best objective at the truth, and what the types earn."""
     best = results["truth_best"]
-    inside = [n for n, one in results["by_projects"].items()
-              if one["best"][1] <= best["objective"] <= one["best"][2]]  # fmt: skip
+    inside = [
+        n
+        for n, one in results["by_projects"].items()
+        if one["best"][1] <= best["objective"] <= one["best"][2]
+    ]
     share = ", ".join(f"{n}: {share:.2f}" for n, share in results["able_share"].items())
-    earned = " and ".join(f"{value:.2f} with an agent of type {name!r}"
-                          for name, value in results["by_type"].items())  # fmt: skip
+    earned = " and ".join(
+        f"{value:.2f} with an agent of type {name!r}" for name, value in results["by_type"].items()
+    )
     return (
         f"The 90 % interval of the objective holds the best at the truth, "
         f"{best['objective']:.3f}, in {len(inside)} of the {len(results['by_projects'])} rows "
@@ -242,13 +264,25 @@ def split(results: dict[str, Any]) -> str:
 
 def temperature_table(results: dict[str, Any]) -> str:
     """Payments for the good outcome by temperature, from either start."""
-    rows = [["temperature", "random starts: stage 1", "stage 2", "objective",
-             "from the row above: stage 1", "stage 2", "objective"]]  # fmt: skip
+    rows = [
+        [
+            "temperature",
+            "random starts: stage 1",
+            "stage 2",
+            "objective",
+            "from the row above: stage 1",
+            "stage 2",
+            "objective",
+        ]
+    ]
     for row in results["by_temperature"]:
         cells = [f"{row['temperature']:g}"]
         for name in ("fresh", "followed"):
-            cells += [f"{row[name][0][1]:.2f}", f"{row[name][1][1]:.2f}",
-                      f"{row[f'{name}_objective']:.3f}"]  # fmt: skip
+            cells += [
+                f"{row[name][0][1]:.2f}",
+                f"{row[name][1][1]:.2f}",
+                f"{row[f'{name}_objective']:.3f}",
+            ]
         rows.append(cells)
     return markdown(rows)
 
@@ -256,24 +290,47 @@ def temperature_table(results: dict[str, Any]) -> str:
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """Everything the README states in numbers."""
     limit = [["temperature", "bad outcome", "good outcome", "objective"]]
-    limit += [[f"{r['temperature']:g}", f"{r['bad']:.4f}", f"{r['good']:.4f}",
-               f"{r['objective']:.4f}"] for r in results["limit"]]  # fmt: skip
+    limit += [
+        [f"{r['temperature']:g}", f"{r['bad']:.4f}", f"{r['good']:.4f}", f"{r['objective']:.4f}"]
+        for r in results["limit"]
+    ]
     limit += [["0 (textbook)", "0", "2", "3.2"]]
-    leaders = [["projects", "leader", "regret (90 % interval)", "share of the objective",
-                "earns at the truth"]]  # fmt: skip
+    leaders = [
+        [
+            "projects",
+            "leader",
+            "regret (90 % interval)",
+            "share of the objective",
+            "earns at the truth",
+        ]
+    ]
     learning = [["projects", "stage 1, good outcome", "stage 2, good outcome", "objective"]]
     for n, one in results["by_projects"].items():
         name_of = n if int(n) else "0 (prior)"
         learning.append([name_of, *(shown(row, 3) for row in (*one["good_payment"], one["best"]))])
-        leaders += [[name_of, name, shown(row["regret"], 3),
-                     f"{100 * row['share_of_objective']:.1f} %", f"{row['at_truth']:.3f}"]
-                    for name, row in one["leaders"].items()]  # fmt: skip
+        leaders += [
+            [
+                name_of,
+                name,
+                shown(row["regret"], 3),
+                f"{100 * row['share_of_objective']:.1f} %",
+                f"{row['at_truth']:.3f}",
+            ]
+            for name, row in one["leaders"].items()
+        ]
     verdicts = {n: one["health"] for n, one in results["by_projects"].items()}
-    return {"LIMIT": markdown(limit), "ROWS": markdown(summary_table(results["rows"])),
-            "HEALTH": markdown(health_table("projects", verdicts)), "LEADERS": markdown(leaders),
-            "LEARNING": markdown(learning), "TEMPERATURES": temperature_table(results),
-            "SPLIT": split(results), "TOLD": told(results), "HELD": held(results),
-            "COST": cost_text(results)}  # fmt: skip
+    return {
+        "LIMIT": markdown(limit),
+        "ROWS": markdown(summary_table(results["rows"])),
+        "HEALTH": markdown(health_table("projects", verdicts)),
+        "LEADERS": markdown(leaders),
+        "LEARNING": markdown(learning),
+        "TEMPERATURES": temperature_table(results),
+        "SPLIT": split(results),
+        "TOLD": told(results),
+        "HELD": held(results),
+        "COST": cost_text(results),
+    }
 
 
 def main() -> None:

@@ -38,12 +38,18 @@ def search_cells(seed: int) -> pd.DataFrame:
         begun = time.perf_counter()
         program = SearchProgram(problem, Exact(), global_search())
         found = program.run(problem.default_parameters, key=jax.random.key(seed))
-        rows.append({
-            "lambda": temperature, "beta": weight, "HPGD": published[0], "AMD": published[1],
-            "zeroth-order": published[2], "here": found.best.objective,
-            "median of ascents": np.nanmedian(found.restart_objectives),
-            "seconds": time.perf_counter() - begun,
-        })  # fmt: skip
+        rows.append(
+            {
+                "lambda": temperature,
+                "beta": weight,
+                "HPGD": published[0],
+                "AMD": published[1],
+                "zeroth-order": published[2],
+                "here": found.best.objective,
+                "median of ascents": np.nanmedian(found.restart_objectives),
+                "seconds": time.perf_counter() - begun,
+            }
+        )
         print(f"lambda {temperature}, beta {weight}: {found.best.objective:.4f}", flush=True)
     return pd.DataFrame(rows)
 
@@ -55,12 +61,14 @@ def draw_cells(table: pd.DataFrame) -> None:
     marks = {"HPGD": "o", "AMD": "s", "zeroth-order": "^"}
     for (name, mark), colour in zip(marks.items(), ("#0072B2", "#009E73", "#999999"), strict=True):
         axes.scatter(place, table[name], marker=mark, color=colour, label=f"{name}, published")
-    axes.scatter(place, table["here"], marker="*", s=130, color="#D55E00",
-                 label="exact, global search")  # fmt: skip
+    axes.scatter(
+        place, table["here"], marker="*", s=130, color="#D55E00", label="exact, global search"
+    )
     labels = [f"{row['lambda']:g}\n{row['beta']:g}" for _, row in table.iterrows()]
     axes.set_xticks(place, labels)
-    axes.set(xlabel="temperature lambda (above) and price beta (below)",
-             ylabel="leader's objective")  # fmt: skip
+    axes.set(
+        xlabel="temperature lambda (above) and price beta (below)", ylabel="leader's objective"
+    )
     axes.legend(fontsize="small")
     figure.savefig(HERE / "cells.png", dpi=130)
     plt.close(figure)

@@ -40,14 +40,16 @@ LEADERS = {
 
 SETTINGS = cb.DesignSettings(
     search=cb.Search(
-        ascent=cb.Ascent(num_steps=150, learning_rate=0.3), num_starts=6, start_scales=(2.0, 4.0),
+        ascent=cb.Ascent(num_steps=150, learning_rate=0.3),
+        num_starts=6,
+        start_scales=(2.0, 4.0),
         num_candidates=64,
     ),
     per_draw=cb.Search(
         ascent=cb.Ascent(num_steps=80, learning_rate=0.3), num_starts=2, start_scales=(2.0,)
     ),
     num_common_draws=10,
-)  # fmt: skip
+)
 ABOVE = "share of draws where the common design is above every configuration"
 CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=len(FOUR_ROOMS_DOORS))))
 
@@ -62,14 +64,20 @@ def observe() -> tuple[cb.Problem, object, dict]:
     """Simulate walkers with all doors open and infer what moves them."""
     problem = LEADERS["arrival"]
     data = cb.simulate_trajectories(
-        problem, key=jax.random.key(10), num_episodes=NUM_WALKERS, num_steps=NUM_STEPS,
+        problem,
+        key=jax.random.key(10),
+        num_episodes=NUM_WALKERS,
+        num_steps=NUM_STEPS,
         parameters={"temperature": TRUE_TEMPERATURE, "context_probability": TRUE_LAW},
-        incentive={"openness": np.ones(len(FOUR_ROOMS_DOORS))}, regime="all open",
-    )  # fmt: skip
+        incentive={"openness": np.ones(len(FOUR_ROOMS_DOORS))},
+        regime="all open",
+    )
     fit = cb.infer(
-        problem, data, key=jax.random.key(11),
+        problem,
+        data,
+        key=jax.random.key(11),
         settings=cb.NUTSSettings(num_chains=4, num_warmup=400, num_samples=400),
-    )  # fmt: skip
+    )
     posterior = fit["posterior"]
     found = {
         "temperature": interval(posterior["temperature"].values),
@@ -201,8 +209,15 @@ def draw_objectives(raw: dict[str, dict]) -> None:
         names = [configuration(CORNERS[i]) for i in one["order"]]
         low, middle, high = np.quantile(one["corners"], [0.05, 0.5, 0.95], axis=0)
         place = np.arange(len(names))
-        axes.errorbar(middle, place, xerr=[middle - low, high - middle], fmt="s", capsize=2,
-                      color=COLOURS["own"], label="open or closed doors")  # fmt: skip
+        axes.errorbar(
+            middle,
+            place,
+            xerr=[middle - low, high - middle],
+            fmt="s",
+            capsize=2,
+            color=COLOURS["own"],
+            label="open or closed doors",
+        )
         low, middle, high = np.quantile(one["common"], [0.05, 0.5, 0.95])
         axes.axvspan(low, high, color=COLOURS["common"], alpha=0.2, linewidth=0)
         axes.axvline(middle, color=COLOURS["common"], label="relaxed doors, common design")
@@ -224,11 +239,19 @@ def draw_openness(raw: dict[str, dict]) -> None:
         low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
         mark, colour = styles[name]
         place = np.arange(len(FOUR_ROOMS_DOORS)) + shift
-        axes.errorbar(place, middle, yerr=[middle - low, high - middle], fmt=mark, capsize=3,
-                      color=colour, label=f"leader: {name}, best per draw")  # fmt: skip
+        axes.errorbar(
+            place,
+            middle,
+            yerr=[middle - low, high - middle],
+            fmt=mark,
+            capsize=3,
+            color=colour,
+            label=f"leader: {name}, best per draw",
+        )
         common = one["tree"]["decision"]["incentive"].sel(design="common").values
-        axes.scatter(place, common, marker="_", s=350, color=colour,
-                     label=f"leader: {name}, common design")  # fmt: skip
+        axes.scatter(
+            place, common, marker="_", s=350, color=colour, label=f"leader: {name}, common design"
+        )
     axes.set_xticks(range(len(FOUR_ROOMS_DOORS)), list(FOUR_ROOMS_DOORS))
     axes.set(xlabel="door", ylabel="openness (probability)", ylim=(-0.04, 1.04))
     figure.legend(fontsize="small", loc="outside upper center", ncols=2)
@@ -241,9 +264,10 @@ def draw_building(raw: dict[str, dict], parameters: dict) -> None:
     problem = LEADERS["target"]
     openings = {"all doors open": np.ones(4)} | {
         f"common design, leader: {name}": one["tree"]["decision"]["incentive"]
-        .sel(design="common").values
+        .sel(design="common")
+        .values
         for name, one in raw.items()
-    }  # fmt: skip
+    }
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     for axes, (title, openness) in zip(panels, openings.items(), strict=True):
         visits = 0.0
@@ -252,12 +276,22 @@ def draw_building(raw: dict[str, dict], parameters: dict) -> None:
             visits += weight * np.asarray(occupancy(mdp, response.policy).sum(1))
         draw_walls(axes)
         shown_image = axes.imshow(
-            on_map(problem, np.maximum(visits, 1e-3)), cmap="cividis", norm="log", vmin=1e-2,
+            on_map(problem, np.maximum(visits, 1e-3)),
+            cmap="cividis",
+            norm="log",
+            vmin=1e-2,
             vmax=10,
-        )  # fmt: skip
+        )
         for (i, j), degree in zip(FOUR_ROOMS_DOORS.values(), openness, strict=True):
-            axes.text(j, i, f"{degree:.2f}", ha="center", va="center", fontsize=8,
-                      bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5})  # fmt: skip
+            axes.text(
+                j,
+                i,
+                f"{degree:.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5},
+            )
         for (i, j), mark in (((4, 1), "S"), ((1, 9), "G"), ((11, 11), "G"), ((8, 4), "T")):
             axes.text(j, i, mark, ha="center", va="center", color="white", weight="bold")
         axes.set_title(title)
@@ -304,15 +338,17 @@ def pages(results: dict) -> dict[str, str]:
         "HEALTH": f"{NUM_DRAWS} designed draws; each common design is optimised over "
         f"{SETTINGS.num_common_draws} of them and judged under all.\n\n"
         + "\n".join(
-            f"- {name}: " + ". ".join(
+            f"- {name}: "
+            + ". ".join(
                 line.strip().removeprefix("health: ")
                 for line in results[name]["health"].splitlines()
-            ) + "."
+            )
+            + "."
             for name in LEADERS
         ),
         "CLAIMS": claims(results),
         "COST": cost_text(results),
-    }  # fmt: skip
+    }
     head = ["leader", *(f"{door} door" for door in FOUR_ROOMS_DOORS), "objective"]
     rows, compared = (
         [head],
@@ -329,27 +365,50 @@ def pages(results: dict) -> dict[str, str]:
     )
     for name in LEADERS:
         one = results[name]
-        rows.append([f"{name}, per draw",
-                     *(shown(v, 3) for v in one["openness per draw"].values()),
-                     shown(one["objective of each draw's design"], 4)])  # fmt: skip
-        rows.append([f"{name}, common",
-                     *(f"{v:.3f}" for v in one["openness of the common design"].values()),
-                     shown(one["objective of the common design"], 4)])  # fmt: skip
-        compared.append([name, one["best configuration"],
-                         shown(one["objective of the best configuration"], 4),
-                         shown(one["objective of the common design"], 4),
-                         shown(one["common less best configuration"], 5),
-                         shown(one["regret of the common design"], 5)])  # fmt: skip
+        rows.append(
+            [
+                f"{name}, per draw",
+                *(shown(v, 3) for v in one["openness per draw"].values()),
+                shown(one["objective of each draw's design"], 4),
+            ]
+        )
+        rows.append(
+            [
+                f"{name}, common",
+                *(f"{v:.3f}" for v in one["openness of the common design"].values()),
+                shown(one["objective of the common design"], 4),
+            ]
+        )
+        compared.append(
+            [
+                name,
+                one["best configuration"],
+                shown(one["objective of the best configuration"], 4),
+                shown(one["objective of the common design"], 4),
+                shown(one["common less best configuration"], 5),
+                shown(one["regret of the common design"], 5),
+            ]
+        )
     parts["ABOVE"] = "Share of draws in which the common design is above every configuration: " + (
         ", ".join(f"{results[n][ABOVE]:.2f} ({n})" for n in LEADERS) + "."
     )
     parts["OPENNESS"], parts["COMPARED"] = markdown(rows), markdown(compared)
-    table = [["open doors", *(f"objective, {name}" for name in LEADERS),
-              *(f"share of draws where best, {name}" for name in LEADERS)]]  # fmt: skip
+    table = [
+        [
+            "open doors",
+            *(f"objective, {name}" for name in LEADERS),
+            *(f"share of draws where best, {name}" for name in LEADERS),
+        ]
+    ]
     for corner in CORNERS:
         found = [results[name]["configurations"][configuration(corner)] for name in LEADERS]
-        table.append([configuration(corner), *(shown(one["objective"], 3) for one in found),
-                      *(f"{one['share of draws where best']:.2f}" for one in found)])  # fmt: skip
+        table.append(
+            [
+                configuration(corner),
+                *(shown(one["objective"], 3) for one in found),
+                *(f"{one['share of draws where best']:.2f}" for one in found),
+            ]
+        )
     parts["CONFIGURATIONS"] = markdown(table)
     return parts
 

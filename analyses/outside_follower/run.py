@@ -236,22 +236,35 @@ class Operator:
 
     def _weights(self) -> tuple:
         agent = self.agent
-        return (agent.policy.state_dict, agent.value.state_dict, agent.policy_optimizer,
-                agent.value_optimizer)  # fmt: skip
+        return (
+            agent.policy.state_dict,
+            agent.value.state_dict,
+            agent.policy_optimizer,
+            agent.value_optimizer,
+        )
 
     def _take(self, weights: tuple) -> None:
         agent = self.agent
-        (agent.policy.state_dict, agent.value.state_dict, agent.policy_optimizer,
-         agent.value_optimizer) = weights  # fmt: skip
+        (
+            agent.policy.state_dict,
+            agent.value.state_dict,
+            agent.policy_optimizer,
+            agent.value_optimizer,
+        ) = weights
 
 
 def ppo_settings() -> PPO_CFG:
     """Return the settings of PPO; nothing is written to disk."""
     settings = PPO_CFG(
-        rollouts=ROLLOUT, learning_epochs=3, mini_batches=1, learning_rate=1e-2,
-        entropy_loss_scale=ENTROPY_COEFFICIENT, discount_factor=0.95, value_clip=0.0,
+        rollouts=ROLLOUT,
+        learning_epochs=3,
+        mini_batches=1,
+        learning_rate=1e-2,
+        entropy_loss_scale=ENTROPY_COEFFICIENT,
+        discount_factor=0.95,
+        value_clip=0.0,
         value_loss_scale=1.0,
-    )  # fmt: skip
+    )
     settings.experiment.write_interval = settings.experiment.checkpoint_interval = 0
     return settings
 
@@ -270,9 +283,13 @@ def watch(
     for index, name in enumerate(problem.contexts.names):
         train_key, walk_key = jax.random.split(jax.random.fold_in(key, index))
         sample, _, _ = follower.train(
-            problem, incentive, problem.contexts.values[index], problem.default_parameters, (),
+            problem,
+            incentive,
+            problem.contexts.values[index],
+            problem.default_parameters,
+            (),
             key=train_key,
-        )  # fmt: skip
+        )
         walked = sample(key=walk_key, num_steps=MAX_STEPS, num_rollouts=NUM_RECORDED)
         leased = np.asarray(walked.active & (walked.state < LEVELS))
         for row, kept in enumerate(leased):
@@ -281,9 +298,12 @@ def watch(
                 actions.append(np.asarray(walked.action[row])[kept])
                 contexts.append(name)
     return cb.make_trajectories(
-        states, actions, context=contexts, regime=["observed"] * len(states),
+        states,
+        actions,
+        context=contexts,
+        regime=["observed"] * len(states),
         incentives={"observed": incentive},
-    )  # fmt: skip
+    )
 
 
 def fit_temperature(problem: cb.Problem, data: xr.Dataset, key: jax.Array) -> dict[str, float]:
@@ -292,8 +312,9 @@ def fit_temperature(problem: cb.Problem, data: xr.Dataset, key: jax.Array) -> di
     summary = cb.summary(fit, prob=0.9)
     row = summary.table.loc[("parameter", "temperature")]
     return {name: float(row[name]) for name in ("mean", "lower", "upper")} | {
-        "steps": int((data["state"] >= 0).sum()), "health": summary.health.verdict,
-    }  # fmt: skip
+        "steps": int((data["state"] >= 0).sum()),
+        "health": summary.health.verdict,
+    }
 
 
 def ascend(problem: cb.Problem, follower: OutsideFollower, key: jax.Array) -> AscentResult:
@@ -402,17 +423,26 @@ def draw(results: dict) -> None:
         label, colour = LABELS[name], COLOURS[name]
         half = 2 * one["standard_error_with_training"]
         low, high = one["objective"] - half, one["objective"] + half
-        axes[0].axhline(one["objective"], color=colour,
-                        label=f"{label}, mean of {NUM_JUDGES} trainings")  # fmt: skip
+        axes[0].axhline(
+            one["objective"], color=colour, label=f"{label}, mean of {NUM_JUDGES} trainings"
+        )
         axes[0].axhspan(low, high, color=colour, alpha=0.2, lw=0)
         axes[1].plot(one["subsidy"], "o-", color=colour, label=label)
-    axes[0].axhline(results["scores"]["exact"]["by_the_model"], color="black", ls=":",
-                    label="exact optimum, as the model promises")  # fmt: skip
+    axes[0].axhline(
+        results["scores"]["exact"]["by_the_model"],
+        color="black",
+        ls=":",
+        label="exact optimum, as the model promises",
+    )
     for name, by_context in results["service"].items():
         for (context, one), mark, line in zip(by_context.items(), "os", ("-", "--"), strict=True):
             axes[2].plot(one["model"], line, color=COLOURS[name], lw=1)
-            axes[2].plot(one["observed"], mark, color=COLOURS[name],
-                         label=f"{LABELS[name]}, service {context}")  # fmt: skip
+            axes[2].plot(
+                one["observed"],
+                mark,
+                color=COLOURS[name],
+                label=f"{LABELS[name]}, service {context}",
+            )
     axes[0].set(xlabel="step of the ascent", ylabel="leader's objective (money)")
     axes[1].set(xlabel="wear", ylabel="subsidy per service (money)")
     axes[2].set(xlabel="wear", ylabel="share of services (lines: the leader's model)")
@@ -455,7 +485,7 @@ def study(seed: int) -> dict[str, Any]:
         },
         "time_limit": show_time_limit(problem, operator, 15.0),
         "ppo_updates": operator.num_updates,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -468,9 +498,11 @@ def main() -> None:
     begun = time.perf_counter()
     results = study(arguments.seed)
     results |= {
-        "seed": arguments.seed, "skrl": skrl.__version__,
-        "seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time(),
-    }  # fmt: skip
+        "seed": arguments.seed,
+        "skrl": skrl.__version__,
+        "seconds": time.perf_counter() - begun,
+        "cpu_seconds": time.process_time(),
+    }
     draw(results)
     rounded = json.loads(json.dumps(results), parse_float=lambda text: round(float(text), 4))
     (HERE / "results.json").write_text(json.dumps(rounded, indent=1) + "\n")

@@ -19,10 +19,16 @@ LAST_ITERATIONS = 1000
 SAMPLE_BUDGET = 1e7
 SECONDS_BUDGET = 3.0
 COLOURS = {
-    "exact": "#000000", "hpgd": "#0072B2", "hpgd, as published": "#56B4E9",
-    "boltzmann_covariance": "#D55E00", "rt_q": "#CC79A7", "amd": "#009E73",
-    "sobirl": "#7F7F7F", "penalty": "#E69F00", "zeroth_order": "#B2A100",
-}  # fmt: skip
+    "exact": "#000000",
+    "hpgd": "#0072B2",
+    "hpgd, as published": "#56B4E9",
+    "boltzmann_covariance": "#D55E00",
+    "rt_q": "#CC79A7",
+    "amd": "#009E73",
+    "sobirl": "#7F7F7F",
+    "penalty": "#E69F00",
+    "zeroth_order": "#B2A100",
+}
 
 Cell = tuple[float, int]
 FIELDS = ("objective", "objective_in_simulator", "follower_steps", "seconds")
@@ -68,11 +74,15 @@ def unpack(path: Path, file_of: Callable[[str, Cell], Path]) -> None:
                     continue
                 one = data.sel(estimator=name)
                 rate = float(one["learning_rate"])
-                one = one[list(FIELDS)].drop_vars(["estimator", "published_estimator"],
-                                                  errors="ignore")  # fmt: skip
-                one.attrs = {"estimator_name": str(name), "learning_rate": rate,
-                             "temperature": cell[0],
-                             "penalty_weight": cell[1]}  # fmt: skip
+                one = one[list(FIELDS)].drop_vars(
+                    ["estimator", "published_estimator"], errors="ignore"
+                )
+                one.attrs = {
+                    "estimator_name": str(name),
+                    "learning_rate": rate,
+                    "temperature": cell[0],
+                    "penalty_weight": cell[1],
+                }
                 one.to_netcdf(target, engine="h5netcdf")
 
 
@@ -118,10 +128,13 @@ def as_tree(found: dict[tuple[str, Cell], xr.Dataset]) -> xr.DataTree:
 def compressed(tree: xr.DataTree) -> dict:
     """Return the encoding that shrinks every array."""
     return {
-        group: {str(name): {"zlib": True, "complevel": 6} for name in node.data_vars
-                if node[name].ndim > 1}
+        group: {
+            str(name): {"zlib": True, "complevel": 6}
+            for name in node.data_vars
+            if node[name].ndim > 1
+        }
         for group, node in zip(tree.groups, tree.subtree, strict=True)
-    }  # fmt: skip
+    }
 
 
 def reached(data: xr.Dataset, name: str = "objective") -> np.ndarray:
@@ -136,17 +149,27 @@ def summarise(found: dict[tuple[str, Cell], xr.Dataset]) -> pd.DataFrame:
     for (name, cell), data in found.items():
         values, simulated = reached(data), reached(data, "objective_in_simulator")
         published = dict(zip(PUBLISHED_NAMES, PUBLISHED[cell], strict=True))
-        rows.append({
-            "lambda": cell[0], "beta": cell[1], "estimator": name, "mean": values.mean(),
-            "standard_error": values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0,
-            "best": values.max(), "worst": values.min(),
-            "published": published.get(name.split(",")[0], np.nan),
-            "mean_in_simulator": simulated.mean(),
-            "learning_rate": data.attrs["learning_rate"],
-            "follower_steps_per_iteration":
-                float(data["follower_steps"].values[:, -1].mean() / data["iteration"].values[-1]),
-            "seconds": float(data["seconds"].values[:, -1].mean()), "seeds": len(values),
-        })  # fmt: skip
+        rows.append(
+            {
+                "lambda": cell[0],
+                "beta": cell[1],
+                "estimator": name,
+                "mean": values.mean(),
+                "standard_error": values.std(ddof=1) / np.sqrt(len(values))
+                if len(values) > 1
+                else 0.0,
+                "best": values.max(),
+                "worst": values.min(),
+                "published": published.get(name.split(",")[0], np.nan),
+                "mean_in_simulator": simulated.mean(),
+                "learning_rate": data.attrs["learning_rate"],
+                "follower_steps_per_iteration": float(
+                    data["follower_steps"].values[:, -1].mean() / data["iteration"].values[-1]
+                ),
+                "seconds": float(data["seconds"].values[:, -1].mean()),
+                "seeds": len(values),
+            }
+        )
     return pd.DataFrame(rows).sort_values(["lambda", "beta", "estimator"])
 
 
@@ -179,8 +202,9 @@ def draw(found: dict[tuple[str, Cell], xr.Dataset], path: Path) -> None:
             iteration = data["iteration"].values
             colour = COLOURS[name]
             (handles[name],) = panel.plot(iteration, values.mean(0), color=colour, lw=1.2)
-            panel.fill_between(iteration, values.min(0), values.max(0), color=colour, alpha=0.12,
-                               linewidth=0)  # fmt: skip
+            panel.fill_between(
+                iteration, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0
+            )
         best = max(PUBLISHED[cell])
         handles["best published"] = panel.axhline(best, color="black", ls=":", lw=1)
         panel.set_title(f"temperature {cell[0]:g}, price {cell[1]}", fontsize=10)
@@ -190,7 +214,8 @@ def draw(found: dict[tuple[str, Cell], xr.Dataset], path: Path) -> None:
         panel.set_xlabel("iteration")
     for panel in axes[:, 0]:
         panel.set_ylabel("leader's objective")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5,
-                  fontsize="small")  # fmt: skip
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)

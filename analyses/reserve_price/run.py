@@ -46,8 +46,12 @@ TRUTH = {
     "participation_cost": 0.03,
     "context_probability": (0.06, 0.10, 0.16, 0.20, 0.18, 0.14, 0.10, 0.06),
 }
-SETTINGS = {"num_rivals": 2, "num_rounds": 2, "num_bids": 8,
-            "value_probability": (1 / CELLS,) * CELLS}  # fmt: skip
+SETTINGS = {
+    "num_rivals": 2,
+    "num_rounds": 2,
+    "num_bids": 8,
+    "value_probability": (1 / CELLS,) * CELLS,
+}
 REGIMES = {"low": {"reserve": [0.3, 0.2]}, "high": {"reserve": [0.6, 0.5]}}
 """Reserve prices of both rounds in the two arms."""
 
@@ -75,9 +79,12 @@ def bidders(problem: cb.Problem, num_bidders: int) -> xr.Dataset:
 def study(problem: cb.Problem, num_bidders: int) -> xr.DataTree:
     """Infer from so many bidders and design."""
     fit = cb.infer(
-        problem, bidders(problem, num_bidders), key=jax.random.key(0), priors=PRIORS,
+        problem,
+        bidders(problem, num_bidders),
+        key=jax.random.key(0),
+        priors=PRIORS,
         settings=cb.NUTSSettings(num_warmup=250, num_samples=300),
-    )  # fmt: skip
+    )
     return cb.design(problem, fit, key=jax.random.key(1), num_draws=NUM_DRAWS, settings=DESIGN)
 
 
@@ -110,9 +117,11 @@ def textbook_limit() -> list[dict[str, float]]:
     grid = jnp.arange(0.40, 0.905, 0.01)
     for rivals in (0, 1, 4):
         problem = reserve_price(
-            num_rivals=rivals, participation_cost=0.0, value_probability=(1 / 100,) * 100,
+            num_rivals=rivals,
+            participation_cost=0.0,
+            value_probability=(1 / 100,) * 100,
             num_bids=None if rivals == 0 else 20,
-        )  # fmt: skip
+        )
 
         def revenue(entry: tuple, problem: cb.Problem = problem) -> jax.Array:
             reserve, temperature = entry
@@ -122,9 +131,14 @@ def textbook_limit() -> list[dict[str, float]]:
         curve = jax.jit(lambda t, f=revenue: jax.lax.map(lambda r: f((r, t)), grid))
         for temperature in (0.1, 0.05, 0.02, 0.01, 0.005):
             found = np.asarray(curve(temperature))
-            rows.append({"rivals": rivals, "temperature": temperature,
-                         "reserve": float(grid[found.argmax()]),
-                         "revenue": float(found.max())})  # fmt: skip
+            rows.append(
+                {
+                    "rivals": rivals,
+                    "temperature": temperature,
+                    "reserve": float(grid[found.argmax()]),
+                    "revenue": float(found.max()),
+                }
+            )
     return rows
 
 
@@ -163,8 +177,11 @@ def draw_design(found: dict[int, dict], true_best: tuple[np.ndarray, float]) -> 
         points(left, 0.1 * (2 * number - 1), rows, (colour, marker), f"round {number + 1}")
         left.axhline(true_best[0][number], color=colour, ls="--")
     left.set(ylabel="reserve price (money)", title="Best reserve (dashed: at the truth)")
-    names = {"common": "common design", "plug_in": "plug-in",
-             "rational": "bidder taken as rational"}  # fmt: skip
+    names = {
+        "common": "common design",
+        "plug_in": "plug-in",
+        "rational": "bidder taken as rational",
+    }
     for shift, (name, label) in zip((-0.1, 0.0, 0.1), names.items(), strict=True):
         rows = [one["leaders"][name]["regret"] for one in found.values()]
         points(right, shift, rows, LOOKS[name], label)
@@ -191,15 +208,30 @@ def told(results: dict[str, Any]) -> dict[str, str]:
             f" After {n} bidders the seller who takes them as rational promises itself "
             f"{row['promised']:.4f} and gets {row['at_truth']:.4f} in truth."
         )
-        lines.append([n, f"{found['observed_value']:.3f}", f"{found['estimated_value']:.3f}",
-                      f"{found['law_estimated']:.4f}", f"{found['bidder_estimated']:.4f}",
-                      f"{found['both_estimated']:.4f}"])  # fmt: skip
-    head = ["bidders", "mean value observed", "mean value, estimated law",
-            "revenue: law estimated, bidder true", "law true, bidder estimated",
-            "both estimated"]  # fmt: skip
+        lines.append(
+            [
+                n,
+                f"{found['observed_value']:.3f}",
+                f"{found['estimated_value']:.3f}",
+                f"{found['law_estimated']:.4f}",
+                f"{found['bidder_estimated']:.4f}",
+                f"{found['both_estimated']:.4f}",
+            ]
+        )
+    head = [
+        "bidders",
+        "mean value observed",
+        "mean value, estimated law",
+        "revenue: law estimated, bidder true",
+        "law true, bidder estimated",
+        "both estimated",
+    ]
     truth = ["truth", "", f"{mean:.3f}", *[f"{best['objective']:.4f}"] * 3]
-    held = [n for n, one in results["by_bidders"].items()
-            if one["best"][1] <= best["objective"] <= one["best"][2]]  # fmt: skip
+    held = [
+        n
+        for n, one in results["by_bidders"].items()
+        if one["best"][1] <= best["objective"] <= one["best"][2]
+    ]
     text += (
         f" The 90 % interval of the revenue holds {best['objective']:.4f} in {len(held)} of the "
         f"{len(lines)} rows above" + (f" ({', '.join(held)} bidders)." if held else ".")
@@ -211,21 +243,49 @@ def told(results: dict[str, Any]) -> dict[str, str]:
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """Everything the README states in numbers."""
     limit = [["rivals", "temperature", "best reserve price", "revenue", "textbook revenue"]]
-    limit += [[f"{r['rivals']}", f"{r['temperature']:g}", f"{r['reserve']:.2f}",
-               f"{r['revenue']:.4f}", f"{textbook_revenue(r['rivals']):.4f}"]
-              for r in results["limit"]]  # fmt: skip
+    limit += [
+        [
+            f"{r['rivals']}",
+            f"{r['temperature']:g}",
+            f"{r['reserve']:.2f}",
+            f"{r['revenue']:.4f}",
+            f"{textbook_revenue(r['rivals']):.4f}",
+        ]
+        for r in results["limit"]
+    ]
     learning = [["bidders", "reserve, round 1", "reserve, round 2", "revenue"]]
-    leaders = [["bidders", "seller", "reserve prices", "regret (90 % interval)",
-                "share of revenue", "revenue at the truth"]]  # fmt: skip
+    leaders = [
+        [
+            "bidders",
+            "seller",
+            "reserve prices",
+            "regret (90 % interval)",
+            "share of revenue",
+            "revenue at the truth",
+        ]
+    ]
     for n, one in results["by_bidders"].items():
         learning.append([n, *(shown(row, 4) for row in (*one["reserve"], one["best"]))])
-        leaders += [[n, name, ", ".join(f"{r:.3f}" for r in row["incentive"]),
-                     shown(row["regret"], 5), f"{100 * row['share_of_objective']:.2f} %",
-                     f"{row['at_truth']:.4f}"] for name, row in one["leaders"].items()]  # fmt: skip
+        leaders += [
+            [
+                n,
+                name,
+                ", ".join(f"{r:.3f}" for r in row["incentive"]),
+                shown(row["regret"], 5),
+                f"{100 * row['share_of_objective']:.2f} %",
+                f"{row['at_truth']:.4f}",
+            ]
+            for name, row in one["leaders"].items()
+        ]
     verdicts = {n: one["health"] for n, one in results["by_bidders"].items()}
-    return {"LIMIT": markdown(limit), "ROWS": markdown(summary_table(results["rows"])),
-            "HEALTH": markdown(health_table("bidders", verdicts)), "LEARNING": markdown(learning),
-            "LEADERS": markdown(leaders), "COST": cost_text(results)} | told(results)  # fmt: skip
+    return {
+        "LIMIT": markdown(limit),
+        "ROWS": markdown(summary_table(results["rows"])),
+        "HEALTH": markdown(health_table("bidders", verdicts)),
+        "LEARNING": markdown(learning),
+        "LEADERS": markdown(leaders),
+        "COST": cost_text(results),
+    } | told(results)
 
 
 def main() -> None:

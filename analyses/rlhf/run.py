@@ -63,14 +63,16 @@ LARGEST = NUTSSettings(num_chains=2, num_warmup=400, num_samples=1000)
 PLAIN = "own temperature, own ties"
 MAIN = "own temperature, own ties, rewards by prompt"
 MODELS = {
-    "one temperature, one tie strength": ({"one_temperature": True, "one_tie_strength": True},
-                                          False),
+    "one temperature, one tie strength": (
+        {"one_temperature": True, "one_tie_strength": True},
+        False,
+    ),
     "own temperature, one tie strength": ({"one_tie_strength": True}, False),
     PLAIN: ({}, False),
     MAIN: ({"one_reward": False}, False),
     "one temperature, ties as half wins": ({"one_temperature": True}, True),
     "own temperature, ties as half wins": ({}, True),
-}  # fmt: skip
+}
 """Name -> (settings of the model, whether ties are split into half wins)."""
 SETTINGS = {name: {PLAIN: LARGE, MAIN: LARGEST}.get(name, SMALL) for name in MODELS}
 
@@ -83,17 +85,22 @@ def build(data: xr.Dataset, rows: np.ndarray, outcome: np.ndarray, name: str) ->
     settings, halves = MODELS[name]
     distinct, counts = count_comparisons(rows, outcome)
     return PreferenceModel(
-        distinct, ties_as_half_wins(counts) if halves else counts,
-        data.sizes["prompt_id"], data.sizes["answer"], data.sizes["annotator_id"], **settings,
-    )  # fmt: skip
+        distinct,
+        ties_as_half_wins(counts) if halves else counts,
+        data.sizes["prompt_id"],
+        data.sizes["answer"],
+        data.sizes["annotator_id"],
+        **settings,
+    )
 
 
 def diagnose(draws: FitDraws, one_reward: bool) -> dict:
     """R-hat and effective sample size over all that varies, and the package's verdict."""
     varying = {
-        name: value for name, value in draws.posterior.items()
+        name: value
+        for name, value in draws.posterior.items()
         if np.ptp(value) > 0 and not (one_reward and name == "human_reward")
-    }  # fmt: skip
+    }
     checked = az.convert_to_dataset(varying)
     sampled = az.convert_to_dataset(draws.sample_stats)
     tree = xr.DataTree.from_dict({"posterior": checked, "sample_stats": sampled})
@@ -134,8 +141,13 @@ def compare_models(data: xr.Dataset, held: np.ndarray) -> tuple[dict, dict]:
         posterior = flat(draws)
         predicted = predict(model, posterior, rows[held])
         scores[name] = losses(predicted.mean(0), outcome[held], model.has_ties)
-        spreads = ("reward_spread", "temperature_spread", "tie_spread", "prompt_spread",
-                   "left_pull")  # fmt: skip
+        spreads = (
+            "reward_spread",
+            "temperature_spread",
+            "tie_spread",
+            "prompt_spread",
+            "left_pull",
+        )
         found[name] = diagnose(draws, model.one_reward) | {
             key: interval(posterior[key]) for key in spreads if key in posterior
         }
@@ -163,10 +175,14 @@ def ranking(posterior: dict, names: np.ndarray) -> list[dict]:
     rank = (-reward).argsort(1).argsort(1) + 1
     order = np.argsort(-reward.mean(0))
     return [
-        {"answer": str(names[a]), "reward": interval(reward[:, a]), "rank": interval(rank[:, a]),
-         "best": float((rank[:, a] == 1).mean())}
+        {
+            "answer": str(names[a]),
+            "reward": interval(reward[:, a]),
+            "rank": interval(rank[:, a]),
+            "best": float((rank[:, a] == 1).mean()),
+        }
         for a in order
-    ]  # fmt: skip
+    ]
 
 
 def advantage(posterior: dict, available: np.ndarray, num: int = NUM_RATE_DRAWS) -> np.ndarray:
@@ -228,12 +244,14 @@ def by_temperature(data: xr.Dataset, posterior: dict) -> list[dict]:
         same = policies(mean, float(temperature), available)
         rates["mean"].append(win_rates(same, chance))
         entropy = -(policy * np.log(np.maximum(policy, 1e-300))).sum(1)
-        table.append({
-            "temperature": float(temperature),
-            "divergence": float((np.log(available.sum(1)) - entropy).mean()),
-            "prompt": interval(rates["prompt"][-1]),
-            "mean": interval(rates["mean"][-1]),
-        })  # fmt: skip
+        table.append(
+            {
+                "temperature": float(temperature),
+                "divergence": float((np.log(available.sum(1)) - entropy).mean()),
+                "prompt": interval(rates["prompt"][-1]),
+                "mean": interval(rates["mean"][-1]),
+            }
+        )
     draw_rates({name: np.array(rate[: len(LAMBDAS)]).T for name, rate in rates.items()})
     return table[len(LAMBDAS) :]
 
@@ -255,10 +273,14 @@ def pair_check(data: xr.Dataset, posterior: dict, held: np.ndarray) -> list[dict
         play = 1 / (1 + np.exp(-gap / temperature))
         rate, error = clustered(pair_rate(play, observed), *clusters)
         drawn = pair_rate(play, simulated).mean(1)
-        table.append({
-            "temperature": temperature, "observed": (rate, error), "predicted": interval(drawn),
-            "share_below": float((drawn < rate).mean()),
-        })  # fmt: skip
+        table.append(
+            {
+                "temperature": temperature,
+                "observed": (rate, error),
+                "predicted": interval(drawn),
+                "share_below": float((drawn < rate).mean()),
+            }
+        )
     return table
 
 
@@ -285,30 +307,36 @@ def leader(data: xr.Dataset, posterior: dict, held: np.ndarray) -> list[dict]:
     found, kept = [], {}
     for share in SHARES:
         problem = rlhf(
-            human_reward=start, kl_temperature=DESIGN_TEMPERATURE, logged_share=share,
+            human_reward=start,
+            kl_temperature=DESIGN_TEMPERATURE,
+            logged_share=share,
             annotator_temperature=tuple(np.exp(draws["annotator_log_temperature"].mean(0))),
             annotator_tie_strength=tuple(np.exp(draws["annotator_log_tie"].mean(0))),
             annotator_probability=tuple(np.array(sizes) / sum(sizes)),
-            initial_reward=tuple(start), answer_names=tuple(map(str, data["answer"].values)),
-        )  # fmt: skip
-        study = cb.design(problem, draws, key=jax.random.key(7), num_draws=NUM_DESIGN_DRAWS,
-                          settings=settings)  # fmt: skip
+            initial_reward=tuple(start),
+            answer_names=tuple(map(str, data["answer"].values)),
+        )
+        study = cb.design(
+            problem, draws, key=jax.random.key(7), num_draws=NUM_DESIGN_DRAWS, settings=settings
+        )
         decision = study["decision"].sel(design="common")
         reward, log_tie = decision["incentive_reward"].values, float(decision["incentive_log_tie"])
         policy = policies(reward, DESIGN_TEMPERATURE, everything)[0]
         kept[share] = (reward, policy)
         spread = float(np.exp(-(policy * np.log(policy)).sum()))
-        found.append({
-            "logged_share": share,
-            "objective": interval(decision["objective"].values.ravel()),
-            "regret": interval(decision["regret"].values.ravel()),
-            **doubt_and_miss(problem, reward, log_tie, policy, share),
-            "agreement": float(np.corrcoef(reward, start)[0, 1]),
-            "effective_answers": spread,
-            "win_rate": interval(win_rates(policy[None], chance)),
-            "held_out": held_out(data, held, reward, log_tie),
-            "health_of_the_search": cb.summary(study).health.verdict,
-        })  # fmt: skip
+        found.append(
+            {
+                "logged_share": share,
+                "objective": interval(decision["objective"].values.ravel()),
+                "regret": interval(decision["regret"].values.ravel()),
+                **doubt_and_miss(problem, reward, log_tie, policy, share),
+                "agreement": float(np.corrcoef(reward, start)[0, 1]),
+                "effective_answers": spread,
+                "win_rate": interval(win_rates(policy[None], chance)),
+                "held_out": held_out(data, held, reward, log_tie),
+                "health_of_the_search": cb.summary(study).health.verdict,
+            }
+        )
         print(found[-1], flush=True)
     draw_policies(start, kept)
     return found
@@ -341,11 +369,15 @@ def held_out(
 ) -> tuple[float, float]:
     """Log-loss on the real held-out judgements, annotators not told apart."""
     left, right = data["left"].values[held], data["right"].values[held]
-    table = np.asarray(comparison_log_probability(jnp.asarray(reward[left] - reward[right]),
-                                                  log_tie))  # fmt: skip
+    table = np.asarray(
+        comparison_log_probability(jnp.asarray(reward[left] - reward[right]), log_tie)
+    )
     outcome = data["outcome"].values[held]
-    return clustered(-table[np.arange(len(outcome)), outcome], data["pair"].values[held],
-                     data["annotator"].values[held])  # fmt: skip
+    return clustered(
+        -table[np.arange(len(outcome)), outcome],
+        data["pair"].values[held],
+        data["annotator"].values[held],
+    )
 
 
 def draw_rates(rates: dict[str, np.ndarray]) -> None:
@@ -380,18 +412,30 @@ def draw_annotators(posterior: dict, judgements: np.ndarray) -> None:
     order = np.argsort(np.median(rationality, 0))
     low, middle, high = np.quantile(rationality, [0.05, 0.5, 0.95], axis=0)
     place = np.arange(len(order))
-    left.fill_between(place, low[order], high[order], color=COLOURS["own"], alpha=0.25,
-                      linewidth=0, label="90 % interval")  # fmt: skip
+    left.fill_between(
+        place,
+        low[order],
+        high[order],
+        color=COLOURS["own"],
+        alpha=0.25,
+        linewidth=0,
+        label="90 % interval",
+    )
     left.plot(place, middle[order], color=COLOURS["own"], label="median")
     left.axhline(1.0, color=COLOURS["data"], linewidth=0.8, linestyle=":")
-    left.set(yscale="log", xlabel="annotators, least rational first",
-             ylabel="rationality (geometric mean 1)")  # fmt: skip
+    left.set(
+        yscale="log",
+        xlabel="annotators, least rational first",
+        ylabel="rationality (geometric mean 1)",
+    )
     left.legend()
     ties = np.exp(posterior["annotator_log_tie"])
-    shade = right.scatter(np.median(ties / (2 + ties), 0), middle, c=judgements, s=18,
-                          cmap="cividis")  # fmt: skip
-    right.set(yscale="log", xlabel="chance of a tie between equal answers",
-              ylabel="rationality, median")  # fmt: skip
+    shade = right.scatter(
+        np.median(ties / (2 + ties), 0), middle, c=judgements, s=18, cmap="cividis"
+    )
+    right.set(
+        yscale="log", xlabel="chance of a tie between equal answers", ylabel="rationality, median"
+    )
     figure.colorbar(shade, ax=right, label="judgements by the annotator (training)")
     figure.savefig(HERE / "annotators.png", dpi=150)
     plt.close(figure)
@@ -422,66 +466,119 @@ def show(value: list[float] | tuple, digits: int = 3) -> str:
 
 def write_readme(results: dict) -> None:
     models, ranks = results["models"], results["ranking"]
-    loss = [["model", "all outcomes", "excess", "decided only", "excess", "R-hat", "least ESS",
-             "divergences", "health of the fit"]]  # fmt: skip
+    loss = [
+        [
+            "model",
+            "all outcomes",
+            "excess",
+            "decided only",
+            "excess",
+            "R-hat",
+            "least ESS",
+            "divergences",
+            "health of the fit",
+        ]
+    ]
     for name, row in models.items():
         cells = [
             show(row[key]) if key in row else "-"
             for key in ("loss_all", "excess_all", "loss_decided", "excess_decided")
         ]
-        loss.append([name, *cells, f"{row['worst_r_hat']:.3f}", str(row["least_ess"]),
-                     f"{row['divergences']} of {row['draws']}", row["verdict"]])  # fmt: skip
+        loss.append(
+            [
+                name,
+                *cells,
+                f"{row['worst_r_hat']:.3f}",
+                str(row["least_ess"]),
+                f"{row['divergences']} of {row['draws']}",
+                row["verdict"],
+            ]
+        )
     order = [["answer", "reward", "rank", "chance of being the best"]]
     for row in [*ranks[:8], None, *ranks[-4:]]:
         order.append(
-            ["..."] * 4 if row is None
+            ["..."] * 4
+            if row is None
             else [row["answer"], show(row["reward"], 2), show(row["rank"], 1), f"{row['best']:.2f}"]
-        )  # fmt: skip
-    rates = [["KL temperature", "divergence from the reference (nats)", "win rate",
-              "win rate, mean reward", "held-out pairs, simulated",
-              "held-out pairs, observed", "simulated below observed"]]  # fmt: skip
+        )
+    rates = [
+        [
+            "KL temperature",
+            "divergence from the reference (nats)",
+            "win rate",
+            "win rate, mean reward",
+            "held-out pairs, simulated",
+            "held-out pairs, observed",
+            "simulated below observed",
+        ]
+    ]
     for row, check in zip(results["win_rate"], results["pair_check"], strict=True):
         cells = [row["prompt"], row["mean"], check["predicted"], check["observed"]]
         head = [f"{row['temperature']:g}", f"{row['divergence']:.2f}"]
         share = f"{check['share_below']:.3f}"
         rates.append([*head, *(show(cell) for cell in cells), share])
-    trap = [["logged share", "objective", "doubt", "miss", "agreement", "effective answers",
-             "win rate", "held-out log-loss", "health of the search"]]  # fmt: skip
+    trap = [
+        [
+            "logged share",
+            "objective",
+            "doubt",
+            "miss",
+            "agreement",
+            "effective answers",
+            "win rate",
+            "held-out log-loss",
+            "health of the search",
+        ]
+    ]
     for row in results["leader"]:
-        trap.append([f"{row['logged_share']:g}", show(row["objective"]), f"{row['doubt']:.3f}",
-                     f"{row['miss']:.3f}", f"{row['agreement']:.2f}",
-                     f"{row['effective_answers']:.1f}", show(row["win_rate"]),
-                     show(row["held_out"]), row["health_of_the_search"]])  # fmt: skip
+        trap.append(
+            [
+                f"{row['logged_share']:g}",
+                show(row["objective"]),
+                f"{row['doubt']:.3f}",
+                f"{row['miss']:.3f}",
+                f"{row['agreement']:.2f}",
+                f"{row['effective_answers']:.1f}",
+                show(row["win_rate"]),
+                show(row["held_out"]),
+                row["health_of_the_search"],
+            ]
+        )
     people = results["annotators"]
-    fill(HERE / "README.md", {
-        "DATA": results["data"],
-        "LOSS": markdown(loss),
-        "FITS": fit_health(models),
-        "GAIN": gain_text(results),
-        "PEOPLE": (
-            f"Spread of log temperature {show(people['spread'], 2)}; the annotator at the 90th "
-            f"percentile is {show(people['ratio'], 1)} times as rational as the one at the 10th. "
-            f"Chance of a tie between equal answers: {show(people['tie_ends'][0], 2)} at the 10th "
-            f"percentile of annotators, {show(people['tie_ends'][1], 2)} at the 90th. The left "
-            f"place adds {show(people['left_pull'], 2)} to the log-odds."
-        ),
-        "RANKS": markdown(order),
-        "WIDTH": rank_width(results),
-        "RATES": markdown(rates),
-        "PAIRS": pair_verdict(results["pair_check"]),
-        "DRAWS": f"{NUM_COMMON_DRAWS} of the {NUM_DESIGN_DRAWS} posterior draws",
-        "TRAP": markdown(trap),
-        "COST": f"{results['cpu_seconds']:.0f} s of processor time, peak memory "
-                f"{results['peak_memory_MB']:,} MB.",
-    })  # fmt: skip
+    fill(
+        HERE / "README.md",
+        {
+            "DATA": results["data"],
+            "LOSS": markdown(loss),
+            "FITS": fit_health(models),
+            "GAIN": gain_text(results),
+            "PEOPLE": (
+                f"Spread of log temperature {show(people['spread'], 2)}; the annotator at the 90th "
+                f"percentile is {show(people['ratio'], 1)} times as rational as the one at the "
+                "10th. Chance of a tie between equal answers: "
+                f"{show(people['tie_ends'][0], 2)} at the 10th percentile of annotators, "
+                f"{show(people['tie_ends'][1], 2)} at the 90th. The left "
+                f"place adds {show(people['left_pull'], 2)} to the log-odds."
+            ),
+            "RANKS": markdown(order),
+            "WIDTH": rank_width(results),
+            "RATES": markdown(rates),
+            "PAIRS": pair_verdict(results["pair_check"]),
+            "DRAWS": f"{NUM_COMMON_DRAWS} of the {NUM_DESIGN_DRAWS} posterior draws",
+            "TRAP": markdown(trap),
+            "COST": f"{results['cpu_seconds']:.0f} s of processor time, peak memory "
+            f"{results['peak_memory_MB']:,} MB.",
+        },
+    )
 
 
 def fit_health(models: dict) -> str:
     """Write why fits do not pass."""
     return "\n".join(
         f"- {name}: **{row['verdict']}**. {'; '.join(row['reasons'])}."
-        for name, row in models.items() if row["reasons"]
-    )  # fmt: skip
+        for name, row in models.items()
+        if row["reasons"]
+    )
 
 
 def gain_text(results: dict) -> str:
@@ -546,8 +643,8 @@ def main() -> None:
     draw_annotators(posterior, counts)
     results = {
         "data": f"{len(held):,} judgements of {pairs:,} pairs of answers; {int(held.sum()):,} "
-                f"judgements ({len(chosen)} pairs) held out; "
-                f"{(outcome == TIE).mean():.0%} of all judgements are ties.",
+        f"judgements ({len(chosen)} pairs) held out; "
+        f"{(outcome == TIE).mean():.0%} of all judgements are ties.",
         "models": models,
         "gain_of_own_temperatures": gain,
         "annotators": annotators(posterior),
@@ -558,7 +655,7 @@ def main() -> None:
         "leader": leader(data, kept[PLAIN], held),
         "cpu_seconds": round(time.process_time() - begun, 1),
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }  # fmt: skip
+    }
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     write_readme(results)
 

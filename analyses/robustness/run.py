@@ -37,8 +37,12 @@ from cbrl_bayes.plots.sensitivity import (  # noqa: E402
 )
 from cbrl_bayes.problems import HouseholdEconomy, follower_models  # noqa: E402
 
-FIGURES = {"prior": plot_power_scaling, "sobol": plot_sobol, "stress": plot_stress,
-           "models": plot_follower_models}  # fmt: skip
+FIGURES = {
+    "prior": plot_power_scaling,
+    "sobol": plot_sobol,
+    "stress": plot_stress,
+    "models": plot_follower_models,
+}
 PROB = 0.9
 
 
@@ -75,12 +79,14 @@ def rooms() -> Case:
         },
         data=cb.load_trajectories(HERE.parent.parent / "data" / "four_rooms_behaviour.nc"),
         stresses=[
-            cb.TemperatureShift(0.5), cb.TemperatureShift(2.0),
-            *(cb.ContextShift(goal, 0.5) for goal in goals), cb.TransitionBlur(0.2),
+            cb.TemperatureShift(0.5),
+            cb.TemperatureShift(2.0),
+            *(cb.ContextShift(goal, 0.5) for goal in goals),
+            cb.TransitionBlur(0.2),
         ],
         search=cb.global_search(num_hops=1, num_steps=100),
         per_draw=cb.Search(ascent=ascent(60)),
-    )  # fmt: skip
+    )
 
 
 def taxes() -> Case:
@@ -99,17 +105,19 @@ def taxes() -> Case:
         data=data,
         priors={"effort_weight": dist.LogNormal(np.log(0.1), 0.5)},
         stresses=[
-            cb.TemperatureShift(0.5), cb.TemperatureShift(2.0),
+            cb.TemperatureShift(0.5),
+            cb.TemperatureShift(2.0),
             cb.ContextShift(problem.contexts.names[0], 0.5),
             cb.ContextShift(problem.contexts.names[1], 0.5),
-            cb.AlteredProblem("households look 2 periods ahead",
-                              lambda p: follower_models.myopic(p, 0.5)),
+            cb.AlteredProblem(
+                "households look 2 periods ahead", lambda p: follower_models.myopic(p, 0.5)
+            ),
         ],
         num_draws=48,
         num_samples=150,
         search=cb.Search(ascent=ascent(120)),
         per_draw=cb.Search(ascent=ascent(40)),
-    )  # fmt: skip
+    )
 
 
 def buses() -> Case:
@@ -123,17 +131,23 @@ def buses() -> Case:
         },
         data=cb.load_zurcher((4,)),
         # Wide for theta11: who looks less far ahead needs more of it for the same behaviour.
-        priors={"RC": dist.LogNormal(np.log(10.0), 1.0),
-                "theta11": dist.LogNormal(np.log(10.0), 1.5)},
+        priors={
+            "RC": dist.LogNormal(np.log(10.0), 1.0),
+            "theta11": dist.LogNormal(np.log(10.0), 1.5),
+        },
         stresses=[
-            cb.TemperatureShift(0.5), cb.TemperatureShift(2.0), cb.TransitionBlur(0.3),
-            cb.AlteredProblem("1 % of decisions at random",
-                              lambda p: follower_models.lapsing(p, 0.01, uncertain=False)),
+            cb.TemperatureShift(0.5),
+            cb.TemperatureShift(2.0),
+            cb.TransitionBlur(0.3),
+            cb.AlteredProblem(
+                "1 % of decisions at random",
+                lambda p: follower_models.lapsing(p, 0.01, uncertain=False),
+            ),
             cb.AlteredProblem("manager looks at this month only", follower_models.myopic),
         ],
         num_samples=300,
         per_draw=cb.Search(ascent=ascent(200)),
-    )  # fmt: skip
+    )
 
 
 PARTS: dict[str, Callable[[], Case]] = {"rooms": rooms, "taxes": taxes, "buses": buses}
@@ -148,14 +162,18 @@ def study_of(case: Case) -> tuple[xr.DataTree, dict[str, str]]:
     studies, health = {}, {}
     for name, problem in case.models.items():
         begun = time.process_time()
-        fit = cb.infer(problem, case.data, key=jax.random.key(1), priors=case.priors,
-                       settings=sampler)  # fmt: skip
+        fit = cb.infer(
+            problem, case.data, key=jax.random.key(1), priors=case.priors, settings=sampler
+        )
         middle = time.process_time()
-        studies[name] = cb.design(problem, fit, key=jax.random.key(2), num_draws=case.num_draws,
-                                  settings=settings)  # fmt: skip
+        studies[name] = cb.design(
+            problem, fit, key=jax.random.key(2), num_draws=case.num_draws, settings=settings
+        )
         health[name] = str(cb.summary(studies[name]).health)
-        print(f"{name}: fit {middle - begun:.0f} s, designs {time.process_time() - middle:.0f} s",
-              flush=True)  # fmt: skip
+        print(
+            f"{name}: fit {middle - begun:.0f} s, designs {time.process_time() - middle:.0f} s",
+            flush=True,
+        )
         print(health[name], flush=True)
     problem = next(iter(case.models.values()))
     begun = time.process_time()
@@ -163,9 +181,14 @@ def study_of(case: Case) -> tuple[xr.DataTree, dict[str, str]]:
     study = cb.prior_sensitivity(problem, study, key=jax.random.key(4))
     study = cb.sobol_indices(problem, study, key=jax.random.key(5), prob=PROB, num_resamples=50)
     print(f"sensitivities: {time.process_time() - begun:.0f} s", flush=True)
-    study = cb.stress_test(problem, study, case.stresses, key=jax.random.key(6),
-                           search=cb.Search(ascent=case.per_draw.ascent),
-                           num_search_draws=10)  # fmt: skip
+    study = cb.stress_test(
+        problem,
+        study,
+        case.stresses,
+        key=jax.random.key(6),
+        search=cb.Search(ascent=case.per_draw.ascent),
+        num_search_draws=10,
+    )
     return study, health
 
 
@@ -177,10 +200,14 @@ def run_part(name: str) -> dict[str, Any]:
         figure.savefig(HERE / f"{name}_{kind}.png", dpi=120)
         plt.close(figure)
     return {
-        "prior": prior_rows(study), "sobol": sobol_rows(study), "models": model_rows(study),
-        "losses": loss_rows(study), "stress": stress_rows(study), "health": health,
+        "prior": prior_rows(study),
+        "sobol": sobol_rows(study),
+        "models": model_rows(study),
+        "losses": loss_rows(study),
+        "stress": stress_rows(study),
+        "health": health,
         "cpu_seconds": round(time.process_time() - begun),
-    }  # fmt: skip
+    }
 
 
 def prior_rows(study: xr.DataTree) -> list[list[str]]:
@@ -190,25 +217,32 @@ def prior_rows(study: xr.DataTree) -> list[list[str]]:
         if np.isnan(row["prior"]):
             rows.append([str(output), "constant", "", "", str(int(row["unsolved"]))])
         elif "[" not in str(output) or len(rows) < 8:
-            rows.append([
-                str(output), f"{row['prior']:.3f} ({row['prior_standard_error']:.3f})",
-                f"{row['likelihood']:.3f} ({row['likelihood_standard_error']:.3f})",
-                row["diagnosis"] or "none", str(int(row["unsolved"])),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    str(output),
+                    f"{row['prior']:.3f} ({row['prior_standard_error']:.3f})",
+                    f"{row['likelihood']:.3f} ({row['likelihood_standard_error']:.3f})",
+                    row["diagnosis"] or "none",
+                    str(int(row["unsolved"])),
+                ]
+            )
     group = study["sensitivity"].to_dataset()
     powers = [("prior", 1.0), *((c, a) for c in ("prior", "likelihood") for a in (0.8, 1.25))]
     for component, alpha in powers:
         one = group.sel(component=component, alpha=alpha)
         best = one["best_option"].item()
-        rows.append([
-            "decision, posterior as it is" if alpha == 1.0 else
-            f"decision, {component} to the power {alpha:g}",
-            f"best option: {best}",
-            f"keeping common loses {float(one['loss_of_common']):.2g} "
-            f"({float(one['loss_of_common_standard_error']):.1g})",
-            "" if alpha == 1.0 else f"Pareto k {float(one['pareto_k']):.2f}",
-            str(int(one["unsolved"].sel(option=best))),
-        ])  # fmt: skip
+        rows.append(
+            [
+                "decision, posterior as it is"
+                if alpha == 1.0
+                else f"decision, {component} to the power {alpha:g}",
+                f"best option: {best}",
+                f"keeping common loses {float(one['loss_of_common']):.2g} "
+                f"({float(one['loss_of_common_standard_error']):.1g})",
+                "" if alpha == 1.0 else f"Pareto k {float(one['pareto_k']):.2f}",
+                str(int(one["unsolved"].sel(option=best))),
+            ]
+        )
     return rows
 
 
@@ -223,27 +257,47 @@ def sobol_rows(study: xr.DataTree) -> list[list[str]]:
         one = group.sel(output=output)
         cells = [
             f"{float(one['sobol_first_order'].sel(parameter=p)):.2f} ("
-            + " to ".join(f"{v:.2f}" for v in one["sobol_interval"].sel(parameter=p).values) + ")"
+            + " to ".join(f"{v:.2f}" for v in one["sobol_interval"].sel(parameter=p).values)
+            + ")"
             for p in parameters
-        ]  # fmt: skip
+        ]
         rows.append([str(output), *cells])
     return rows
 
 
 def model_rows(study: xr.DataTree) -> list[list[str]]:
     group = study["model_comparison"].to_dataset()
-    rows = [["followers", "elpd (s.e.)", "difference (s.e.)", "weight", "largest Pareto k",
-             "ArviZ's caution"]]  # fmt: skip
+    rows = [
+        [
+            "followers",
+            "elpd (s.e.)",
+            "difference (s.e.)",
+            "weight",
+            "largest Pareto k",
+            "ArviZ's caution",
+        ]
+    ]
     for name in group["model"].values:
         one = group.sel(model=name)
-        rows.append([
-            str(name), f"{float(one['elpd']):.1f} ({float(one['elpd_standard_error']):.1f})",
-            f"{round(float(one['elpd_difference']), 1) + 0.0:.1f} "
-            f"({float(one['elpd_difference_standard_error']):.1f})",
-            f"{float(one['weight']):.2f}", f"{float(one['largest_pareto_k']):.2f}",
-            "; ".join(filter(None, (one[f"{of}_caution"].item().replace("|", "")
-                                    for of in ("elpd_difference", "elpd")))),
-        ])  # fmt: skip
+        rows.append(
+            [
+                str(name),
+                f"{float(one['elpd']):.1f} ({float(one['elpd_standard_error']):.1f})",
+                f"{round(float(one['elpd_difference']), 1) + 0.0:.1f} "
+                f"({float(one['elpd_difference_standard_error']):.1f})",
+                f"{float(one['weight']):.2f}",
+                f"{float(one['largest_pareto_k']):.2f}",
+                "; ".join(
+                    filter(
+                        None,
+                        (
+                            one[f"{of}_caution"].item().replace("|", "")
+                            for of in ("elpd_difference", "elpd")
+                        ),
+                    )
+                ),
+            ]
+        )
     return rows
 
 
@@ -256,8 +310,10 @@ def loss_rows(study: xr.DataTree) -> list[list[str]]:
     rows = [["design made for", *(f"world: {name}" for name in names), "draws unsolved"]]
     unsolved = cb.loss_table(study)["unsolved"]
     for own in names:
-        cells = [(mean.sel(designed_for=own, model=n), error.sel(designed_for=own, model=n))
-                 for n in names]  # fmt: skip
+        cells = [
+            (mean.sel(designed_for=own, model=n), error.sel(designed_for=own, model=n))
+            for n in names
+        ]
         shown = (f"{float(m) + 0.0:.2g} ({float(e):.1g})" for m, e in cells)
         rows.append([own, *shown, str(int(unsolved[own]))])
     return rows

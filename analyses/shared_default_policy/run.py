@@ -40,8 +40,9 @@ SETTINGS = cb.DesignSettings(
     search=cb.Search(
         ascent=cb.Ascent(num_steps=70, learning_rate=0.3), num_starts=5, start_scales=(0.5, 1.0)
     ),
-    per_draw=QUICK, num_common_draws=5,
-)  # fmt: skip
+    per_draw=QUICK,
+    num_common_draws=5,
+)
 
 
 def posterior_of_law() -> tuple[np.ndarray, np.ndarray]:
@@ -79,9 +80,12 @@ def study(price: float, temperature: float, law: np.ndarray, seen: Returns, held
         tasks=goal_tasks(SEEN), temperature=temperature, guidance_price=price
     )
     tree = cb.design(
-        problem, {"context_probability": law}, key=jax.random.key(4), num_draws=NUM_DRAWS,
+        problem,
+        {"context_probability": law},
+        key=jax.random.key(4),
+        num_draws=NUM_DRAWS,
         settings=SETTINGS,
-    )  # fmt: skip
+    )
     own = tree["design"]["incentive"].values[0]
     common = tree["decision"]["incentive"].sel(design="common").values
     uniform = np.zeros_like(common)
@@ -125,11 +129,21 @@ def draw_gains(results: dict) -> None:
             mean, low, high = np.array(
                 [results["studies"][f"{price}"][f"{t}"][name] for t in TEMPERATURES]
             ).T
-            axes.errorbar(np.array(TEMPERATURES) * shift, mean, yerr=[mean - low, high - mean],
-                          marker=mark, capsize=3, color=colour, label=label)  # fmt: skip
+            axes.errorbar(
+                np.array(TEMPERATURES) * shift,
+                mean,
+                yerr=[mean - low, high - mean],
+                marker=mark,
+                capsize=3,
+                color=colour,
+                label=label,
+            )
         axes.axhline(0.0, color="black", linewidth=0.8)
-        axes.set(xscale="log", xlabel="temperature lambda (task reward per nat)",
-                 title=f"price of guidance {price:g} per nat and visit")  # fmt: skip
+        axes.set(
+            xscale="log",
+            xlabel="temperature lambda (task reward per nat)",
+            title=f"price of guidance {price:g} per nat and visit",
+        )
     panels[0].set_ylabel("gain in mean task return\nover the uniform default")
     panels[0].legend()
     figure.savefig(HERE / "gain.png", dpi=130)
@@ -139,8 +153,10 @@ def draw_gains(results: dict) -> None:
 def draw_goals(results: dict) -> None:
     """Draw the gain goal by goal at one temperature."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for shift, price, mark, colour in ((-0.1, PRICES[0], "o", COLOURS["own"]),
-                                       (0.1, PRICES[1], "^", COLOURS["common"])):  # fmt: skip
+    for shift, price, mark, colour in (
+        (-0.1, PRICES[0], "o", COLOURS["own"]),
+        (0.1, PRICES[1], "^", COLOURS["common"]),
+    ):
         one = results["studies"][f"{price}"][f"{SHOWN_TEMPERATURE}"]
         mean, low, high = np.array(list(one["gain by held-out goal, per draw"].values())).T
         axes.errorbar(
@@ -154,8 +170,11 @@ def draw_goals(results: dict) -> None:
         )
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(HELD_OUT)), [f"({i},{j})" for i, j in HELD_OUT])
-    axes.set(xlabel="held-out goal (row,column)", ylabel="gain in task return",
-             title=f"temperature {SHOWN_TEMPERATURE:g}")  # fmt: skip
+    axes.set(
+        xlabel="held-out goal (row,column)",
+        ylabel="gain in task return",
+        title=f"temperature {SHOWN_TEMPERATURE:g}",
+    )
     axes.legend()
     figure.savefig(HERE / "held_out_goals.png", dpi=130)
     plt.close(figure)
@@ -174,13 +193,22 @@ def draw_default(results: dict) -> None:
         draw_walls(axes)
         colours = axes.imshow(on_map(problem, guidance), cmap="cividis", vmin=0.0, vmax=np.log(4))
         across, up = policy[:, 1] - policy[:, 3], policy[:, 0] - policy[:, 2]
-        axes.quiver(column, row, across, up, color="white", scale=1.2, scale_units="xy",
-                    width=0.006)  # fmt: skip
+        axes.quiver(
+            column, row, across, up, color="white", scale=1.2, scale_units="xy", width=0.006
+        )
         for goals, mark, label in ((SEEN, "o", "seen goal"), (HELD_OUT, "x", "held-out goal")):
-            axes.scatter(*np.array(goals).T[::-1], marker=mark, s=55, color=COLOURS["common"],
-                         label=label)  # fmt: skip
-        axes.text(1, 4, "S", ha="center", va="center", weight="bold",
-                  bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5})  # fmt: skip
+            axes.scatter(
+                *np.array(goals).T[::-1], marker=mark, s=55, color=COLOURS["common"], label=label
+            )
+        axes.text(
+            1,
+            4,
+            "S",
+            ha="center",
+            va="center",
+            weight="bold",
+            bbox={"facecolor": "white", "pad": 1.5, "linewidth": 0.5},
+        )
         axes.set(title=f"price of guidance {price:g}")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
@@ -194,9 +222,16 @@ def price_table(results: dict) -> str:
     without, priced = (results["studies"][f"{price}"] for price in PRICES)
     told: dict[str, list[str]] = {"loss": [], "not told from zero": [], "gain": []}
     seen, held = "gain, seen, per draw", "gain, held out, per draw"
-    rows = [["temperature", "held-out goals, no price", "held-out goals, priced",
-             "gain on seen goals given up", "held-out goals with a loss, no price",
-             "with a loss, priced"]]  # fmt: skip
+    rows = [
+        [
+            "temperature",
+            "held-out goals, no price",
+            "held-out goals, priced",
+            "gain on seen goals given up",
+            "held-out goals with a loss, no price",
+            "with a loss, priced",
+        ]
+    ]
     for temperature in TEMPERATURES:
         before, after = without[f"{temperature}"], priced[f"{temperature}"]
         losing = [
@@ -210,8 +245,15 @@ def price_table(results: dict) -> str:
         ]
         given_up = 1.0 - after[seen][0] / before[seen][0]
         told[verdict(before[held])].append(f"{temperature:g} ({100 * given_up:.0f} %)")
-        rows.append([f"{temperature:g}", verdict(before[held]), verdict(after[held]),
-                     f"{100 * given_up:.0f} %", *losing])  # fmt: skip
+        rows.append(
+            [
+                f"{temperature:g}",
+                verdict(before[held]),
+                verdict(after[held]),
+                f"{100 * given_up:.0f} %",
+                *losing,
+            ]
+        )
     sentences = [
         f"{words} at temperature {', '.join(told[name])}."
         for name, words in {
@@ -253,24 +295,38 @@ def health_text(results: dict) -> str:
         for temperature, one in by_temperature.items():
             for line in one["health"].splitlines()[1:]:
                 reasons.setdefault(line.strip(), []).append(f"{temperature} at price {price}")
-    first = {one["health"].splitlines()[0].removeprefix("health: ")
-             for by_temperature in results["studies"].values()
-             for one in by_temperature.values()}  # fmt: skip
+    first = {
+        one["health"].splitlines()[0].removeprefix("health: ")
+        for by_temperature in results["studies"].values()
+        for one in by_temperature.values()
+    }
     total = len(PRICES) * len(TEMPERATURES)
     return "\n".join(
-        [f"{NUM_DRAWS} posterior draws of the law; each common default is optimised over "
-         f"{SETTINGS.num_common_draws} of them and judged under all. The package's verdicts on "
-         f"the {total} designs: {', '.join(sorted(first))}. Reasons (temperature at price):", "",
-         *(f"- {reason}: {'all' if len(where) == total else '; '.join(where)}."
-           for reason, where in reasons.items())]
-    )  # fmt: skip
+        [
+            f"{NUM_DRAWS} posterior draws of the law; each common default is optimised over "
+            f"{SETTINGS.num_common_draws} of them and judged under all. The package's verdicts on "
+            f"the {total} designs: {', '.join(sorted(first))}. Reasons (temperature at price):",
+            "",
+            *(
+                f"- {reason}: {'all' if len(where) == total else '; '.join(where)}."
+                for reason, where in reasons.items()
+            ),
+        ]
+    )
 
 
 def pages(results: dict) -> dict[str, str]:
     """Tables and sentences with numbers."""
-    head = ["price", "temperature", "return, uniform default, seen", "gain on seen goals",
-            "return, uniform default, held out", "gain on held-out goals",
-            "regret of the common default", "plug-in ascents ended between"]  # fmt: skip
+    head = [
+        "price",
+        "temperature",
+        "return, uniform default, seen",
+        "gain on seen goals",
+        "return, uniform default, held out",
+        "gain on held-out goals",
+        "regret of the common default",
+        "plug-in ascents ended between",
+    ]
     rows = [head]
     for price, by_temperature in results["studies"].items():
         for temperature, one in by_temperature.items():

@@ -37,9 +37,11 @@ def gradient_of(problem: Problem, estimator: Estimator, repeats: int = 1) -> dic
     found = np.stack(found)
     error = found.std(0, ddof=1) / np.sqrt(repeats) if repeats > 1 else np.zeros(found.shape[1])
     return {
-        "gradient": found.mean(0).tolist(), "standard_error": error.tolist(),
-        "seconds": seconds, "objective": float(info.objective),
-    }  # fmt: skip
+        "gradient": found.mean(0).tolist(),
+        "standard_error": error.tolist(),
+        "seconds": seconds,
+        "objective": float(info.objective),
+    }
 
 
 def seconds_per_step(problem: Problem, estimator: Estimator, steps: int = 10) -> float:
@@ -70,8 +72,14 @@ def grid_rows(temperature: float = 0.1) -> list[dict]:
         found = gradient_of(problem, Exact())
         x = problem.incentive.initial
         outcome = leader_outcome(problem, x, problem.default_parameters)
-        rows.append({"assets": number, "welfare": float(outcome.objective),
-                     "status": int(outcome.status), **found})  # fmt: skip
+        rows.append(
+            {
+                "assets": number,
+                "welfare": float(outcome.objective),
+                "status": int(outcome.status),
+                **found,
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 
@@ -86,8 +94,9 @@ def agreement_rows(temperature: float = 0.3) -> list[dict]:
     }
     rows = []
     for name, (estimator, repeats) in estimators.items():
-        rows.append({"estimator": name, "repeats": repeats,
-                     **gradient_of(problem, estimator, repeats)})  # fmt: skip
+        rows.append(
+            {"estimator": name, "repeats": repeats, **gradient_of(problem, estimator, repeats)}
+        )
         print(rows[-1], flush=True)
     return rows
 
@@ -99,8 +108,9 @@ def network_rows(temperature: float, steps: tuple[int, ...]) -> list[dict]:
     incentive = problem.incentive.transform(problem.incentive.initial)
     assets = jnp.asarray(problem.state_labels.coords["assets"][1])
     # What the network sees: assets, and where debt begins.
-    scaled = jnp.stack([assets / 100.0, jnp.minimum(assets, 0.0) / 10.0,
-                        jnp.tanh(assets / 5.0)], axis=1)  # fmt: skip
+    scaled = jnp.stack(
+        [assets / 100.0, jnp.minimum(assets, 0.0) / 10.0, jnp.tanh(assets / 5.0)], axis=1
+    )
     rows = []
     for group in range(problem.contexts.num_contexts):
         mdp, best = respond(problem, incentive, group, parameters)
@@ -111,21 +121,31 @@ def network_rows(temperature: float, steps: tuple[int, ...]) -> list[dict]:
         value = float(mdp.initial @ best.values)
         for number in steps:
             oracle = DeepQFollower(
-                num_steps=number, num_walkers=8, batch_size=64, buffer_size=20_000,
-                learning_rate=5e-4, target_rate=0.01, exploration=0.05, value_scale=20.0,
+                num_steps=number,
+                num_walkers=8,
+                batch_size=64,
+                buffer_size=20_000,
+                learning_rate=5e-4,
+                target_rate=0.01,
+                exploration=0.05,
+                value_scale=20.0,
                 features_fn=lambda _: scaled,
-            )  # fmt: skip
+            )
             log_policy, seconds = _train(oracle, problem, incentive, group)
             policy = jnp.exp(log_policy)
-            rows.append({
-                "temperature": temperature, "group": problem.contexts.names[group],
-                "steps": number, "seconds": seconds,
-                "policy_distance": float(visits @ (0.5 * jnp.abs(policy - best.policy).sum(1))),
-                "own_value": float(mdp.initial @ soft_policy_values(mdp, log_policy)),
-                "own_value_grid": value,
-                "welfare": float(expected_return(mdp, policy, reward=reward, discount=0.9)),
-                "welfare_grid": welfare,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "temperature": temperature,
+                    "group": problem.contexts.names[group],
+                    "steps": number,
+                    "seconds": seconds,
+                    "policy_distance": float(visits @ (0.5 * jnp.abs(policy - best.policy).sum(1))),
+                    "own_value": float(mdp.initial @ soft_policy_values(mdp, log_policy)),
+                    "own_value_grid": value,
+                    "welfare": float(expected_return(mdp, policy, reward=reward, discount=0.9)),
+                    "welfare_grid": welfare,
+                }
+            )
             print(rows[-1], flush=True)
     return rows
 

@@ -95,20 +95,27 @@ def fit_all(key: jax.Array) -> ShareFits:
     for number, (name, (model, given)) in enumerate(MODELS.items()):
         design = full if given else full[:, :0]
         draws[name] = fit_shares(
-            model, share, design, key=jax.random.fold_in(key, number), settings=SETTINGS,
+            model,
+            share,
+            design,
+            key=jax.random.fold_in(key, number),
+            settings=SETTINGS,
             num_starts=8 if "mixture" in name else 1,
-        )  # fmt: skip
+        )
         print(name, f"{draws[name].seconds:.0f} s", flush=True)
     bought = fit_shares(
         Participation(), share, full, key=jax.random.fold_in(key, 99), settings=SETTINGS
     )
     trees = {
-        name: az.from_dict({
-            "posterior": fit.posterior, "sample_stats": fit.sample_stats,
-            "log_likelihood": fit.log_likelihood,
-        })
+        name: az.from_dict(
+            {
+                "posterior": fit.posterior,
+                "sample_stats": fit.sample_stats,
+                "log_likelihood": fit.log_likelihood,
+            }
+        )
         for name, fit in (draws | {"participation": bought}).items()
-    }  # fmt: skip
+    }
     return ShareFits(data, draws, bought, trees)
 
 
@@ -120,12 +127,18 @@ def comparison_rows(fits: ShareFits) -> list[dict]:
     for name in sorted(loos, key=lambda name: -loos[name].elpd):
         loo = loos[name]
         gap = np.asarray(loo.elpd_i).ravel() - np.asarray(loos[best].elpd_i).ravel()
-        rows.append({
-            "model": name, "elpd": float(loo.elpd), "se": float(loo.se), "p": float(loo.p),
-            "elpd_diff": float(gap.sum()), "dse": float(gap.std(ddof=1) * len(gap) ** 0.5),
-            "k_above_0.7": int((np.asarray(loo.pareto_k) > 0.7).sum()),
-            **sampling_health(fits.draws[name]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": name,
+                "elpd": float(loo.elpd),
+                "se": float(loo.se),
+                "p": float(loo.p),
+                "elpd_diff": float(gap.sum()),
+                "dse": float(gap.std(ddof=1) * len(gap) ** 0.5),
+                "k_above_0.7": int((np.asarray(loo.pareto_k) > 0.7).sum()),
+                **sampling_health(fits.draws[name]),
+            }
+        )
     return rows
 
 
@@ -137,8 +150,9 @@ def sampling_health(fit: FitDraws) -> dict[str, float]:
     return {
         "worst_r_hat": float(az.rhat(tree)["all"].max()),
         "least_ess": float(az.ess(tree)["all"].min()),
-        "divergences": int(fit.sample_stats["diverging"].sum()), "seconds": fit.seconds,
-    }  # fmt: skip
+        "divergences": int(fit.sample_stats["diverging"].sum()),
+        "seconds": fit.seconds,
+    }
 
 
 def _thinned(fit: FitDraws, num: int) -> list[dict[str, jax.Array]]:
@@ -202,8 +216,11 @@ def make_problem(names: list[str], weight: np.ndarray, goods: list[str]) -> Prob
     mean = weight.mean(0)
     return tax_design(
         preferences={n: tuple(w / w.sum()) for n, w in zip(names, mean, strict=True)},
-        economy=ECONOMY, goods=tuple(goods), initial_rate=0.3, highest_rate=2.0,
-    )  # fmt: skip
+        economy=ECONOMY,
+        goods=tuple(goods),
+        initial_rate=0.3,
+        highest_rate=2.0,
+    )
 
 
 def base_rates(num_goods: int) -> dict[str, jax.Array]:
@@ -291,8 +308,11 @@ def draw_predictive_checks(fits: ShareFits, key: jax.Array, path: Path) -> None:
             height = height / (len(positive) * np.diff(edges))
             panel.stairs(height, edges, color=COLOURS[name], lw=1.6, label=name)
         missing = (simulated["Dirichlet"][:, index] == 0).mean()
-        panel.set(title=f"{good}: zeros {(seen == 0).mean():.3f}, predicted {missing:.3f}",
-                  xlabel="share of spending", ylabel="density (bought)")  # fmt: skip
+        panel.set(
+            title=f"{good}: zeros {(seen == 0).mean():.3f}, predicted {missing:.3f}",
+            xlabel="share of spending",
+            ylabel="density (bought)",
+        )
     axes[0, 2].legend(fontsize="small")
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -308,11 +328,25 @@ def draw_labour(elasticity: np.ndarray, draws: dict[str, np.ndarray], path: Path
         ELASTICITY.items(), ("#000000", "#0072B2", "#D55E00"), strict=True
     ):
         weight = calibration_weights(elasticity, target)
-        axes[0].hist(elasticity, edges, weights=weight, density=True, histtype="step",
-                     color=colour, lw=1.6, label=name)  # fmt: skip
+        axes[0].hist(
+            elasticity,
+            edges,
+            weights=weight,
+            density=True,
+            histtype="step",
+            color=colour,
+            lw=1.6,
+            label=name,
+        )
         frisch = 1.0 / (draws["effort_exponent"] - 1.0)
-        axes[1].scatter(draws["temperature"], frisch, s=1500 * weight, facecolor="none",
-                        edgecolor=colour, label=name)  # fmt: skip
+        axes[1].scatter(
+            draws["temperature"],
+            frisch,
+            s=1500 * weight,
+            facecolor="none",
+            edgecolor=colour,
+            label=name,
+        )
         found[name] = {
             "elasticity": float(weight @ elasticity),
             "temperature": float(weight @ draws["temperature"]),
@@ -321,8 +355,13 @@ def draw_labour(elasticity: np.ndarray, draws: dict[str, np.ndarray], path: Path
         }
     axes[0].set(xlabel="elasticity of hours to the net wage", ylabel="density")
     axes[0].legend(fontsize="small")
-    axes[1].set(xlabel="temperature (household reward)", ylabel="1 / (effort exponent - 1)",
-                xscale="log", yscale="log", title="area = weight")  # fmt: skip
+    axes[1].set(
+        xlabel="temperature (household reward)",
+        ylabel="1 / (effort exponent - 1)",
+        xscale="log",
+        yscale="log",
+        title="area = weight",
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return found

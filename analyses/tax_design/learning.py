@@ -85,9 +85,13 @@ def run_job(name: str, temperature: float) -> str:
             "iteration": RECORD_EVERY * np.arange(NUM_ITERATIONS // RECORD_EVERY + 1),
             "tax": ["VAT 1", "VAT 2", "VAT 3", "income tax"],
         },
-        attrs={"estimator_name": name, "temperature": temperature,
-               "learning_rate": LEARNING_RATE, "cpu_seconds_per_iteration": seconds},
-    )  # fmt: skip
+        attrs={
+            "estimator_name": name,
+            "temperature": temperature,
+            "learning_rate": LEARNING_RATE,
+            "cpu_seconds_per_iteration": seconds,
+        },
+    )
     data.to_netcdf(path.with_suffix(".partial"), engine="h5netcdf")
     path.with_suffix(".partial").replace(path)
     return path.stem
@@ -117,14 +121,17 @@ def rows(found: dict[tuple[str, float], xr.Dataset]) -> list[dict]:
     table = []
     for (name, temperature), data in found.items():
         last = data.isel(iteration=-1)
-        table.append({
-            "estimator": name, "temperature": temperature,
-            "welfare": float(last["welfare"].mean()),
-            "welfare_error": float(last["welfare"].std(ddof=1)) / NUM_SEEDS**0.5,
-            "rates": last["rate"].mean("seed").values.tolist(),
-            "rate_spread": last["rate"].std("seed", ddof=1).values.tolist(),
-            "ms": 1e3 * data.attrs["cpu_seconds_per_iteration"],
-        })  # fmt: skip
+        table.append(
+            {
+                "estimator": name,
+                "temperature": temperature,
+                "welfare": float(last["welfare"].mean()),
+                "welfare_error": float(last["welfare"].std(ddof=1)) / NUM_SEEDS**0.5,
+                "rates": last["rate"].mean("seed").values.tolist(),
+                "rate_spread": last["rate"].std("seed", ddof=1).values.tolist(),
+                "ms": 1e3 * data.attrs["cpu_seconds_per_iteration"],
+            }
+        )
     return table
 
 
@@ -138,8 +145,9 @@ def draw(found: dict[tuple[str, float], xr.Dataset], path: Path) -> None:
             panels = [data["welfare"], *(data["rate"].sel(tax=tax) for tax in taxes)]
             for panel, values in zip(axes[:, column], panels, strict=True):
                 at = data["iteration"].values
-                panel.fill_between(at, values.min("seed"), values.max("seed"),
-                                   color=COLOURS[name], alpha=0.2, lw=0)  # fmt: skip
+                panel.fill_between(
+                    at, values.min("seed"), values.max("seed"), color=COLOURS[name], alpha=0.2, lw=0
+                )
                 panel.plot(at, values.median("seed"), color=COLOURS[name], label=LABELS[name])
         axes[0, column].set_title(f"temperature {temperature}")
         axes[-1, column].set_xlabel("outer iteration")

@@ -83,9 +83,10 @@ def main() -> None:
             found = {"economy": run_economy, "network": run_network}[part]()
         results |= found
         results["cost"][part] = {
-            "seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - burnt,
+            "seconds": time.perf_counter() - begun,
+            "cpu_seconds": time.process_time() - burnt,
             "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        }  # fmt: skip
+        }
         path.write_text(json.dumps(results, indent=1) + "\n")
     pages.fill_readme(results, HERE / "README.md")
 

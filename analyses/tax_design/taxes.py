@@ -65,18 +65,23 @@ def run_taxes(fits: ShareFits, folder: Path) -> dict[str, Any]:
         if is_main:
             cb.save(study, folder / "study.nc")
             tastes = {
-                "goods": goods, "groups": names, "share": share.mean(0).tolist(),
+                "goods": goods,
+                "groups": names,
+                "share": share.mean(0).tolist(),
                 "weight": weight.mean(0).tolist(),
                 "observed": observed_shares(fits).tolist(),
-            }  # fmt: skip
+            }
             incidence = incidence_rows(problem, study, draws, names)
             draw_incidence(incidence, folder / "incidence.png")
     draw_rates(studies, goods, folder / "rates.png")
     return {
-        "labour": labour, "incidence": incidence, "tastes": tastes, "unsettled": unsettled,
+        "labour": labour,
+        "incidence": incidence,
+        "tastes": tastes,
+        "unsettled": unsettled,
         "largest_share_gap": max(gaps.values()),
         "taxes": [tax_row(name, study) for name, study in studies.items()],
-    }  # fmt: skip
+    }
 
 
 def observed_shares(fits: ShareFits) -> np.ndarray:
@@ -91,8 +96,13 @@ def _study(problem: Problem, draws: dict[str, np.ndarray]) -> xr.DataTree:
     first = cb.Search(ascent=cb.Ascent(num_steps=FIRST_STEPS, learning_rate=0.1))
     each = cb.Search(ascent=cb.Ascent(num_steps=STEPS, learning_rate=0.15))
     settings = cb.DesignSettings(search=first, per_draw=each, num_common_draws=NUM_COMMON_DRAWS)
-    return cb.design(problem, draws, key=jax.random.key(4), num_draws=len(draws["temperature"]),
-                     settings=settings)  # fmt: skip
+    return cb.design(
+        problem,
+        draws,
+        key=jax.random.key(4),
+        num_draws=len(draws["temperature"]),
+        settings=settings,
+    )
 
 
 def _interval(values: np.ndarray) -> list[float]:
@@ -119,8 +129,10 @@ def tax_row(name: str, study: xr.DataTree) -> dict[str, Any]:
 
 def _rates(found: xr.Dataset) -> dict[str, np.ndarray]:
     """Return each tax's rates over the draws."""
-    vat = {f"VAT {good}": found["incentive_vat"].sel(good=good).values.ravel()
-           for good in found["good"].values}  # fmt: skip
+    vat = {
+        f"VAT {good}": found["incentive_vat"].sel(good=good).values.ravel()
+        for good in found["good"].values
+    }
     return vat | {"income tax": found["incentive_income_tax"].values.ravel()}
 
 
@@ -130,8 +142,10 @@ def incidence_rows(
     """Account for what each group pays and gains, against the rates of the time."""
     num_goods = draws["preference"].shape[-1]
     common = study["decision"].to_dataset().sel(design="common")
-    new = {"vat": jnp.asarray(common["incentive_vat"].values),
-           "income_tax": jnp.asarray(common["incentive_income_tax"].values)}  # fmt: skip
+    new = {
+        "vat": jnp.asarray(common["incentive_vat"].values),
+        "income_tax": jnp.asarray(common["incentive_income_tax"].values),
+    }
     run = jax.jit(lambda rates, one: household_accounts(problem, rates, one))
     before: list[HouseholdAccounts] = []
     after: list[HouseholdAccounts] = []
@@ -146,16 +160,24 @@ def incidence_rows(
             income = np.array([float(f.income_tax_paid[group]) for f in found])
             earned = np.array([float(f.earnings[group]) for f in found])
             hours = np.array([float(f.hours[group]) for f in found])
-            rows.append({
-                "group": name, "rates": label, "hours": _interval(hours),
-                "vat_share": _interval(paid / earned),
-                "income_tax_share": _interval(income / earned),
-                "tax_share": _interval((paid + income) / earned),
-                "value_change": _interval(np.array([
-                    float(a.value[group] - b.value[group])
-                    for a, b in zip(found, before, strict=True)
-                ])),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "group": name,
+                    "rates": label,
+                    "hours": _interval(hours),
+                    "vat_share": _interval(paid / earned),
+                    "income_tax_share": _interval(income / earned),
+                    "tax_share": _interval((paid + income) / earned),
+                    "value_change": _interval(
+                        np.array(
+                            [
+                                float(a.value[group] - b.value[group])
+                                for a, b in zip(found, before, strict=True)
+                            ]
+                        )
+                    ),
+                }
+            )
     return rows
 
 
@@ -169,8 +191,15 @@ def draw_incidence(rows: list[dict[str, Any]], path: Path) -> None:
         mine = [row for row in rows if row["rates"] == label]
         for panel, field in zip(axes, ("tax_share", "hours"), strict=True):
             mean, low, high = np.array([row[field] for row in mine]).T
-            panel.errorbar(np.arange(len(groups)) + shift, mean, [mean - low, high - mean],
-                           fmt="o", color=colour, capsize=3, label=label)  # fmt: skip
+            panel.errorbar(
+                np.arange(len(groups)) + shift,
+                mean,
+                [mean - low, high - mean],
+                fmt="o",
+                color=colour,
+                capsize=3,
+                label=label,
+            )
     then = f"then: VAT {BASE_VAT:.2f}, income tax {BASE_INCOME_TAX:.2f}"
     axes[0].set(ylabel="VAT and income tax paid, share of earnings", title=then)
     axes[1].set(ylabel="hours worked", title="90 % intervals")
@@ -194,9 +223,15 @@ def draw_rates(studies: dict[str, xr.DataTree], goods: list[str], path: Path) ->
             mean, low, high = np.array([_interval(v) for v in rates.values()]).T
             at = np.arange(len(taxes)) + 0.18 * (number - (len(chosen) - 1) / 2)
             part = 0 if panel is axes[0] else 1
-            panel.errorbar(at, mean, [mean - low, high - mean], fmt="o", capsize=2,
-                           color=colours[number + 2 * part if part else number],
-                           label=name.split("; ")[part])  # fmt: skip
+            panel.errorbar(
+                at,
+                mean,
+                [mean - low, high - mean],
+                fmt="o",
+                capsize=2,
+                color=colours[number + 2 * part if part else number],
+                label=name.split("; ")[part],
+            )
         panel.set_xticks(range(len(taxes)), taxes)
         panel.set_ylabel("rate (share of price or wage)")
         panel.legend(fontsize="small")

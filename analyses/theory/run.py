@@ -120,16 +120,21 @@ def decay() -> dict:
             return jax.lax.scan(step, (start, state), keys)[1].mean()
 
         return [
-            float(walk(problem.incentive.random_start(jax.random.key(seed), 1.0),
-                       jax.random.split(jax.random.key(1000 + seed), length)))
+            float(
+                walk(
+                    problem.incentive.random_start(jax.random.key(seed), 1.0),
+                    jax.random.split(jax.random.key(1000 + seed), length),
+                )
+            )
             for seed in range(seeds)
-        ]  # fmt: skip
+        ]
 
     found = np.array([run(length) for length in lengths]).T
     return {
-        "steps": list(lengths), "mean_square_gradient": found.tolist(),
+        "steps": list(lengths),
+        "mean_square_gradient": found.tolist(),
         **slope_with_interval(np.array(lengths[2:], float), found[:, 2:]),
-    }  # fmt: skip
+    }
 
 
 def bias() -> dict:
@@ -137,8 +142,9 @@ def bias() -> dict:
     sweeps, problems = list(range(0, 40, 3)), 20
     slopes, distance, error = [], [], []
     for seed in range(problems):
-        problem = random_mdp(num_parameters=20, discount=0.8, temperature=0.5, quadratic=False,
-                             seed=seed)  # fmt: skip
+        problem = random_mdp(
+            num_parameters=20, discount=0.8, temperature=0.5, quadratic=False, seed=seed
+        )
         x = problem.incentive.random_start(jax.random.key(seed), 1.0)
         incentive = problem.incentive.transform(x)
         mdp = problem.mdp_fn(incentive, problem.contexts.values[0], problem.default_parameters)
@@ -157,10 +163,12 @@ def bias() -> dict:
     center, spread = np.mean(slopes), stats.sem(slopes)
     width = stats.t.ppf((1 + PROBABILITY) / 2, problems - 1) * spread
     return {
-        "policy_distance": distance, "bias": error, "slope": float(center),
+        "policy_distance": distance,
+        "bias": error,
+        "slope": float(center),
         "interval": [float(center - width), float(center + width)],
         "sampled_agrees": sampled_bias(),
-    }  # fmt: skip
+    }
 
 
 def sampled_bias() -> dict:
@@ -215,13 +223,16 @@ def rt_q() -> dict:
     trusted = wrong > 3 * noise  # beyond, the bias is not told from sampling
     rms = np.sqrt(((found - truth) ** 2).sum(-1).mean(0))
     return {
-        "iterations": iterations.tolist(), "bias": wrong.tolist(), "bias_noise": noise.tolist(),
-        "rms_error": rms.tolist(), "change": change.mean(0).tolist(),
+        "iterations": iterations.tolist(),
+        "bias": wrong.tolist(),
+        "bias_noise": noise.tolist(),
+        "rms_error": rms.tolist(),
+        "change": change.mean(0).tolist(),
         "bias_slope": bootstrap_bias(iterations[trusted], blocks[:, trusted], np.asarray(truth)),
         "change_slope": slope_with_interval(iterations[2:-1], change[:, 2:]),
         "variance": rt_q_variance(problem, x, parameters),
         "scale": float(np.linalg.norm(truth)),
-    }  # fmt: skip
+    }
 
 
 def bootstrap_bias(iterations: np.ndarray, blocks: np.ndarray, truth: np.ndarray) -> dict:
@@ -249,12 +260,15 @@ def rt_q_variance(problem, x, parameters, repeats: int = 1500) -> list[dict]:
             return e.estimate(problem, x, parameters, s, key=key)[0]["weight"]
 
         found = np.stack([jax.jit(one)(k) for k in jax.random.split(jax.random.key(3), repeats)])
-        rows.append({
-            "K": levels, "variance": float(found.var(0, ddof=1).sum()),
-            "expected_iterations": estimator.expected_iterations,
-            "plain_iterations": 2.0 ** (levels + 1),
-            "plain_variance": plain_variance(problem, x, parameters, 2 ** (levels + 1)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "K": levels,
+                "variance": float(found.var(0, ddof=1).sum()),
+                "expected_iterations": estimator.expected_iterations,
+                "plain_iterations": 2.0 ** (levels + 1),
+                "plain_variance": plain_variance(problem, x, parameters, 2 ** (levels + 1)),
+            }
+        )
     return rows
 
 
@@ -272,9 +286,14 @@ def plain_variance(problem, x, parameters, iterations: int, repeats: int = 500) 
         )
         policy = jax.nn.softmax(q / mdp.temperature)
         gradient, *_ = settings.from_rollouts(
-            problem, x, problem.contexts.values[0], parameters,
-            partial(rollout, mdp, policy), 1.0, tuple(jax.random.split(play_key)),
-        )  # fmt: skip
+            problem,
+            x,
+            problem.contexts.values[0],
+            parameters,
+            partial(rollout, mdp, policy),
+            1.0,
+            tuple(jax.random.split(play_key)),
+        )
         return gradient["weight"]
 
     found = np.stack([one(key) for key in jax.random.split(jax.random.key(6), repeats)])
@@ -292,9 +311,10 @@ def race() -> list[dict]:
         "hpgd": (HPGD(num_rollouts=50, num_branches=50, max_steps=40), decaying, 400),
         "zeroth_order": (
             ZerothOrder(num_rollouts=None, num_directions=10, radius=0.1, min_radius=1e-6),
-            optax.sgd(0.08), 1500
+            optax.sgd(0.08),
+            1500,
         ),
-    }  # fmt: skip
+    }
     rows = []
     for name, (estimator, optimizer, most) in contestants.items():
         counts, seconds = [], []
@@ -302,11 +322,15 @@ def race() -> list[dict]:
             count, spent = time_to_goal(problem, estimator, optimizer, most, goal, seed)
             counts.append(count)
             seconds.append(spent)
-        rows.append({
-            "estimator": name, "iterations": counts, "seconds": seconds,
-            "median_iterations": float(np.median(counts)),
-            "median_seconds": float(np.median(seconds)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "estimator": name,
+                "iterations": counts,
+                "seconds": seconds,
+                "median_iterations": float(np.median(counts)),
+                "median_seconds": float(np.median(seconds)),
+            }
+        )
     return rows
 
 
@@ -423,22 +447,42 @@ def draw(results: dict) -> None:
     panel, found = axes[1, 0], results["rt_q"]
     panel.loglog(found["iterations"], found["rms_error"], color=guide, label="one run's error")
     panel.loglog(found["iterations"], found["bias"], "o-", color=ours, label="bias")
-    panel.loglog(found["iterations"], found["bias_noise"], ":", color=guide,
-                 label="standard error of the bias")  # fmt: skip
+    panel.loglog(
+        found["iterations"],
+        found["bias_noise"],
+        ":",
+        color=guide,
+        label="standard error of the bias",
+    )
     panel.set(xlabel="Q-learning iterations", ylabel="distance from the exact hypergradient")
     panel.legend(fontsize="small")
     titled(panel, "levels of Q-learning: bias", found["bias_slope"])
 
     panel = axes[1, 1]
     rows = found["variance"]
-    panel.plot([r["K"] for r in rows], [r["variance"] for r in rows], "o-", color=ours,
-               label="variance of RT-Q")  # fmt: skip
+    panel.plot(
+        [r["K"] for r in rows],
+        [r["variance"] for r in rows],
+        "o-",
+        color=ours,
+        label="variance of RT-Q",
+    )
     panel.set(xlabel="levels K", ylabel="variance")
     right = panel.twinx()
-    right.semilogy([r["K"] for r in rows], [r["plain_iterations"] for r in rows], "s--",
-                   color=guide, label="iterations, one long run")  # fmt: skip
-    right.semilogy([r["K"] for r in rows], [r["expected_iterations"] for r in rows], "s-",
-                   color="#D55E00", label="iterations, RT-Q (expected)")  # fmt: skip
+    right.semilogy(
+        [r["K"] for r in rows],
+        [r["plain_iterations"] for r in rows],
+        "s--",
+        color=guide,
+        label="iterations, one long run",
+    )
+    right.semilogy(
+        [r["K"] for r in rows],
+        [r["expected_iterations"] for r in rows],
+        "s-",
+        color="#D55E00",
+        label="iterations, RT-Q (expected)",
+    )
     right.set_ylabel("Q-learning iterations")
     handles = [*panel.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     panel.legend(handles, [h.get_label() for h in handles], fontsize="small", loc="upper left")

@@ -71,9 +71,11 @@ def load_comparisons(
         file = _locate(download)
         if f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" != CHECKSUM:
             raise DataError(
-                explain(f"{file.name} is not the published file: its checksum differs",
-                        remedy="fetch it again from dustalov/llmfao, or name it with path=")
-            )  # fmt: skip
+                explain(
+                    f"{file.name} is not the published file: its checksum differs",
+                    remedy="fetch it again from dustalov/llmfao, or name it with path=",
+                )
+            )
     else:
         file = Path(path)
         if not file.is_file():
@@ -93,9 +95,11 @@ def _read(file: Path) -> pd.DataFrame:
     absent = [name for name in COLUMNS if name not in table]
     if absent or not len(table):
         raise DataError(
-            explain(f"{file.name} lacks columns {absent}" if absent else f"{file.name} is empty",
-                    accepted=", ".join(COLUMNS))
-        )  # fmt: skip
+            explain(
+                f"{file.name} lacks columns {absent}" if absent else f"{file.name} is empty",
+                accepted=", ".join(COLUMNS),
+            )
+        )
     wrong = [
         f"line {index + 2}: {problem}"  # line 1 is the head
         for index, row in enumerate(table[list(COLUMNS)].itertuples(index=False))
@@ -104,17 +108,21 @@ def _read(file: Path) -> pd.DataFrame:
     if wrong:
         more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
         raise DataError(
-            explain(f"{file.name} has rows that cannot be used",
-                    received="; ".join(wrong[:MOST_SHOWN]) + more)
-        )  # fmt: skip
+            explain(
+                f"{file.name} has rows that cannot be used",
+                received="; ".join(wrong[:MOST_SHOWN]) + more,
+            )
+        )
     return table
 
 
 def _violations(row: dict[str, str]) -> list[str]:
     """Say what is wrong with one row."""
-    found = [f"{name} {row[name][:MOST_DIGITS]!r} is not a number" for name in NUMBERS
-             if not (row[name].isascii() and row[name].isdigit()
-                     and len(row[name]) <= MOST_DIGITS)]  # fmt: skip
+    found = [
+        f"{name} {row[name][:MOST_DIGITS]!r} is not a number"
+        for name in NUMBERS
+        if not (row[name].isascii() and row[name].isdigit() and len(row[name]) <= MOST_DIGITS)
+    ]
     if row["winner"] not in OUTCOMES:
         found.append(f"winner {row['winner']!r} is none of {', '.join(OUTCOMES)}")
     if not row["left"] or not row["right"]:
@@ -131,9 +139,13 @@ def _as_dataset(table: pd.DataFrame) -> xr.Dataset:
     annotators, annotator = np.unique(table["worker"].astype(int), return_inverse=True)
     _, pair = np.unique(table["id"].astype(int), return_inverse=True)
     columns = {
-        "pair": pair, "prompt": prompt, "left": left, "right": right, "annotator": annotator,
+        "pair": pair,
+        "prompt": prompt,
+        "left": left,
+        "right": right,
+        "annotator": annotator,
         "outcome": table["winner"].map(OUTCOMES.index).to_numpy(int),
-    }  # fmt: skip
+    }
     return xr.Dataset(
         {name: ("judgement", value) for name, value in columns.items()},
         coords={"answer": answers, "prompt_id": prompts, "annotator_id": annotators},
@@ -155,6 +167,5 @@ def _locate(download: bool) -> Path:
         return Path(pooch.retrieve(SOURCE, CHECKSUM, fname=FILE, path=cache))
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
-            explain(f"the file {FILE} could not be fetched ({type(error).__name__})",
-                    remedy=remedy)
-        ) from error  # fmt: skip
+            explain(f"the file {FILE} could not be fetched ({type(error).__name__})", remedy=remedy)
+        ) from error

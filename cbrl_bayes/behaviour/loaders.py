@@ -12,8 +12,19 @@ from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
 
 __all__ = ["from_table", "load_trajectories", "save_trajectories"]
 
-COLUMNS = {"follower", "episode", "step", "state", "action", "context", "regime", "group",
-           "successor_slot", "choice_observed", "context_value"}  # fmt: skip
+COLUMNS = {
+    "follower",
+    "episode",
+    "step",
+    "state",
+    "action",
+    "context",
+    "regime",
+    "group",
+    "successor_slot",
+    "choice_observed",
+    "context_value",
+}
 STEP_COLUMNS = ("state", "action", "successor_slot", "choice_observed")
 EPISODE_COLUMNS = ("follower", "group", "context", "regime")
 MOST_NUMBER = 2**31 - 1
@@ -51,9 +62,12 @@ def load_trajectories(
         raise DataError(explain("there is no such data file", received=path))
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
-            explain("the file type is not known", received=path.name,
-                    accepted=", ".join([*ENGINES, ".csv"]))
-        )  # fmt: skip
+            explain(
+                "the file type is not known",
+                received=path.name,
+                accepted=", ".join([*ENGINES, ".csv"]),
+            )
+        )
     check_file(path, DataError, limits)
     try:
         if path.suffix == ".csv":
@@ -65,9 +79,11 @@ def load_trajectories(
         raise
     except Exception as error:  # readers raise many kinds for a damaged file
         raise DataError(
-            explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
-                    remedy="check that the file is complete")
-        ) from error  # fmt: skip
+            explain(
+                f"{path.name} cannot be read ({type(error).__name__}: {error})",
+                remedy="check that the file is complete",
+            )
+        ) from error
     return data
 
 
@@ -124,19 +140,23 @@ def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMIT
         raise
     except Exception as error:  # a table may hold any Python object
         raise DataError(
-            explain(f"the table cannot be read ({type(error).__name__}: {error})",
-                    accepted="columns of numbers and text")
-        ) from error  # fmt: skip
+            explain(
+                f"the table cannot be read ({type(error).__name__}: {error})",
+                accepted="columns of numbers and text",
+            )
+        ) from error
 
 
 def _from_table(table: pd.DataFrame, limits: FileLimits | None) -> xr.Dataset:
     missing = [name for name in ("follower", "step", "state", "action") if name not in table]
     if missing or not table.columns.is_unique:
         raise DataError(
-            explain("columns are missing from the table" if missing else "columns share a name",
-                    received=list(table.columns),
-                    accepted=f"also {', '.join(missing)}" if missing else "each name once")
-        )  # fmt: skip
+            explain(
+                "columns are missing from the table" if missing else "columns share a name",
+                received=list(table.columns),
+                accepted=f"also {', '.join(missing)}" if missing else "each name once",
+            )
+        )
     table = table.copy()
     for name in ("step", "state", "action"):
         table[name] = _whole_numbers(table, name)
@@ -153,10 +173,15 @@ def _from_table(table: pd.DataFrame, limits: FileLimits | None) -> xr.Dataset:
         return [str(rows[name].iloc[0]) for rows in episodes] if name in table else None
 
     data = make_trajectories(
-        column("state") or [], column("action") or [], follower=constant("follower"),
-        group=constant("group"), context=constant("context"), regime=constant("regime"),
-        successor_slot=column("successor_slot"), choice_observed=column("choice_observed"),
-    )  # fmt: skip
+        column("state") or [],
+        column("action") or [],
+        follower=constant("follower"),
+        group=constant("group"),
+        context=constant("context"),
+        regime=constant("regime"),
+        successor_slot=column("successor_slot"),
+        choice_observed=column("choice_observed"),
+    )
     if "context_value" in table:
         firsts = [float(rows["context_value"].iloc[0]) for rows in episodes]
         data["context_value"] = ("episode", np.array(firsts))
@@ -173,10 +198,12 @@ def _whole_numbers(table: pd.DataFrame, name: str, empty: int | None = None) -> 
     if bad.any():
         row = table.index[bad][0]
         raise DataError(
-            explain(f"column {name!r}, row {row} is not a whole number",
-                    received=table.loc[row, name],
-                    accepted=f"at most {MOST_NUMBER:,} in absolute value")
-        )  # fmt: skip
+            explain(
+                f"column {name!r}, row {row} is not a whole number",
+                received=table.loc[row, name],
+                accepted=f"at most {MOST_NUMBER:,} in absolute value",
+            )
+        )
     return numbers.astype(int)
 
 
@@ -184,18 +211,30 @@ def _check_padded_size(table: pd.DataFrame, lengths: pd.Series, limits: FileLimi
     """Episodes are padded to the longest, names to the longest name: refuse before it is done."""
     longest = int(lengths.max()) if len(lengths) else 0
     per_step = sum(4 for name in STEP_COLUMNS if name in table)
-    letters = sum(int(table[name].astype(str).str.len().max()) for name in EPISODE_COLUMNS
-                  if name in table and len(table))  # fmt: skip
-    check_size("the table, with every episode at the length of the longest,",
-               len(lengths) * (longest * per_step + 4 * letters), DataError, limits)  # fmt: skip
+    letters = sum(
+        int(table[name].astype(str).str.len().max())
+        for name in EPISODE_COLUMNS
+        if name in table and len(table)
+    )
+    check_size(
+        "the table, with every episode at the length of the longest,",
+        len(lengths) * (longest * per_step + 4 * letters),
+        DataError,
+        limits,
+    )
 
 
 def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
     """Fill what may be empty, refuse what may not."""
     foreign = sorted(set(map(str, table.columns)) - COLUMNS)
     if foreign:
-        raise DataError(explain("the table has unknown columns", received=foreign,
-                                accepted=", ".join(sorted(COLUMNS))))  # fmt: skip
+        raise DataError(
+            explain(
+                "the table has unknown columns",
+                received=foreign,
+                accepted=", ".join(sorted(COLUMNS)),
+            )
+        )
     for name in ("follower", "episode", "group", "regime"):
         if name in table and table[name].isna().any():
             row = table.index[table[name].isna()][0]
@@ -209,9 +248,11 @@ def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
         if words.isna().any():
             row = table.index[words.isna()][0]
             raise DataError(
-                explain(f"column 'choice_observed', row {row} is neither true nor false",
-                        received=table.loc[row, "choice_observed"])
-            )  # fmt: skip
+                explain(
+                    f"column 'choice_observed', row {row} is neither true nor false",
+                    received=table.loc[row, "choice_observed"],
+                )
+            )
         table["choice_observed"] = words.astype(bool)
     return table
 

@@ -56,9 +56,11 @@ def simulate_trajectories(
     foreign = sorted(set(incentive or {}) - set(in_force))
     if foreign:
         raise InvalidInputError(
-            explain(f"problem {problem.name!r} has no incentives {foreign}",
-                    accepted=", ".join(in_force))
-        )  # fmt: skip
+            explain(
+                f"problem {problem.name!r} has no incentives {foreign}",
+                accepted=", ".join(in_force),
+            )
+        )
     in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
     context_key, walk_key = jax.random.split(key)
     values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
@@ -82,15 +84,21 @@ def simulate_trajectories(
     observed = discrete and context_observed
     names = [problem.contexts.names[int(i)] for i in chosen] if observed else None
     data = make_trajectories(
-        states, actions, group=who if len(set(who)) > 1 else None, context=names,
-        regime=[regime] * num_episodes, incentives={regime: in_force},
-    )  # fmt: skip
+        states,
+        actions,
+        group=who if len(set(who)) > 1 else None,
+        context=names,
+        regime=[regime] * num_episodes,
+        incentives={regime: in_force},
+    )
     if not discrete and context_observed:
         if np.ndim(values) != 1:
             raise InvalidInputError(
-                explain("only contexts that are single numbers can be recorded",
-                        received=f"values of shape {np.shape(values)[1:]}",
-                        remedy="context_observed=False")
-            )  # fmt: skip
+                explain(
+                    "only contexts that are single numbers can be recorded",
+                    received=f"values of shape {np.shape(values)[1:]}",
+                    remedy="context_observed=False",
+                )
+            )
         data["context_value"] = ("episode", np.asarray(values))
     return data

@@ -13,8 +13,12 @@ from cbrl_bayes.problems import MILES_PER_BIN
 
 __all__ = ["load_zurcher"]
 
-GROUP_FILES = {1: ("g870.asc", 36), 2: ("rt50.asc", 60), 3: ("t8h203.asc", 81),
-               4: ("a530875.asc", 128)}  # fmt: skip
+GROUP_FILES = {
+    1: ("g870.asc", 36),
+    2: ("rt50.asc", 60),
+    3: ("t8h203.asc", 81),
+    4: ("a530875.asc", 128),
+}
 """Rust's bus group -> file and rows per bus (header included)."""
 
 CHECKSUMS = {
@@ -78,9 +82,14 @@ def load_zurcher(
             buses.append(f"bus {int(bus[0])}")
             names.append(f"group {group}")
     return make_trajectories(
-        states, actions, follower=buses, group=names, context=["fleet"] * len(states),
-        successor_slot=slots, choice_observed=seen,
-    )  # fmt: skip
+        states,
+        actions,
+        follower=buses,
+        group=names,
+        context=["fleet"] * len(states),
+        successor_slot=slots,
+        choice_observed=seen,
+    )
 
 
 def _read_group(group: int, directory: str | Path | None, download: bool) -> np.ndarray:
@@ -88,9 +97,11 @@ def _read_group(group: int, directory: str | Path | None, download: bool) -> np.
     content = _locate(name, directory, download).read_bytes()
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != CHECKSUMS[name]:
         raise DataError(
-            explain(f"{name} is not the published file: its checksum differs",
-                    remedy="fetch it again from OpenSourceEconomics/zurcher-data")
-        )  # fmt: skip
+            explain(
+                f"{name} is not the published file: its checksum differs",
+                remedy="fetch it again from OpenSourceEconomics/zurcher-data",
+            )
+        )
     return np.array(content.split(), float).reshape(-1, rows)
 
 
@@ -106,16 +117,20 @@ def _locate(name: str, directory: str | Path | None, download: bool) -> Path:
     cache = pooch.os_cache("cbrl_bayes")
     if not download and not (Path(cache) / name).is_file():
         raise DataError(
-            explain(f"the bus data file {name} is not at hand",
-                    remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files")
-        )  # fmt: skip
+            explain(
+                f"the bus data file {name} is not at hand",
+                remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
+            )
+        )
     try:
         return Path(pooch.retrieve(SOURCE + name, CHECKSUMS[name], fname=name, path=cache))
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
-            explain(f"the bus data file {name} could not be fetched ({type(error).__name__})",
-                    remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files")
-        ) from error  # fmt: skip
+            explain(
+                f"the bus data file {name} could not be fetched ({type(error).__name__})",
+                remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
+            )
+        ) from error
 
 
 def _months(bus: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

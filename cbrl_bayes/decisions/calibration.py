@@ -185,9 +185,12 @@ class _Programs:
 
 
 def _one_study(
-    programs: _Programs, truth: Mapping[str, np.ndarray], draws: Mapping[str, np.ndarray],
-    kept: np.ndarray, key: Array,
-) -> dict[str, Any]:  # fmt: skip
+    programs: _Programs,
+    truth: Mapping[str, np.ndarray],
+    draws: Mapping[str, np.ndarray],
+    kept: np.ndarray,
+    key: Array,
+) -> dict[str, Any]:
     """Repeat the steps of `study_designs` with the same keys; the truth comes after the draws."""
     whole = {name: np.concatenate([draws[name], truth[name][None]]) for name in draws}
     if not all(np.isfinite(value).all() for value in whole.values()):
@@ -217,17 +220,21 @@ def _one_study(
     broken = np.isin(status, FAILED_ASCENTS) | np.isnan(optimum) | np.isnan(achieved)
     designs = [programs.problem.incentive.transform(point) for *_, point in solved]
     incentive = {name: np.stack([np.asarray(d[name]) for d in designs]) for name in designs[0]}
-    harder = programs.plug_in.run({name: jnp.asarray(value[-1]) for name, value in whole.items()},
-                                  key=jax.random.fold_in(plug_key, 1))  # fmt: skip
+    harder = programs.plug_in.run(
+        {name: jnp.asarray(value[-1]) for name, value in whole.items()},
+        key=jax.random.fold_in(plug_key, 1),
+    )
     return {
-        "true_optimum": optimum[-1], "optimum": optimum[:-1],
+        "true_optimum": optimum[-1],
+        "optimum": optimum[:-1],
         "better_optimum": np.fmax.reduce([optimum[-1], *harder.restart_objectives]),
         "true_incentive": {name: value[-1] for name, value in incentive.items()},
         "incentive": {name: value[:-1] for name, value in incentive.items()},
-        "realised": achieved[-1], "predicted": achieved[:-1],
+        "realised": achieved[-1],
+        "predicted": achieved[:-1],
         "broken": broken.sum(),
         "unsettled": (status == AscentStatus.STEP_LIMIT).sum(),
-    }  # fmt: skip
+    }
 
 
 def _usable(score: Score) -> float:
@@ -241,15 +248,19 @@ def _nothing(problem: Problem, num: int) -> dict[str, Any]:
     readable = problem.incentive.transform(problem.incentive.initial)
     blank = {name: np.full(np.shape(value), np.nan) for name, value in readable.items()}
     record: dict[str, Any] = {
-        field.name: np.array(np.nan) for field in fields(DecisionRecord)
+        field.name: np.array(np.nan)
+        for field in fields(DecisionRecord)
         if field.name != "in_common"
-    }  # fmt: skip
+    }
     many = {name: np.full((num, *value.shape), np.nan) for name, value in blank.items()}
     return record | {
-        "optimum": np.full(num, np.nan), "predicted": np.full(num, np.nan),
-        "true_incentive": blank, "incentive": many, "broken": np.array(num + 1),
+        "optimum": np.full(num, np.nan),
+        "predicted": np.full(num, np.nan),
+        "true_incentive": blank,
+        "incentive": many,
+        "broken": np.array(num + 1),
         "unsettled": np.array(0),
-    }  # fmt: skip
+    }
 
 
 def _sizes(
@@ -260,15 +271,21 @@ def _sizes(
     fits = set(truths) == set(posteriors) and len(shapes) == 1
     if fits:
         num, draws = next(iter(shapes))
-        fits = num >= 1 and draws >= 1 and all(
-            np.shape(posteriors[n]) == (num, draws, *np.shape(v)[1:]) and len(v) == num
-            for n, v in truths.items()
-        )  # fmt: skip
+        fits = (
+            num >= 1
+            and draws >= 1
+            and all(
+                np.shape(posteriors[n]) == (num, draws, *np.shape(v)[1:]) and len(v) == num
+                for n, v in truths.items()
+            )
+        )
     if not fits:
         raise InvalidInputError(
-            explain("truths and posterior draws do not fit",
-                    received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
-                             f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
-                    accepted="the same names, (R, ...) and (R, N, ...)")
-        )  # fmt: skip
+            explain(
+                "truths and posterior draws do not fit",
+                received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
+                f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
+                accepted="the same names, (R, ...) and (R, N, ...)",
+            )
+        )
     return num, draws

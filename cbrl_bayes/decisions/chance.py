@@ -237,6 +237,9 @@ def _check(constraint: ChanceConstraint) -> None:
     limit = getattr(constraint, "limit", 0.0)
     if not 0.0 < constraint.prob <= 1.0 or not abs(limit) < float("inf"):
         raise InvalidInputError(
-            explain("a chance constraint is out of range", received=constraint,
-                    accepted="a finite limit, a probability above 0 and at most 1")
-        )  # fmt: skip
+            explain(
+                "a chance constraint is out of range",
+                received=constraint,
+                accepted="a finite limit, a probability above 0 and at most 1",
+            )
+        )

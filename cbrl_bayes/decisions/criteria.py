@@ -35,9 +35,11 @@ class Criterion(Protocol):
         """Short name, used for the design that maximises it."""
 
     def value(
-        self, objective: Float[Array, " draw"], best: Float[Array, " draw"],
+        self,
+        objective: Float[Array, " draw"],
+        best: Float[Array, " draw"],
         depth: Float[Array, " draw"],
-    ) -> Float[Array, ""]:  # fmt: skip
+    ) -> Float[Array, ""]:
         """Return the criterion, to be maximised; differentiable in ``objective``.
 
         ``best`` is what each draw's own best design is worth; ``depth`` in [0, 1] is the share
@@ -291,14 +293,19 @@ class AcrossContexts:
     def __post_init__(self) -> None:
         if not hasattr(self.criterion, "of_distribution"):
             raise InvalidInputError(
-                explain("this criterion does not apply to contexts", received=self.criterion,
-                        accepted="Expectation, MeanVariance, CVaR, VaR")
-            )  # fmt: skip
+                explain(
+                    "this criterion does not apply to contexts",
+                    received=self.criterion,
+                    accepted="Expectation, MeanVariance, CVaR, VaR",
+                )
+            )
 
     def __call__(
-        self, gain: Float[Array, "context follower"], value: Float[Array, "context follower"],
+        self,
+        gain: Float[Array, "context follower"],
+        value: Float[Array, "context follower"],
         mass: Float[Array, "context follower"],
-    ) -> Float[Array, ""]:  # fmt: skip
+    ) -> Float[Array, ""]:
         """Return the criterion of the contexts' weighted gains."""
         followers = mass.sum(0)  # context probabilities sum to one
         chances = mass.sum(1) / followers.sum()

@@ -61,18 +61,24 @@ class DeviceExecutor:
     def __post_init__(self) -> None:
         if min(self.draws_per_device, self.side_by_side) < 1 or self.devices == ():
             raise InvalidInputError(
-                explain("settings of the devices are out of range", received=self,
-                        accepted="counts >= 1 and at least one device")
-            )  # fmt: skip
+                explain(
+                    "settings of the devices are out of range",
+                    received=self,
+                    accepted="counts >= 1 and at least one device",
+                )
+            )
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result), a chunk of draws at a time."""
         one = getattr(work, "traced", None)
         if one is None:
             raise InvalidInputError(
-                explain("this work is no part of a compiled program", received=work,
-                        remedy="ThreadExecutor or DaskExecutor")
-            )  # fmt: skip
+                explain(
+                    "this work is no part of a compiled program",
+                    received=work,
+                    remedy="ThreadExecutor or DaskExecutor",
+                )
+            )
         devices = self.devices or tuple(jax.devices())
         num = len(devices)
         numbered = enumerate(items)
@@ -109,6 +115,9 @@ def require_traceable(evaluation: Any) -> None:
     """Refuse an evaluation whose follower lives outside compiled programs."""
     if evaluation.runs_on_host:
         raise InvalidInputError(
-            explain("an evaluation outside compiled programs cannot be part of one program",
-                    received=evaluation, remedy="ThreadExecutor or DaskExecutor")
-        )  # fmt: skip
+            explain(
+                "an evaluation outside compiled programs cannot be part of one program",
+                received=evaluation,
+                remedy="ThreadExecutor or DaskExecutor",
+            )
+        )

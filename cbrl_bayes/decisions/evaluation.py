@@ -66,9 +66,13 @@ class Evaluation(Protocol):
         """Whether it must run in Python, as its follower cannot be traced."""
 
     def score(
-        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
-        *, key: Key[Array, ""],
-    ) -> Score:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        *,
+        key: Key[Array, ""],
+    ) -> Score:
         """Evaluate; equal keys give equal contexts and noise."""
 
 
@@ -105,9 +109,13 @@ class ExactEvaluation:
         return False
 
     def score(
-        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
-        *, key: Key[Array, ""],
-    ) -> Score:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        *,
+        key: Key[Array, ""],
+    ) -> Score:
         """Return the exact score; contexts that cannot be enumerated are sampled with ``key``."""
         outcome = leader_outcome(problem, unconstrained, parameters, key=key)
         error = jnp.zeros(())
@@ -119,9 +127,13 @@ class ExactEvaluation:
             if problem.aggregate is not None:
                 error = jnp.where(error > 0.0, error, jnp.nan)
         return Score(
-            outcome.objective, error, error, outcome.incentive_cost, outcome.follower_value,
+            outcome.objective,
+            error,
+            error,
+            outcome.incentive_cost,
+            outcome.follower_value,
             outcome.status,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -164,14 +176,21 @@ class SimulatedEvaluation:
     def __post_init__(self) -> None:
         if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:
             raise InvalidInputError(
-                explain("simulated evaluation is set too small", received=self,
-                        accepted="num_replicates >= 2, the others >= 1")
-            )  # fmt: skip
+                explain(
+                    "simulated evaluation is set too small",
+                    received=self,
+                    accepted="num_replicates >= 2, the others >= 1",
+                )
+            )
 
     def score(
-        self, problem: Problem, unconstrained: Any, parameters: Mapping[str, Any],
-        *, key: Key[Array, ""],
-    ) -> Score:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        *,
+        key: Key[Array, ""],
+    ) -> Score:
         """Return mean and standard error over the replicates."""
         problem.refuse_aggregate()
         incentive = problem.incentive.transform(unconstrained)
@@ -189,11 +208,18 @@ class SimulatedEvaluation:
             def one_training(training_key: Array, num_replicates: int) -> tuple[Array, Array]:
                 train_key, walk_key = jax.random.split(training_key)
                 sample, _, status = self.oracle.train(
-                    problem, incentive, context, one, self.oracle.initial_memory(problem),
+                    problem,
+                    incentive,
+                    context,
+                    one,
+                    self.oracle.initial_memory(problem),
                     key=train_key,
-                )  # fmt: skip
-                walked = sample(key=walk_key, num_steps=self.max_steps,
-                                num_rollouts=num_replicates * self.num_rollouts)  # fmt: skip
+                )
+                walked = sample(
+                    key=walk_key,
+                    num_steps=self.max_steps,
+                    num_rollouts=num_replicates * self.num_rollouts,
+                )
                 returns = (gather(reward, walked) * discounting).sum(1)
                 return returns.reshape(num_replicates, -1).mean(1), status
 

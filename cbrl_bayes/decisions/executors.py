@@ -139,8 +139,9 @@ class DaskExecutor:
     def __post_init__(self) -> None:
         positive = self.num_workers >= 1 and self.worker_timeout > 0
         if not positive or not str(self.memory_limit).strip():
-            raise InvalidInputError(explain("settings of the cluster are out of range",
-                                            received=self))  # fmt: skip
+            raise InvalidInputError(
+                explain("settings of the cluster are out of range", received=self)
+            )
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish."""
@@ -191,11 +192,13 @@ class DaskExecutor:
             looked = time.monotonic()
             if alone >= self.worker_timeout:
                 raise CbrlBayesError(
-                    explain(f"the cluster has had no worker for {alone:.0f} s",
-                            accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
-                            remedy="look at the workers' logs, or allow more time; then run the "
-                                   "same call again")
-                )  # fmt: skip
+                    explain(
+                        f"the cluster has had no worker for {alone:.0f} s",
+                        accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
+                        remedy="look at the workers' logs, or allow more time; then run the "
+                        "same call again",
+                    )
+                )
         return next(finished)
 
     @contextmanager
@@ -205,20 +208,26 @@ class DaskExecutor:
                 client = from_dask.Client(self.address, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise InvalidInputError(
-                    explain(f"no Dask scheduler answers ({error})", received=self.address,
-                            accepted="an address like tcp://host:8786")
-                ) from error  # fmt: skip
+                    explain(
+                        f"no Dask scheduler answers ({error})",
+                        received=self.address,
+                        accepted="an address like tcp://host:8786",
+                    )
+                ) from error
             with client:
                 yield client
             return
         with (
             from_dask.LocalCluster(
-                n_workers=self.num_workers, threads_per_worker=1, processes=True,
-                memory_limit=self.memory_limit, dashboard_address="127.0.0.1:0",
+                n_workers=self.num_workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=self.memory_limit,
+                dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},  # and no fixed port, of which there is one
             ) as cluster,
             from_dask.Client(cluster, set_as_default=False) as client,
-        ):  # fmt: skip
+        ):
             yield client
 
 
@@ -274,12 +283,17 @@ def _cause(error: Any, from_dask: Any) -> BaseException:
     """Word what only a cluster can do to an item; errors of the work itself stay as they are."""
     if isinstance(error, from_dask.KilledWorker):
         return CbrlBayesError(
-            explain(f"an item ended every worker that tried it ({error})",
-                    remedy="more memory for each worker (memory_limit)")
-        )  # fmt: skip
+            explain(
+                f"an item ended every worker that tried it ({error})",
+                remedy="more memory for each worker (memory_limit)",
+            )
+        )
     if not isinstance(error, BaseException):
         return CbrlBayesError(
-            explain("the cluster gave up an item", received=error,
-                    remedy="look at the scheduler's log, then run the same call again")
-        )  # fmt: skip
+            explain(
+                "the cluster gave up an item",
+                received=error,
+                remedy="look at the scheduler's log, then run the same call again",
+            )
+        )
     return error

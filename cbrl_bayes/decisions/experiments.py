@@ -64,9 +64,12 @@ class Experiment:
         few = min(self.num_episodes, self.num_steps) < 1
         if not self.name or few or not np.isfinite(costs).all() or (costs < 0).any():
             raise InvalidInputError(
-                explain("the experiment cannot be run as described", received=self,
-                        accepted="a name, num_episodes and num_steps >= 1, finite costs >= 0")
-            )  # fmt: skip
+                explain(
+                    "the experiment cannot be run as described",
+                    received=self,
+                    accepted="a name, num_episodes and num_steps >= 1, finite costs >= 0",
+                )
+            )
 
     @property
     def cost(self) -> float:
@@ -224,9 +227,14 @@ class _Simulation:
         )
 
     def _count(
-        self, parameters: Mapping[str, Array], log_policy: Array, key: Array,
-        contexts: np.ndarray, followers: np.ndarray, moving: bool,
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        self,
+        parameters: Mapping[str, Array],
+        log_policy: Array,
+        key: Array,
+        contexts: np.ndarray,
+        followers: np.ndarray,
+        moving: bool,
+    ) -> tuple[Array, Array, Array]:
         """Count choices, contexts and moves of one simulated data set."""
         S, A, K = self.problem.num_states, self.problem.num_actions, self.problem.num_successors
         context_key, walk_key = jax.random.split(key)
@@ -240,11 +248,13 @@ class _Simulation:
             c, f = pair
             mdp = self._mdp(parameters, jnp.asarray(contexts)[c], jnp.asarray(followers)[f])
             walked = rollout(
-                mdp, jnp.exp(log_policy[c, f]),
+                mdp,
+                jnp.exp(log_policy[c, f]),
                 key=jax.random.fold_in(jax.random.fold_in(walk_key, c), f),
-                num_steps=self.experiment.num_steps, num_rollouts=each,
+                num_steps=self.experiment.num_steps,
+                num_rollouts=each,
                 step_limit=jnp.where(held[f] & (drawn[f] == c), self.experiment.num_steps, 0),
-            )  # fmt: skip
+            )
             at = (walked.state, walked.action)
             choices = jnp.zeros((S, A)).at[at].add(walked.active)
             if not moving:
@@ -321,9 +331,12 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     """Refuse what cannot be simulated; return the incentive in force, gaps filled with zeros."""
     if not isinstance(problem.contexts, DiscreteContexts):
         raise InvalidInputError(
-            explain(f"problem {problem.name!r} samples its contexts, whose likelihood is not known "
-                    "here", accepted="finitely many contexts (DiscreteContexts)")
-        )  # fmt: skip
+            explain(
+                f"problem {problem.name!r} samples its contexts, whose likelihood is not known "
+                "here",
+                accepted="finitely many contexts (DiscreteContexts)",
+            )
+        )
     places = (
         ("context", experiment.context, problem.contexts.names),
         ("follower", experiment.follower, problem.followers.names),
@@ -331,24 +344,38 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     for kind, name, names in places:
         if name is not None and name not in names:
             raise InvalidInputError(
-                explain(f"experiment {experiment.name!r} names no {kind} of the problem",
-                        received=name, accepted=", ".join(names))
-            )  # fmt: skip
-    entries = (num * problem.contexts.num_contexts * problem.followers.num_followers
-               * problem.num_states * problem.num_actions)  # fmt: skip
+                explain(
+                    f"experiment {experiment.name!r} names no {kind} of the problem",
+                    received=name,
+                    accepted=", ".join(names),
+                )
+            )
+    entries = (
+        num
+        * problem.contexts.num_contexts
+        * problem.followers.num_followers
+        * problem.num_states
+        * problem.num_actions
+    )
     if entries > MOST_ENTRIES:
         raise InvalidInputError(
-            explain("policies of all draws are too large to hold", received=f"{entries} numbers",
-                    accepted=f"at most {MOST_ENTRIES}", remedy="fewer draws")
-        )  # fmt: skip
+            explain(
+                "policies of all draws are too large to hold",
+                received=f"{entries} numbers",
+                accepted=f"at most {MOST_ENTRIES}",
+                remedy="fewer draws",
+            )
+        )
     readable = problem.incentive.transform(problem.incentive.initial)
     given = experiment.incentive if experiment.incentive is not None else {}
     known = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
     fits = isinstance(given, Mapping) and set(given) <= set(known)
     if not fits or any(np.shape(value) != known[name].shape for name, value in given.items()):  # type: ignore[union-attr]
         raise InvalidInputError(
-            explain(f"the incentive of experiment {experiment.name!r} does not fit the problem",
-                    received=given if isinstance(given, str) else sorted(given),
-                    accepted=", ".join(f"{n} of shape {v.shape}" for n, v in known.items()))
-        )  # fmt: skip
+            explain(
+                f"the incentive of experiment {experiment.name!r} does not fit the problem",
+                received=given if isinstance(given, str) else sorted(given),
+                accepted=", ".join(f"{n} of shape {v.shape}" for n, v in known.items()),
+            )
+        )
     return known | {name: np.asarray(value, float) for name, value in given.items()}  # type: ignore[union-attr]

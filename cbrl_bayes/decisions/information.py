@@ -179,10 +179,12 @@ def perfect_information(
         now = np.average(both, axis=0, weights=weights).max()
         return float(np.average(crossed, weights=weights) - now)
 
-    samples = np.array([
-        (expected_regret(both, weights), held_out(weights))
-        for weights in resampled_weights(len(both), block_length, key)
-    ])  # fmt: skip
+    samples = np.array(
+        [
+            (expected_regret(both, weights), held_out(weights))
+            for weights in resampled_weights(len(both), block_length, key)
+        ]
+    )
     error, held_out_error = samples.std(0, ddof=1)
     return InformationValue(expected_regret(both), float(error), held_out(), float(held_out_error))
 
@@ -292,7 +294,7 @@ def resampled_weights(
 
 def _held_out(
     net_benefit: np.ndarray, scores: np.ndarray, parts: Components, bases: list[Basis]
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Return each draw's gain by the choice that the other folds' draws suggest."""
     fold = np.arange(len(scores)) * NUM_FOLDS // len(scores)
     gains = np.zeros(len(scores))
@@ -310,10 +312,14 @@ def _checked(net_benefit: np.ndarray, shape: tuple[int, ...] | None = None) -> n
     fits = array.ndim == 2 and array.shape[1] > 0 and shape in (None, array.shape)
     if not fits or len(array) < FEWEST_DRAWS or not np.isfinite(array).all():
         raise InvalidInputError(
-            explain("net benefits cannot be used", received=f"shape {array.shape}",
-                    accepted=f"finite, shape (draws, options) with {FEWEST_DRAWS} draws or more"
-                    if shape is None else f"finite, shape {shape}")
-        )  # fmt: skip
+            explain(
+                "net benefits cannot be used",
+                received=f"shape {array.shape}",
+                accepted=f"finite, shape (draws, options) with {FEWEST_DRAWS} draws or more"
+                if shape is None
+                else f"finite, shape {shape}",
+            )
+        )
     return array
 
 
@@ -322,7 +328,10 @@ def _columns(inputs: np.ndarray, num: int) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array.reshape(len(array), -1)
     if len(array) != num or array.shape[1] == 0 or not np.isfinite(array).all():
         raise InvalidInputError(
-            explain("what would be known does not fit the net benefits", received=array.shape,
-                    accepted=f"finite, shape ({num},) or ({num}, columns)")
-        )  # fmt: skip
+            explain(
+                "what would be known does not fit the net benefits",
+                received=array.shape,
+                accepted=f"finite, shape ({num},) or ({num}, columns)",
+            )
+        )
     return array

@@ -110,16 +110,21 @@ def evaluate_designs(
     fits = designs.shape[1:] in ((flat.size,), (num, flat.size))
     if not fits or not len(designs) or not np.isfinite(designs).all():
         raise InvalidInputError(
-            explain("designs do not fit the problem's incentive", received=designs.shape,
-                    accepted=f"finite, shape (designs, {flat.size}) or "
-                             f"(designs, {num}, {flat.size})")
-        )  # fmt: skip
+            explain(
+                "designs do not fit the problem's incentive",
+                received=designs.shape,
+                accepted=f"finite, shape (designs, {flat.size}) or (designs, {num}, {flat.size})",
+            )
+        )
 
     if score is not None and not isinstance(executor, ThreadExecutor | None):
         raise InvalidInputError(
-            explain("score cannot be used outside threads of this process", received=executor,
-                    accepted="ThreadExecutor, or no score")
-        )  # fmt: skip
+            explain(
+                "score cannot be used outside threads of this process",
+                received=executor,
+                accepted="ThreadExecutor, or no score",
+            )
+        )
 
     def items() -> Iterator[tuple]:
         for index in range(num):
@@ -136,9 +141,13 @@ def evaluate_designs(
                 on_progress("scores of the designs", done, num)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
     return DesignScores(
-        stacked.objective, stacked.standard_error, stacked.context_error,
-        stacked.incentive_cost, stacked.follower_value, stacked.status,
-    )  # fmt: skip
+        stacked.objective,
+        stacked.standard_error,
+        stacked.context_error,
+        stacked.incentive_cost,
+        stacked.follower_value,
+        stacked.status,
+    )
 
 
 def readable_designs(
@@ -178,8 +187,7 @@ class _Scorer:
         number, draw, points = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
         draw_key = jax.random.fold_in(self.key, number)
-        each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key)
-                for x in points]  # fmt: skip
+        each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
     def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> Score:
@@ -192,7 +200,7 @@ class _Scorer:
                 self.problem, self._unravel(x), parameters, key=draw_key
             ),
             points,
-        )  # fmt: skip
+        )
 
 
 def complete_draws(
@@ -208,9 +216,12 @@ def complete_draws(
     sizes = {np.shape(value)[0] if np.ndim(value) else 0 for value in draws.values()}
     if len(sizes) != 1 or 0 in sizes:
         raise InvalidInputError(
-            explain("draws need one common leading axis", received=sorted(sizes),
-                    accepted="{name: array of shape (draws, ...)}")
-        )  # fmt: skip
+            explain(
+                "draws need one common leading axis",
+                received=sorted(sizes),
+                accepted="{name: array of shape (draws, ...)}",
+            )
+        )
     num = sizes.pop()
     for index in range(num):
         problem.complete_parameters({name: value[index] for name, value in draws.items()})

@@ -129,17 +129,21 @@ class DrawSolver:
                     self.problem, self._unravel(x), parameters, key=key
                 ),
                 candidates,
-            )  # fmt: skip
+            )
 
         scores = scored(keys[1])
         chosen = _best(scores.objective, scores.status)
         if scores_are_noisy(self.problem, self.evaluation):
             scores = scored(keys[2])
         return {
-            **_named("score", scores), "chosen": chosen, "unconstrained": own,
-            "objective": found.best.objective, "status": found.best.status,
-            "restart_objectives": found.restart_objectives, **_named("trace", found.best.trace),
-        }  # fmt: skip
+            **_named("score", scores),
+            "chosen": chosen,
+            "unconstrained": own,
+            "objective": found.best.objective,
+            "status": found.best.status,
+            "restart_objectives": found.restart_objectives,
+            **_named("trace", found.best.trace),
+        }
 
 
 def best_score(scores: list[Score]) -> int:
@@ -170,16 +174,18 @@ def search_record(found: SearchResult) -> dict[str, np.ndarray]:
         "status": np.array(int(best.status)),
         "restart_objectives": found.restart_objectives,
         **{name: np.asarray(value) for name, value in _named("trace", best.trace).items()},
-    }  # fmt: skip
+    }
 
 
 def search_of(problem: Problem, record: Record) -> SearchResult:
     """Return the search that a record tells of."""
     _, unravel = ravel_pytree(problem.incentive.initial)
     best = AscentResult(
-        unravel(jnp.asarray(record["unconstrained"])), float(record["objective"]),
-        trace_of(record), AscentStatus(int(record["status"])),
-    )  # fmt: skip
+        unravel(jnp.asarray(record["unconstrained"])),
+        float(record["objective"]),
+        trace_of(record),
+        AscentStatus(int(record["status"])),
+    )
     return SearchResult(best, np.asarray(record["restart_objectives"]))
 
 

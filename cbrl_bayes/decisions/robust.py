@@ -187,9 +187,14 @@ def robust_designs(
 
     def scored(points: np.ndarray, own_key: Array = score_key) -> DesignScores:
         return evaluate_designs(
-            problem, points, draws, key=own_key, evaluation=settings.evaluation,
-            num_workers=settings.num_workers, score=score,
-        )  # fmt: skip
+            problem,
+            points,
+            draws,
+            key=own_key,
+            evaluation=settings.evaluation,
+            num_workers=settings.num_workers,
+            score=score,
+        )
 
     report("scores of known designs", 0, 1)
     usable = np.isfinite(own).all(1)
@@ -199,8 +204,9 @@ def robust_designs(
     pool = _Pool(first, scored(first))
     own_score = _usable_objective(scored(own[None]))[0]
     best = own_score if noisy else np.maximum(own_score, _usable_objective(pool.scores).max(0))
-    judge = _Judge(problem, draws, estimator, settings, best, posterior_depth(draws),
-                   tuple(constraints))  # fmt: skip
+    judge = _Judge(
+        problem, draws, estimator, settings, best, posterior_depth(draws), tuple(constraints)
+    )
     starts, statuses = [], []
     for number, criterion in enumerate(criteria):
         report(f"design by {criterion.name}", number, len(criteria))
@@ -219,8 +225,9 @@ def robust_designs(
         scores = scored(pool.designs[index], fresh_key)
         own_score = _usable_objective(scored(own[None], fresh_key))[0]
         judge = replace(judge, best=own_score)
-    return _collect(judge, names, pool.designs[index], criteria, scores, own_score, starts,
-                    statuses)  # fmt: skip
+    return _collect(
+        judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses
+    )
 
 
 @dataclass(frozen=True)
@@ -231,8 +238,10 @@ class _Pool:
     scores: Any
 
     def joined(self, designs: np.ndarray, scores: DesignScores) -> "_Pool":
-        merged = {name: np.concatenate([getattr(self.scores, name), getattr(scores, name)])
-                  for name in DesignScores.__annotations__}  # fmt: skip
+        merged = {
+            name: np.concatenate([getattr(self.scores, name), getattr(scores, name)])
+            for name in DesignScores.__annotations__
+        }
         return _Pool(np.concatenate([self.designs, designs]), DesignScores(**merged))
 
     def chosen(self, index: np.ndarray) -> DesignScores:
@@ -329,44 +338,67 @@ class _Judge:
         ]
         return [
             ConstrainedCriterion(
-                len(kept), criterion, self.constraints, tuple(factor * one for one in scale),
-                jnp.asarray(best), jnp.asarray(depth),
+                len(kept),
+                criterion,
+                self.constraints,
+                tuple(factor * one for one in scale),
+                jnp.asarray(best),
+                jnp.asarray(depth),
             )
             for factor in PENALTY_FACTORS
-        ]  # fmt: skip
+        ]
 
 
 def _check(
-    problem: Problem, criteria: Sequence[Criterion], constraints: Sequence[ChanceConstraint],
-    estimator: Estimator, settings: RobustSettings, names: Sequence[str],
-) -> None:  # fmt: skip
+    problem: Problem,
+    criteria: Sequence[Criterion],
+    constraints: Sequence[ChanceConstraint],
+    estimator: Estimator,
+    settings: RobustSettings,
+    names: Sequence[str],
+) -> None:
     asked = [criterion.name for criterion in criteria]
     if not asked or len({*asked, *names}) < len(asked) + len(names):
         raise InvalidInputError(
-            explain("criteria need names of their own", received=asked,
-                    accepted=f"at least one, none twice, none of {', '.join(names)}")
-        )  # fmt: skip
+            explain(
+                "criteria need names of their own",
+                received=asked,
+                accepted=f"at least one, none twice, none of {', '.join(names)}",
+            )
+        )
     if constraints and not estimator.is_exact:
         raise InvalidInputError(
-            explain("chance constraints need the exact hypergradient",
-                    received=type(estimator).__name__, remedy="exact()")
-        )  # fmt: skip
+            explain(
+                "chance constraints need the exact hypergradient",
+                received=type(estimator).__name__,
+                remedy="exact()",
+            )
+        )
     if constraints and not settings.evaluation.is_exact:
         raise InvalidInputError(
-            explain("simulated scores hold no costs nor values of followers to constrain",
-                    received=type(settings.evaluation).__name__, remedy="ExactEvaluation()")
-        )  # fmt: skip
+            explain(
+                "simulated scores hold no costs nor values of followers to constrain",
+                received=type(settings.evaluation).__name__,
+                remedy="ExactEvaluation()",
+            )
+        )
     for constraint in constraints:
         if isinstance(constraint, CostAtMost) and problem.incentive_price_fn is None:
             raise InvalidInputError(
-                explain(f"problem {problem.name!r} states no price of its incentive to limit",
-                        received=constraint, remedy="an incentive_price_fn, or hard constraints")
-            )  # fmt: skip
+                explain(
+                    f"problem {problem.name!r} states no price of its incentive to limit",
+                    received=constraint,
+                    remedy="an incentive_price_fn, or hard constraints",
+                )
+            )
         if getattr(constraint, "follower", 0) >= problem.followers.num_followers:
             raise InvalidInputError(
-                explain("there is no such follower", received=constraint,
-                        accepted=f"0 to {problem.followers.num_followers - 1}")
-            )  # fmt: skip
+                explain(
+                    "there is no such follower",
+                    received=constraint,
+                    accepted=f"0 to {problem.followers.num_followers - 1}",
+                )
+            )
 
 
 def _settled(status: AscentStatus, reached: np.ndarray, pool: _Pool) -> AscentStatus:
@@ -385,10 +417,15 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _collect(
-    judge: _Judge, names: Sequence[str], designs: np.ndarray, criteria: Sequence[Criterion],
-    scores: DesignScores, own_score: np.ndarray, starts: list[np.ndarray],
+    judge: _Judge,
+    names: Sequence[str],
+    designs: np.ndarray,
+    criteria: Sequence[Criterion],
+    scores: DesignScores,
+    own_score: np.ndarray,
+    starts: list[np.ndarray],
     statuses: list[AscentStatus],
-) -> RobustStudy:  # fmt: skip
+) -> RobustStudy:
     longest = max(len(value) for value in starts)
     padded = [np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in starts]
     return RobustStudy(

@@ -26,8 +26,12 @@ from cbrl_bayes.decisions.smoothing import KernelRegression, Regression
 from cbrl_bayes.decisions.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 
-__all__ = ["SampleInformation", "likelihood_summary", "reweighted_information",
-           "sample_information"]  # fmt: skip
+__all__ = [
+    "SampleInformation",
+    "likelihood_summary",
+    "reweighted_information",
+    "sample_information",
+]
 
 NUM_REFERENCES = 60
 MOST_COLUMNS = 5
@@ -124,9 +128,12 @@ def sample_information(
     summary = likelihood_summary(future)
     fit_key, match_key = jax.random.split(key)
     by_regression = partial_information(
-        net_benefit, summary, key=fit_key, regression=regression or KernelRegression(),
+        net_benefit,
+        summary,
+        key=fit_key,
+        regression=regression or KernelRegression(),
         block_length=block_length,
-    )  # fmt: skip
+    )
     parts = Components.of(net_benefit)
     scores = parts.scores(net_benefit)
     informed_scores = scores if informed is None else parts.scores(informed)
@@ -257,6 +264,8 @@ def _roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check_pairs(net_benefit: np.ndarray, future: FutureData) -> None:
     if len(net_benefit) != len(future.statistic):
         raise InvalidInputError(
-            explain("net benefits and simulated data are not of the same draws",
-                    received=f"{len(net_benefit)} and {len(future.statistic)}")
-        )  # fmt: skip
+            explain(
+                "net benefits and simulated data are not of the same draws",
+                received=f"{len(net_benefit)} and {len(future.statistic)}",
+            )
+        )

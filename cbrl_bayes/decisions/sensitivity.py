@@ -122,10 +122,14 @@ def first_order_indices(
         if not np.isfinite(output).all() or _constant(output):
             continue
         found = rbd_fast.analyze(
-            specification, inputs, (output - output.mean()) / output.std(),
-            M=max(1, min(num_harmonics, num // 8)), num_resamples=num_resamples, conf_level=prob,
+            specification,
+            inputs,
+            (output - output.mean()) / output.std(),
+            M=max(1, min(num_harmonics, num // 8)),
+            num_resamples=num_resamples,
+            conf_level=prob,
             seed=generator,
-        )  # fmt: skip
+        )
         index[number], half[number] = found["S1"], found["S1_conf"]
     return SobolIndices(index, index - half, index + half)
 
@@ -222,11 +226,13 @@ def weighted_decision(
         and all((weights[:, half::2].sum(1) > 0).all() for half in (0, 1))
     ):
         raise InvalidInputError(
-            explain("objectives and weights do not fit",
-                    received=f"shapes {objective.shape} and {weights.shape}",
-                    accepted="(designs, draws) and (weightings, draws), finite, weights >= 0 and "
-                             "not all 0 among the even or the odd draws")
-        )  # fmt: skip
+            explain(
+                "objectives and weights do not fit",
+                received=f"shapes {objective.shape} and {weights.shape}",
+                accepted="(designs, draws) and (weightings, draws), finite, weights >= 0 and "
+                "not all 0 among the even or the odd draws",
+            )
+        )
     shares = weights / weights.sum(1, keepdims=True)
     expected, best = _best(objective, shares, reference)
     loss, variance = np.zeros(len(shares)), np.zeros(len(shares))
@@ -248,9 +254,10 @@ def weighted_decision(
 
 
 def _best(
-    objective: Float[np.ndarray, "design draw"], weights: Float[np.ndarray, "weighting draw"],
+    objective: Float[np.ndarray, "design draw"],
+    weights: Float[np.ndarray, "weighting draw"],
     reference: int,
-) -> tuple[Float[np.ndarray, "weighting design"], np.ndarray]:  # fmt: skip
+) -> tuple[Float[np.ndarray, "weighting design"], np.ndarray]:
     """Return weighted sums, and which design has the largest; a tie goes to the reference."""
     expected = weights @ objective.T
     tied = expected[:, reference] >= expected.max(1)
@@ -268,16 +275,20 @@ def _check_draws(
     usable = fits and inputs.shape[1] > 0 and np.isfinite(inputs).all()
     if not usable or any(_constant(column) for column in inputs.T):
         raise InvalidInputError(
-            explain("draws cannot be used for sensitivity indices",
-                    received=f"inputs {inputs.shape}, outputs {outputs.shape}",
-                    accepted=f"(N, P) and (N, O) with the same N >= {FEWEST_DRAWS}, finite inputs, "
-                             "at least one, none of them constant",
-                    remedy="design for more posterior draws (num_draws)")
-        )  # fmt: skip
+            explain(
+                "draws cannot be used for sensitivity indices",
+                received=f"inputs {inputs.shape}, outputs {outputs.shape}",
+                accepted=f"(N, P) and (N, O) with the same N >= {FEWEST_DRAWS}, finite inputs, "
+                "at least one, none of them constant",
+                remedy="design for more posterior draws (num_draws)",
+            )
+        )
     if not 0.0 < prob < 1.0 or num_resamples < 2 or num_harmonics < 1:
         raise InvalidInputError(
-            explain("settings of sensitivity indices are out of range",
-                    received=f"prob={prob}, num_resamples={num_resamples}, "
-                             f"num_harmonics={num_harmonics}",
-                    accepted="0 < prob < 1, num_resamples >= 2, num_harmonics >= 1")
-        )  # fmt: skip
+            explain(
+                "settings of sensitivity indices are out of range",
+                received=f"prob={prob}, num_resamples={num_resamples}, "
+                f"num_harmonics={num_harmonics}",
+                accepted="0 < prob < 1, num_resamples >= 2, num_harmonics >= 1",
+            )
+        )

@@ -96,9 +96,12 @@ class SplineRegression:
         """Return the same splines for every target."""
         if inputs.shape[1] != 1:
             raise InvalidInputError(
-                explain("splines take one input", received=f"{inputs.shape[1]} columns",
-                        remedy="KernelRegression")
-            )  # fmt: skip
+                explain(
+                    "splines take one input",
+                    received=f"{inputs.shape[1]} columns",
+                    remedy="KernelRegression",
+                )
+            )
         # Tied draws give equal quantiles: a knot repeated too often would cut the spline.
         levels = np.unique(np.quantile(inputs[:, 0], np.linspace(0.0, 1.0, self.num_knots + 2)))
         if len(levels) == 1:
@@ -143,8 +146,11 @@ class KernelRegression:
 
     def __post_init__(self) -> None:
         if min(self.num_centres, self.num_tuning_draws, self.num_tuning_centres) < 1:
-            raise InvalidInputError(explain("kernel regression is set too small", received=self,
-                                            accepted="numbers >= 1"))  # fmt: skip
+            raise InvalidInputError(
+                explain(
+                    "kernel regression is set too small", received=self, accepted="numbers >= 1"
+                )
+            )
 
     def bases(
         self, inputs: Float[np.ndarray, "draw column"], targets: Float[np.ndarray, "draw target"]
@@ -264,8 +270,10 @@ def _tune(scores: np.ndarray, centres: np.ndarray, target: np.ndarray) -> tuple[
 
     start = np.full(own, np.log(1.5 * np.sqrt(columns)))
     found = minimize(
-        lambda point: badness(point)[0], start, method="L-BFGS-B",
+        lambda point: badness(point)[0],
+        start,
+        method="L-BFGS-B",
         bounds=[(np.log(SHORTEST), np.log(LONGEST))] * own,
         options={"maxiter": 40, "ftol": 1e-6, "eps": 1e-3},
-    )  # fmt: skip
+    )
     return np.broadcast_to(np.exp(found.x), columns).copy(), badness(found.x)[1]

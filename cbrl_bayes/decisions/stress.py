@@ -66,8 +66,9 @@ class TemperatureShift:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.factor < np.inf:
-            raise InvalidInputError(explain("factor is out of range", received=self.factor,
-                                            accepted="> 0"))  # fmt: skip
+            raise InvalidInputError(
+                explain("factor is out of range", received=self.factor, accepted="> 0")
+            )
 
     @property
     def name(self) -> str:
@@ -107,8 +108,9 @@ class ContextShift:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.share <= 1.0:
-            raise InvalidInputError(explain("share is out of range", received=self.share,
-                                            accepted="(0, 1]"))  # fmt: skip
+            raise InvalidInputError(
+                explain("share is out of range", received=self.share, accepted="(0, 1]")
+            )
 
     @property
     def name(self) -> str:
@@ -122,9 +124,11 @@ class ContextShift:
         contexts = problem.contexts
         if not isinstance(contexts, DiscreteContexts):
             raise InvalidInputError(
-                explain(f"contexts of problem {problem.name!r} are sampled, not listed",
-                        remedy="AlteredProblem, with a function of your own")
-            )  # fmt: skip
+                explain(
+                    f"contexts of problem {problem.name!r} are sampled, not listed",
+                    remedy="AlteredProblem, with a function of your own",
+                )
+            )
         if isinstance(self.towards, str):
             aim = np.array([float(name == self.towards) for name in contexts.names])
         else:
@@ -132,10 +136,13 @@ class ContextShift:
         is_law = aim.shape == (contexts.num_contexts,) and (aim >= 0).all()
         if not is_law or not abs(aim.sum() - 1) <= 1e-8:
             raise InvalidInputError(
-                explain("this is no law over the problem's contexts", received=self.towards,
-                        accepted=f"one of {', '.join(contexts.names)}, or "
-                                 f"{contexts.num_contexts} numbers >= 0 that sum to one")
-            )  # fmt: skip
+                explain(
+                    "this is no law over the problem's contexts",
+                    received=self.towards,
+                    accepted=f"one of {', '.join(contexts.names)}, or "
+                    f"{contexts.num_contexts} numbers >= 0 that sum to one",
+                )
+            )
         law = (1.0 - self.share) * draws["context_probability"] + self.share * aim
         return problem, {**draws, "context_probability": law}
 
@@ -162,8 +169,9 @@ class TransitionBlur:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.share <= 1.0:
-            raise InvalidInputError(explain("share is out of range", received=self.share,
-                                            accepted="(0, 1]"))  # fmt: skip
+            raise InvalidInputError(
+                explain("share is out of range", received=self.share, accepted="(0, 1]")
+            )
 
     @property
     def name(self) -> str:
@@ -202,10 +210,12 @@ class AlteredProblem:
         sizes = [ravel_pytree(p.incentive.initial)[0].size for p in (problem, altered)]
         if before != after or sizes[0] != sizes[1]:
             raise InvalidInputError(
-                explain(f"stress {self.name!r} changes the parameters or the incentive",
-                        received=f"{', '.join(after)}; {sizes[1]} numbers",
-                        accepted=f"{', '.join(before)}; {sizes[0]} numbers")
-            )  # fmt: skip
+                explain(
+                    f"stress {self.name!r} changes the parameters or the incentive",
+                    received=f"{', '.join(after)}; {sizes[1]} numbers",
+                    accepted=f"{', '.join(before)}; {sizes[0]} numbers",
+                )
+            )
         return altered, dict(draws)
 
 
@@ -303,26 +313,30 @@ def stress_designs(
     names = ("none", *(stress.name for stress in stresses))
     if not designs or not stresses or len(set(names)) < len(names) or REOPTIMISED in designs:
         raise InvalidInputError(
-            explain("a stress test needs designs, and stresses with different names",
-                    received=f"designs {tuple(designs)}, stresses {names[1:]}",
-                    accepted=f"at least one of each; 'none' and {REOPTIMISED!r} are taken")
-        )  # fmt: skip
+            explain(
+                "a stress test needs designs, and stresses with different names",
+                received=f"designs {tuple(designs)}, stresses {names[1:]}",
+                accepted=f"at least one of each; 'none' and {REOPTIMISED!r} are taken",
+            )
+        )
     complete, _ = complete_draws(problem, draws)
     worlds = [(problem, complete), *(stress.shift(problem, complete) for stress in stresses)]
     score_key, search_key = jax.random.split(key)
     given = np.stack([np.asarray(point, float) for point in designs.values()])
 
     def scored(world: Problem, shifted: Draws, points: np.ndarray) -> Any:
-        return evaluate_designs(world, points, shifted, key=score_key, evaluation=evaluation,
-                                num_workers=num_workers)  # fmt: skip
+        return evaluate_designs(
+            world, points, shifted, key=score_key, evaluation=evaluation, num_workers=num_workers
+        )
 
     found, moved, ended = [], [], []
     for number, (world, shifted) in enumerate(worlds):
         scores = scored(world, shifted, given)
         if search is not None:
             begin = given[int(_best(scores.objective))]
-            point, status = _search_again(world, shifted, begin, search, estimator or Exact(),
-                                          num_search_draws, search_key)  # fmt: skip
+            point, status = _search_again(
+                world, shifted, begin, search, estimator or Exact(), num_search_draws, search_key
+            )
             moved.append(point)
             ended.append(int(status))
             scores = scored(world, shifted, np.vstack([given, point]))
@@ -352,9 +366,14 @@ def _best(objective: Float[np.ndarray, "*stress design draw"]) -> Int[np.ndarray
 
 
 def _search_again(
-    problem: Problem, draws: Draws, begin: np.ndarray, search: Search, estimator: Estimator,
-    num_draws: int, key: Key[Array, ""],
-) -> tuple[Float[np.ndarray, " coordinate"], AscentStatus]:  # fmt: skip
+    problem: Problem,
+    draws: Draws,
+    begin: np.ndarray,
+    search: Search,
+    estimator: Estimator,
+    num_draws: int,
+    key: Key[Array, ""],
+) -> tuple[Float[np.ndarray, " coordinate"], AscentStatus]:
     """Return the design that maximises the mean objective over some draws, and how it ended."""
     num = len(next(iter(draws.values())))
     kept = evenly_spaced(num, num_draws)

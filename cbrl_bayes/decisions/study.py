@@ -206,12 +206,19 @@ def study_designs(
         report("common design", 0, 1)
         common = shared.once("common", partial(shared.common, first, common_key))
         plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
-        points = np.stack([np.asarray(ravel_pytree(found.best.unconstrained)[0])
-                           for found in (common, plug_in)])  # fmt: skip
+        points = np.stack(
+            [np.asarray(ravel_pytree(found.best.unconstrained)[0]) for found in (common, plug_in)]
+        )
         solver = DrawSolver(
-            problem, estimator, settings.per_draw, settings.evaluation, points, draw_key,
-            shared.program.with_search(settings.per_draw), shared.score,
-        )  # fmt: skip
+            problem,
+            estimator,
+            settings.per_draw,
+            settings.evaluation,
+            points,
+            draw_key,
+            shared.program.with_search(settings.per_draw),
+            shared.score,
+        )
         missing = [index for index in range(num) if ("draws", index) not in kept]
         done = num - len(missing)
         report("designs per draw", done, num)
@@ -293,16 +300,21 @@ def _items(
 
 
 def _collect(
-    problem: Problem, kept: Mapping[tuple[str, int], Record], num: int,
-    common: SearchResult, plug_in: SearchResult, shared: np.ndarray,
-) -> DesignStudy:  # fmt: skip
+    problem: Problem,
+    kept: Mapping[tuple[str, int], Record],
+    num: int,
+    common: SearchResult,
+    plug_in: SearchResult,
+    shared: np.ndarray,
+) -> DesignStudy:
     """Read the records of all draws, one at a time, into the arrays of the study."""
     columns: dict[str, np.ndarray] = {}
     for index in range(num):
         record = kept["draws", index]
         if not columns:
-            columns = {name: np.empty((num, *value.shape), value.dtype)
-                       for name, value in record.items()}  # fmt: skip
+            columns = {
+                name: np.empty((num, *value.shape), value.dtype) for name, value in record.items()
+            }
         for name, value in record.items():
             columns[name][index] = value
     every, chosen = np.arange(num), columns["chosen"]

@@ -93,44 +93,62 @@ def check_size(
     """
     if limits is not None and num_bytes > limits.most_bytes:
         raise error(
-            explain(f"{what} would need too much memory", received=f"{num_bytes:,} bytes",
-                    accepted=f"at most {limits.most_bytes:,} bytes", remedy=RAISE)
-        )  # fmt: skip
+            explain(
+                f"{what} would need too much memory",
+                received=f"{num_bytes:,} bytes",
+                accepted=f"at most {limits.most_bytes:,} bytes",
+                remedy=RAISE,
+            )
+        )
 
 
 def _read_apart(path: Path, error: type[CbrlBayesError], limits: FileLimits) -> None:
-    order = json.dumps({
-        "path": str(path.resolve()), "most_bytes": limits.most_bytes,
-        "most_seconds": limits.most_seconds, "most_pieces": limits.most_pieces,
-    })  # fmt: skip
+    order = json.dumps(
+        {
+            "path": str(path.resolve()),
+            "most_bytes": limits.most_bytes,
+            "most_seconds": limits.most_seconds,
+            "most_pieces": limits.most_pieces,
+        }
+    )
     try:
         done = subprocess.run(
             # -P: modules of this folder must not stand in for others of the same name.
             [sys.executable, "-P", str(PROBE), order],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            timeout=CLOCK_FACTOR * limits.most_seconds, check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=CLOCK_FACTOR * limits.most_seconds,
+            check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
         status = done.returncode
     except subprocess.TimeoutExpired:
         status = -OUT_OF_TIME
     if status == -OUT_OF_TIME:
         raise error(
-            explain(f"reading {path.name} did not end within {limits.most_seconds:g} s",
-                    remedy=["the file may be damaged: copy it again", RAISE])
-        )  # fmt: skip
+            explain(
+                f"reading {path.name} did not end within {limits.most_seconds:g} s",
+                remedy=["the file may be damaged: copy it again", RAISE],
+            )
+        )
     if status < 0:
         raise error(
-            explain(f"{path.name} makes the library that reads it crash (signal {-status})",
-                    remedy="the file is damaged: copy it again")
-        )  # fmt: skip
+            explain(
+                f"{path.name} makes the library that reads it crash (signal {-status})",
+                remedy="the file is damaged: copy it again",
+            )
+        )
     try:
         answer = json.loads(done.stdout)
         fault, remedy = str(answer["fault"]), REMEDIES.get(answer["kind"], "")
     except (ValueError, KeyError, TypeError) as unsaid:
         raise error(
-            explain(f"{path.name} cannot be checked (the process that reads it ended with "
-                    f"status {status})", remedy="limits=None if you trust the file")
-        ) from unsaid  # fmt: skip
+            explain(
+                f"{path.name} cannot be checked (the process that reads it ended with "
+                f"status {status})",
+                remedy="limits=None if you trust the file",
+            )
+        ) from unsaid
     if fault:
         raise error(explain(f"{path.name} cannot be read ({fault})", remedy=remedy))

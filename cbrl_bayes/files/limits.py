@@ -41,9 +41,12 @@ class FileLimits:
         for name in ("most_bytes", "most_seconds", "most_pieces"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(
-                    explain(f"{name} is not positive", received=getattr(self, name),
-                            accepted="a number > 0")
-                )  # fmt: skip
+                    explain(
+                        f"{name} is not positive",
+                        received=getattr(self, name),
+                        accepted="a number > 0",
+                    )
+                )
 
 
 DEFAULT_LIMITS = FileLimits()

@@ -27,10 +27,22 @@ ZARR_2_CODECS = {"blosc", "gzip", "lz4", "shuffle", "vlen-utf8", "zlib", "zstd"}
 ZARR_3_CODECS = {"blosc", "bytes", "crc32c", "gzip", "vlen-utf8", "zstd"}
 ZARR_2_TYPE = re.compile(r"[<>|][biufcSU](\d{1,12})")
 ZARR_3_TYPES = {
-    "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4,
-    "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8, "complex64": 8,
-    "complex128": 16, "string": POINTER,
-}  # fmt: skip
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+    "string": POINTER,
+}
 
 
 class RefusedError(Exception):
@@ -114,8 +126,11 @@ def read_zarr(path: Path, budget: Budget) -> None:
             _compare_consolidated(where, document, documents)
         else:
             _check_document(where, document, documents, budget)
-    arrays = [where.rpartition("/")[0] for where, document in documents.items()
-              if where.endswith(".zarray") or document.get("node_type") == "array"]  # fmt: skip
+    arrays = [
+        where.rpartition("/")[0]
+        for where, document in documents.items()
+        if where.endswith(".zarray") or document.get("node_type") == "array"
+    ]
     import zarr
 
     for folder in arrays:
@@ -127,9 +142,11 @@ def _bound_this_process(most_bytes: int, most_seconds: float) -> None:
         import resource
     except ImportError:  # not on Windows: there only the caller's limit by the clock holds
         return
-    for which, bound in ((resource.RLIMIT_AS, most_bytes + LIBRARIES_NEED),
-                         (resource.RLIMIT_CPU, math.ceil(most_seconds)),
-                         (resource.RLIMIT_CORE, 0)):  # fmt: skip
+    for which, bound in (
+        (resource.RLIMIT_AS, most_bytes + LIBRARIES_NEED),
+        (resource.RLIMIT_CPU, math.ceil(most_seconds)),
+        (resource.RLIMIT_CORE, 0),
+    ):
         _, hard = resource.getrlimit(which)
         if hard == resource.RLIM_INFINITY or bound < hard:
             resource.setrlimit(which, (bound, hard))
@@ -180,8 +197,10 @@ def _check_chunks(dataset: Any, whole: int) -> None:
 
     def check(chunk: Any) -> None:
         if chunk.size > most:
-            raise RefusedError(f"a chunk of {_short(dataset.name)} is stored in {chunk.size:,} "
-                               f"bytes but holds {whole:,}")  # fmt: skip
+            raise RefusedError(
+                f"a chunk of {_short(dataset.name)} is stored in {chunk.size:,} "
+                f"bytes but holds {whole:,}"
+            )
 
     dataset.id.chunk_iter(check)
 
@@ -240,9 +259,13 @@ def _check_document(where: str, document: dict, documents: dict, budget: Budget)
         _check_names(where, [codec["name"] for codec in document["codecs"]], ZARR_3_CODECS)
         if document["chunk_grid"]["name"] != "regular" or document.get("storage_transformers"):
             raise RefusedError(f"{where} has a layout other than regular chunks")
-        _check_shape(where, document["shape"],
-                     document["chunk_grid"]["configuration"]["chunk_shape"],
-                     _width_3(where, document["data_type"]), budget)  # fmt: skip
+        _check_shape(
+            where,
+            document["shape"],
+            document["chunk_grid"]["configuration"]["chunk_shape"],
+            _width_3(where, document["data_type"]),
+            budget,
+        )
     elif document.get("consolidated_metadata"):
         _compare_consolidated(where, document["consolidated_metadata"], documents)
 
@@ -250,8 +273,9 @@ def _check_document(where: str, document: dict, documents: dict, budget: Budget)
 def _check_names(where: str, found: list, accepted: set[str]) -> None:
     foreign = sorted(set(map(str, found)) - accepted)
     if foreign:
-        raise RefusedError(f"{where} has codecs {_short(str(foreign))}, accepted: "
-                      f"{', '.join(sorted(accepted))}")  # fmt: skip
+        raise RefusedError(
+            f"{where} has codecs {_short(str(foreign))}, accepted: {', '.join(sorted(accepted))}"
+        )
 
 
 def _width_3(where: str, kind: Any) -> int:

@@ -79,15 +79,24 @@ class DeepQFollower:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.num_steps, self.num_walkers, self.batch_size, self.width, self.depth,
-                  self.buffer_size - self.num_walkers + 1)  # fmt: skip
+        counts = (
+            self.num_steps,
+            self.num_walkers,
+            self.batch_size,
+            self.width,
+            self.depth,
+            self.buffer_size - self.num_walkers + 1,
+        )
         rates = 0.0 < self.target_rate <= 1.0 and 0.0 <= self.exploration <= 1.0
         if min(counts) < 1 or not rates or min(self.learning_rate, self.value_scale) <= 0:
             raise InvalidInputError(
-                explain("deep Q settings are out of range", received=self,
-                        accepted="counts >= 1, buffer_size >= num_walkers, rates in (0, 1], "
-                                 "learning_rate and value_scale > 0")
-            )  # fmt: skip
+                explain(
+                    "deep Q settings are out of range",
+                    received=self,
+                    accepted="counts >= 1, buffer_size >= num_walkers, rates in (0, 1], "
+                    "learning_rate and value_scale > 0",
+                )
+            )
 
     @property
     def runs_on_host(self) -> bool:
@@ -125,8 +134,9 @@ class DeepQFollower:
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(
             lambda kept, step_key: (self._step(mdp, evaluate, kept, step_key), None),
-            start, jax.random.split(key, self.num_steps),
-        )  # fmt: skip
+            start,
+            jax.random.split(key, self.num_steps),
+        )
         q_values = evaluate(learned["weights"], jnp.arange(problem.num_states))
         policy = softmax_policy(q_values, mdp.temperature)
         return sampler_of(mdp, policy), learned, finite_status(q_values)
@@ -146,9 +156,12 @@ class DeepQFollower:
     def _network(self, problem: Problem) -> eqx.nn.MLP:
         """Return the network with its first weights."""
         return eqx.nn.MLP(
-            self._features(problem).shape[1], problem.num_actions, self.width, self.depth,
+            self._features(problem).shape[1],
+            problem.num_actions,
+            self.width,
+            self.depth,
             key=jax.random.key(self.seed),
-        )  # fmt: skip
+        )
 
     def _evaluator(self, problem: Problem) -> Callable[[Any, Array], Array]:
         """Return ``(weights, states) -> action values``."""
@@ -184,9 +197,13 @@ class DeepQFollower:
     def _walk(self, mdp: MDP, evaluate: Callable, kept: dict[str, Any], key: Array) -> dict:
         """Let every walker take one step and write it into the ring buffer."""
         state, action, reached, ends = explore(
-            mdp, kept["state"], kept["begins"], lambda at: evaluate(kept["weights"], at),
-            self.exploration, key,
-        )  # fmt: skip
+            mdp,
+            kept["state"],
+            kept["begins"],
+            lambda at: evaluate(kept["weights"], at),
+            self.exploration,
+            key,
+        )
         rows = (kept["filled"] + jnp.arange(self.num_walkers)) % self.buffer_size
         seen = (state, action, reached)
         buffer = tuple(

@@ -51,7 +51,11 @@ class ExactFollower:
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Solve exactly; see `TrajectoryOracle.train`."""
         mdp, response = respond(
-            problem, incentive, context, parameters,
-            temperature_factor=temperature_factor, initial_values=memory,
-        )  # fmt: skip
+            problem,
+            incentive,
+            context,
+            parameters,
+            temperature_factor=temperature_factor,
+            initial_values=memory,
+        )
         return sampler_of(mdp, response.policy), response.values, response.status

@@ -78,9 +78,13 @@ def gymnasium_follower(
 
 
 def _episode(
-    env: Any, act: Act, read_state: Callable[[Any], int], num_steps: int,
-    rng: np.random.Generator, ends_on_arrival: bool,
-) -> Episode:  # fmt: skip
+    env: Any,
+    act: Act,
+    read_state: Callable[[Any], int],
+    num_steps: int,
+    rng: np.random.Generator,
+    ends_on_arrival: bool,
+) -> Episode:
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
     states, actions, rewards, logs = [read_state(observation)], [], [], []
     for _ in range(num_steps):

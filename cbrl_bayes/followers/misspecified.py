@@ -58,11 +58,13 @@ class MisspecifiedFollower:
         shares = 0.0 <= self.discount_scale <= 1.0 and 0.0 <= self.lapse <= 1.0
         if self.temperature_scale <= 0 or not shares:
             raise InvalidInputError(
-                explain("misspecification is out of range",
-                        received=f"temperature_scale={self.temperature_scale}, discount_scale="
-                                 f"{self.discount_scale}, lapse={self.lapse}",
-                        accepted="temperature_scale > 0, discount_scale and lapse in [0, 1]")
-            )  # fmt: skip
+                explain(
+                    "misspecification is out of range",
+                    received=f"temperature_scale={self.temperature_scale}, discount_scale="
+                    f"{self.discount_scale}, lapse={self.lapse}",
+                    accepted="temperature_scale > 0, discount_scale and lapse in [0, 1]",
+                )
+            )
 
     @property
     def runs_on_host(self) -> bool:

@@ -91,9 +91,12 @@ class OutsideFollower:
     def __post_init__(self) -> None:
         if self.time_limit is not None and self.time_limit <= 0:
             raise InvalidInputError(
-                explain("time_limit is not positive", received=self.time_limit,
-                        accepted="seconds > 0, or None")
-            )  # fmt: skip
+                explain(
+                    "time_limit is not positive",
+                    received=self.time_limit,
+                    accepted="seconds > 0, or None",
+                )
+            )
 
     @property
     def runs_on_host(self) -> bool:
@@ -118,30 +121,43 @@ class OutsideFollower:
         """Let it train; see `TrajectoryOracle.train`."""
         if float(temperature_factor) != 1.0:
             raise InvalidInputError(
-                explain("an outside follower's temperature cannot be changed",
-                        received=f"temperature_factor {float(temperature_factor):g}",
-                        remedy="an ascent with continuation=(1.0,)")
-            )  # fmt: skip
+                explain(
+                    "an outside follower's temperature cannot be changed",
+                    received=f"temperature_factor {float(temperature_factor):g}",
+                    remedy="an ascent with continuation=(1.0,)",
+                )
+            )
         given = {name: np.asarray(value) for name, value in incentive.items()}
         place = jax.tree.map(np.asarray, context)
         call = _Call(self.name, given, place, self.time_limit)
         player = call.run(
-            "training", self.train_fn, given, place,
-            {name: np.asarray(value) for name, value in parameters.items()}, _seed(key),
-        )  # fmt: skip
+            "training",
+            self.train_fn,
+            given,
+            place,
+            {name: np.asarray(value) for name, value in parameters.items()},
+            _seed(key),
+        )
         terminal = np.asarray(problem.mdp_fn(incentive, context, parameters).terminal)
 
         def sample(
-            *, key: Array, num_steps: int, num_rollouts: int | None = None,
-            initial_state: Array | None = None, initial_action: Array | None = None,
-            step_limit: Array | None = None, noise_copies: int = 1,
-        ) -> Trajectories:  # fmt: skip
+            *,
+            key: Array,
+            num_steps: int,
+            num_rollouts: int | None = None,
+            initial_state: Array | None = None,
+            initial_action: Array | None = None,
+            step_limit: Array | None = None,
+            noise_copies: int = 1,
+        ) -> Trajectories:
             if initial_state is not None or initial_action is not None:
                 raise InvalidInputError(
-                    explain(f"{self.name} cannot be started in a chosen state",
-                            remedy="BoltzmannCovariance, which needs whole episodes only, or "
-                                   "ZerothOrder")
-                )  # fmt: skip
+                    explain(
+                        f"{self.name} cannot be started in a chosen state",
+                        remedy="BoltzmannCovariance, which needs whole episodes only, or "
+                        "ZerothOrder",
+                    )
+                )
             wanted = num_rollouts or 1
             limit = np.full(wanted, num_steps) if step_limit is None else np.asarray(step_limit)
             limit = np.minimum(limit, num_steps)

@@ -55,9 +55,12 @@ class PolicyGradientFollower:
     def __post_init__(self) -> None:
         if self.num_steps < 0 or not 0.0 < self.step_size <= 1.0:
             raise InvalidInputError(
-                explain("policy gradient settings are out of range", received=self,
-                        accepted="num_steps >= 0, step_size in (0, 1]")
-            )  # fmt: skip
+                explain(
+                    "policy gradient settings are out of range",
+                    received=self,
+                    accepted="num_steps >= 0, step_size in (0, 1]",
+                )
+            )
 
     @property
     def runs_on_host(self) -> bool:

@@ -68,9 +68,12 @@ class QLearningFollower:
         shares = 0.5 < self.step_exponent <= 1.0 and 0.0 <= self.exploration <= 1.0
         if min(self.num_steps, self.num_walkers) < 1 or not shares:
             raise InvalidInputError(
-                explain("Q-learning settings are out of range", received=self,
-                        accepted="counts >= 1, step_exponent in (0.5, 1], exploration in [0, 1]")
-            )  # fmt: skip
+                explain(
+                    "Q-learning settings are out of range",
+                    received=self,
+                    accepted="counts >= 1, step_exponent in (0.5, 1], exploration in [0, 1]",
+                )
+            )
 
     @property
     def runs_on_host(self) -> bool:
@@ -102,8 +105,9 @@ class QLearningFollower:
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(
             lambda kept, step_key: (self._step(mdp, kept, step_key), None),
-            start, jax.random.split(key, self.num_steps),
-        )  # fmt: skip
+            start,
+            jax.random.split(key, self.num_steps),
+        )
         policy = softmax_policy(learned["q_values"], mdp.temperature)
         return sampler_of(mdp, policy), learned, finite_status(learned["q_values"])
 

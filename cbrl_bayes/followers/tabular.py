@@ -47,9 +47,13 @@ def softmax_policy(
 
 
 def explore(
-    mdp: MDP, state: Array, begins: Array, q_fn: Callable[[Array], Array], exploration: float,
+    mdp: MDP,
+    state: Array,
+    begins: Array,
+    q_fn: Callable[[Array], Array],
+    exploration: float,
     key: Array,
-) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+) -> tuple[Array, Array, Array, Array]:
     """Let learning walkers take one step each.
 
     Parameters

@@ -145,9 +145,13 @@ class AMD:
 
     @staticmethod
     def _sweep(
-        problem: Problem, view: Any, viewed: tuple[MDP, Array], unconstrained: Any,
-        fixed: tuple | None, tables: tuple,
-    ) -> tuple:  # fmt: skip
+        problem: Problem,
+        view: Any,
+        viewed: tuple[MDP, Array],
+        unconstrained: Any,
+        fixed: tuple | None,
+        tables: tuple,
+    ) -> tuple:
         values, value_slope, leader_values, gradient_values = tables
         mdp, leader_reward = viewed
         q_values, swept = soft_bellman(mdp, values)

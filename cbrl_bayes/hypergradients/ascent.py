@@ -87,10 +87,13 @@ class Ascent:
         numbers = (self.learning_rate, self.gradient_tolerance, clip)
         if not fits or self.num_steps < 1 or min(numbers) <= 0 or self.gradient_noise < 0:
             raise InvalidInputError(
-                explain("ascent settings are out of range", received=self,
-                        accepted="num_steps >= 1, positive rates, temperature factors > 0 of "
-                                 "which the last is 1, gradient_noise >= 0")
-            )  # fmt: skip
+                explain(
+                    "ascent settings are out of range",
+                    received=self,
+                    accepted="num_steps >= 1, positive rates, temperature factors > 0 of "
+                    "which the last is 1, gradient_noise >= 0",
+                )
+            )
 
     @property
     def total_steps(self) -> int:
@@ -101,9 +104,11 @@ class Ascent:
         """Return the optimiser, gradient clipping included."""
         schedule = optax.cosine_decay_schedule(self.learning_rate, self.num_steps, alpha=0.01)
         step = self.optimizer or optax.adam(schedule)
-        return step if self.clip_norm is None else optax.chain(
-            optax.clip_by_global_norm(self.clip_norm), step
-        )  # fmt: skip
+        return (
+            step
+            if self.clip_norm is None
+            else optax.chain(optax.clip_by_global_norm(self.clip_norm), step)
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -264,18 +269,26 @@ class AscentProgram:
         return self._leave_stage(walk, key), AscentTrace(*trace)
 
     def _stage_compiled(
-        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int,
+        self,
+        carry: tuple,
+        parameters: Mapping[str, Any],
+        factor: Array,
+        stage: int,
         on_step: Callable[[int], None] | None,
-    ) -> tuple[tuple, AscentTrace]:  # fmt: skip
+    ) -> tuple[tuple, AscentTrace]:
         found = self._stage_program(carry, parameters, factor, stage)
         if on_step is not None:
             on_step(self.settings.num_steps)
         return found
 
     def _stage_on_host(
-        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: int,
+        self,
+        carry: tuple,
+        parameters: Mapping[str, Any],
+        factor: Array,
+        stage: int,
         on_step: Callable[[int], None] | None,
-    ) -> tuple[tuple, AscentTrace]:  # fmt: skip
+    ) -> tuple[tuple, AscentTrace]:
         walk, key, stage_key = self._enter_stage(carry)
         records: list[tuple] = []
         for number in range(self.settings.num_steps):
@@ -309,14 +322,21 @@ class AscentProgram:
         if not len(trace.objective):
             return None
         return AscentResult(
-            jax.tree.map(np.asarray, walk[0]), float(trace.objective[-1]), trace,
+            jax.tree.map(np.asarray, walk[0]),
+            float(trace.objective[-1]),
+            trace,
             AscentStatus.INTERRUPTED,
-        )  # fmt: skip
+        )
 
     def _step(
-        self, walk: tuple, number: Array, parameters: Mapping[str, Any], factor: Array,
-        stage: Array, stage_key: Array,
-    ) -> tuple[tuple, tuple]:  # fmt: skip
+        self,
+        walk: tuple,
+        number: Array,
+        parameters: Mapping[str, Any],
+        factor: Array,
+        stage: Array,
+        stage_key: Array,
+    ) -> tuple[tuple, tuple]:
         x, optimizer_state, state, best, best_objective, tail = walk
         estimate_key, noise_key = jax.random.split(jax.random.fold_in(stage_key, number))
         # A follower outside compiled programs has a temperature of its own: it refuses the factor.
@@ -342,8 +362,15 @@ class AscentProgram:
         tail_steps = max(1, self.settings.num_steps // 5)
         share = (number >= self.settings.num_steps - tail_steps) / tail_steps
         tail = jax.tree.map(lambda mean, leaf: mean + share * leaf, tail, moved)
-        record = (info.objective, norm, optax.tree.norm(change), factor, info.status,
-                  info.follower_steps, info.truncated_share)  # fmt: skip
+        record = (
+            info.objective,
+            norm,
+            optax.tree.norm(change),
+            factor,
+            info.status,
+            info.follower_steps,
+            info.truncated_share,
+        )
         best_objective = jnp.where(better, info.objective, best_objective)
         return (moved, optimizer_state, state, best, best_objective, tail), record
 
@@ -372,9 +399,7 @@ class AscentProgram:
         carry = self._first_carry(start, run_key, context_key)
         pieces = []
         for stage, factor in enumerate(self.settings.continuation):
-            carry, trace = self._stage(
-                carry, parameters, jnp.asarray(factor), jnp.asarray(stage)
-            )  # fmt: skip
+            carry, trace = self._stage(carry, parameters, jnp.asarray(factor), jnp.asarray(stage))
             pieces.append(trace)
         trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
         objective, status = self._verdict(carry, trace)
@@ -391,12 +416,18 @@ class AscentProgram:
         largest = jnp.where(finite, norms, 0.0).max()
         bound = jnp.maximum(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
         status = jnp.select(
-            [~(usable & finite[-1] & (finite.mean() > 0.99)),
-             (trace.solve_status != SolveStatus.CONVERGED).any(), norms[-1] <= bound],
-            [int(AscentStatus.NOT_FINITE), int(AscentStatus.SOLVER_FAILED),
-             int(AscentStatus.CONVERGED)],
+            [
+                ~(usable & finite[-1] & (finite.mean() > 0.99)),
+                (trace.solve_status != SolveStatus.CONVERGED).any(),
+                norms[-1] <= bound,
+            ],
+            [
+                int(AscentStatus.NOT_FINITE),
+                int(AscentStatus.SOLVER_FAILED),
+                int(AscentStatus.CONVERGED),
+            ],
             int(AscentStatus.STEP_LIMIT),
-        )  # fmt: skip
+        )
         return objective, status
 
     def _result(self, carry: tuple, trace: AscentTrace) -> AscentResult:

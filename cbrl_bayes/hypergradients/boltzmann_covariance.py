@@ -114,10 +114,13 @@ class BoltzmannCovariance:
         shares = 0.0 <= self.truncation_exponent <= 1.0 and 0.0 <= self.critic_memory < 1.0
         if min(counts) < 1 or not shares:
             raise InvalidInputError(
-                explain("Boltzmann covariance settings are out of range", received=self,
-                        accepted="num_rollouts >= 2, other counts >= 1, truncation_exponent in "
-                                 "[0, 1], critic_memory in [0, 1)")
-            )  # fmt: skip
+                explain(
+                    "Boltzmann covariance settings are out of range",
+                    received=self,
+                    accepted="num_rollouts >= 2, other counts >= 1, truncation_exponent in "
+                    "[0, 1], critic_memory in [0, 1)",
+                )
+            )
 
     @property
     def is_exact(self) -> bool:
@@ -163,24 +166,35 @@ class BoltzmannCovariance:
             train_key, limit_key, walk_key = jax.random.split(pair_key, 3)
             memory, critic = kept
             sample, memory, status = self.oracle.train(
-                problem, problem.incentive.transform(unconstrained), context, one, memory,
-                key=train_key, temperature_factor=temperature_factor,
-            )  # fmt: skip
+                problem,
+                problem.incentive.transform(unconstrained),
+                context,
+                one,
+                memory,
+                key=train_key,
+                temperature_factor=temperature_factor,
+            )
             build = leader_view(problem, context, one)
             mdp, reward = build(unconstrained)
             discounts = jnp.asarray(mdp.discount), problem.leader_discount
             walk = Truncation.of(jnp.maximum(*discounts), self.truncation_exponent)
             limit = walk.limits(limit_key, 2 * half)
-            base = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=2 * half,
-                          step_limit=limit)  # fmt: skip
+            base = sample(
+                key=walk_key, num_steps=self.max_steps, num_rollouts=2 * half, step_limit=limit
+            )
             times = jnp.arange(self.max_steps)
             follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
             earned = gather(reward, base)
             critic = self._update(critic, base, earned, _step_factor(weights))
             advantage = _advantage(
-                critic, base, earned, mdp.continues, problem.leader_discount,
-                weights, cross_fit=self.cross_fit,
-            )  # fmt: skip
+                critic,
+                base,
+                earned,
+                mdp.continues,
+                problem.leader_discount,
+                weights,
+                cross_fit=self.cross_fit,
+            )
             trace = _trace(advantage, follower_weights, weights)
             temperature = mdp.temperature * temperature_factor
             scores = moved_laws(build, unconstrained)
@@ -202,9 +216,14 @@ class BoltzmannCovariance:
             return gradient, (memory, critic), info
 
         return over_pairs(
-            problem, parameters, contexts, state, one_pair,
-            key=work_key, on_host=self.runs_on_host,
-        )  # fmt: skip
+            problem,
+            parameters,
+            contexts,
+            state,
+            one_pair,
+            key=work_key,
+            on_host=self.runs_on_host,
+        )
 
     def _update(self, critic: Array, base: Trajectories, earned: Array, factor: Array) -> Array:
         """Add each half's returns to its own sums, shape (half, sums or visits, S, A)."""
@@ -219,9 +238,15 @@ class BoltzmannCovariance:
 
 
 def _advantage(
-    critic: Array, base: Trajectories, earned: Array, continues: Array, discount: float,
-    weights: Array, *, cross_fit: bool,
-) -> Float[Array, "walker step"]:  # fmt: skip
+    critic: Array,
+    base: Trajectories,
+    earned: Array,
+    continues: Array,
+    discount: float,
+    weights: Array,
+    *,
+    cross_fit: bool,
+) -> Float[Array, "walker step"]:
     """Judge each step by the critic of the other half, centred among its own half's visits."""
     half = jnp.repeat(jnp.arange(2), base.state.shape[0] // 2)[:, None]
     judge = 1 - half
@@ -257,10 +282,12 @@ def _advantage(
 def _check_log_probabilities(base: Trajectories) -> None:
     if bool((jnp.isnan(base.log_probability) & base.active).any()):
         raise InvalidInputError(
-            explain("the incentive moves the transitions, and the follower does not report the "
-                    "log-probability of its actions",
-                    remedy="Episode(..., log_probability=...), or ZerothOrder")
-        )  # fmt: skip
+            explain(
+                "the incentive moves the transitions, and the follower does not report the "
+                "log-probability of its actions",
+                remedy="Episode(..., log_probability=...), or ZerothOrder",
+            )
+        )
 
 
 def _step_factor(weights: Array) -> Array:
@@ -293,9 +320,13 @@ def _trace(advantage: Array, follower_weights: Array, leader_weights: Array) -> 
 
 
 def _response(
-    base: Trajectories, trace: Array, follower_weights: Array, mdp: MDP,
-    temperature: Array | float, scores: Scores,
-) -> Float[Array, ""]:  # fmt: skip
+    base: Trajectories,
+    trace: Array,
+    follower_weights: Array,
+    mdp: MDP,
+    temperature: Array | float,
+    scores: Scores,
+) -> Float[Array, ""]:
     """Return a scalar whose derivative is the mean of A_U d_xQ* / lambda along the episodes."""
     total = (gather(mdp.reward, base) * trace).sum()
     if scores.transition:

@@ -98,9 +98,13 @@ class Exact:
             def worth(x: Any) -> tuple[tuple[Array, Array], BestResponse]:
                 incentive = problem.incentive.transform(x)
                 mdp, response = respond(
-                    problem, incentive, context, one,
-                    temperature_factor=temperature_factor, initial_values=start,
-                )  # fmt: skip
+                    problem,
+                    incentive,
+                    context,
+                    one,
+                    temperature_factor=temperature_factor,
+                    initial_values=start,
+                )
                 gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
                 return (gain, mdp.initial @ response.values), response
 

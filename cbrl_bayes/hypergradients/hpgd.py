@@ -128,9 +128,12 @@ class HPGD:
         counts = (self.num_rollouts, self.num_branches, self.max_steps, contexts)
         if min(counts) < 1 or not 0.0 <= self.truncation_exponent <= 1.0:
             raise InvalidInputError(
-                explain("HPGD settings are out of range", received=self,
-                        accepted="counts >= 1, truncation_exponent in [0, 1]")
-            )  # fmt: skip
+                explain(
+                    "HPGD settings are out of range",
+                    received=self,
+                    accepted="counts >= 1, truncation_exponent in [0, 1]",
+                )
+            )
 
     @property
     def is_exact(self) -> bool:
@@ -172,26 +175,47 @@ class HPGD:
         def one_pair(context: Any, one: Mapping, memory: Any, pair_key: Array) -> tuple:
             train_key, walk_key, branch_key = jax.random.split(pair_key, 3)
             sample, memory, status = self.oracle.train(
-                problem, problem.incentive.transform(unconstrained), context, one, memory,
-                key=train_key, temperature_factor=temperature_factor,
-            )  # fmt: skip
+                problem,
+                problem.incentive.transform(unconstrained),
+                context,
+                one,
+                memory,
+                key=train_key,
+                temperature_factor=temperature_factor,
+            )
             gradient, objective, walked, cut = estimate_one(
-                problem, unconstrained, context, one, sample, temperature_factor,
+                problem,
+                unconstrained,
+                context,
+                one,
+                sample,
+                temperature_factor,
                 (walk_key, branch_key),
-            )  # fmt: skip
+            )
             steps = jnp.stack([rollouts.active.sum() for rollouts in walked]).sum()
             share = cut_share(cut)
             return gradient, memory, EstimateInfo(objective, status, steps, share)
 
         return over_pairs(
-            problem, parameters, contexts, state, one_pair,
-            key=work_key, on_host=self.runs_on_host,
-        )  # fmt: skip
+            problem,
+            parameters,
+            contexts,
+            state,
+            one_pair,
+            key=work_key,
+            on_host=self.runs_on_host,
+        )
 
     def from_rollouts(
-        self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
-        sample: TrajectorySampler, temperature_factor: Array | float, keys: tuple,
-    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        context: Any,
+        parameters: Mapping,
+        sample: TrajectorySampler,
+        temperature_factor: Array | float,
+        keys: tuple,
+    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:
         """Return gradient, objective, rollouts and cuts for one follower in one context."""
         walk_key, branch_key = keys
         build = leader_view(problem, context, parameters)
@@ -202,13 +226,18 @@ class HPGD:
         limit = walk.limits(
             limit_key, walkers_per_pair(problem, self.num_rollouts, self.num_contexts)
         )
-        base = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=limit.shape[0],
-                      step_limit=limit)  # fmt: skip
+        base = sample(
+            key=walk_key, num_steps=self.max_steps, num_rollouts=limit.shape[0], step_limit=limit
+        )
         weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
         branches = draw_branches(
-            sample, base, weights, (mdp.discount, problem.leader_discount),
-            self.branch_settings, branch_key,
-        )  # fmt: skip
+            sample,
+            base,
+            weights,
+            (mdp.discount, problem.leader_discount),
+            self.branch_settings,
+            branch_key,
+        )
         scores = moved_laws(build, unconstrained)
 
         def surrogate(x: Any) -> Array:
@@ -226,9 +255,15 @@ class HPGD:
         return jax.grad(surrogate)(unconstrained), earned, [base, base, *branches.rollouts], cut
 
     def _general(
-        self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
-        sample: TrajectorySampler, temperature_factor: Array | float, keys: tuple,
-    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        context: Any,
+        parameters: Mapping,
+        sample: TrajectorySampler,
+        temperature_factor: Array | float,
+        keys: tuple,
+    ) -> tuple[Any, Array, list[Trajectories], list[Array]]:
         """For any objective: the policy's frequencies, and branches from every state."""
         walk_key, branch_key = keys
         S, A = problem.num_states, problem.num_actions
@@ -242,15 +277,15 @@ class HPGD:
             return problem.mdp_fn(problem.incentive.transform(x), context, parameters), None
 
         asked_key, base_key = jax.random.split(walk_key)
-        asked = sample(key=asked_key, num_steps=1,
-                       initial_state=jnp.repeat(jnp.arange(S), self.num_rollouts))  # fmt: skip
+        asked = sample(
+            key=asked_key, num_steps=1, initial_state=jnp.repeat(jnp.arange(S), self.num_rollouts)
+        )
         frequency = (
             jnp.zeros((S, A)).at[asked.state[:, 0], asked.action[:, 0]].add(1.0 / self.num_rollouts)
         )
         slope = jax.grad(objective, argnums=1)(unconstrained, frequency)
         repeats = -(-self.num_branches // S)
-        base = sample(key=base_key, num_steps=1,
-                      initial_state=jnp.repeat(jnp.arange(S), repeats))  # fmt: skip
+        base = sample(key=base_key, num_steps=1, initial_state=jnp.repeat(jnp.arange(S), repeats))
         mdp, _ = build(unconstrained)
         every_state = jnp.full(base.state.shape, float(S))
         branches = draw_branches(

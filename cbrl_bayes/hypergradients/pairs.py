@@ -125,9 +125,11 @@ def _refuse_other_response(problem: Problem) -> None:
 
 
 def follower_view(
-    problem: Problem, context: Any, parameters: Mapping[str, Any],
+    problem: Problem,
+    context: Any,
+    parameters: Mapping[str, Any],
     temperature_factor: Array | float,
-) -> Callable[[Any], MDP]:  # fmt: skip
+) -> Callable[[Any], MDP]:
     """Return what the follower solves: unconstrained choice -> MDP, its lambda scaled."""
 
     def build(unconstrained: Any) -> MDP:

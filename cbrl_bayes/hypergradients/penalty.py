@@ -81,9 +81,12 @@ class Penalty:
         fits = self.price > 0 and self.growth >= 1.0 and self.max_price >= self.price
         if not fits or self.num_inner_steps < 1:
             raise InvalidInputError(
-                explain("penalty settings are out of range", received=self,
-                        accepted="0 < price <= max_price, growth >= 1, num_inner_steps >= 1")
-            )  # fmt: skip
+                explain(
+                    "penalty settings are out of range",
+                    received=self,
+                    accepted="0 < price <= max_price, growth >= 1, num_inner_steps >= 1",
+                )
+            )
 
     @property
     def is_exact(self) -> bool:
@@ -131,10 +134,11 @@ class Penalty:
             mdp = build(unconstrained)
             slope = jax.grad(gain, argnums=1)
             log_policy = jax.lax.fori_loop(
-                0, self.num_inner_steps,
+                0,
+                self.num_inner_steps,
                 lambda _, p: _joint_step(mdp, p, slope(unconstrained, jnp.exp(p)), price),
                 log_policy,
-            )  # fmt: skip
+            )
             best = best_response(mdp, initial_values=warm)
 
             def penalised(x: Any) -> tuple[Array, Array]:

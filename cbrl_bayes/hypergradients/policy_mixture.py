@@ -27,9 +27,15 @@ class MixtureSampler:
     policies: Float[Array, "level state action"]
 
     def __call__(
-        self, *, key: Array, num_steps: int, num_rollouts: int | None = None,
-        initial_state: Array | None = None, noise_copies: int = 1, **arguments: Any,
-    ) -> Trajectories:  # fmt: skip
+        self,
+        *,
+        key: Array,
+        num_steps: int,
+        num_rollouts: int | None = None,
+        initial_state: Array | None = None,
+        noise_copies: int = 1,
+        **arguments: Any,
+    ) -> Trajectories:
         """Sample; arguments as in `cbrl_bayes.mdp.rollout`."""
         S = self.mdp.num_states
         choice_key, walk_key = jax.random.split(key)
@@ -39,10 +45,15 @@ class MixtureSampler:
             policy = jax.random.bernoulli(choice_key, 0.5, (distinct,)).astype(int)
             initial_state = initial_state + S * jnp.tile(policy, noise_copies)
         walked = rollout(
-            self._two_copies(), self.policies.reshape(2 * S, -1), key=walk_key,
-            num_steps=num_steps, num_rollouts=num_rollouts, initial_state=initial_state,
-            noise_copies=noise_copies, **arguments,
-        )  # fmt: skip
+            self._two_copies(),
+            self.policies.reshape(2 * S, -1),
+            key=walk_key,
+            num_steps=num_steps,
+            num_rollouts=num_rollouts,
+            initial_state=initial_state,
+            noise_copies=noise_copies,
+            **arguments,
+        )
         return replace(walked, state=walked.state % S, next_state=walked.next_state % S)
 
     def _two_copies(self) -> MDP:
@@ -57,10 +68,14 @@ class MixtureSampler:
             )
         else:
             empty = jnp.zeros_like(law.probability)
-            transition = DenseTransition(jnp.concatenate([
-                jnp.concatenate([law.probability, empty], axis=-1),
-                jnp.concatenate([empty, law.probability], axis=-1),
-            ]))  # fmt: skip
+            transition = DenseTransition(
+                jnp.concatenate(
+                    [
+                        jnp.concatenate([law.probability, empty], axis=-1),
+                        jnp.concatenate([empty, law.probability], axis=-1),
+                    ]
+                )
+            )
         return MDP(
             reward=jnp.concatenate([mdp.reward, mdp.reward]),
             transition=transition,
@@ -111,10 +126,12 @@ def level_terms(
     return LevelTerms(
         base_weights,
         replace(
-            branches, rollouts=rollouts, importance=branches.importance * first * second,
+            branches,
+            rollouts=rollouts,
+            importance=branches.importance * first * second,
             follower_weights=[
                 w * r for w, r in zip(branches.follower_weights, ratios, strict=True)
             ],
             leader_weights=[w * r for w, r in zip(branches.leader_weights, ratios, strict=True)],
         ),
-    )  # fmt: skip
+    )

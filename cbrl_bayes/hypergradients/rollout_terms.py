@@ -115,8 +115,7 @@ def draw_branches(
     probe_key, choice_key, limit_key, *walk_keys = jax.random.split(key, 5)
     state, action = base.state.ravel(), base.action.ravel()
     active = base.active.ravel()
-    probe = sample(key=probe_key, num_steps=1, initial_state=state,
-                   step_limit=active.astype(int))  # fmt: skip
+    probe = sample(key=probe_key, num_steps=1, initial_state=state, step_limit=active.astype(int))
     differs = active & (probe.action[:, 0] != action)
     score = jnp.where(differs, jax.random.uniform(choice_key, state.shape), -1.0)
     chosen_score, chosen = jax.lax.top_k(score, min(settings.num_branches, state.shape[0]))
@@ -131,23 +130,38 @@ def draw_branches(
         limit = jnp.tile(walk.limits(one_limit_key, chosen.shape[0]) * used, 2)
         rollouts.append(
             sample(
-                key=walk_key, num_steps=settings.max_steps,
+                key=walk_key,
+                num_steps=settings.max_steps,
                 initial_state=jnp.tile(state[chosen], 2),
                 initial_action=jnp.concatenate([first, second]),
-                step_limit=limit, noise_copies=2 if settings.common_noise else 1,
+                step_limit=limit,
+                noise_copies=2 if settings.common_noise else 1,
             )
-        )  # fmt: skip
+        )
         cut.append(was_cut(rollouts[-1], limit))
     times = jnp.arange(settings.max_steps)
     follower_weights, leader_weights = (walk.weights(gamma, times) for gamma in discounts)
-    return Branches(rollouts, [follower_weights] * 2, [leader_weights] * 2, importance,
-                    first, second, chosen, cut)  # fmt: skip
+    return Branches(
+        rollouts,
+        [follower_weights] * 2,
+        [leader_weights] * 2,
+        importance,
+        first,
+        second,
+        chosen,
+        cut,
+    )
 
 
 def leader_surrogate(
-    base: Trajectories, weights: Array, mdp: MDP, leader_reward: Array, scores: Scores,
-    *, baseline: bool = True,
-) -> Float[Array, ""]:  # fmt: skip
+    base: Trajectories,
+    weights: Array,
+    mdp: MDP,
+    leader_reward: Array,
+    scores: Scores,
+    *,
+    baseline: bool = True,
+) -> Float[Array, ""]:
     """Return a scalar whose derivative is the leader's, at a policy held fixed."""
     earned = gather(leader_reward, base) * weights
     total = earned.sum()
@@ -166,9 +180,12 @@ def leader_surrogate(
 
 
 def response_surrogate(
-    branches: Branches, mdp: MDP, leader_reward: Array, temperature: Array | float,
+    branches: Branches,
+    mdp: MDP,
+    leader_reward: Array,
+    temperature: Array | float,
     scores: Scores,
-) -> Float[Array, ""]:  # fmt: skip
+) -> Float[Array, ""]:
     """Return a scalar whose derivative is the hypergradient's part through the policy."""
     leader_gap = [
         _gap((gather(leader_reward, walked) * weights).sum(1))
@@ -179,9 +196,12 @@ def response_surrogate(
 
 
 def paired_surrogate(
-    branches: Branches, leader_gap: list[Array], mdp: MDP, temperature: Array | float,
+    branches: Branches,
+    leader_gap: list[Array],
+    mdp: MDP,
+    temperature: Array | float,
     scores: Scores,
-) -> Float[Array, ""]:  # fmt: skip
+) -> Float[Array, ""]:
     """As `response_surrogate`, with the leader's gap between the two actions given."""
     total = jnp.zeros(())
     for walked, gap, weights in zip(

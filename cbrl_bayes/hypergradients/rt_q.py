@@ -162,9 +162,15 @@ class RTQ:
         return over_pairs(problem, parameters, contexts, state, one_pair, key=work_key)
 
     def _sample(
-        self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
-        start: Array, temperature_factor: Array | float, key: Array,
-    ) -> tuple[Any, Array, EstimateInfo]:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        context: Any,
+        parameters: Mapping,
+        start: Array,
+        temperature_factor: Array | float,
+        key: Array,
+    ) -> tuple[Any, Array, EstimateInfo]:
         level_key, learn_key, first_key, second_key = jax.random.split(key, 4)
         chances = 2.0 ** -jnp.arange(1.0, self.num_levels + 1.0)
         chances /= chances.sum()
@@ -184,13 +190,23 @@ class RTQ:
             return rollout(mdp, jnp.exp(policies[0]), **arguments)
 
         gradient, objective, walked, cut = self.rollouts.from_rollouts(
-            problem, unconstrained, context, parameters, sample, temperature_factor,
+            problem,
+            unconstrained,
+            context,
+            parameters,
+            sample,
+            temperature_factor,
             tuple(jax.random.split(first_key)),
-        )  # fmt: skip
+        )
         difference, change, more, more_cut = self.difference(
-            problem, unconstrained, context, parameters, mdp,
-            jnp.stack(policies[1:]), jax.random.split(second_key, 3),
-        )  # fmt: skip
+            problem,
+            unconstrained,
+            context,
+            parameters,
+            mdp,
+            jnp.stack(policies[1:]),
+            jax.random.split(second_key, 3),
+        )
         weight = 1.0 / chances[level]
         gradient = jax.tree.map(lambda g, d: g + weight * d, gradient, difference)
         learned_steps = times[2] * mdp.reward.size
@@ -200,9 +216,15 @@ class RTQ:
         return gradient, upper, info
 
     def difference(
-        self, problem: Problem, unconstrained: Any, context: Any, parameters: Mapping,
-        mdp: MDP, log_policies: Float[Array, "level state action"], keys: Array,
-    ) -> tuple[Any, Array, list, list]:  # fmt: skip
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        context: Any,
+        parameters: Mapping,
+        mdp: MDP,
+        log_policies: Float[Array, "level state action"],
+        keys: Array,
+    ) -> tuple[Any, Array, list, list]:
         """Estimate g_{k+1} - g_k from rollouts of a mixture of both policies, given as (k, k+1)."""
         limit_key, walk_key, branch_key = keys
         settings = self.rollouts.branch_settings
@@ -214,8 +236,12 @@ class RTQ:
         )
         walk = Truncation.of(problem.leader_discount, settings.truncation_exponent)
         limit = walk.limits(limit_key, num_walkers)
-        base = sample(key=walk_key, num_steps=settings.max_steps, num_rollouts=limit.shape[0],
-                      step_limit=limit)  # fmt: skip
+        base = sample(
+            key=walk_key,
+            num_steps=settings.max_steps,
+            num_rollouts=limit.shape[0],
+            step_limit=limit,
+        )
         weights = walk.weights(problem.leader_discount, jnp.arange(settings.max_steps))
         branches = draw_branches(
             sample, base, weights, (mdp.discount, problem.leader_discount), settings, branch_key
@@ -230,13 +256,17 @@ class RTQ:
             for terms, sign in zip(levels, (-1.0, 1.0), strict=True):
                 total += sign * (
                     leader_surrogate(
-                        base, terms.base_weights, own, own_reward, scores,
+                        base,
+                        terms.base_weights,
+                        own,
+                        own_reward,
+                        scores,
                         baseline=self.rollouts.baseline,
                     )
                     + response_surrogate(
                         terms.branches, own, leader_reward, mdp.temperature, scores
                     )
-                )  # fmt: skip
+                )
             return total
 
         earned = [

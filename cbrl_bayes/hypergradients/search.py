@@ -60,9 +60,12 @@ class Search:
             raise InvalidInputError(explain("search settings are out of range", received=self))
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
-                explain("screened candidates need starts to choose them for",
-                        received=f"num_starts={self.num_starts}", accepted="num_starts >= 2")
-            )  # fmt: skip
+                explain(
+                    "screened candidates need starts to choose them for",
+                    received=f"num_starts={self.num_starts}",
+                    accepted="num_starts >= 2",
+                )
+            )
 
     @property
     def needs_exact_objective(self) -> bool:
@@ -147,10 +150,13 @@ class SearchProgram:
     def __post_init__(self) -> None:
         if self.search.needs_exact_objective and not self.estimator.is_exact:
             raise InvalidInputError(
-                explain("screening and hops compare exact objectives, which a simulating "
-                        "estimator does not have", received=type(self.estimator).__name__,
-                        remedy="Search(num_starts=...) with continuation, or the exact estimator")
-            )  # fmt: skip
+                explain(
+                    "screening and hops compare exact objectives, which a simulating "
+                    "estimator does not have",
+                    received=type(self.estimator).__name__,
+                    remedy="Search(num_starts=...) with continuation, or the exact estimator",
+                )
+            )
         self._ascent = AscentProgram(self.problem, self.estimator, self.search.ascent)
         flat, self._unravel = ravel_pytree(
             jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.problem.incentive.initial)
@@ -196,9 +202,15 @@ class SearchProgram:
         def follow(point: Any) -> None:
             ascent_key = jax.random.fold_in(run_key, len(found))
             try:
-                found.append(self._ascent.run(
-                    parameters, key=ascent_key, start=point, context_key=run_key, on_step=on_step
-                ))  # fmt: skip
+                found.append(
+                    self._ascent.run(
+                        parameters,
+                        key=ascent_key,
+                        start=point,
+                        context_key=run_key,
+                        on_step=on_step,
+                    )
+                )
             except FollowerError as error:
                 error.finished = tuple(found)
                 raise
@@ -226,10 +238,13 @@ class SearchProgram:
         """
         if self.search.needs_exact_objective or self.estimator.runs_on_host:
             raise InvalidInputError(
-                explain("screening, hops and followers outside compiled programs cannot be part "
-                        "of one program", received=self.search,
-                        remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)")
-            )  # fmt: skip
+                explain(
+                    "screening, hops and followers outside compiled programs cannot be part "
+                    "of one program",
+                    received=self.search,
+                    remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
+                )
+            )
         start_key, run_key, _ = jax.random.split(key, 3)
         points = self._starts(parameters, start, start_key, run_key)
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)

@@ -119,10 +119,11 @@ class SoBiRL:
             own = slope_of(lambda x: build(x).q_values(values), unconstrained)
             mean_own = jnp.einsum("sa,sad->sd", policy, own)
             value_slope = jax.lax.fori_loop(
-                0, self.num_sweeps,
+                0,
+                self.num_sweeps,
                 lambda _, dv: mean_own + expect_columns(mdp, policy, dv, mdp.discount),
                 value_slope,
-            )  # fmt: skip
+            )
             objective, (direct, by_policy) = jax.value_and_grad(gain, argnums=(0, 1))(
                 unconstrained, policy
             )

@@ -84,14 +84,21 @@ class ZerothOrder:
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     def __post_init__(self) -> None:
-        counts = (self.num_directions, self.max_steps, self.num_rollouts or 1,
-                  self.num_contexts or 1)  # fmt: skip
+        counts = (
+            self.num_directions,
+            self.max_steps,
+            self.num_rollouts or 1,
+            self.num_contexts or 1,
+        )
         fits = min(self.radius, self.min_radius) > 0 and 0 <= self.truncation_exponent <= 1
         if min(counts) < 1 or not fits:
             raise InvalidInputError(
-                explain("zeroth-order settings are out of range", received=self,
-                        accepted="radii > 0, counts >= 1, truncation_exponent in [0, 1]")
-            )  # fmt: skip
+                explain(
+                    "zeroth-order settings are out of range",
+                    received=self,
+                    accepted="radii > 0, counts >= 1, truncation_exponent in [0, 1]",
+                )
+            )
 
     @property
     def is_exact(self) -> bool:
@@ -142,9 +149,13 @@ class ZerothOrder:
         def worth(point: Array, kept: Any) -> tuple[Any, Any, EstimateInfo]:
             if self.num_rollouts is None:
                 outcome = leader_outcome(
-                    problem, unravel(point), parameters, key=context_key,
-                    temperature_factor=temperature_factor, initial_values=kept,
-                )  # fmt: skip
+                    problem,
+                    unravel(point),
+                    parameters,
+                    key=context_key,
+                    temperature_factor=temperature_factor,
+                    initial_values=kept,
+                )
                 info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
                 return (), outcome.values, info
             return self._simulate(
@@ -170,9 +181,14 @@ class ZerothOrder:
         return unravel(slopes.mean(0)), (after, context_key, step + 1.0), info
 
     def _simulate(
-        self, problem: Problem, unconstrained: Any, parameters: Mapping, memory: Any, key: Array,
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping,
+        memory: Any,
+        key: Array,
         temperature_factor: Array | float,
-    ) -> tuple[Any, Any, EstimateInfo]:  # fmt: skip
+    ) -> tuple[Any, Any, EstimateInfo]:
         """Return the mean discounted return of the leader over rollouts."""
         context_key, work_key = jax.random.split(key)
         contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
@@ -186,17 +202,28 @@ class ZerothOrder:
             train_key, limit_key, walk_key = jax.random.split(pair_key, 3)
             limit = walk.limits(limit_key, num_walkers)
             sample, kept, status = self.oracle.train(
-                problem, problem.incentive.transform(unconstrained), context, one, kept,
-                key=train_key, temperature_factor=temperature_factor,
-            )  # fmt: skip
-            walked = sample(key=walk_key, num_steps=self.max_steps, num_rollouts=num_walkers,
-                            step_limit=limit)  # fmt: skip
+                problem,
+                problem.incentive.transform(unconstrained),
+                context,
+                one,
+                kept,
+                key=train_key,
+                temperature_factor=temperature_factor,
+            )
+            walked = sample(
+                key=walk_key, num_steps=self.max_steps, num_rollouts=num_walkers, step_limit=limit
+            )
             _, reward = leader_view(problem, context, one)(unconstrained)
             returns = (gather(reward, walked) * weights).sum(1)
             cut = was_cut(walked, limit).mean()
             return (), kept, EstimateInfo(returns.mean(), status, walked.active.sum(), cut)
 
         return over_pairs(
-            problem, parameters, contexts, memory, one_pair,
-            key=work_key, on_host=self.runs_on_host,
-        )  # fmt: skip
+            problem,
+            parameters,
+            contexts,
+            memory,
+            one_pair,
+            key=work_key,
+            on_host=self.runs_on_host,
+        )

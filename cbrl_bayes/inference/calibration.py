@@ -167,9 +167,7 @@ def fit_simulated(
     return _collect(truth, chain, diverging, settings)
 
 
-def ranks_of(
-    truth: np.ndarray, draws: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:  # fmt: skip
+def ranks_of(truth: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return how many draws lie below the truth; ties are broken at random.
 
     Parameters
@@ -212,25 +210,30 @@ def _one(
     truth = {name: trace[name]["value"] for name in names}
     data = simulation.simulate(truth, data_key)
     mcmc = MCMC(
-        NUTS(simulation.program, target_accept_prob=settings.target_accept,
-             init_strategy=init_to_median()),
-        num_warmup=settings.num_warmup, num_samples=settings.num_kept * settings.thinning,
+        NUTS(
+            simulation.program,
+            target_accept_prob=settings.target_accept,
+            init_strategy=init_to_median(),
+        ),
+        num_warmup=settings.num_warmup,
+        num_samples=settings.num_kept * settings.thinning,
         progress_bar=False,
-    )  # fmt: skip
+    )
     mcmc.run(run_key, data, extra_fields=("diverging",))
     chain = mcmc.get_samples()
     free = [n for n in names if trace[n]["type"] == "sample"]
 
     def log_likelihood(values: dict[str, Array]) -> Array:
         given = {name: values[name] for name in free}
-        terms, seen = compute_log_probs(
-            handlers.seed(simulation.program, 0), (data,), {}, given
-        )  # fmt: skip
+        terms, seen = compute_log_probs(handlers.seed(simulation.program, 0), (data,), {}, given)
         return sum(
-            (terms[n] for n, site in seen.items()
-             if site["type"] == "sample" and site["is_observed"]),
+            (
+                terms[n]
+                for n, site in seen.items()
+                if site["type"] == "sample" and site["is_observed"]
+            ),
             start=jax.numpy.zeros(()),
-        )  # fmt: skip
+        )
 
     kept = {name: chain[name] for name in (*names, "solve_status") if name in chain}
     kept[LIKELIHOOD] = jax.lax.map(log_likelihood, {name: chain[name] for name in free})
@@ -238,12 +241,16 @@ def _one(
 
 
 def _collect(
-    truth: dict[str, np.ndarray], chain: dict[str, np.ndarray], diverging: np.ndarray,
+    truth: dict[str, np.ndarray],
+    chain: dict[str, np.ndarray],
+    diverging: np.ndarray,
     settings: CalibrationSettings,
-) -> SimulatedFits:  # fmt: skip
+) -> SimulatedFits:
     status = chain.pop("solve_status", np.zeros(diverging.shape))
-    kept = {name: values[:, settings.thinning - 1 :: settings.thinning]
-            for name, values in chain.items()}  # fmt: skip
+    kept = {
+        name: values[:, settings.thinning - 1 :: settings.thinning]
+        for name, values in chain.items()
+    }
     num = len(diverging)
     finite = [np.isfinite(v.reshape(num, -1)).all(1) for v in (*truth.values(), *kept.values())]
     return SimulatedFits(

@@ -116,8 +116,9 @@ def _over_chains(num_chains: int) -> Callable[[Callable], Callable]:
         compiled = jax.jit(function)
 
         def mapped(chains: Any) -> Any:
-            found = [compiled(jax.tree.map(lambda leaf, i=i: leaf[i], chains))
-                     for i in range(num_chains)]  # fmt: skip
+            found = [
+                compiled(jax.tree.map(lambda leaf, i=i: leaf[i], chains)) for i in range(num_chains)
+            ]
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
         return mapped
@@ -167,8 +168,9 @@ def _gather(
         for name, value in records[TABLE, number].items():
             if not name.startswith("state"):
                 parts.setdefault(name, []).append(value)
-    joined = {name: np.concatenate(part, axis=1)[:, num_warmup:total]
-              for name, part in parts.items()}  # fmt: skip
+    joined = {
+        name: np.concatenate(part, axis=1)[:, num_warmup:total] for name, part in parts.items()
+    }
     sites = {n.removeprefix("site."): v for n, v in joined.items() if n.startswith("site.")}
     fields = {n.removeprefix("field."): v for n, v in joined.items() if n.startswith("field.")}
     return sites, fields

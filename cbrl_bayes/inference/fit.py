@@ -25,8 +25,14 @@ __all__ = ["FitDraws", "NUTSSettings", "SVISettings", "fit", "run_nuts"]
 
 HIDDEN = ("solve_status", "action_count", "context_count", "context_value")
 PREDICTED = ("action_count", "context_count", "context_value")
-EXTRA_FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy",
-                "adapt_state.step_size")  # fmt: skip
+EXTRA_FIELDS = (
+    "diverging",
+    "num_steps",
+    "accept_prob",
+    "energy",
+    "potential_energy",
+    "adapt_state.step_size",
+)
 
 
 @dataclass(frozen=True)
@@ -172,10 +178,13 @@ def fit(
 
 
 def run_nuts(
-    model: Callable[[], Any], key: Array, settings: NUTSSettings, progress: bool,
+    model: Callable[[], Any],
+    key: Array,
+    settings: NUTSSettings,
+    progress: bool,
     start: Mapping[str, Array] | None = None,
     records: MutableMapping[tuple[str, int], Record] | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model.
 
     All chains begin at ``start`` (values of the sampled sites) where it is given. With
@@ -210,14 +219,20 @@ def _all_at_once(
     )
     mcmc.run(key, extra_fields=EXTRA_FIELDS)
     draws, extra = mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)
-    return ({name: np.asarray(value) for name, value in draws.items()},
-            {name: np.asarray(value) for name, value in extra.items()})  # fmt: skip
+    return (
+        {name: np.asarray(value) for name, value in draws.items()},
+        {name: np.asarray(value) for name, value in extra.items()},
+    )
 
 
 def _in_chunks(
-    kernel: NUTS, key: Array, settings: NUTSSettings, progress: bool,
-    *, records: MutableMapping[tuple[str, int], Record],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+    kernel: NUTS,
+    key: Array,
+    settings: NUTSSettings,
+    progress: bool,
+    *,
+    records: MutableMapping[tuple[str, int], Record],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task("sampling")
 
@@ -225,10 +240,15 @@ def _in_chunks(
             bar.update(task, description=stage, completed=done, total=total)
 
         return sample_in_chunks(
-            kernel, key=key, num_chains=settings.num_chains, num_warmup=settings.num_warmup,
-            num_samples=settings.num_samples, fields=EXTRA_FIELDS, records=records,
+            kernel,
+            key=key,
+            num_chains=settings.num_chains,
+            num_warmup=settings.num_warmup,
+            num_samples=settings.num_samples,
+            fields=EXTRA_FIELDS,
+            records=records,
             on_progress=show,
-        )  # fmt: skip
+        )
 
 
 def _run_svi(
@@ -242,9 +262,10 @@ def _run_svi(
     # Deterministic sites (rationality, solve status) are not the guide's to give.
     replay = Predictive(model, posterior_samples=draws, parallel=False)
     full = draws | {
-        name: value for name, value in replay(replay_key, condition=False).items()
+        name: value
+        for name, value in replay(replay_key, condition=False).items()
         if name not in PREDICTED
-    }  # fmt: skip
+    }
     return {n: np.asarray(v)[None] for n, v in full.items()}, np.asarray(result.losses)
 
 

@@ -124,11 +124,13 @@ class BehaviourSimulation:
         sizes = min(self.num_episodes, self.num_steps) >= 1
         if not sizes or not 0 <= self.num_hidden <= self.num_episodes:
             raise InvalidInputError(
-                explain("the simulation's sizes are out of range",
-                        received=f"{self.num_episodes} episodes of {self.num_steps} steps, "
-                                 f"{self.num_hidden} hidden",
-                        accepted="at least 1 of each, hidden from 0 to all")
-            )  # fmt: skip
+                explain(
+                    "the simulation's sizes are out of range",
+                    received=f"{self.num_episodes} episodes of {self.num_steps} steps, "
+                    f"{self.num_hidden} hidden",
+                    accepted="at least 1 of each, hidden from 0 to all",
+                )
+            )
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if self.num_hidden and (self.record_transitions or not discrete):
             raise InvalidInputError(
@@ -139,9 +141,12 @@ class BehaviourSimulation:
         zero = {name: np.zeros(np.shape(value)) for name, value in readable.items()}
         if set(self.incentive) - set(zero):
             raise InvalidInputError(
-                explain("the problem has no such incentives", received=sorted(self.incentive),
-                        accepted=", ".join(zero))
-            )  # fmt: skip
+                explain(
+                    "the problem has no such incentives",
+                    received=sorted(self.incentive),
+                    accepted=", ".join(zero),
+                )
+            )
         object.__setattr__(self, "incentive", zero | dict(self.incentive))
 
     def prior(self) -> None:
@@ -164,18 +169,21 @@ class BehaviourSimulation:
             value, follower, walker, slot = entry
             one = problem.follower_parameters(parameters, follower)
             mdp, response = respond(problem, self.incentive, value, one)
-            steps = rollout(mdp, response.policy, key=walker, num_steps=self.num_steps,
-                            num_rollouts=1)  # fmt: skip
+            steps = rollout(
+                mdp, response.policy, key=walker, num_steps=self.num_steps, num_rollouts=1
+            )
             state, action = steps.state[0], steps.action[0]
             every = jnp.arange(mdp.transition.probability.shape[-1])
             reached = mdp.transition.next_state(state[:, None], action[:, None], every)
             law = mdp.transition.probability[state, action]
             fits = jnp.where(reached == steps.next_state[0][:, None], law, 0.0)
             return {
-                "state": state, "action": action, "active": steps.active[0],
+                "state": state,
+                "action": action,
+                "active": steps.active[0],
                 "slot": jax.random.categorical(slot, jnp.log(fits)),
                 "goes_on": steps.active[0] & (mdp.continues[state] > 0.0),
-            }  # fmt: skip
+            }
 
         walkers = jax.random.split(walk_key, self.num_episodes)
         slots = jax.random.split(slot_key, self.num_episodes)
@@ -207,13 +215,16 @@ class BehaviourSimulation:
             regimes=("in force",),
             incentives={name: np.asarray(v)[None] for name, v in self.incentive.items()},
             groups=problem.followers.names,
-            cell_regime=np.zeros(len(cells), int), cell_context=cells[:, 0],
-            cell_group=cells[:, 1], row_cell=np.repeat(np.arange(len(cells)), S),
+            cell_regime=np.zeros(len(cells), int),
+            cell_context=cells[:, 0],
+            cell_group=cells[:, 1],
+            row_cell=np.repeat(np.arange(len(cells)), S),
             row_state=np.tile(np.arange(S), len(cells)),
             episode_names=tuple(f"episode {e}" for e in range(episodes)),
-            observed_contexts=episodes - self.num_hidden, latent_contexts=self.num_hidden > 0,
+            observed_contexts=episodes - self.num_hidden,
+            latent_contexts=self.num_hidden > 0,
             **made,
-        )  # fmt: skip
+        )
 
     def _layout(
         self, data: Mapping[str, Array], hidden: np.ndarray
@@ -222,22 +233,31 @@ class BehaviourSimulation:
         contexts, episodes = self.problem.contexts, np.arange(self.num_episodes)
         if not isinstance(contexts, DiscreteContexts):
             # Every episode has a value, and so a cell, of its own.
-            return np.stack([episodes, self._follower], axis=-1), jnp.asarray(episodes), {
-                "context_values": data["value"], "episode_context": episodes,
-                "episode_cells": np.where(np.eye(len(episodes), dtype=bool), episodes, -1),
-                "context_count": np.ones(len(episodes), int),
-            }  # fmt: skip
+            return (
+                np.stack([episodes, self._follower], axis=-1),
+                jnp.asarray(episodes),
+                {
+                    "context_values": data["value"],
+                    "episode_context": episodes,
+                    "episode_cells": np.where(np.eye(len(episodes), dtype=bool), episodes, -1),
+                    "context_count": np.ones(len(episodes), int),
+                },
+            )
         C, F = contexts.num_contexts, self.problem.followers.num_followers
         chosen = data["context"]
         possible = hidden[:, None] | (chosen[:, None] == np.arange(C))
         every = np.arange(C) * F + self._follower[:, None]
         cells = np.stack([np.repeat(np.arange(C), F), np.tile(np.arange(F), C)], axis=-1)
-        return cells, chosen * F + self._follower, {
-            "context_values": contexts.values,
-            "episode_context": jnp.where(hidden, -1, chosen),
-            "episode_cells": jnp.where(possible, every, -1),
-            "context_count": jnp.zeros(C, int).at[chosen].add((~hidden).astype(int)),
-        }  # fmt: skip
+        return (
+            cells,
+            chosen * F + self._follower,
+            {
+                "context_values": contexts.values,
+                "episode_context": jnp.where(hidden, -1, chosen),
+                "episode_cells": jnp.where(possible, every, -1),
+                "context_count": jnp.zeros(C, int).at[chosen].add((~hidden).astype(int)),
+            },
+        )
 
     def _listed(self, data: Mapping[str, Array], hidden: np.ndarray) -> dict[str, Any]:
         """Choices, moves and transitions, one place for each step of each episode."""
@@ -247,16 +267,21 @@ class BehaviourSimulation:
         made = (data["active"][:, 1:] & hidden[:, None]).astype(int).ravel()
         recorded = steps if self.record_transitions else 0
         return {
-            "first_state": state[:, 0], "entry_episode": of_step, "entry_state": state.ravel(),
-            "entry_action": action.ravel(), "entry_count": data["active"].astype(int).ravel(),
+            "first_state": state[:, 0],
+            "entry_episode": of_step,
+            "entry_state": state.ravel(),
+            "entry_action": action.ravel(),
+            "entry_count": data["active"].astype(int).ravel(),
             "move_episode": np.repeat(np.arange(self.num_episodes), steps - 1),
-            "move_state": state[:, :-1].ravel(), "move_action": action[:, :-1].ravel(),
-            "move_next": state[:, 1:].ravel(), "move_count": made,
+            "move_state": state[:, :-1].ravel(),
+            "move_action": action[:, :-1].ravel(),
+            "move_next": state[:, 1:].ravel(),
+            "move_count": made,
             "transition_state": state[:, :recorded].ravel(),
             "transition_action": action[:, :recorded].ravel(),
             "transition_slot": data["slot"][:, :recorded].ravel(),
             "transition_count": data["goes_on"][:, :recorded].astype(int).ravel(),
-        }  # fmt: skip
+        }
 
     @property
     def _follower(self) -> np.ndarray:

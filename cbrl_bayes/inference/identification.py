@@ -79,10 +79,10 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
     """
     centre = model.complete(at or {})
     names = sorted(
-        name for name in model.priors
-        if name != "context_probability" and np.ndim(centre[name]) == 0
-        and float(centre[name]) > 0
-    )  # fmt: skip
+        name
+        for name in model.priors
+        if name != "context_probability" and np.ndim(centre[name]) == 0 and float(centre[name]) > 0
+    )
     if not names:
         return Identification((), np.zeros(0), (), "")
     flat, unravel = ravel_pytree({name: jnp.log(centre[name]) for name in names})

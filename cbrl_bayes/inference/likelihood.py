@@ -87,9 +87,10 @@ def context_evidence(
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
         chance = mdp.transition.step_probability(
-            jnp.asarray(counts.move_state), jnp.asarray(counts.move_action),
+            jnp.asarray(counts.move_state),
+            jnp.asarray(counts.move_action),
             jnp.asarray(counts.move_next),
-        )  # fmt: skip
+        )
         going = chance * mdp.continues[counts.move_state]
         return _safe_log(mdp.initial[counts.first_state]), _safe_log(going)
 
@@ -136,9 +137,13 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
 
 
 def _cell_inputs(
-    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any],
-    regime: Any, context: Any, group: Any,
-) -> tuple[dict[str, Array], Any, dict[str, Any]]:  # fmt: skip
+    problem: Problem,
+    counts: BehaviourCounts,
+    parameters: Mapping[str, Any],
+    regime: Any,
+    context: Any,
+    group: Any,
+) -> tuple[dict[str, Array], Any, dict[str, Any]]:
     """Return incentive, context value and follower's parameters of one cell."""
     incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
     value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)

@@ -78,9 +78,11 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     """
     if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
         raise InvalidInputError(
-            explain("maximum likelihood does not cover hierarchies or context families",
-                    remedy="pooled or per-group parameters, or NUTS")
-        )  # fmt: skip
+            explain(
+                "maximum likelihood does not cover hierarchies or context families",
+                remedy="pooled or per-group parameters, or NUTS",
+            )
+        )
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()
@@ -98,8 +100,11 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     answer = minimize(
         lambda v: tuple(np.asarray(part) for part in value_and_grad(v)),
-        np.asarray(flat), jac=True, method="BFGS", options={"gtol": 1e-6, "maxiter": 500},
-    )  # fmt: skip
+        np.asarray(flat),
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-6, "maxiter": 500},
+    )
     norm = float(np.linalg.norm(answer.jac))
     best = jnp.asarray(answer.x)
     choices, moves = (float(part) for part in _parts(model, constrained(best)))

@@ -64,9 +64,11 @@ class BehaviourModel:
         unknown = sorted({*self.priors, *family} - set(self.problem.default_parameters))
         if unknown:
             raise InvalidInputError(
-                explain(f"problem {self.problem.name!r} has no parameters {unknown}",
-                        accepted=", ".join(sorted(self.problem.default_parameters)))
-            )  # fmt: skip
+                explain(
+                    f"problem {self.problem.name!r} has no parameters {unknown}",
+                    accepted=", ".join(sorted(self.problem.default_parameters)),
+                )
+            )
         if len(self.counts.transition_count):
             self._check_shared_law()
 
@@ -110,9 +112,11 @@ class BehaviourModel:
         log_policy, _ = policies(self.problem, self.counts, parameters)
         if self.context_family is None:
             return episode_log_likelihood(
-                self.counts, log_policy, jnp.log(parameters["context_probability"]),
+                self.counts,
+                log_policy,
+                jnp.log(parameters["context_probability"]),
                 context_evidence(self.problem, self.counts, parameters),
-            )  # fmt: skip
+            )
         none = jnp.zeros(len(self.counts.context_count))
         family = self.context_family.family_fn(parameters)
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]

@@ -67,16 +67,20 @@ class PreferenceModel:
         rows, counts = np.asarray(self.rows), np.asarray(self.counts, float)
         if rows.ndim != 2 or rows.shape[1:] != (4,) or counts.shape != (len(rows), 3):
             raise InvalidInputError(
-                explain("comparisons have the wrong shape",
-                        received=f"rows {rows.shape}, counts {counts.shape}",
-                        accepted="(M, 4) and (M, 3)")
-            )  # fmt: skip
+                explain(
+                    "comparisons have the wrong shape",
+                    received=f"rows {rows.shape}, counts {counts.shape}",
+                    accepted="(M, 4) and (M, 3)",
+                )
+            )
         if not len(rows) or (rows < 0).any() or (rows >= sizes).any():
             raise InvalidInputError(
-                explain("a comparison is of something that is not there",
-                        received=f"largest indices {rows.max(0, initial=-1).tolist()}",
-                        accepted=f"prompt, left, right, annotator from 0, below {sizes}")
-            )  # fmt: skip
+                explain(
+                    "a comparison is of something that is not there",
+                    received=f"largest indices {rows.max(0, initial=-1).tolist()}",
+                    accepted=f"prompt, left, right, annotator from 0, below {sizes}",
+                )
+            )
         if (rows[:, 1] == rows[:, 2]).any():
             raise InvalidInputError("an answer is compared with itself")
         if not np.isfinite(counts).all() or (counts < 0).any():
@@ -187,11 +191,13 @@ def count_comparisons(
     rows, outcome = np.asarray(rows), np.asarray(outcome)
     if outcome.shape != rows.shape[:1] or not np.isin(outcome, (0, 1, 2)).all():
         raise InvalidInputError(
-            explain("outcomes do not fit the judgements",
-                    received=f"{rows.shape[0]} rows, outcomes of shape {outcome.shape} with values "
-                             f"{np.unique(outcome)[:5].tolist()}",
-                    accepted="0 (left), 1 (right) or 2 (tie) for each row")
-        )  # fmt: skip
+            explain(
+                "outcomes do not fit the judgements",
+                received=f"{rows.shape[0]} rows, outcomes of shape {outcome.shape} with values "
+                f"{np.unique(outcome)[:5].tolist()}",
+                accepted="0 (left), 1 (right) or 2 (tie) for each row",
+            )
+        )
     distinct, place = np.unique(rows, axis=0, return_inverse=True)
     counts = np.zeros((len(distinct), 3))
     np.add.at(counts, (place.ravel(), outcome.astype(int)), 1.0)
@@ -233,6 +239,11 @@ def fit_preferences(
     posterior, stats = run_nuts(model, key, chosen, progress=False)
     jax.block_until_ready(posterior)
     return FitDraws(
-        posterior=posterior, sample_stats=stats, log_likelihood={}, posterior_predictive={},
-        prior={}, prior_predictive={}, seconds=time.perf_counter() - begun,
-    )  # fmt: skip
+        posterior=posterior,
+        sample_stats=stats,
+        log_likelihood={},
+        posterior_predictive={},
+        prior={},
+        prior_predictive={},
+        seconds=time.perf_counter() - begun,
+    )

@@ -156,20 +156,27 @@ def default_priors(
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
         else:
             raise InvalidInputError(
-                explain(f"there is no default prior for {name!r}", received=centre,
-                        remedy=f"pass priors={{{name!r}: a NumPyro distribution}}")
-            )  # fmt: skip
+                explain(
+                    f"there is no default prior for {name!r}",
+                    received=centre,
+                    remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
+                )
+            )
     for name, prior in (given or {}).items():
         if name not in known:
             raise InvalidInputError(
-                explain(f"problem {problem.name!r} has no parameter {name!r}",
-                        accepted=", ".join(sorted(known)))
-            )  # fmt: skip
+                explain(
+                    f"problem {problem.name!r} has no parameter {name!r}",
+                    accepted=", ".join(sorted(known)),
+                )
+            )
         chosen = Pooled(prior) if isinstance(prior, dist.Distribution) else prior
         if not isinstance(chosen, Pooled) and name not in problem.per_follower:
             raise InvalidInputError(
-                explain(f"parameter {name!r} cannot differ between followers",
-                        accepted=f"a pooled prior, or one of {problem.per_follower}")
-            )  # fmt: skip
+                explain(
+                    f"parameter {name!r} cannot differ between followers",
+                    accepted=f"a pooled prior, or one of {problem.per_follower}",
+                )
+            )
         priors[name] = chosen
     return priors

@@ -136,9 +136,12 @@ class DirichletShares:
         classes, place = self.num_classes, self.ordered_good
         if not 0 <= place < num_goods - 1:
             raise InvalidInputError(
-                explain("ordered_good is no good with a free logit", received=place,
-                        accepted=f"0 to {num_goods - 2}")
-            )  # fmt: skip
+                explain(
+                    "ordered_good is no good with a free logit",
+                    received=place,
+                    accepted=f"0 to {num_goods - 2}",
+                )
+            )
         ordered = numpyro.sample(
             "ordered_logit",
             dist.TransformedDistribution(
@@ -235,9 +238,11 @@ class Participation:
 
     def parameters(self, num_goods: int, num_covariates: int) -> Draws:
         """Sample; see `ShareModel`."""
-        draw = {"bought_logit": numpyro.sample(
-            "bought_logit", dist.Normal(jnp.full(num_goods, 2.0), 2.0).to_event(1)
-        )}  # fmt: skip
+        draw = {
+            "bought_logit": numpyro.sample(
+                "bought_logit", dist.Normal(jnp.full(num_goods, 2.0), 2.0).to_event(1)
+            )
+        }
         if num_covariates:
             draw["bought_slope"] = numpyro.sample(
                 "bought_slope", dist.Normal(jnp.zeros((num_covariates, num_goods)), 0.5).to_event(2)
@@ -298,12 +303,14 @@ def fit_shares(
     fits = share.ndim == design.ndim == 2 and len(share) == len(design) > 0
     if not fits or not np.isfinite(design).all() or not _are_shares(share):
         raise InvalidInputError(
-            explain("shares and covariates do not fit",
-                    received=f"shares {share.shape}, covariates {design.shape}",
-                    accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
-                             "sum to one in each row",
-                    remedy="make_household_shares, which names the first wrong row")
-        )  # fmt: skip
+            explain(
+                "shares and covariates do not fit",
+                received=f"shares {share.shape}, covariates {design.shape}",
+                accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
+                "sum to one in each row",
+                remedy="make_household_shares, which names the first wrong row",
+            )
+        )
     given = jnp.asarray(share), jnp.asarray(design)
 
     def program() -> None:
@@ -325,10 +332,14 @@ def fit_shares(
     flat = {n: jnp.asarray(v).reshape(-1, *v.shape[2:]) for n, v in draws.items()}
     table = jax.jit(lambda d: jax.lax.map(lambda one: model.log_density(one, *given), d))(flat)
     return FitDraws(
-        posterior=draws, sample_stats=stats, posterior_predictive={}, prior={},
-        prior_predictive={}, seconds=seconds,
+        posterior=draws,
+        sample_stats=stats,
+        posterior_predictive={},
+        prior={},
+        prior_predictive={},
+        seconds=seconds,
         log_likelihood={"composition": np.asarray(table).reshape(chains, number, -1)},
-    )  # fmt: skip
+    )
 
 
 def _are_shares(share: np.ndarray) -> bool:
@@ -346,10 +357,13 @@ def _best_maximum(program: Callable[[], None], key: Key[Array, ""], num: int) ->
 
 
 def predict_shares(
-    model: ShareModel, draw: Draws, design: Float[Array, "household column"],
-    participation: Draws, participation_design: Float[Array, "household column"],
+    model: ShareModel,
+    draw: Draws,
+    design: Float[Array, "household column"],
+    participation: Draws,
+    participation_design: Float[Array, "household column"],
     key: Key[Array, ""],
-) -> Float[Array, "household good"]:  # fmt: skip
+) -> Float[Array, "household good"]:
     """Simulate observable shares: a full composition, closed on the goods that are bought.
 
     Where no good would be bought, the household buys its largest.
@@ -365,6 +379,7 @@ def predict_shares(
 
 def _slopes(shape: tuple[int, ...]) -> Array:
     """Sample slopes of the logits relative to the last good; columns are standardised."""
-    slope = numpyro.sample("free_slope", dist.Normal(jnp.zeros((*shape[:-1], shape[-1] - 1)), 0.5)
-                           .to_event(len(shape)))  # fmt: skip
+    slope = numpyro.sample(
+        "free_slope", dist.Normal(jnp.zeros((*shape[:-1], shape[-1] - 1)), 0.5).to_event(len(shape))
+    )
     return jnp.concatenate([slope, jnp.zeros((*shape[:-1], 1))], axis=-1)

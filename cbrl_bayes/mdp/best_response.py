@@ -134,9 +134,10 @@ def best_response(
     # Rounding of T V and what a Krylov solve may leave; not a tolerance on the answer.
     settled = converged & (residual <= 1e-9)
     status = jnp.where(
-        ~jnp.isfinite(residual), SolveStatus.NOT_FINITE,
+        ~jnp.isfinite(residual),
+        SolveStatus.NOT_FINITE,
         jnp.where(settled, SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT),
-    )  # fmt: skip
+    )
     log_policy = jax.nn.log_softmax(q_values / mdp.temperature, axis=-1)
     return BestResponse(values, q_values, log_policy, iterations, residual, status)
 

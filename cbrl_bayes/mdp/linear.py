@@ -22,16 +22,22 @@ class DenseLU:
     """Factorise the full matrix: exact to rounding, cost S^3, memory S^2."""
 
     def solve(
-        self, mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float,
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:  # fmt: skip
+    ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         return jnp.linalg.solve(_matrix(mdp, policy, discount), right_side)
 
     def solve_transposed(
-        self, mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float,
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:  # fmt: skip
+    ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
         return jnp.linalg.solve(_matrix(mdp, policy, discount).T, right_side)
 
@@ -56,15 +62,19 @@ class Krylov:
         if not 0.0 < self.tolerance < 1.0 or self.max_iterations < 1:
             raise InvalidInputError(
                 explain(
-                    "Krylov settings are out of range", received=self,
+                    "Krylov settings are out of range",
+                    received=self,
                     accepted="0 < tolerance < 1 and max_iterations >= 1",
                 )
-            )  # fmt: skip
+            )
 
     def solve(
-        self, mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float,
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:  # fmt: skip
+    ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         going = discount * mdp.continues
 
@@ -74,9 +84,12 @@ class Krylov:
         return self._iterate(matvec, right_side)
 
     def solve_transposed(
-        self, mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float,
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:  # fmt: skip
+    ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
         going = discount * mdp.continues
 

@@ -135,8 +135,12 @@ def _shape_violations(mdp: MDP) -> Iterator[str]:
             f"transition is a {type(law).__name__}, "
             "accepted: DenseTransition or SuccessorTransition"
         )
-    for name, wanted in (("initial", (S,)), ("terminal", (S,)), ("discount", ()),
-                         ("temperature", ())):  # fmt: skip
+    for name, wanted in (
+        ("initial", (S,)),
+        ("terminal", (S,)),
+        ("discount", ()),
+        ("temperature", ()),
+    ):
         found = np.shape(getattr(mdp, name))
         if found != wanted:
             yield f"{name} has shape {found}, accepted: {wanted}"

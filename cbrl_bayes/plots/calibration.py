@@ -18,10 +18,13 @@ PER_ROW = 3
 KINDS = {
     "optimal objective": ("optimal objective", "own", "o"),
     "incentive": ("optimal incentive, each coordinate", "baseline", "s"),
-    "objective of the common design, draws held out": ("objective of the common design",
-                                                       "common", "D"),
+    "objective of the common design, draws held out": (
+        "objective of the common design",
+        "common",
+        "D",
+    ),
     "regret of the common design, draws held out": ("regret of the common design", "plug_in", "^"),
-}  # fmt: skip
+}
 """Rows of `decision_coverage` that are drawn: label, colour, marker."""
 
 
@@ -49,8 +52,9 @@ def plot_ranks(
         raise InvalidInputError("there are no calibrations to draw")
     columns = min(PER_ROW, len(calibrations))
     rows = -(-len(calibrations) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.7 * columns, 3.0 * rows), squeeze=False,
-                                layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.7 * columns, 3.0 * rows), squeeze=False, layout="constrained"
+    )
     for panel in axes.ravel()[len(calibrations) :]:
         panel.axis("off")
     for panel, (title, one) in zip(axes.ravel(), calibrations.items(), strict=False):
@@ -58,15 +62,28 @@ def plot_ranks(
         ranks = [row[np.isfinite(row)] for row in table]
         longest = max(ranks, key=len)
         x, _, low, high = ecdf_pit(longest, prob, num_simulations)
-        panel.fill_between(x, low - x, high - x, step="post", color=COLOURS["prior"], alpha=0.3,
-                           linewidth=0, label=f"{100 * prob:g} % of uniform ranks")  # fmt: skip
+        panel.fill_between(
+            x,
+            low - x,
+            high - x,
+            step="post",
+            color=COLOURS["prior"],
+            alpha=0.3,
+            linewidth=0,
+            label=f"{100 * prob:g} % of uniform ranks",
+        )
         for name, row in zip(one["quantity"].values, ranks, strict=True):
             inner = str(name) == "log_likelihood"
             grid = np.concatenate([[0.0], np.sort(row), [1.0]])
             height = np.concatenate([[0.0], np.arange(1, len(row) + 1) / len(row), [1.0]]) - grid
-            panel.plot(grid, height, color=COLOURS["common" if inner else "own"], linewidth=1.0,
-                       alpha=1.0 if inner else 0.6,
-                       label="log-likelihood" if inner else "parameters")  # fmt: skip
+            panel.plot(
+                grid,
+                height,
+                color=COLOURS["common" if inner else "own"],
+                linewidth=1.0,
+                alpha=1.0 if inner else 0.6,
+                label="log-likelihood" if inner else "parameters",
+            )
         panel.axhline(0.0, color=COLOURS["data"], linewidth=0.6)
         panel.set_title(f"{title} ({one.sizes['data_set']} data sets)", fontsize="medium")
     for panel in axes.ravel()[max(0, len(calibrations) - columns) : len(calibrations)]:
@@ -102,22 +119,34 @@ def plot_coverage(tables: Mapping[str, pd.DataFrame], *, prob: float = 0.9) -> F
             height = place + step * (number - (len(KINDS) - 1) / 2)
             panel.fill_betweenx(
                 [height - 0.42 * step, height + 0.42 * step],
-                (rows["low"] / rows["data_sets"]).min(), (rows["high"] / rows["data_sets"]).max(),
-                color=COLOURS["prior"], alpha=0.35, linewidth=0,
+                (rows["low"] / rows["data_sets"]).min(),
+                (rows["high"] / rows["data_sets"]).max(),
+                color=COLOURS["prior"],
+                alpha=0.35,
+                linewidth=0,
                 label="binomial band" if place + number == 0 else None,
-            )  # fmt: skip
-            panel.scatter(rows["share"], np.full(len(rows), height), color=COLOURS[colour],
-                          marker=marker, s=26, alpha=0.8, zorder=3,
-                          label=label if place == 0 else None)  # fmt: skip
+            )
+            panel.scatter(
+                rows["share"],
+                np.full(len(rows), height),
+                color=COLOURS[colour],
+                marker=marker,
+                s=26,
+                alpha=0.8,
+                zorder=3,
+                label=label if place == 0 else None,
+            )
     panel.axvline(prob, color=COLOURS["data"], linewidth=0.8, linestyle="--")
-    panel.set_yticks(range(len(names)), [
-        f"{name}\n({int(tables[name]['data_sets'].max())} data sets)" for name in names
-    ])  # fmt: skip
+    panel.set_yticks(
+        range(len(names)),
+        [f"{name}\n({int(tables[name]['data_sets'].max())} data sets)" for name in names],
+    )
     panel.invert_yaxis()
     panel.set_xlim(right=1.02)
     panel.set_xlabel(f"share of {100 * prob:g} % intervals that hold the truth")
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  fontsize="small")  # fmt: skip
+    figure.legend(
+        *panel.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
+    )
     return figure
 
 

@@ -29,9 +29,12 @@ def plot_designs(study: xr.DataTree, *, prob: float = 0.9) -> Figure:
     """
     if "decision" not in study.children:
         raise InvalidInputError(
-            explain("the tree has no designs", received=", ".join(study.children),
-                    remedy="design(problem, fit, ...) first")
-        )  # fmt: skip
+            explain(
+                "the tree has no designs",
+                received=", ".join(study.children),
+                remedy="design(problem, fit, ...) first",
+            )
+        )
     decision = study["decision"].to_dataset()
     names = list(map(str, decision["design"].values))
     worth = decision["objective"].values.reshape(len(names), -1)
@@ -63,9 +66,23 @@ def _forest(panel: Axes, draws: np.ndarray, prob: float, *, lower_tail: bool) ->
     rows = np.arange(len(draws))
     sign = 1.0 if lower_tail else -1.0
     worst = [sign * tail_mean(sign * row[np.isfinite(row)]) for row in draws]
-    panel.hlines(rows, low, high, color=COLOURS["own"], linewidth=3, alpha=0.5,
-                 label=f"{100 * prob:g} % interval over draws (equal-tailed)")  # fmt: skip
+    panel.hlines(
+        rows,
+        low,
+        high,
+        color=COLOURS["own"],
+        linewidth=3,
+        alpha=0.5,
+        label=f"{100 * prob:g} % interval over draws (equal-tailed)",
+    )
     panel.plot(np.nanmean(draws, 1), rows, "o", color=COLOURS["own"], label="mean")
-    panel.plot(worst, rows, "|", color=COLOURS["common"], markersize=12, markeredgewidth=2,
-               label="mean of the worst tenth")  # fmt: skip
+    panel.plot(
+        worst,
+        rows,
+        "|",
+        color=COLOURS["common"],
+        markersize=12,
+        markeredgewidth=2,
+        label="mean of the worst tenth",
+    )
     panel.grid(axis="x", alpha=0.3)

@@ -38,8 +38,9 @@ def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     designs per draw, with the common and plug-in designs.
     """
     design, decision = _need(tree, "design"), _need(tree, "decision")
-    names = [n for n in map(str, design.data_vars) if n.startswith("incentive")
-             and n != "incentive_cost"]  # fmt: skip
+    names = [
+        n for n in map(str, design.data_vars) if n.startswith("incentive") and n != "incentive_cost"
+    ]
     first = design[names[0]]
     if {"row", "column"} <= set(first.coords):
         return _incentive_maps(first, decision[names[0]].sel(design="common"), prob)
@@ -47,15 +48,22 @@ def plot_incentive(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     if not scalars:
         return _incentive_bars(first, decision[names[0]], prob)
     figure, axes = plt.subplots(
-        1, max(1, len(scalars)), figsize=(5 * max(1, len(scalars)), 3.4), squeeze=False,
+        1,
+        max(1, len(scalars)),
+        figsize=(5 * max(1, len(scalars)), 3.4),
+        squeeze=False,
         layout="constrained",
-    )  # fmt: skip
+    )
     for panel, name in zip(axes.ravel(), scalars, strict=False):
         density(panel, design[name], COLOURS["own"], "best for each draw")
         colours = design_colours(list(map(str, decision["design"].values)))
         for which in decision["design"].values:
-            panel.axvline(float(decision[name].sel(design=which)), color=colours[str(which)],
-                          label=f"{which} design", linestyle=_dash(which))  # fmt: skip
+            panel.axvline(
+                float(decision[name].sel(design=which)),
+                color=colours[str(which)],
+                label=f"{which} design",
+                linestyle=_dash(which),
+            )
         attrs = design[name].attrs
         panel.set_xlabel(f"{attrs.get('long_name', name)} [{attrs.get('units', '')}]")
         panel.set_ylabel("density over posterior draws")
@@ -74,9 +82,13 @@ def plot_objectives(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
         one = decision.sel(design=which)
         density(left, one["objective"], COLOURS[which], f"{which} design", filled=False)
         high = float(one["regret"].quantile(prob))
-        density(right, one["regret"], COLOURS[which],
-                f"{which}: mean {float(one['regret'].mean()):.2g}, "
-                f"{100 * prob:g} % below {high:.2g}", filled=False)  # fmt: skip
+        density(
+            right,
+            one["regret"],
+            COLOURS[which],
+            f"{which}: mean {float(one['regret'].mean()):.2g}, {100 * prob:g} % below {high:.2g}",
+            filled=False,
+        )
     unit = tree.attrs.get("objective_unit", "")
     left.set_xlabel(_wrapped(f"leader's objective [{unit}]"))
     right.set_xlabel(_wrapped(f"regret against the best for each draw [{unit}]"))
@@ -106,33 +118,39 @@ def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
 def plot_posterior(tree: xr.DataTree) -> Figure:
     """Draw the posterior of every scalar parameter, rationality first, with its prior."""
     posterior, prior = _need(tree, "posterior"), tree["prior"].to_dataset()
-    names = [n for n in map(str, posterior.data_vars)
-             if posterior[n].ndim == 2 and n in prior]  # fmt: skip
+    names = [n for n in map(str, posterior.data_vars) if posterior[n].ndim == 2 and n in prior]
     names.sort(key=lambda name: (name != "rationality", name))
     entries: list[tuple[str, xr.DataArray, xr.DataArray]] = [
         (name, posterior[name], prior[name]) for name in names
     ]
     if "context_probability" in posterior:
         entries += [
-            (f"P({context})", posterior["context_probability"].sel(context=context),
-             prior["context_probability"].sel(context=context))
+            (
+                f"P({context})",
+                posterior["context_probability"].sel(context=context),
+                prior["context_probability"].sel(context=context),
+            )
             for context in posterior["context"].values
-        ]  # fmt: skip
+        ]
     units = json.loads(tree.attrs.get("parameter_units", "{}"))
     for name in map(str, posterior.data_vars):
         if name in prior and posterior[name].dims == ("chain", "draw", "follower"):
             entries += [
-                (f"{name} of {one}", posterior[name].sel(follower=one),
-                 prior[name].sel(follower=one))
+                (
+                    f"{name} of {one}",
+                    posterior[name].sel(follower=one),
+                    prior[name].sel(follower=one),
+                )
                 for one in posterior["follower"].values[:MOST_FOLLOWERS]
                 if not name.endswith("_offset")
-            ]  # fmt: skip
+            ]
     if not entries:
         raise InvalidInputError("the posterior has no parameter that this figure can show")
     columns = min(len(entries), MOST_COLUMNS)
     lines = -(-len(entries) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.6 * columns, 3.2 * lines),
-                                squeeze=False, layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 3.2 * lines), squeeze=False, layout="constrained"
+    )
     for panel in axes.ravel()[len(entries) :]:
         panel.set_axis_off()
     for panel, (name, after, before) in zip(axes.ravel(), entries, strict=False):
@@ -150,9 +168,14 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
 
 
 def plot_response(
-    tree: xr.DataTree, *, action: str, coordinate: str, prob: float = 0.9, context: int = 0,
+    tree: xr.DataTree,
+    *,
+    action: str,
+    coordinate: str,
+    prob: float = 0.9,
+    context: int = 0,
     follower: int = 0,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Draw the probability of one action along a state coordinate, with bands and data.
 
     Parameters
@@ -171,10 +194,13 @@ def plot_response(
     response = _need(tree, "response")
     if action not in response["action"].values or coordinate not in response.coords:
         raise InvalidInputError(
-            explain("there is no such response to draw", received=f"{action!r}, {coordinate!r}",
-                    accepted=f"actions {list(response['action'].values)}, "
-                             f"coordinates {list(response.coords)}")
-        )  # fmt: skip
+            explain(
+                "there is no such response to draw",
+                received=f"{action!r}, {coordinate!r}",
+                accepted=f"actions {list(response['action'].values)}, "
+                f"coordinates {list(response.coords)}",
+            )
+        )
     chosen = response.sel(action=action).isel(context=context, follower=follower)
     x = chosen[coordinate].values
     figure, panel = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
@@ -248,8 +274,9 @@ def _incentive_maps(draws: xr.DataArray, common: xr.DataArray, prob: float) -> F
         image = panel.imshow(grid, cmap="viridis", vmin=0.0, vmax=max(top, 1e-12))
         panel.set_facecolor("#d9d9d9")
         panel.set(title=title, xlabel="column", ylabel="row")
-        figure.colorbar(image, ax=panel, shrink=0.85,
-                        label=f"penalty [{draws.attrs.get('units', '')}]")  # fmt: skip
+        figure.colorbar(
+            image, ax=panel, shrink=0.85, label=f"penalty [{draws.attrs.get('units', '')}]"
+        )
     return figure
 
 
@@ -260,15 +287,28 @@ def _incentive_bars(draws: xr.DataArray, designs: xr.DataArray, prob: float) -> 
     low, middle, high = np.quantile(flat.reshape(len(flat), -1), [tail, 0.5, 1.0 - tail], axis=0)
     place = np.arange(middle.size)
     figure, panel = plt.subplots(figsize=(max(5.0, 0.25 * middle.size), 3.6), layout="constrained")
-    panel.errorbar(place, middle, [middle - low, high - middle], fmt="o", color=COLOURS["own"],
-                   label=f"best for each draw, median and {100 * prob:g} % interval")  # fmt: skip
+    panel.errorbar(
+        place,
+        middle,
+        [middle - low, high - middle],
+        fmt="o",
+        color=COLOURS["own"],
+        label=f"best for each draw, median and {100 * prob:g} % interval",
+    )
     colours = design_colours(list(map(str, designs["design"].values)))
     for which in designs["design"].values:
-        panel.scatter(place, designs.sel(design=which).values.ravel(), marker="_", s=120,
-                      color=colours[str(which)], label=f"{which} design")  # fmt: skip
+        panel.scatter(
+            place,
+            designs.sel(design=which).values.ravel(),
+            marker="_",
+            s=120,
+            color=colours[str(which)],
+            label=f"{which} design",
+        )
     attrs = draws.attrs
-    panel.set(xlabel=f"entry of {attrs.get('long_name', draws.name)}",
-              ylabel=attrs.get("units", ""))  # fmt: skip
+    panel.set(
+        xlabel=f"entry of {attrs.get('long_name', draws.name)}", ylabel=attrs.get("units", "")
+    )
     panel.legend(fontsize="small")
     return figure
 
@@ -285,9 +325,13 @@ def _prior_curve(panel: Axes, before: xr.DataArray, low: float, high: float) -> 
 
 
 def _observed_shares(
-    tree: xr.DataTree, panel: Axes, action: str, response: xr.Dataset, x: np.ndarray,
+    tree: xr.DataTree,
+    panel: Axes,
+    action: str,
+    response: xr.Dataset,
+    x: np.ndarray,
     where: tuple[int, int],
-) -> None:  # fmt: skip
+) -> None:
     if "observed_data" not in tree.children or "action_count" not in tree["observed_data"]:
         return
     observed = tree["observed_data"].to_dataset()
@@ -296,25 +340,36 @@ def _observed_shares(
     if response.sizes["follower"] > 1:
         wanted &= observed["decision_follower"].values == follower
     counts = np.zeros((len(x), observed.sizes["action"]))
-    np.add.at(counts, observed["decision_state"].values[wanted],
-              observed["action_count"].values[wanted])  # fmt: skip
+    np.add.at(
+        counts, observed["decision_state"].values[wanted], observed["action_count"].values[wanted]
+    )
     visits = counts.sum(1)
     column = list(response["action"].values).index(action)
     seen = visits > 0
     if not seen.any():
         return
     share = counts[seen, column] / visits[seen]
-    panel.scatter(x[seen], share, s=4 + 0.35 * visits[seen], color=COLOURS["data"], alpha=0.6,
-                  label="observed share (area: visits)", zorder=3)  # fmt: skip
+    panel.scatter(
+        x[seen],
+        share,
+        s=4 + 0.35 * visits[seen],
+        color=COLOURS["data"],
+        alpha=0.6,
+        label="observed share (area: visits)",
+        zorder=3,
+    )
     panel.set_ylim(-0.01, min(1.0, 1.3 * max(share.max(), 0.05)))
 
 
 def _need(tree: xr.DataTree, group: str) -> xr.Dataset:
     if group not in tree.children:
         raise InvalidInputError(
-            explain(f"the tree has no group {group!r}", accepted=", ".join(tree.children),
-                    remedy="run design(...) first")
-        )  # fmt: skip
+            explain(
+                f"the tree has no group {group!r}",
+                accepted=", ".join(tree.children),
+                remedy="run design(...) first",
+            )
+        )
     return tree[group].to_dataset()
 
 

@@ -43,13 +43,16 @@ def plot_information(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     shown = [dim for dim in ("parameter", "experiment") if dim in data.dims]
     if not shown:
         raise InvalidInputError(
-            explain("there is no value of information to draw",
-                    received=f"groups {', '.join(tree.children)}",
-                    remedy="value_of_information(problem, study, ...)")
-        )  # fmt: skip
+            explain(
+                "there is no value of information to draw",
+                received=f"groups {', '.join(tree.children)}",
+                remedy="value_of_information(problem, study, ...)",
+            )
+        )
     half = float(norm.ppf(0.5 + prob / 2.0))
-    figure, axes = plt.subplots(1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False,
-                                layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False, layout="constrained"
+    )
     unit = data["evpi"].attrs.get("units", "")
     for panel, dim in zip(axes.ravel(), shown, strict=True):
         if dim == "parameter":
@@ -68,9 +71,14 @@ def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
     ordered = data.isel(parameter=np.argsort(data["evppi"].values))
     at = np.arange(ordered.sizes["parameter"])
     panel.errorbar(
-        ordered["evppi"], at, xerr=half * ordered["evppi_standard_error"], fmt="o",
-        color=COLOURS["own"], capsize=3, label="fitted (EVPPI)",
-    )  # fmt: skip
+        ordered["evppi"],
+        at,
+        xerr=half * ordered["evppi_standard_error"],
+        fmt="o",
+        color=COLOURS["own"],
+        capsize=3,
+        label="fitted (EVPPI)",
+    )
     panel.plot(ordered["evppi_held_out"], at, "x", color=COLOURS["common"], label="held out")
     evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])
     panel.axvspan(evpi - error, evpi + error, color=COLOURS["prior"], alpha=0.2, linewidth=0)
@@ -90,13 +98,25 @@ def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
         colour = SERIES[index % len(SERIES)]
         # Series of the same size would hide each other: set them apart by a few per cent.
         n = one["num_episodes"].values * 1.06 ** (2 * index)
-        panel.errorbar(n, one["evsi"], yerr=half * one["evsi_standard_error"], fmt="o-",
-                       color=colour, capsize=3, label=_wrapped(setting, 40))  # fmt: skip
         panel.errorbar(
-            n * 1.06, one["evsi_moment_matching"],
-            yerr=half * one["evsi_moment_matching_standard_error"], fmt="s:", mfc="white",
-            color=colour, capsize=3, alpha=0.8,
-        )  # fmt: skip
+            n,
+            one["evsi"],
+            yerr=half * one["evsi_standard_error"],
+            fmt="o-",
+            color=colour,
+            capsize=3,
+            label=_wrapped(setting, 40),
+        )
+        panel.errorbar(
+            n * 1.06,
+            one["evsi_moment_matching"],
+            yerr=half * one["evsi_moment_matching_standard_error"],
+            fmt="s:",
+            mfc="white",
+            color=colour,
+            capsize=3,
+            alpha=0.8,
+        )
     panel.plot([], [], "o-", color="#555555", label="regression")
     panel.plot([], [], "s:", color="#555555", mfc="white", label="moment matching")
     evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])

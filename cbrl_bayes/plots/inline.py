@@ -61,9 +61,11 @@ def inline_figure(draw: Callable[[], Figure]) -> str:
 def _as_it_stands(figure: Figure) -> None:
     """Keep text from being read as formulas; numbers beside an axis may be powers of ten."""
     numbers = {
-        id(text) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
+        id(text)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
         for text in axis.get_ticklabels(which="both")
-    }  # fmt: skip
+    }
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)

@@ -37,17 +37,29 @@ def plot_power_scaling(study: xr.DataTree) -> Figure:
         shown = chosen.sel(output=names)
         place = np.arange(len(names)) + 0.2 * (number - 0.5)
         look = {"color": SHADES[number], "marker": MARKERS[number], "label": component}
-        left.errorbar(shown["power_scaling"], place, linestyle="none", capsize=2,
-                      xerr=2 * shown["power_scaling_standard_error"], **look)  # fmt: skip
+        left.errorbar(
+            shown["power_scaling"],
+            place,
+            linestyle="none",
+            capsize=2,
+            xerr=2 * shown["power_scaling_standard_error"],
+            **look,
+        )
         beside = chosen["alpha"] + 0.006 * (2 * number - 1)
-        right.errorbar(beside, chosen["loss_of_common"], capsize=2,
-                       yerr=2 * chosen["loss_of_common_standard_error"], **look)  # fmt: skip
+        right.errorbar(
+            beside,
+            chosen["loss_of_common"],
+            capsize=2,
+            yerr=2 * chosen["loss_of_common_standard_error"],
+            **look,
+        )
     left.axvline(THRESHOLD, color=COLOURS["prior"], linestyle="--", label="threshold .05")
     _rows(left, names)
     left.set_xlim(left=min(0.0, left.get_xlim()[0]))
     left.set_xlabel("power-scaling sensitivity (2 standard errors)")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3,
-                  fontsize="small")  # fmt: skip
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize="small"
+    )
     unit = study.attrs.get("objective_unit", "")
     right.axhline(0.0, color=COLOURS["prior"], linewidth=0.8)
     right.set_xlabel("exponent of prior or likelihood (2 Monte Carlo errors)")
@@ -61,28 +73,45 @@ def plot_sobol(study: xr.DataTree) -> Figure:
     names = _largest(group["sobol_first_order"].max("parameter"))
     parameters = list(map(str, group["parameter"].dropna("parameter").values))
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 1.4 + 0.4 * max(len(names), 6)), layout="constrained",
+        1,
+        2,
+        figsize=(11, 1.4 + 0.4 * max(len(names), 6)),
+        layout="constrained",
         width_ratios=(3, 2),
-    )  # fmt: skip
+    )
     shift = 0.7 / len(parameters)
     for number, parameter in enumerate(parameters):
         shown = group.sel(output=names, parameter=parameter)
         index, bounds = shown["sobol_first_order"].values, shown["sobol_interval"].values
         place = np.arange(len(names)) + shift * (number - (len(parameters) - 1) / 2)
-        left.errorbar(index, place, xerr=np.abs(bounds.T - index), linestyle="none", capsize=2,
-                      color=SHADES[number % len(SHADES)], marker=MARKERS[number % len(MARKERS)],
-                      label=parameter)  # fmt: skip
+        left.errorbar(
+            index,
+            place,
+            xerr=np.abs(bounds.T - index),
+            linestyle="none",
+            capsize=2,
+            color=SHADES[number % len(SHADES)],
+            marker=MARKERS[number % len(MARKERS)],
+            label=parameter,
+        )
     _rows(left, names)
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     prob = 100 * float(group["sobol_interval"].attrs.get("prob", np.nan))
     left.set_xlabel(f"share of variance, first-order index ({prob:g} % interval)")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3,
-                  fontsize="small")  # fmt: skip
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize="small"
+    )
     table = group["draw_correlation"].values
     image = right.imshow(table, vmin=-1, vmax=1, cmap="PuOr")
     for row, column in np.ndindex(table.shape):
-        right.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center",
-                   color="white" if abs(table[row, column]) > 0.6 else "black")  # fmt: skip
+        right.text(
+            column,
+            row,
+            f"{table[row, column]:.2f}",
+            ha="center",
+            va="center",
+            color="white" if abs(table[row, column]) > 0.6 else "black",
+        )
     labels = [name.replace("[", "\n[") for name in parameters]
     right.set_xticks([])  # the same as those of the rows
     right.set_yticks(range(len(labels)), labels)
@@ -107,8 +136,14 @@ def plot_stress(study: xr.DataTree, *, prob: float = 0.9) -> Figure:
             middle = draws.mean(1)
             bounds = np.quantile(draws, [tail, 1.0 - tail], axis=1)
             panel.hlines(place, *bounds, color=colours[design], alpha=0.6)
-            panel.plot(middle, place, linestyle="none", marker=MARKERS[number % len(MARKERS)],
-                       color=colours[design], label=f"{design} design")  # fmt: skip
+            panel.plot(
+                middle,
+                place,
+                linestyle="none",
+                marker=MARKERS[number % len(MARKERS)],
+                color=colours[design],
+                label=f"{design} design",
+            )
     _rows(left, [str(world) for world in worlds])
     right.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     unit = study.attrs.get("objective_unit", "")
@@ -127,9 +162,15 @@ def plot_follower_models(study: xr.DataTree) -> Figure:
         1, 2, figsize=(12, 2.0 + 0.6 * len(names)), layout="constrained"
     )
     place = np.arange(len(names))
-    left.errorbar(group["elpd_difference"], place, linestyle="none", marker="o", capsize=3,
-                  xerr=2 * group["elpd_difference_standard_error"],
-                  color=COLOURS["own"])  # fmt: skip
+    left.errorbar(
+        group["elpd_difference"],
+        place,
+        linestyle="none",
+        marker="o",
+        capsize=3,
+        xerr=2 * group["elpd_difference_standard_error"],
+        color=COLOURS["own"],
+    )
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     _rows(left, names)
     left.set_xlabel(
@@ -139,8 +180,14 @@ def plot_follower_models(study: xr.DataTree) -> Figure:
     right.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
     high = max(float(table.max()), 1e-300)
     for row, column in np.ndindex(table.shape):
-        right.text(column, row, f"{table[row, column]:.2g}", ha="center", va="center",
-                   color="white" if table[row, column] > 0.6 * high else "black")  # fmt: skip
+        right.text(
+            column,
+            row,
+            f"{table[row, column]:.2g}",
+            ha="center",
+            va="center",
+            color="white" if table[row, column] > 0.6 * high else "black",
+        )
     right.set_xticks(place, [_wrapped(name, 12) for name in names], fontsize="small")
     right.set_yticks(place, [_wrapped(name, 20) for name in names])
     unit = study.attrs.get("objective_unit", "")

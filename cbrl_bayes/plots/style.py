@@ -39,5 +39,6 @@ def density(axes: Axes, draws: Any, colour: str, label: str, *, filled: bool = T
     style: Literal["stepfilled", "step"] = "stepfilled" if filled else "step"
     alpha = 0.45 if filled else 1.0
     bins = int(np.clip(np.sqrt(values.size), 8, 40))
-    axes.hist(values, bins=bins, density=True, histtype=style, color=colour, alpha=alpha,
-              label=label)  # fmt: skip
+    axes.hist(
+        values, bins=bins, density=True, histtype=style, color=colour, alpha=alpha, label=label
+    )

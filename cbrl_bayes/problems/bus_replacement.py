@@ -111,7 +111,9 @@ def bus_replacement(
         contexts=DiscreteContexts(("fleet",), jnp.zeros(1), (1.0,)),
         mdp_fn=mdp_fn,
         parameters={
-            "RC": RC, "theta11": theta11, "increment_probability": increment_probability,
+            "RC": RC,
+            "theta11": theta11,
+            "increment_probability": increment_probability,
         },
         leader_reward_fn=harm,
         incentive_price_fn=price,
@@ -129,7 +131,7 @@ def bus_replacement(
         derived_fn=lambda parameters: {"temperature": 1.0 / jnp.asarray(parameters["RC"])},
         laws=("increment_probability",),
         uncertain=("RC", "theta11", "increment_probability"),
-    )  # fmt: skip
+    )
 
 
 def _check_settings(
@@ -137,12 +139,14 @@ def _check_settings(
 ) -> None:
     if not (0 < target_bin < num_bins and late_cost > 0 and 0 < largest <= 1):
         raise InvalidInputError(
-            explain("bus settings are out of range",
-                    received=f"target_mileage={target_bin * MILES_PER_BIN:g}, "
-                             f"late_cost={late_cost}, largest_subsidy={largest}",
-                    accepted=f"0 < target_mileage < {num_bins * MILES_PER_BIN}, late_cost > 0, "
-                             "0 < largest_subsidy <= 1")
-        )  # fmt: skip
+            explain(
+                "bus settings are out of range",
+                received=f"target_mileage={target_bin * MILES_PER_BIN:g}, "
+                f"late_cost={late_cost}, largest_subsidy={largest}",
+                accepted=f"0 < target_mileage < {num_bins * MILES_PER_BIN}, late_cost > 0, "
+                "0 < largest_subsidy <= 1",
+            )
+        )
     if min(RC, theta11) <= 0:
         raise InvalidInputError(
             explain("RC and theta11 must be positive", received=f"RC={RC}, theta11={theta11}")

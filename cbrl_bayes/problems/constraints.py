@@ -54,9 +54,12 @@ class Bounds:
     def __post_init__(self) -> None:
         if not -np.inf < self.low < self.high < np.inf:
             raise InvalidInputError(
-                explain("bounds are out of order", received=(self.low, self.high),
-                        accepted="finite, low < high")
-            )  # fmt: skip
+                explain(
+                    "bounds are out of order",
+                    received=(self.low, self.high),
+                    accepted="finite, low < high",
+                )
+            )
 
     def onto(self, value: Array) -> Array:
         """Return the folded value."""
@@ -168,8 +171,12 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
 
     bound = replace(problem, incentive=replace(space, transform=transform))
     rng = np.random.default_rng(0)
-    size = max([1.0, *(abs(v) for c in constraints for v in vars(c).values()
-                       if isinstance(v, int | float))])  # fmt: skip
+    size = max(
+        [
+            1.0,
+            *(abs(v) for c in constraints for v in vars(c).values() if isinstance(v, int | float)),
+        ]
+    )
     for constraint in constraints:
         shape = np.shape(bound.incentive.transform(space.initial)[constraint.incentive])
         for scale in np.geomspace(0.01, 10.0 * size, 60):
@@ -179,9 +186,12 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
                     value = other.onto(value)
             if not np.allclose(constraint.onto(value), value, rtol=1e-9, atol=1e-9):
                 raise InvalidInputError(
-                    explain("constraints on one array undo each other", received=constraints,
-                            remedy="another order")
-                )  # fmt: skip
+                    explain(
+                        "constraints on one array undo each other",
+                        received=constraints,
+                        remedy="another order",
+                    )
+                )
     return bound
 
 
@@ -189,9 +199,12 @@ def _check(problem: Problem, constraint: IncentiveConstraint) -> None:
     labels = problem.incentive.labels
     if constraint.incentive not in labels:
         raise InvalidInputError(
-            explain("the incentive has no such array", received=constraint.incentive,
-                    accepted=", ".join(sorted(labels)))
-        )  # fmt: skip
+            explain(
+                "the incentive has no such array",
+                received=constraint.incentive,
+                accepted=", ".join(sorted(labels)),
+            )
+        )
     dims = labels[constraint.incentive].dims
     if isinstance(constraint, Monotone) and len(dims) != 1:
         raise InvalidInputError(

@@ -140,9 +140,11 @@ class SampledContexts:
         """Return sampled context values and equal weights."""
         if key is None:
             raise InvalidInputError(
-                explain("this problem samples its contexts and no key was given",
-                        remedy="pass key=jax.random.key(...)")
-            )  # fmt: skip
+                explain(
+                    "this problem samples its contexts and no key was given",
+                    remedy="pass key=jax.random.key(...)",
+                )
+            )
         values, _ = self.draw(parameters, key, self.num_samples)
         return values, jnp.full(self.num_samples, 1.0 / self.num_samples)
 

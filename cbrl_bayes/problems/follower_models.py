@@ -66,9 +66,11 @@ def myopic(
     """
     checked = _checked("share", share, closed=not uncertain)
     return _with_response(
-        problem, Myopic(None if uncertain else checked), name or f"{problem.name}_myopic",
+        problem,
+        Myopic(None if uncertain else checked),
+        name or f"{problem.name}_myopic",
         {"discount_share": checked} if uncertain else {},
-    )  # fmt: skip
+    )
 
 
 def lapsing(
@@ -109,9 +111,11 @@ def lapsing(
     """
     share = _checked("lapse", lapse, closed=not uncertain)
     return _with_response(
-        problem, Lapsing(None if uncertain else share), name or f"{problem.name}_lapsing",
+        problem,
+        Lapsing(None if uncertain else share),
+        name or f"{problem.name}_lapsing",
         {"lapse": share} if uncertain else {},
-    )  # fmt: skip
+    )
 
 
 def learning(problem: Problem, num_sweeps: int, *, name: str = "") -> Problem:
@@ -147,8 +151,9 @@ def learning(problem: Problem, num_sweeps: int, *, name: str = "") -> Problem:
     Learning(num_sweeps=3)
     """
     if num_sweeps < 0:
-        raise InvalidInputError(explain("num_sweeps is too small", received=num_sweeps,
-                                        accepted=">= 0"))  # fmt: skip
+        raise InvalidInputError(
+            explain("num_sweeps is too small", received=num_sweeps, accepted=">= 0")
+        )
     return _with_response(
         problem, Learning(num_sweeps), name or f"{problem.name}_learning_{num_sweeps}", {}
     )
@@ -204,9 +209,13 @@ class Learning:
         q_values = mdp.q_values(values)
         log_policy = jax.nn.log_softmax(q_values / mdp.temperature, axis=-1)
         found = BestResponse(
-            values, q_values, log_policy, jnp.asarray(self.num_sweeps), jnp.zeros(()),
+            values,
+            q_values,
+            log_policy,
+            jnp.asarray(self.num_sweeps),
+            jnp.zeros(()),
             finite_status(q_values),
-        )  # fmt: skip
+        )
         return _played(mdp, found, log_policy)
 
 
@@ -221,9 +230,12 @@ def _with_response(
 ) -> Problem:
     if problem.response_fn is not None:
         raise InvalidInputError(
-            explain(f"followers of problem {problem.name!r} already have a response of their own",
-                    received=problem.response_fn, accepted="soft-optimal followers")
-        )  # fmt: skip
+            explain(
+                f"followers of problem {problem.name!r} already have a response of their own",
+                received=problem.response_fn,
+                accepted="soft-optimal followers",
+            )
+        )
     taken = sorted(set(more) & set(problem.default_parameters))
     if taken:
         raise InvalidInputError(f"problem {problem.name!r} already has the parameters {taken}")
@@ -244,7 +256,10 @@ def _checked(name: str, value: float, *, closed: bool) -> float:
     inside = 0.0 <= value <= 1.0 if closed else 0.0 < value < 1.0
     if not inside:
         raise InvalidInputError(
-            explain(f"{name} is out of range", received=value,
-                    accepted="[0, 1]" if closed else "between 0 and 1, both excluded")
-        )  # fmt: skip
+            explain(
+                f"{name} is out of range",
+                received=value,
+                accepted="[0, 1]" if closed else "between 0 and 1, both excluded",
+            )
+        )
     return float(value)

@@ -82,11 +82,13 @@ def four_rooms(
     cells = free_cells(map_text, (start, target, *goals))
     if not 0.0 <= slip < 1.0 or penalty_budget <= 0 or penalty_weight < 0:
         raise InvalidInputError(
-            explain("Four-Rooms settings are out of range",
-                    received=f"slip={slip}, penalty_budget={penalty_budget}, "
-                             f"penalty_weight={penalty_weight}",
-                    accepted="0 <= slip < 1, penalty_budget > 0, penalty_weight >= 0")
-        )  # fmt: skip
+            explain(
+                "Four-Rooms settings are out of range",
+                received=f"slip={slip}, penalty_budget={penalty_budget}, "
+                f"penalty_weight={penalty_weight}",
+                accepted="0 <= slip < 1, penalty_budget > 0, penalty_weight >= 0",
+            )
+        )
     number = {cell: index for index, cell in enumerate(cells)}
     S = len(cells)
     goal_states = jnp.array([number[goal] for goal in goals])
@@ -143,8 +145,10 @@ def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
         transform=lambda x: {"penalty": budget * jax.nn.softmax(x["penalty_logit"])[:-1]},
         labels={
             "penalty": Labels(
-                ("cell",), places(cells, "cell"), unit="goal reward",
+                ("cell",),
+                places(cells, "cell"),
+                unit="goal reward",
                 description="penalty per step in a cell",
             )
         },
-    )  # fmt: skip
+    )

@@ -15,8 +15,11 @@ from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 __all__ = ["FOUR_ROOMS_DOORS", "four_rooms_doors"]
 
 FOUR_ROOMS_DOORS: dict[str, Cell] = {
-    "top": (3, 6), "left": (6, 2), "right": (7, 9), "bottom": (10, 6),
-}  # fmt: skip
+    "top": (3, 6),
+    "left": (6, 2),
+    "right": (7, 9),
+    "bottom": (10, 6),
+}
 """The four openings between the rooms of the published map."""
 
 
@@ -107,9 +110,12 @@ def four_rooms_doors(
     named = dict(FOUR_ROOMS_DOORS if doors is None else doors)
     if not goals or len(set(goals)) != len(goals):
         raise InvalidInputError(
-            explain("goals cannot be used", received=goals,
-                    accepted="at least one free cell, all different")
-        )  # fmt: skip
+            explain(
+                "goals cannot be used",
+                received=goals,
+                accepted="at least one free cell, all different",
+            )
+        )
     cells = free_cells(map_text, (start, target, *goals, *named.values()))
     costs = _checked_settings(named, door_cost, slip, goal_weight, target_weight)
     number = {cell: index for index, cell in enumerate(cells)}
@@ -169,13 +175,17 @@ def _openness(doors: dict[str, Cell]) -> IncentiveSpace:
         labels={
             "openness": Labels(
                 ("door",),
-                {"door": (("door",), tuple(doors)), "door_row": (("door",), rows),
-                 "door_column": (("door",), columns)},
-                unit="probability", description="chance that a step into the door succeeds",
+                {
+                    "door": (("door",), tuple(doors)),
+                    "door_row": (("door",), rows),
+                    "door_column": (("door",), columns),
+                },
+                unit="probability",
+                description="chance that a step into the door succeeds",
             )
         },
         start_scale=1.0,
-    )  # fmt: skip
+    )
 
 
 def _entered_door(
@@ -219,16 +229,21 @@ def _checked_settings(
     fits = costs.shape in ((), (len(doors),))
     if not (fits and np.isfinite(costs).all() and (costs >= 0).all()):
         raise InvalidInputError(
-            explain("door_cost cannot be used", received=door_cost,
-                    accepted=f"one number >= 0, or {len(doors)} of them (one per door)")
-        )  # fmt: skip
+            explain(
+                "door_cost cannot be used",
+                received=door_cost,
+                accepted=f"one number >= 0, or {len(doors)} of them (one per door)",
+            )
+        )
     if not 0.0 <= slip < 1.0:
         raise InvalidInputError(explain("slip is out of range", received=slip, accepted="[0, 1)"))
     weights = np.array([goal_weight, target_weight], float)
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise InvalidInputError(
-            explain("the leader's weights cannot be used",
-                    received=f"goal_weight={goal_weight}, target_weight={target_weight}",
-                    accepted="finite numbers >= 0, not both 0")
-        )  # fmt: skip
+            explain(
+                "the leader's weights cannot be used",
+                received=f"goal_weight={goal_weight}, target_weight={target_weight}",
+                accepted="finite numbers >= 0, not both 0",
+            )
+        )
     return jnp.broadcast_to(jnp.asarray(costs), (len(doors),))

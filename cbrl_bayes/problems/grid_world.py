@@ -34,10 +34,12 @@ def free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
     odd = sorted({mark for row in rows for mark in row} - {"x", " "})
     if odd or len({len(row) for row in rows}) != 1:
         raise InvalidInputError(
-            explain("the map cannot be read",
-                    received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
-                    accepted="rows of equal length of 'x' (wall) and ' ' (free)")
-        )  # fmt: skip
+            explain(
+                "the map cannot be read",
+                received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
+                accepted="rows of equal length of 'x' (wall) and ' ' (free)",
+            )
+        )
     cells = [(i, j) for i, row in enumerate(rows) for j, mark in enumerate(row) if mark == " "]
     last_row, last_column = len(rows) - 1, len(rows[0]) - 1
     if any(i in (0, last_row) or j in (0, last_column) for i, j in cells):
@@ -59,9 +61,11 @@ def places(cells: list[Cell], dim: str) -> dict[str, tuple[tuple[str, ...], tupl
 def walk(cells: list[Cell], number: dict[Cell, int], slip: float) -> SuccessorTransition:
     """Build the law of moves: into a wall is to stay; slot k is the move in direction k."""
     step = np.array(
-        [[number.get((i + di, j + dj), here) for di, dj in MOVES]
-         for here, (i, j) in enumerate(cells)]
-    )  # fmt: skip
+        [
+            [number.get((i + di, j + dj), here) for di, dj in MOVES]
+            for here, (i, j) in enumerate(cells)
+        ]
+    )
     successor = np.broadcast_to(step[:, None, :], (len(cells), 4, 4))
     probability = np.where(np.eye(4, dtype=bool), 1.0 - slip, slip / 3.0)
     return SuccessorTransition(

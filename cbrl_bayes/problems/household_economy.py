@@ -73,27 +73,34 @@ class HouseholdEconomy:
         steps = self.hours_step, self.spending_step, self.wage, self.price
         if self.num_assets < 11 or not (np.isfinite(steps).all() and min(steps) > 0.0):
             raise InvalidInputError(
-                explain("the economy cannot be set up", received=self,
-                        accepted="num_assets >= 11; wage, price and steps > 0")
-            )  # fmt: skip
+                explain(
+                    "the economy cannot be set up",
+                    received=self,
+                    accepted="num_assets >= 11; wage, price and steps > 0",
+                )
+            )
         levels = self.spending_levels
         counts = (self.num_goods, self.num_hours, self.num_assets, *levels)
         if not all(float(count).is_integer() for count in counts):
             raise InvalidInputError(
-                explain("counts and spending levels must be whole numbers",
-                        received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
-                                 f"num_assets={self.num_assets}, spending_levels={levels}",
-                        remedy="a smaller spending_step for finer spending")
-            )  # fmt: skip
+                explain(
+                    "counts and spending levels must be whole numbers",
+                    received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
+                    f"num_assets={self.num_assets}, spending_levels={levels}",
+                    remedy="a smaller spending_step for finer spending",
+                )
+            )
         if min(self.num_goods, self.num_hours - 1, len(set(levels)) - 1) < 1 or (
             len(set(levels)) < len(levels) or min(levels) < 0
         ):
             raise InvalidInputError(
-                explain("households have nothing to choose from",
-                        received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
-                                 f"spending_levels={levels}",
-                        accepted="a good, two hours, two different spending levels >= 0")
-            )  # fmt: skip
+                explain(
+                    "households have nothing to choose from",
+                    received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
+                    f"spending_levels={levels}",
+                    accepted="a good, two hours, two different spending levels >= 0",
+                )
+            )
         if not 0.0 <= self.discount < 1.0:
             raise InvalidInputError(
                 explain("discount is out of range", received=self.discount, accepted="[0, 1)")
@@ -162,9 +169,14 @@ class HouseholdEconomy:
         return summed.at[:, self.total_of_split].add(chance * each).ravel()
 
     def mdp(
-        self, vat: Array, income_tax: Any, preference: Float[Array, " good"], temperature: Any,
-        effort_weight: Any, effort_exponent: Any,
-    ) -> MDP:  # fmt: skip
+        self,
+        vat: Array,
+        income_tax: Any,
+        preference: Float[Array, " good"],
+        temperature: Any,
+        effort_weight: Any,
+        effort_exponent: Any,
+    ) -> MDP:
         """Return the household's decision problem over hours and total spending."""
         value, _ = self.split(vat, preference, temperature)
         # 0 hours cost 0; their logarithm must not reach the derivative by the exponent.

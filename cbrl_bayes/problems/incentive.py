@@ -81,9 +81,11 @@ class IncentiveSpace:
             )
         if "cost" in named and len(named) > 1:
             raise InvalidInputError(
-                explain("the name 'cost' is taken: results hold the incentive's cost under it",
-                        remedy="another name for this part of the incentive")
-            )  # fmt: skip
+                explain(
+                    "the name 'cost' is taken: results hold the incentive's cost under it",
+                    remedy="another name for this part of the incentive",
+                )
+            )
         for name, array in named.items():
             dims = self.labels[name].dims
             if len(dims) != array.ndim:

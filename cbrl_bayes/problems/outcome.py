@@ -52,9 +52,12 @@ class LeaderOutcome:
 
 
 def follower_mdp(
-    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
+    problem: Problem,
+    incentive: Incentive,
+    context: Any,
+    parameters: Parameters,
     temperature_factor: Float[Array, ""] | float = 1.0,
-) -> MDP:  # fmt: skip
+) -> MDP:
     """Return the MDP that one follower solves, its lambda times ``temperature_factor``."""
     mdp = problem.mdp_fn(incentive, context, parameters)
     return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
@@ -168,9 +171,13 @@ def leader_outcome(
         (context, follower), start = entry
         one = problem.follower_parameters(parameters, follower)
         mdp, response = respond(
-            problem, incentive, context, one,
-            temperature_factor=temperature_factor, initial_values=start,
-        )  # fmt: skip
+            problem,
+            incentive,
+            context,
+            one,
+            temperature_factor=temperature_factor,
+            initial_values=start,
+        )
         gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
         cost = _cost(problem, incentive, context, one, mdp, response.policy)
         return gain, cost, mdp.initial @ response.values, response.status, response.values
@@ -192,9 +199,11 @@ def leader_outcome(
 
 
 def leader_total(
-    problem: Problem, gain: Float[Array, "context follower"],
-    value: Float[Array, "context follower"], weights: Float[Array, " context"],
-) -> Float[Array, ""]:  # fmt: skip
+    problem: Problem,
+    gain: Float[Array, "context follower"],
+    value: Float[Array, "context follower"],
+    weights: Float[Array, " context"],
+) -> Float[Array, ""]:
     """Return the leader's objective from each follower's gain and value in each context."""
     mass = weights[:, None] * jnp.asarray(problem.followers.weights)
     if problem.aggregate is not None:
@@ -203,9 +212,13 @@ def leader_total(
 
 
 def leader_gain(
-    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
-    mdp: MDP, policy: Float[Array, "state action"],
-) -> Float[Array, ""]:  # fmt: skip
+    problem: Problem,
+    incentive: Incentive,
+    context: Any,
+    parameters: Parameters,
+    mdp: MDP,
+    policy: Float[Array, "state action"],
+) -> Float[Array, ""]:
     """Return the leader's objective in one context if one follower played ``policy``.
 
     Differentiable in the incentive (at a fixed policy) and in the policy: the two parts of the
@@ -218,9 +231,13 @@ def leader_gain(
 
 
 def _cost(
-    problem: Problem, incentive: Incentive, context: Any, parameters: Parameters,
-    mdp: MDP, policy: Array,
-) -> Array:  # fmt: skip
+    problem: Problem,
+    incentive: Incentive,
+    context: Any,
+    parameters: Parameters,
+    mdp: MDP,
+    policy: Array,
+) -> Array:
     if problem.incentive_price_fn is None:
         return jnp.zeros(())
     price = problem.incentive_price_fn(incentive, context, parameters)

@@ -84,10 +84,12 @@ class Followers:
         each = np.asarray(each, float)
         if len(groups) == 0 or each.shape != (len(groups),) or not (each >= 0).all():
             raise InvalidInputError(
-                explain("people and weights do not fit",
-                        received=f"{len(groups)} people, weights of shape {each.shape}",
-                        accepted="at least one person, one weight >= 0 each")
-            )  # fmt: skip
+                explain(
+                    "people and weights do not fit",
+                    received=f"{len(groups)} people, weights of shape {each.shape}",
+                    accepted="at least one person, one weight >= 0 each",
+                )
+            )
         names = tuple(dict.fromkeys(groups))
         place = np.array([names.index(group) for group in groups])
         total = np.bincount(place, weights=each, minlength=len(names))
@@ -197,9 +199,12 @@ class Problem:
             )
         if not 0.0 <= self.leader_discount < 1.0:
             raise InvalidInputError(
-                explain("leader_discount is out of range", received=self.leader_discount,
-                        accepted="[0, 1)")
-            )  # fmt: skip
+                explain(
+                    "leader_discount is out of range",
+                    received=self.leader_discount,
+                    accepted="[0, 1)",
+                )
+            )
         self._check_parameters()
         self._check_functions()
 
@@ -254,38 +259,51 @@ class Problem:
         for name, value in (given or {}).items():
             if name not in parameters:
                 raise InvalidInputError(
-                    explain(f"problem {self.name!r} has no parameter {name!r}",
-                            accepted=", ".join(sorted(parameters)))
-                )  # fmt: skip
+                    explain(
+                        f"problem {self.name!r} has no parameter {name!r}",
+                        accepted=", ".join(sorted(parameters)),
+                    )
+                )
             array = np.asarray(value, float)
             shapes = {np.shape(parameters[name])}
             if name in self.per_follower:
                 shapes |= {(), (self.followers.num_followers,)}
             if array.shape not in shapes or not np.isfinite(array).all():
                 raise InvalidInputError(
-                    explain(f"parameter {name!r} cannot be used", received=value,
-                            accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}")
-                )  # fmt: skip
+                    explain(
+                        f"parameter {name!r} cannot be used",
+                        received=value,
+                        accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}",
+                    )
+                )
             low, high = self.ranges.get(name, (-np.inf, np.inf))
             if not ((low < array) & (array < high)).all():
                 raise InvalidInputError(
-                    explain(f"parameter {name!r} is out of its range", received=value,
-                            accepted=f"between {low:g} and {high:g}, both excluded")
-                )  # fmt: skip
+                    explain(
+                        f"parameter {name!r} is out of its range",
+                        received=value,
+                        accepted=f"between {low:g} and {high:g}, both excluded",
+                    )
+                )
             if name == "temperature" and (array <= 0).any():
                 raise InvalidInputError(
-                    explain("temperature is not positive", received=value,
-                            accepted="> 0 (temperature is lambda, rationality is 1/lambda)")
-                )  # fmt: skip
+                    explain(
+                        "temperature is not positive",
+                        received=value,
+                        accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
+                    )
+                )
             parameters[name] = jnp.asarray(array)
         for name in {"context_probability", *self.laws} & set(parameters):
             if not _is_distribution(parameters[name]):
                 raise InvalidInputError(
-                    explain(f"parameter {name!r} is not a distribution",
-                            received=np.asarray(parameters[name]).tolist(),
-                            accepted="numbers >= 0 that sum to one"
-                            + (" in each row" if np.ndim(parameters[name]) > 1 else ""))
-                )  # fmt: skip
+                    explain(
+                        f"parameter {name!r} is not a distribution",
+                        received=np.asarray(parameters[name]).tolist(),
+                        accepted="numbers >= 0 that sum to one"
+                        + (" in each row" if np.ndim(parameters[name]) > 1 else ""),
+                    )
+                )
         return parameters
 
     def heated(self, parameters: Parameters, factor: Array | float) -> tuple[dict[str, Any], Array]:
@@ -367,16 +385,21 @@ class Problem:
         absent = sorted(set(self.uncertain) - set(known))
         if absent:
             raise InvalidInputError(
-                explain(f"uncertain names no parameters of the problem: {absent}",
-                        accepted=", ".join(sorted(known)))
-            )  # fmt: skip
+                explain(
+                    f"uncertain names no parameters of the problem: {absent}",
+                    accepted=", ".join(sorted(known)),
+                )
+            )
         for name in self.per_follower:
             shape = np.shape(known.get(name, 0.0))
             if shape not in ((), (self.followers.num_followers,)):
                 raise InvalidInputError(
-                    explain(f"parameter {name!r} does not fit the followers", received=shape,
-                            accepted=f"a scalar or {self.followers.num_followers} values")
-                )  # fmt: skip
+                    explain(
+                        f"parameter {name!r} does not fit the followers",
+                        received=shape,
+                        accepted=f"a scalar or {self.followers.num_followers} values",
+                    )
+                )
 
     def _check_functions(self) -> None:
         parameters = self.default_parameters
@@ -385,9 +408,12 @@ class Problem:
             shape = jnp.shape(self.aggregate(table, table, table / table.size))
             if shape != ():
                 raise InvalidInputError(
-                    explain("the aggregate is not one number", received=f"shape {shape}",
-                            accepted="a scalar from three arrays (context, follower)")
-                )  # fmt: skip
+                    explain(
+                        "the aggregate is not one number",
+                        received=f"shape {shape}",
+                        accepted="a scalar from three arrays (context, follower)",
+                    )
+                )
         incentive = self.incentive.transform(self.incentive.initial)
         values, _ = self.contexts.support(parameters, jax.random.key(0))
         one = self.follower_parameters(parameters, 0)
@@ -405,9 +431,12 @@ class Problem:
             reward = self.leader_net_reward(incentive, context, one)
             if reward.shape != mdp.reward.shape:
                 raise InvalidInputError(
-                    explain("the leader's reward does not fit the MDP", received=reward.shape,
-                            accepted=f"shape {mdp.reward.shape}")
-                )  # fmt: skip
+                    explain(
+                        "the leader's reward does not fit the MDP",
+                        received=reward.shape,
+                        accepted=f"shape {mdp.reward.shape}",
+                    )
+                )
 
 
 def _is_distribution(value: Any) -> bool:

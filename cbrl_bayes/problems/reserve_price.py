@@ -239,10 +239,16 @@ def _reserves(num_rounds: int, highest: float, initial_share: float) -> Incentiv
     return IncentiveSpace(
         initial={"reserve": jnp.full(num_rounds, start)},
         transform=lambda x: {"reserve": scaled_sigmoid(x["reserve"], 0.0, highest)},
-        labels={"reserve": Labels(("round",), {"round": (("round",), rounds)}, unit="money",
-                                  description="reserve price")},
+        labels={
+            "reserve": Labels(
+                ("round",),
+                {"round": (("round",), rounds)},
+                unit="money",
+                description="reserve price",
+            )
+        },
         start_scale=0.5,
-    )  # fmt: skip
+    )
 
 
 def _labels(num_rounds: int, ladder_steps: int) -> dict[str, Any]:
@@ -266,29 +272,38 @@ def _check_settings(
 ) -> None:
     if num_rivals < 0 or num_rounds < 1 or (num_bids is not None and num_bids < 1):
         raise InvalidInputError(
-            explain("the sale cannot be set up",
-                    received=f"num_rivals={num_rivals}, num_rounds={num_rounds}, "
-                             f"num_bids={num_bids}",
-                    accepted="num_rivals >= 0, num_rounds >= 1, num_bids >= 1")
-        )  # fmt: skip
+            explain(
+                "the sale cannot be set up",
+                received=f"num_rivals={num_rivals}, num_rounds={num_rounds}, num_bids={num_bids}",
+                accepted="num_rivals >= 0, num_rounds >= 1, num_bids >= 1",
+            )
+        )
     if not (np.isfinite([highest, cost]).all() and highest > 0 and cost >= 0):
         raise InvalidInputError(
-            explain("amounts of money are out of range",
-                    received=f"highest_value={highest}, participation_cost={cost}",
-                    accepted="highest_value > 0, participation_cost >= 0")
-        )  # fmt: skip
+            explain(
+                "amounts of money are out of range",
+                received=f"highest_value={highest}, participation_cost={cost}",
+                accepted="highest_value > 0, participation_cost >= 0",
+            )
+        )
 
 
 def _checked_cells(value_probability: tuple[float, ...], initial_share: float) -> int:
     """Return the number of value cells; that they are a distribution the contexts check."""
     if len(value_probability) < 2:
         raise InvalidInputError(
-            explain("the law of values needs cells", received=value_probability,
-                    accepted="at least 2 probabilities")
-        )  # fmt: skip
+            explain(
+                "the law of values needs cells",
+                received=value_probability,
+                accepted="at least 2 probabilities",
+            )
+        )
     if not 0.0 < initial_share < 1.0:
         raise InvalidInputError(
-            explain("the search cannot start here", received=f"initial_share={initial_share}",
-                    accepted="between 0 and 1")
-        )  # fmt: skip
+            explain(
+                "the search cannot start here",
+                received=f"initial_share={initial_share}",
+                accepted="between 0 and 1",
+            )
+        )
     return len(value_probability)

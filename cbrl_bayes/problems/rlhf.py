@@ -156,9 +156,12 @@ def rlhf(
     _check_settings(start, num_answers, kl_temperature, logged_share)
     if has_ties and log_tie.shape != log_temperature.shape:
         raise InvalidInputError(
-            explain("annotators need one tie strength each", received=len(log_tie),
-                    accepted=str(len(log_temperature)))
-        )  # fmt: skip
+            explain(
+                "annotators need one tie strength each",
+                received=len(log_tie),
+                accepted=str(len(log_temperature)),
+            )
+        )
     log_reference = jnp.where(reference > 0, jnp.log(jnp.where(reference > 0, reference, 1)), NEVER)
 
     def mdp_fn(incentive: Incentive, context: Array, parameters: Parameters) -> MDP:
@@ -214,14 +217,21 @@ def _reward_model(
     answers = tuple(names) or tuple(map(str, range(len(start))))
     if len(answers) != len(start):
         raise InvalidInputError(
-            explain("answer_names do not fit the rewards", received=len(answers),
-                    accepted=f"{len(start)} names")
-        )  # fmt: skip
+            explain(
+                "answer_names do not fit the rewards",
+                received=len(answers),
+                accepted=f"{len(start)} names",
+            )
+        )
     initial = {"reward": jnp.asarray(start)}
     labels = {
-        "reward": Labels(("answer",), {"answer": (("answer",), answers)}, unit="log-odds",
-                         description="reward model"),
-    }  # fmt: skip
+        "reward": Labels(
+            ("answer",),
+            {"answer": (("answer",), answers)},
+            unit="log-odds",
+            description="reward model",
+        ),
+    }
     if log_tie is not None:
         initial["log_tie"] = jnp.asarray(log_tie)
         labels["log_tie"] = Labels(unit="log odds", description="log tie strength of the model")
@@ -241,10 +251,12 @@ def _contexts(
     weights = np.full(num_annotators, 1.0 / num_annotators) if law is None else np.asarray(law)
     if len(prompts) != num_prompts or weights.shape != (num_annotators,):
         raise InvalidInputError(
-            explain("prompts and annotators need one name and one probability each",
-                    received=f"{len(prompts)} names, {weights.size} probabilities",
-                    accepted=f"{num_prompts} prompts, {num_annotators} annotators")
-        )  # fmt: skip
+            explain(
+                "prompts and annotators need one name and one probability each",
+                received=f"{len(prompts)} names, {weights.size} probabilities",
+                accepted=f"{num_prompts} prompts, {num_annotators} annotators",
+            )
+        )
     pairs = [(i, n) for i in range(num_prompts) for n in range(num_annotators)]
     return DiscreteContexts(
         tuple(f"{prompts[i]}, annotator {n}" for i, n in pairs),
@@ -267,10 +279,12 @@ def _tables(human_reward: Any, available: Any, reference: Any) -> tuple[Array, A
     )
     if rewards.ndim != 2 or rewards.shape != exists.shape or rewards.shape != weights.shape:
         raise InvalidInputError(
-            explain("rewards, availability and reference policy do not fit one another",
-                    received=f"shapes {rewards.shape}, {exists.shape}, {weights.shape}",
-                    accepted="(prompts, answers) each")
-        )  # fmt: skip
+            explain(
+                "rewards, availability and reference policy do not fit one another",
+                received=f"shapes {rewards.shape}, {exists.shape}, {weights.shape}",
+                accepted="(prompts, answers) each",
+            )
+        )
     if not np.isfinite(rewards).all() or not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidInputError(
             explain("rewards must be finite, weights of the reference policy finite and >= 0")
@@ -279,9 +293,12 @@ def _tables(human_reward: Any, available: Any, reference: Any) -> tuple[Array, A
     few = np.flatnonzero((shown > 0).sum(1) < 2)
     if few.size:
         raise InvalidInputError(
-            explain("a comparison needs two answers that are available and that the reference "
-                    "policy gives", received=f"fewer for prompts {few.tolist()}")
-        )  # fmt: skip
+            explain(
+                "a comparison needs two answers that are available and that the reference "
+                "policy gives",
+                received=f"fewer for prompts {few.tolist()}",
+            )
+        )
     return jnp.asarray(rewards), jnp.asarray(shown / shown.sum(1, keepdims=True))
 
 
@@ -289,9 +306,12 @@ def _logs(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values, float)
     if array.ndim != 1 or not array.size or not np.isfinite(array).all() or (array <= 0).any():
         raise InvalidInputError(
-            explain(f"{name} cannot be used", received=values,
-                    accepted="one finite number > 0 per annotator")
-        )  # fmt: skip
+            explain(
+                f"{name} cannot be used",
+                received=values,
+                accepted="one finite number > 0 per annotator",
+            )
+        )
     return np.log(array)
 
 
@@ -300,9 +320,12 @@ def _check_settings(
 ) -> None:
     if start.shape != (num_answers,) or not np.isfinite(start).all():
         raise InvalidInputError(
-            explain("initial_reward does not fit the answers", received=start.tolist(),
-                    accepted=f"{num_answers} finite numbers")
-        )  # fmt: skip
+            explain(
+                "initial_reward does not fit the answers",
+                received=start.tolist(),
+                accepted=f"{num_answers} finite numbers",
+            )
+        )
     if not (np.isfinite(kl_temperature) and kl_temperature > 0):
         raise InvalidInputError(
             explain("kl_temperature is not positive", received=kl_temperature, accepted="> 0")

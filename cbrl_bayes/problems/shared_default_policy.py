@@ -59,31 +59,40 @@ class Tasks:
         fits = shape == wanted and np.shape(self.terminal) == wanted[:2]
         if not (fits and np.isfinite(np.asarray(self.reward)).all()):
             raise InvalidInputError(
-                explain("the tasks do not fit their world",
-                        received=f"rewards {shape}, terminal {np.shape(self.terminal)}",
-                        accepted=f"finite rewards of shape {wanted}, terminal {wanted[:2]}")
-            )  # fmt: skip
+                explain(
+                    "the tasks do not fit their world",
+                    received=f"rewards {shape}, terminal {np.shape(self.terminal)}",
+                    accepted=f"finite rewards of shape {wanted}, terminal {wanted[:2]}",
+                )
+            )
         S, A = wanted[1:]
         start = np.asarray(self.initial, float)
         if start.shape != (S,) or not (start >= 0).all() or abs(start.sum() - 1) > 1e-8:
             raise InvalidInputError(
-                explain("initial is not a law of the first state",
-                        received=f"shape {start.shape}, sum {start.sum():g}",
-                        accepted=f"{S} numbers >= 0 that sum to one")
-            )  # fmt: skip
+                explain(
+                    "initial is not a law of the first state",
+                    received=f"shape {start.shape}, sum {start.sum():g}",
+                    accepted=f"{S} numbers >= 0 that sum to one",
+                )
+            )
         if len(self.action_names) != A or len(set(self.action_names)) != A:
             raise InvalidInputError(
-                explain("action_names do not fit the tasks", received=self.action_names,
-                        accepted=f"{A} different names")
-            )  # fmt: skip
+                explain(
+                    "action_names do not fit the tasks",
+                    received=self.action_names,
+                    accepted=f"{A} different names",
+                )
+            )
         labels = self.state_labels
         lengths = {name: len(values) for name, (_, values) in labels.coords.items()}
         if len(labels.dims) != 1 or set(lengths.values()) - {S}:
             raise InvalidInputError(
-                explain("state_labels do not fit the tasks",
-                        received=f"dims {labels.dims}, lengths {lengths}",
-                        accepted=f"one dimension, {S} values in each coordinate")
-            )  # fmt: skip
+                explain(
+                    "state_labels do not fit the tasks",
+                    received=f"dims {labels.dims}, lengths {lengths}",
+                    accepted=f"one dimension, {S} values in each coordinate",
+                )
+            )
 
 
 def goal_tasks(
@@ -123,9 +132,12 @@ def goal_tasks(
     cells = free_cells(map_text, (start, *goals))
     if not goals or not 0.0 <= slip < 1.0:
         raise InvalidInputError(
-            explain("the tasks cannot be set up", received=f"{len(goals)} goals, slip {slip}",
-                    accepted="at least one goal, 0 <= slip < 1")
-        )  # fmt: skip
+            explain(
+                "the tasks cannot be set up",
+                received=f"{len(goals)} goals, slip {slip}",
+                accepted="at least one goal, 0 <= slip < 1",
+            )
+        )
     if len(set(goals)) != len(goals):
         raise InvalidInputError(explain("the goals are not all different", received=goals))
     number = {cell: index for index, cell in enumerate(cells)}
@@ -166,9 +178,11 @@ def bandit_tasks(reward: Mapping[str, tuple[float, ...]]) -> Tasks:
     arms = {len(one) for one in reward.values()}
     if len(arms) != 1 or 0 in arms:
         raise InvalidInputError(
-            explain("bandit tasks need one reward per arm, for as many arms in each",
-                    received=dict(reward))
-        )  # fmt: skip
+            explain(
+                "bandit tasks need one reward per arm, for as many arms in each",
+                received=dict(reward),
+            )
+        )
     num_arms = arms.pop()
     return Tasks(
         names=tuple(reward),
@@ -306,7 +320,8 @@ def _default_policy(tasks: Tasks) -> IncentiveSpace:
             "log_preference": Labels(
                 ("cell", "move"),
                 places | {"move": (("move",), tasks.action_names)},
-                unit="nats", description="log of the default policy, relative to uniform",
+                unit="nats",
+                description="log of the default policy, relative to uniform",
             )
         },
-    )  # fmt: skip
+    )

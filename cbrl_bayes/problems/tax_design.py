@@ -102,9 +102,11 @@ def tax_design(
     _check_settings(weights, names, economy, highest_rate, initial_rate, effort_exponent)
     if min(temperature, effort_weight) <= 0.0:
         raise InvalidInputError(
-            explain("temperature and effort_weight must be positive",
-                    received=f"temperature={temperature}, effort_weight={effort_weight}")
-        )  # fmt: skip
+            explain(
+                "temperature and effort_weight must be positive",
+                received=f"temperature={temperature}, effort_weight={effort_weight}",
+            )
+        )
 
     def welfare(incentive: Incentive, group: Array, parameters: Parameters) -> Array:
         preference = parameters["preference"][group]
@@ -122,14 +124,16 @@ def tax_design(
         contexts=DiscreteContexts(tuple(groups), jnp.arange(number), tuple(law)),
         mdp_fn=_HouseholdDecision(economy),
         parameters={
-            "temperature": temperature, "effort_weight": effort_weight,
-            "effort_exponent": effort_exponent, "preference": weights,
+            "temperature": temperature,
+            "effort_weight": effort_weight,
+            "effort_exponent": effort_exponent,
+            "preference": weights,
         },
         leader_reward_fn=welfare,
         leader_discount=economy.discount,
         laws=("preference",),
         **_labels(economy),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,13 @@ class _HouseholdDecision:
 
     def __call__(self, incentive: Incentive, group: Array, parameters: Parameters) -> MDP:
         return self.economy.mdp(
-            incentive["vat"], incentive["income_tax"], parameters["preference"][group],
-            parameters["temperature"], parameters["effort_weight"], parameters["effort_exponent"],
-        )  # fmt: skip
+            incentive["vat"],
+            incentive["income_tax"],
+            parameters["preference"][group],
+            parameters["temperature"],
+            parameters["effort_weight"],
+            parameters["effort_exponent"],
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -202,9 +210,11 @@ def household_accounts(
     decision = problem.mdp_fn
     if not isinstance(decision, _HouseholdDecision) or problem.followers.num_followers > 1:
         raise InvalidInputError(
-            explain("accounts are of households of a tax problem with one follower",
-                    received=f"problem {problem.name!r}, followers {problem.followers.names}")
-        )  # fmt: skip
+            explain(
+                "accounts are of households of a tax problem with one follower",
+                received=f"problem {problem.name!r}, followers {problem.followers.names}",
+            )
+        )
     economy = decision.economy
 
     def one_group(group: Array) -> HouseholdAccounts:
@@ -263,49 +273,68 @@ def _rates(goods: tuple, highest: float, initial: float) -> IncentiveSpace:
         initial={"vat": jnp.full(len(goods), start), "income_tax": jnp.asarray(start)},
         transform=lambda x: {name: scaled_sigmoid(x[name], 0.0, highest) for name in x},
         labels={
-            "vat": Labels(("good",), {"good": (("good",), goods)},
-                          unit="share of the price", description="value-added tax"),
+            "vat": Labels(
+                ("good",),
+                {"good": (("good",), goods)},
+                unit="share of the price",
+                description="value-added tax",
+            ),
             "income_tax": Labels(unit="share of the wage", description="income tax"),
         },
         start_scale=0.1,
-    )  # fmt: skip
+    )
 
 
 def _checked_weights(groups: dict[str, Sequence[float]]) -> Float[Array, "group good"]:
     lengths = {len(weight) for weight in groups.values()}
     if not groups or len(lengths) != 1 or 0 in lengths:
         raise InvalidInputError(
-            explain("preferences need at least one group and one weight per good in each",
-                    received=groups)
-        )  # fmt: skip
+            explain(
+                "preferences need at least one group and one weight per good in each",
+                received=groups,
+            )
+        )
     for name, weight in groups.items():
         values = np.asarray(weight, float)
         if not (np.isfinite(values).all() and (values >= 0).all()) or abs(values.sum() - 1) > 1e-8:
             raise InvalidInputError(
-                explain(f"preference weights of {name!r} are not shares", received=tuple(weight),
-                        accepted="numbers >= 0 that sum to one")
-            )  # fmt: skip
+                explain(
+                    f"preference weights of {name!r} are not shares",
+                    received=tuple(weight),
+                    accepted="numbers >= 0 that sum to one",
+                )
+            )
     return jnp.asarray(list(groups.values()), float)
 
 
 def _check_settings(
-    weights: Array, goods: tuple, economy: HouseholdEconomy, highest: float, initial: float,
+    weights: Array,
+    goods: tuple,
+    economy: HouseholdEconomy,
+    highest: float,
+    initial: float,
     exponent: float,
-) -> None:  # fmt: skip
+) -> None:
     numbers = {weights.shape[1], len(goods), economy.num_goods}
     if len(set(goods)) < len(goods):
         raise InvalidInputError(explain("goods need different names", received=goods))
     if len(numbers) > 1:
         raise InvalidInputError(
-            explain("the numbers of goods differ",
-                    received=f"{weights.shape[1]} weights per group, {len(goods)} names, "
-                             f"an economy of {economy.num_goods}", accepted="one number")
-        )  # fmt: skip
+            explain(
+                "the numbers of goods differ",
+                received=f"{weights.shape[1]} weights per group, {len(goods)} names, "
+                f"an economy of {economy.num_goods}",
+                accepted="one number",
+            )
+        )
     if not 0.0 < initial < highest < np.inf:
         raise InvalidInputError(
-            explain("the initial tax rate is outside its range", received=initial,
-                    accepted=f"between 0 and {highest:g}")
-        )  # fmt: skip
+            explain(
+                "the initial tax rate is outside its range",
+                received=initial,
+                accepted=f"between 0 and {highest:g}",
+            )
+        )
     if not 1.0 < exponent < np.inf:
         raise InvalidInputError(
             explain("effort_exponent is out of range", received=exponent, accepted="> 1")

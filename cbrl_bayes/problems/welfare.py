@@ -91,9 +91,13 @@ class KolmPollak:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.aversion) and self.aversion > 0.0):
             raise InvalidInputError(
-                explain("inequality aversion is out of range", received=self.aversion,
-                        accepted="finite and > 0", remedy="no aggregate for the plain mean")
-            )  # fmt: skip
+                explain(
+                    "inequality aversion is out of range",
+                    received=self.aversion,
+                    accepted="finite and > 0",
+                    remedy="no aggregate for the plain mean",
+                )
+            )
 
     def __call__(self, value: Float[Array, " n"], share: Float[Array, " n"]) -> Float[Array, ""]:
         """Return the equivalent."""
@@ -142,10 +146,12 @@ class SocialWelfare:
         weights = np.array([self.weight, self.leader_weight], float)
         if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
             raise InvalidInputError(
-                explain("weights of social welfare cannot be used",
-                        received=f"weight={self.weight}, leader_weight={self.leader_weight}",
-                        accepted="finite, >= 0, not both 0")
-            )  # fmt: skip
+                explain(
+                    "weights of social welfare cannot be used",
+                    received=f"weight={self.weight}, leader_weight={self.leader_weight}",
+                    accepted="finite, >= 0, not both 0",
+                )
+            )
 
     def __call__(self, gain: Table, value: Table, mass: Table) -> Float[Array, ""]:
         """Return the weighted sum; see `Aggregate`."""

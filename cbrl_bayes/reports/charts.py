@@ -74,15 +74,20 @@ def grid_map(
     height = CELL * len(ys)
     steps = np.linspace(bounds[1], bounds[0], NUM_SCALE)
     scale = [
-        (height * i / NUM_SCALE, fill)
-        for i, fill in enumerate(sequential_colours(steps, *bounds))
-    ]  # fmt: skip
+        (height * i / NUM_SCALE, fill) for i, fill in enumerate(sequential_colours(steps, *bounds))
+    ]
     return GridMap(
-        caption, str(values.name or ""), CELL * len(xs), height, marks,
+        caption,
+        str(values.name or ""),
+        CELL * len(xs),
+        height,
+        marks,
         [(y + 0.65 * CELL, str(row)) for row, y in ys.items()],
         [(x + 0.5 * CELL, str(column)) for column, x in xs.items()],
-        scale, (number(float(bounds[1])), number(float(bounds[0]))), title,
-    )  # fmt: skip
+        scale,
+        (number(float(bounds[1])), number(float(bounds[0]))),
+        title,
+    )
 
 
 def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
@@ -97,9 +102,10 @@ def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
     """
     found = [
         (*line.spread.outer, *line.spread.inner, line.spread.mean)
-        if np.isfinite(line.spread.mean) else None
+        if np.isfinite(line.spread.mean)
+        else None
         for line in lines
-    ]  # fmt: skip
+    ]
     known = [value for summary in found if summary for value in summary]
     known += [line.diamond for line in lines if line.diamond is not None]
     finite = [value for value in known if np.isfinite(value)] or [0.0]
@@ -116,13 +122,17 @@ def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
         diamond = line.diamond
         rows.append(
             Row(
-                line.name, TOP + ROW_HEIGHT * (index + 0.5),
-                (at[0], at[1]) if at else None, (at[2], at[3]) if at else None,
-                at[4] if at else None, line.colour, line.tip,
+                line.name,
+                TOP + ROW_HEIGHT * (index + 0.5),
+                (at[0], at[1]) if at else None,
+                (at[2], at[3]) if at else None,
+                at[4] if at else None,
+                line.colour,
+                line.tip,
                 place(diamond) if diamond is not None and np.isfinite(diamond) else None,
                 line.option,
             )
-        )  # fmt: skip
+        )
     height = TOP + ROW_HEIGHT * len(lines)
     ticks = [(place(value), number(float(value))) for value in _ticks(low, high)]
     return Bars(caption, height, axis, ticks, rows)

@@ -45,14 +45,27 @@ def design_sections(tree: xr.DataTree, prob: float) -> list[Section]:
     unit = clipped(tree.attrs.get("objective_unit", ""))
     title = "Recommended incentive" if kept_constraints(decision)[0] else "Incentive by design"
     sections = [
-        Section("incentive", title, incentive_parts(design, decision, names, prob),
-                judged=True, names=names),
-        Section("objective", "Leader's objective by design",
-                _objective(design, decision, own, names, unit, prob), judged=True),
+        Section(
+            "incentive",
+            title,
+            incentive_parts(design, decision, names, prob),
+            judged=True,
+            names=names,
+        ),
+        Section(
+            "objective",
+            "Leader's objective by design",
+            _objective(design, decision, own, names, unit, prob),
+            judged=True,
+        ),
         Section("regret", "Regret", _regret(decision, names, unit, prob), judged=True),
-        Section("comparison", "Which design beats which",
-                _comparison(decision, own, names, unit, prob), judged=True),
-    ]  # fmt: skip
+        Section(
+            "comparison",
+            "Which design beats which",
+            _comparison(decision, own, names, unit, prob),
+            judged=True,
+        ),
+    ]
     for section in sections:
         section.parts.extend(more)
     return sections
@@ -68,9 +81,13 @@ class _Score:
 
 
 def _objective(
-    design: xr.Dataset, decision: xr.Dataset, own: np.ndarray, names: tuple[str, ...], unit: str,
+    design: xr.Dataset,
+    decision: xr.Dataset,
+    own: np.ndarray,
+    names: tuple[str, ...],
+    unit: str,
     prob: float,
-) -> list[Part]:  # fmt: skip
+) -> list[Part]:
     def error(group: xr.Dataset) -> str:
         return number(spread(group["objective_standard_error"].values, prob).mean)
 
@@ -82,11 +99,13 @@ def _objective(
     scores.append(_Score(OWN, own, "" if "own_objective" in decision else error(design)))
     head = ("design", "mean", "sd", interval_words(prob), "simulation s.e. of one draw, mean")
     return [
-        Text("What each design achieves if a posterior draw is the truth. Every design is "
-             "scored under the same draws, so the lines below move together; compare designs "
-             "by regret or by how often one beats the other, not by overlap."),
+        Text(
+            "What each design achieves if a posterior draw is the truth. Every design is "
+            "scored under the same draws, so the lines below move together; compare designs "
+            "by regret or by how often one beats the other, not by overlap."
+        ),
         *_scored(scores, f"leader's objective [{unit}]", head, prob),
-    ]  # fmt: skip
+    ]
 
 
 def _regret(decision: xr.Dataset, names: tuple[str, ...], unit: str, prob: float) -> list[Part]:
@@ -99,12 +118,14 @@ def _regret(decision: xr.Dataset, names: tuple[str, ...], unit: str, prob: float
     if isinstance(chosen, Choice):
         chosen.options.append([Text(f"Chosen: {OWN}: no regret, by definition.", "note")])
     return [
-        Text("What a design loses, draw by draw, against the best incentive found for that draw. "
-             "The mean regret is the price of not knowing; a search that missed a draw's "
-             "optimum understates it."),
+        Text(
+            "What a design loses, draw by draw, against the best incentive found for that draw. "
+            "The mean regret is the price of not knowing; a search that missed a draw's "
+            "optimum understates it."
+        ),
         chosen,
         *rest,
-    ]  # fmt: skip
+    ]
 
 
 def _by_design(decision: xr.Dataset) -> list[xr.Dataset]:
@@ -125,8 +146,10 @@ def _scored(scores: list[_Score], axis: str, head: tuple[str, ...], prob: float)
         sentences.append([Text(f"Chosen: {words} {axis[axis.index('[') :]}{loss}.", "note")])
     num = scores[0].values.size
     inside = 100 * inner_probability(prob)
-    caption = (f"{axis} over {num} draws: dot, mean; thick line, {inside:g} %; thin line, "
-               f"{interval_words(prob)}")  # fmt: skip
+    caption = (
+        f"{axis} over {num} draws: dot, mean; thick line, {inside:g} %; thin line, "
+        f"{interval_words(prob)}"
+    )
     return [
         Choice([list(parts) for parts in sentences]),
         interval_bars(lines, axis, caption),
@@ -137,8 +160,9 @@ def _scored(scores: list[_Score], axis: str, head: tuple[str, ...], prob: float)
 def _comparison(
     decision: xr.Dataset, own: np.ndarray, names: tuple[str, ...], unit: str, prob: float
 ) -> list[Part]:
-    scores = [one["objective"].transpose("chain", "draw").values.ravel()
-              for one in _by_design(decision)]  # fmt: skip
+    scores = [
+        one["objective"].transpose("chain", "draw").values.ravel() for one in _by_design(decision)
+    ]
     fixed, worth = range(len(scores)), np.stack(scores)
     every = np.vstack([worth, own.ravel()])
     # Among designs for all draws as in `compare_designs`; then the draws' own against them.
@@ -151,20 +175,26 @@ def _comparison(
     table = Table(
         "P(row beats column): share of posterior draws under which the row's design achieves "
         "more; draws that tie, up to rounding, count half",
-        ("design", *names[:-1]), rows, tuple(fixed),
-    )  # fmt: skip
+        ("design", *names[:-1]),
+        rows,
+        tuple(fixed),
+    )
     head = ("against", "P(beats)", f"mean difference [{unit}]", interval_words(prob), "left out")
     options: list[list[Part]] = []
     for i, name in enumerate(names):
         gains = {j: spread(every[i] - every[j], prob) for j in fixed if i != j}
-        against = [(names[j], share(i, j), number(gain.mean), gain.bounds, gain.loss)
-                   for j, gain in gains.items()]  # fmt: skip
+        against = [
+            (names[j], share(i, j), number(gain.mean), gain.bounds, gain.loss)
+            for j, gain in gains.items()
+        ]
         one = Table(f"{name} against the others, draw by draw", head, against)
         options.append([one.without_empty_columns()])
     num = int(np.isfinite(worth).all(0).sum())
     lost = worth.shape[1] - num
-    note = (f"Probabilities rest on {num} draws: the standard error of a share is at most "
-            f"{number(0.5 / np.sqrt(max(num, 1)))} if draws are independent.")  # fmt: skip
+    note = (
+        f"Probabilities rest on {num} draws: the standard error of a share is at most "
+        f"{number(0.5 / np.sqrt(max(num, 1)))} if draws are independent."
+    )
     note += f" {lost} draws are left out, in which a design is not finite." if lost else ""
     further = [name for name in FURTHER if name in decision]
     return [table, Choice(options), Text(note, "note"), *group_parts(decision[further], prob)]

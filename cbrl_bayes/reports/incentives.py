@@ -40,8 +40,11 @@ MEANING = {
 
 def incentive_arrays(decision: xr.Dataset) -> list[str]:
     """Return the names of the arrays that make up an incentive."""
-    return [name for name in map(str, decision.data_vars)
-            if name.startswith("incentive") and name != "incentive_cost"]  # fmt: skip
+    return [
+        name
+        for name in map(str, decision.data_vars)
+        if name.startswith("incentive") and name != "incentive_cost"
+    ]
 
 
 def kept_constraints(decision: xr.Dataset) -> np.ndarray:
@@ -74,8 +77,10 @@ def incentive_parts(
     for index, name in enumerate(names):
         breaks = index < len(kept) and not kept[index]
         words = " It does not keep the chance constraints." if breaks else ""
-        drawn = [_drawn(entries, array, index, name, prob)
-                 for entries, array in zip(found, shown, strict=True)]  # fmt: skip
+        drawn = [
+            _drawn(entries, array, index, name, prob)
+            for entries, array in zip(found, shown, strict=True)
+        ]
         options.append([Text(f"{name}: {_meaning(name)}.{words}", "note"), *drawn])
     tables: list[Part] = [_table(entries, names, prob) for entries in found]
     if len(shown) < len(arrays):
@@ -113,9 +118,7 @@ class _Entries:
     cells: xr.DataArray | None
 
 
-def _entries(
-    own: xr.DataArray, fixed: xr.DataArray, most_cells: int, prob: float
-) -> _Entries:  # fmt: skip
+def _entries(own: xr.DataArray, fixed: xr.DataArray, most_cells: int, prob: float) -> _Entries:
     rest = [str(dim) for dim in fixed.dims if dim != "design"]
     own, fixed = own.transpose("chain", "draw", *rest), fixed.transpose("design", *rest)
     one = fixed.isel(design=0, drop=True)
@@ -129,40 +132,61 @@ def _entries(
     title = clipped(fixed.attrs.get("long_name") or fixed.name)
     unit = clipped(fixed.attrs.get("units") or "")
     return _Entries(
-        title + (f" [{unit}]" if unit else ""), unit,
-        [name or title for name in entry_names(one, at)], spreads,
+        title + (f" [{unit}]" if unit else ""),
+        unit,
+        [name or title for name in entry_names(one, at)],
+        spreads,
         np.vstack([values[:, at], means]),
-        np.searchsorted(at, largest[:MOST_BARS]).tolist(), one.size, one if drawn else None,
-    )  # fmt: skip
+        np.searchsorted(at, largest[:MOST_BARS]).tolist(),
+        one.size,
+        one if drawn else None,
+    )
 
 
 def _recommended(names: tuple[str, ...], kept: np.ndarray) -> list[Part]:
     """Say which design is recommended: the common one, unless it breaks a constraint."""
-    about = Text("The intervals say how far the best incentive of a single posterior draw may lie "
-                 "from it: they show what is not known about the followers, not what to "
-                 "pay.")  # fmt: skip
+    about = Text(
+        "The intervals say how far the best incentive of a single posterior draw may lie "
+        "from it: they show what is not known about the followers, not what to "
+        "pay."
+    )
     if kept[0]:
         return [Text(f"The recommended incentive is the {names[0]} design. {about.text}")]
     others = ", ".join(name for name, keeps in zip(names[:-1], kept, strict=True) if keeps)
-    words = (f"Designs that keep all of them: {others}." if others
-             else "No design shown here keeps all of them.")  # fmt: skip
+    words = (
+        f"Designs that keep all of them: {others}."
+        if others
+        else "No design shown here keeps all of them."
+    )
     return [
-        Text(f"The {names[0]} design does not keep the chance constraints, and is not recommended. "
-             f"{words}", "warning"),
-        Text(about.text.replace("from it", "from a design"))
-    ]  # fmt: skip
+        Text(
+            f"The {names[0]} design does not keep the chance constraints, and is not recommended. "
+            f"{words}",
+            "warning",
+        ),
+        Text(about.text.replace("from it", "from a design")),
+    ]
 
 
 def _table(entries: _Entries, names: tuple[str, ...], prob: float) -> Table:
     """Return the largest entries under every design."""
     rows = [
-        (entries.labels[i], *map(number, entries.values[:, i].tolist()),
-         entries.spreads[i].bounds, entries.spreads[i].loss)
+        (
+            entries.labels[i],
+            *map(number, entries.values[:, i].tolist()),
+            entries.spreads[i].bounds,
+            entries.spreads[i].loss,
+        )
         for i in sorted(entries.order[:MOST_ENTRIES])
-    ]  # fmt: skip
+    ]
     cut = len(rows) < entries.total
-    head = ("entry", *names[:-1], "mean over draws' own", f"their {interval_words(prob)}",
-            "left out")  # fmt: skip
+    head = (
+        "entry",
+        *names[:-1],
+        "mean over draws' own",
+        f"their {interval_words(prob)}",
+        "left out",
+    )
     more = f"; the {len(rows)} largest of {entries.total} entries" if cut else ""
     return Table(entries.title + more, head, rows).without_empty_columns()
 
@@ -184,12 +208,15 @@ def _drawn(entries: _Entries, array: str, index: int, name: str, prob: float) ->
     colour = design_colours(["own"])["own"]
     lines = [
         Line(label, tip, found, colour, diamond=float(value))
-        for label, tip, found, value in zip(entries.labels, tips, entries.spreads, chosen,
-                                            strict=True)
-    ]  # fmt: skip
+        for label, tip, found, value in zip(
+            entries.labels, tips, entries.spreads, chosen, strict=True
+        )
+    ]
     inside = 100 * inner_probability(prob)
-    caption += (f". Diamond: the design; dot and lines: mean, {inside:g} % and {100 * prob:g} % "
-                "equal-tailed intervals of the best for each draw")  # fmt: skip
+    caption += (
+        f". Diamond: the design; dot and lines: mean, {inside:g} % and {100 * prob:g} % "
+        "equal-tailed intervals of the best for each draw"
+    )
     if len(lines) < entries.total:
         caption += f". The {len(lines)} largest of {entries.total} entries"
     return interval_bars(lines, entries.title, caption)
@@ -201,10 +228,12 @@ def _is_map(array: xr.DataArray, most_cells: int) -> bool:
         return False
     places = [array.coords.get(name) for name in ("row", "column")]
     return all(
-        place is not None and place.dims == array.dims and place.dtype.kind in "iu"
+        place is not None
+        and place.dims == array.dims
+        and place.dtype.kind in "iu"
         and int(place.max()) - int(place.min()) < MOST_SIDE
         for place in places
-    )  # fmt: skip
+    )
 
 
 def _meaning(name: str) -> str:

@@ -61,9 +61,11 @@ class Report:
             partial.replace(path)
         except OSError as error:
             raise ResultsError(
-                explain(f"the report cannot be written to {path} ({error})",
-                        remedy="check that the folder exists, is writable and has room")
-            ) from error  # fmt: skip
+                explain(
+                    f"the report cannot be written to {path} ({error})",
+                    remedy="check that the folder exists, is writable and has room",
+                )
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
         return path
@@ -128,9 +130,10 @@ def report(
     """
     if not 0.0 < prob < 1.0:
         raise InvalidInputError(
-            explain("the intervals cannot be computed", received=f"prob={prob}",
-                    accepted="0 < prob < 1")
-        )  # fmt: skip
+            explain(
+                "the intervals cannot be computed", received=f"prob={prob}", accepted="0 < prob < 1"
+            )
+        )
     if path is not None:
         _checked(path)
     check_tree(tree)
@@ -141,13 +144,20 @@ def report(
         raise
     except Exception as error:  # a tree may hold anything where the schema is silent
         raise ResultsError(
-            explain(f"the tree cannot be shown ({type(error).__name__}: {error})",
-                    remedy="the file may be damaged or changed: rerun the study")
-        ) from error  # fmt: skip
+            explain(
+                f"the tree cannot be shown ({type(error).__name__}: {error})",
+                remedy="the file may be damaged or changed: rerun the study",
+            )
+        ) from error
     made = [section for section in made if section.parts]
     title = f"{tree.attrs['problem']}: incentive design under uncertainty"
-    page = Report(title, health, accept_failed and health.verdict == "FAIL", made,
-                  _page(title, health, accept_failed, made, tree, prob))  # fmt: skip
+    page = Report(
+        title,
+        health,
+        accept_failed and health.verdict == "FAIL",
+        made,
+        _page(title, health, accept_failed, made, tree, prob),
+    )
     if path is not None:
         page.save(path)
     return page
@@ -161,10 +171,20 @@ def _page(
     style = templates.get_template("page.css.jinja").render(num=len(names)).strip()
     script = (FOLDER / "page.js").read_text(encoding="utf-8").strip()
     return templates.get_template("page.html.jinja").render(
-        title=title, health=health, accepted=accepted, sections=made, names=names, style=style,
-        script=script, style_hash=_hash(style), script_hash=_hash(script), prob=prob,
-        created=tree.attrs["created"], stage=tree.attrs["stage"], judged=judged(tree),
-    )  # fmt: skip
+        title=title,
+        health=health,
+        accepted=accepted,
+        sections=made,
+        names=names,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        prob=prob,
+        created=tree.attrs["created"],
+        stage=tree.attrs["stage"],
+        judged=judged(tree),
+    )
 
 
 def _hash(text: str) -> str:
@@ -174,9 +194,12 @@ def _hash(text: str) -> str:
 
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
 
 
 def _checked(path: str | Path) -> Path:

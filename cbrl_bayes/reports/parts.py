@@ -4,8 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-__all__ = ["Bars", "Bullets", "Choice", "Code", "GridMap", "Mark", "Part", "Picture", "Row",
-           "Section", "Table", "Text"]  # fmt: skip
+__all__ = [
+    "Bars",
+    "Bullets",
+    "Choice",
+    "Code",
+    "GridMap",
+    "Mark",
+    "Part",
+    "Picture",
+    "Row",
+    "Section",
+    "Table",
+    "Text",
+]
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,11 @@ class Table(Part):
     def without_empty_columns(self) -> "Table":
         """Leave out columns that hold nothing."""
         kept = [at for at in range(len(self.head)) if at == 0 or any(row[at] for row in self.rows)]
-        return replace(self, head=tuple(self.head[at] for at in kept),
-                       rows=[tuple(row[at] for at in kept) for row in self.rows])  # fmt: skip
+        return replace(
+            self,
+            head=tuple(self.head[at] for at in kept),
+            rows=[tuple(row[at] for at in kept) for row in self.rows],
+        )
 
     @property
     def sides(self) -> tuple[str, ...]:

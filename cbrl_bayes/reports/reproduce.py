@@ -22,14 +22,24 @@ from cbrl_bayes.workflow import default_design_settings
 __all__ = ["commands", "program"]
 
 SETTINGS: dict[str, type] = {
-    **{f"cb.{kind.__name__}": kind
-       for kind in (hypergradients.Ascent, hypergradients.Search, decisions.DesignSettings,
-                    decisions.ExactEvaluation, decisions.SimulatedEvaluation,
-                    inference.NUTSSettings, inference.SVISettings)},
-    **{f"cb.hypergradients.{type(made).__name__}": type(made)
-       for made in (make() for make in hypergradients.ESTIMATORS.values())},
+    **{
+        f"cb.{kind.__name__}": kind
+        for kind in (
+            hypergradients.Ascent,
+            hypergradients.Search,
+            decisions.DesignSettings,
+            decisions.ExactEvaluation,
+            decisions.SimulatedEvaluation,
+            inference.NUTSSettings,
+            inference.SVISettings,
+        )
+    },
+    **{
+        f"cb.hypergradients.{type(made).__name__}": type(made)
+        for made in (make() for make in hypergradients.ESTIMATORS.values())
+    },
     "cb.followers.ExactFollower": followers.ExactFollower,
-}  # fmt: skip
+}
 """The types of settings that a program may name, by where they are found."""
 
 LATER = ("information", "sensitivity", "model_comparison", "stress")
@@ -148,8 +158,11 @@ def _infer_command(name: str, settings: dict[str, Any]) -> str:
 
 
 def _design_command(name: str, designed: dict[str, Any]) -> str:
-    estimator, num, seed = (designed.get("estimator"), designed.get("num_draws"),
-                            _seed(designed.get("seed")))  # fmt: skip
+    estimator, num, seed = (
+        designed.get("estimator"),
+        designed.get("num_draws"),
+        _seed(designed.get("seed")),
+    )
     none = NONE.format("designs with this estimator, these settings and this seed")
     made = {word: make() for word, make in hypergradients.ESTIMATORS.items()}
     by = next((word for word, how in made.items() if _is_default(estimator, how)), None)
@@ -160,12 +173,20 @@ def _design_command(name: str, designed: dict[str, Any]) -> str:
         f" --search {each.value}": replace(usual, search=chosen_search(each)) for each in SearchName
     }
     free = ("num_workers",)  # it changes no number
-    search = next((text for text, settings in searches.items()
-                   if _is_default(designed.get("design"), settings, free)), None)  # fmt: skip
+    search = next(
+        (
+            text
+            for text, settings in searches.items()
+            if _is_default(designed.get("design"), settings, free)
+        ),
+        None,
+    )
     if search is None:
         return none
-    return (f"cbrl-bayes design {name} --fit fit.nc --estimator {by}{search} --draws {num} "
-            f"--seed {seed} --output study.nc")  # fmt: skip
+    return (
+        f"cbrl-bayes design {name} --fit fit.nc --estimator {by}{search} --draws {num} "
+        f"--seed {seed} --output study.nc"
+    )
 
 
 def _is_default(kept: object, settings: object, but: tuple[str, ...] = ()) -> bool:
@@ -173,8 +194,9 @@ def _is_default(kept: object, settings: object, but: tuple[str, ...] = ()) -> bo
     wanted = json.loads(json.dumps(describe(settings)))
     if not isinstance(kept, dict) or set(kept) != set(wanted):
         return False
-    return all(_is_count(kept[name]) if name in but else kept[name] == wanted[name]
-               for name in wanted)  # fmt: skip
+    return all(
+        _is_count(kept[name]) if name in but else kept[name] == wanted[name] for name in wanted
+    )
 
 
 def _is_count(value: object) -> bool:
@@ -203,8 +225,7 @@ def expression(value: Any, indent: int = 0) -> str:
         return repr(value)
     given = {name: entry for name, entry in value.items() if name in names}
     inside = indent + len(place) + 1
-    parts = [f"{name}={expression(entry, inside + len(name) + 1)}"
-             for name, entry in given.items()]  # fmt: skip
+    parts = [f"{name}={expression(entry, inside + len(name) + 1)}" for name, entry in given.items()]
     line = f"{place}({', '.join(parts)})"
     if "\n" not in line and indent + len(line) <= WIDTH:
         return line
@@ -223,8 +244,10 @@ def _later(tree: xr.DataTree) -> list[str]:
     more = tree["decision"].sizes.get("design", 0) > PLAIN_DESIGNS
     if not more and not set(LATER) & set(tree.children):
         return []
-    return ["# Left out is what was added to the study later: designs by other criteria, value of",
-            "# information, sensitivity or stress tests."]  # fmt: skip
+    return [
+        "# Left out is what was added to the study later: designs by other criteria, value of",
+        "# information, sensitivity or stress tests.",
+    ]
 
 
 def _problem(attrs: Mapping[Hashable, Any]) -> str:

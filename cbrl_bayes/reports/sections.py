@@ -34,48 +34,67 @@ from cbrl_bayes.results import Health
 __all__ = ["judged", "sections"]
 
 KNOWN = {
-    "posterior", "prior", "prior_predictive", "posterior_predictive", "log_likelihood",
-    "sample_stats", "observed_data", "variational", "design", "design_trace", "decision",
-    "response", "log_prior",
-}  # fmt: skip
+    "posterior",
+    "prior",
+    "prior_predictive",
+    "posterior_predictive",
+    "log_likelihood",
+    "sample_stats",
+    "observed_data",
+    "variational",
+    "design",
+    "design_trace",
+    "decision",
+    "response",
+    "log_prior",
+}
 FURTHER = {
     "information": (
-        "Value of information", "What knowing more would be worth, in the unit of the objective. "
+        "Value of information",
+        "What knowing more would be worth, in the unit of the objective. "
         "evpi: knowing every parameter; evppi: knowing one; evsi: the data of one experiment. "
         "Held out: options chosen on one part of the draws and counted on the other. A value "
         "within two standard errors of zero is not shown to be positive.",
         "value_of_information(problem, study, ...)",
     ),
     "sensitivity": (
-        "Sensitivity", "How far priors and single parameters move the result. Power scaling: how "
+        "Sensitivity",
+        "How far priors and single parameters move the result. Power scaling: how "
         "far an output's distribution moves when prior or likelihood is raised to a power alpha; "
         "above .05 it counts as sensitive. Sobol first order: share of an output's variance that "
         "one parameter explains.",
         "prior_sensitivity(problem, study, ...) and cb.sobol_indices(...)",
     ),
     "model_comparison": (
-        "Comparison of follower models", "Whether another kind of follower predicts the behaviour "
+        "Comparison of follower models",
+        "Whether another kind of follower predicts the behaviour "
         "better (elpd: larger is better), and what the design for one model loses if another is "
-        "the truth.", "compare_followers(...)",
+        "the truth.",
+        "compare_followers(...)",
     ),
     "stress": (
-        "Stress tests", "What the designs achieve when the model is wrong in a stated way. "
+        "Stress tests",
+        "What the designs achieve when the model is wrong in a stated way. "
         "Change: against no stress. Regret: against the design that is best in that world.",
         "stress_test(problem, study, stresses, ...)",
     ),
     "error_budget": (
-        "Error budget", "How the variance of each design's reported objective splits into its "
+        "Error budget",
+        "How the variance of each design's reported objective splits into its "
         "sources: what is not known of the followers (posterior), sampled contexts, simulated "
         "followers, and the luck of the search (optimiser; estimated from the "
         "ascents of the search, which show about half of it). Mean error: Monte-Carlo standard "
-        "error of the mean.", "design(problem, fit, ...) of this version",
+        "error of the mean.",
+        "design(problem, fit, ...) of this version",
     ),
-}  # fmt: skip
+}
 """Group -> title, what it tells, and what adds it."""
 
 DIAGNOSTIC = ("error_budget",)
-WITHHELD = ("Withheld: this study failed its checks (see Health). Mend it as told there, or ask "
-            "for the page with accept_failed=True (--accept-failed).")  # fmt: skip
+WITHHELD = (
+    "Withheld: this study failed its checks (see Health). Mend it as told there, or ask "
+    "for the page with accept_failed=True (--accept-failed)."
+)
 MOST_PARAMETERS, MOST_GROUPS = 40, 10
 
 
@@ -132,11 +151,13 @@ def _question(tree: xr.DataTree, question: str) -> Section:
         first = (inspect.getdoc(made) or "").partition("\n")[0]
         parts.append(Text(f"Ready-made problem {name}: {first}"))
     parts.append(
-        Text("A leader sets an incentive. Nature draws a context. A follower who is only boundedly "
-             "rational responds by solving an entropy-regularised decision problem of its own "
-             "(temperature lambda; rationality 1/lambda). The leader wants the incentive with the "
-             "largest expected objective, without knowing the parameters below.")
-    )  # fmt: skip
+        Text(
+            "A leader sets an incentive. Nature draws a context. A follower who is only boundedly "
+            "rational responds by solving an entropy-regularised decision problem of its own "
+            "(temperature lambda; rationality 1/lambda). The leader wants the incentive with the "
+            "largest expected objective, without knowing the parameters below."
+        )
+    )
     rows: list[tuple[str, ...]] = [
         ("problem", name),
         ("leader's objective, unit", str(attrs.get("objective_unit", "")) or "not stated"),
@@ -153,8 +174,12 @@ def _question(tree: xr.DataTree, question: str) -> Section:
             sizes = {str(dim): size for dim, size in array.sizes.items() if dim != "design"}
             words = [str(array.attrs.get(k, "")) for k in ("description", "units")]
             shape = ", ".join(f"{size} by {dim}" for dim, size in sizes.items())
-            rows.append((f"incentive: {array.attrs.get('long_name', array.name)}",
-                         "; ".join(w for w in (*words, shape or "one number") if w)))  # fmt: skip
+            rows.append(
+                (
+                    f"incentive: {array.attrs.get('long_name', array.name)}",
+                    "; ".join(w for w in (*words, shape or "one number") if w),
+                )
+            )
     parts.append(Table("What is decided", ("", ""), rows))
     parts.append(_uncertain(tree, posterior))
     return Section("question", "The question", parts)
@@ -165,19 +190,28 @@ def _uncertain(tree: xr.DataTree, posterior: xr.Dataset) -> Table:
     learned = _json(tree, "contraction")
     names = [name for name in map(str, posterior.data_vars) if name in priors or not priors]
     rows = [
-        (name, str(posterior[name].attrs.get("units", "")), str(priors.get(name, "")),
-         f"{100 * learned[name]:.1f} %" if isinstance(learned.get(name), float) else "")
+        (
+            name,
+            str(posterior[name].attrs.get("units", "")),
+            str(priors.get(name, "")),
+            f"{100 * learned[name]:.1f} %" if isinstance(learned.get(name), float) else "",
+        )
         for name in names
-    ]  # fmt: skip
+    ]
     head = ("parameter", "unit", "prior", "share of the prior's variance the data took away")
     return Table("What is uncertain", head, rows).without_empty_columns()
 
 
 def _data(tree: xr.DataTree) -> Section:
     attrs = tree.attrs
-    rows = [(label, number(attrs[name])) for label, name in (
-        ("choices observed", "num_choices"), ("fingerprint of the data", "data_fingerprint"))
-            if name in attrs]  # fmt: skip
+    rows = [
+        (label, number(attrs[name]))
+        for label, name in (
+            ("choices observed", "num_choices"),
+            ("fingerprint of the data", "data_fingerprint"),
+        )
+        if name in attrs
+    ]
     if "groups" in attrs:
         groups = json.loads(attrs["groups"])
         shown = ", ".join(map(str, groups[:MOST_GROUPS]))
@@ -187,11 +221,17 @@ def _data(tree: xr.DataTree) -> Section:
     if "observed_data" in tree.children:
         observed = tree["observed_data"].to_dataset()
         if "context_count" in observed:
-            parts.append(_counted("Episodes by context", ("context", "episodes"),
-                                  observed["context_count"]))  # fmt: skip
+            parts.append(
+                _counted("Episodes by context", ("context", "episodes"), observed["context_count"])
+            )
         if "action_count" in observed:
-            parts.append(_counted("Choices by action", ("action", "choices"),
-                                  observed["action_count"].sum("decision_point")))  # fmt: skip
+            parts.append(
+                _counted(
+                    "Choices by action",
+                    ("action", "choices"),
+                    observed["action_count"].sum("decision_point"),
+                )
+            )
     if not parts:
         parts = [Text("The file holds no observed behaviour: the draws came from another tool.")]
     return Section("data", "Data", parts)
@@ -221,18 +261,31 @@ def _posterior(tree: xr.DataTree, prob: float) -> Section:
         for at, label in enumerate(labels):
             found = spread(_column(after.values, at), prob)
             told = spread(_column(before, at), prob) if before is not None else None
-            rows.append((
-                name + (f" [{label}]" if label else ""),
-                clipped(units.get(name, after.attrs.get("units", ""))), number(found.mean),
-                found.bounds, told.bounds if told else "",
-                ", ".join(f"{which}: {each.loss}" for which, each in (
-                    ("posterior", found), ("prior", told)) if each and each.lost),
-            ))  # fmt: skip
+            rows.append(
+                (
+                    name + (f" [{label}]" if label else ""),
+                    clipped(units.get(name, after.attrs.get("units", ""))),
+                    number(found.mean),
+                    found.bounds,
+                    told.bounds if told else "",
+                    ", ".join(
+                        f"{which}: {each.loss}"
+                        for which, each in (("posterior", found), ("prior", told))
+                        if each and each.lost
+                    ),
+                )
+            )
     more = f"; {num - len(rows)} more in the file" if num > len(rows) else ""
     chains = posterior.sizes["chain"]
     caption = f"Posterior from {chains * posterior.sizes['draw']} draws in {chains} chain"
-    head = ("parameter", "unit", "mean", f"posterior, {interval_words(prob)}",
-            f"prior, {interval_words(prob)}", "left out")  # fmt: skip
+    head = (
+        "parameter",
+        "unit",
+        "mean",
+        f"posterior, {interval_words(prob)}",
+        f"prior, {interval_words(prob)}",
+        "left out",
+    )
     table = Table(caption + ("s" if chains > 1 else "") + more, head, rows)
     parts: list[Part] = [table.without_empty_columns()]
     if prior.data_vars:
@@ -242,9 +295,9 @@ def _posterior(tree: xr.DataTree, prob: float) -> Section:
     if "response" in tree.children and {"mileage"} <= set(tree["response"].coords):
         parts += _picture(
             lambda: plot_response(tree, action="replace", coordinate="mileage", prob=prob),
-            "Probability of replacing by mileage, with data", "Replacement by mileage: no "
-            "incentive and common design",
-        )  # fmt: skip
+            "Probability of replacing by mileage, with data",
+            "Replacement by mileage: no incentive and common design",
+        )
     return Section("posterior", "Rationality, preferences and contexts", parts, judged=True)
 
 
@@ -253,13 +306,18 @@ def _further(tree: xr.DataTree, name: str, prob: float) -> list[Section]:
         return []
     title, words, _ = FURTHER.get(name, (name, "", ""))
     parts: list[Part] = [Text(words)] if words else []
-    judged = [(word, line) for word, kind in (("FAIL", "failures"), ("REVIEW", "reviews"))
-              for line in _lines(tree[name].attrs.get(kind))]  # fmt: skip
+    judged = [
+        (word, line)
+        for word, kind in (("FAIL", "failures"), ("REVIEW", "reviews"))
+        for line in _lines(tree[name].attrs.get(kind))
+    ]
     parts += [Text(f"{word}: {line}", "warning") for word, line in judged]
     if name == "information":
-        parts += _picture(lambda: plot_information(tree, prob=prob), "Value of information with "
-                          "standard errors; the numbers are in the tables", "Value of "
-                          "information")  # fmt: skip
+        parts += _picture(
+            lambda: plot_information(tree, prob=prob),
+            "Value of information with standard errors; the numbers are in the tables",
+            "Value of information",
+        )
     for node in tree[name].subtree:
         below = node.path.removeprefix(f"/{name}").strip("/")
         parts += [Text(below, "note")] if below else []
@@ -282,12 +340,16 @@ def _ascents(tree: xr.DataTree, prob: float) -> Section:
     low, high = map(number, found.outer)
     unit = tree.attrs.get("objective_unit", "")
     failed = f"; {found.lost} failed" if found.lost else ""
-    words = (f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
-             f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread says that there are "
-             "many local optima, and that a better one may exist.")  # fmt: skip
-    picture = _picture(lambda: plot_convergence(tree, prob=prob), "Objective and gradient norm "
-                       "along the ascents", "Ascents of the draws' designs: median and "
-                       f"{100 * prob:g} % band over draws")  # fmt: skip
+    words = (
+        f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
+        f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread says that there are "
+        "many local optima, and that a better one may exist."
+    )
+    picture = _picture(
+        lambda: plot_convergence(tree, prob=prob),
+        "Objective and gradient norm along the ascents",
+        f"Ascents of the draws' designs: median and {100 * prob:g} % band over draws",
+    )
     return Section("ascents", "How the search went", [Text(words), *picture], judged=True)
 
 
@@ -300,20 +362,33 @@ def _withhold(section: Section) -> Section:
 
 
 def _missing(tree: xr.DataTree) -> Section:
-    absent = [f"{title}: {words.partition('. ')[0]}. Add it with cb.{how}."
-              for name, (title, words, how) in FURTHER.items()
-              if name not in tree.children]  # fmt: skip
+    absent = [
+        f"{title}: {words.partition('. ')[0]}. Add it with cb.{how}."
+        for name, (title, words, how) in FURTHER.items()
+        if name not in tree.children
+    ]
     if "design" not in tree.children:
-        absent.insert(0, "Incentives and what they are worth: this file is a fit; "
-                         "add them with cb.design(problem, fit, ...)")  # fmt: skip
+        absent.insert(
+            0,
+            "Incentives and what they are worth: this file is a fit; "
+            "add them with cb.design(problem, fit, ...)",
+        )
     parts: list[Part] = [Bullets(absent)] if absent else []
     return Section("missing", "What this study does not hold", parts)
 
 
 def _provenance(tree: xr.DataTree) -> Section:
     attrs = tree.attrs
-    wanted = ("created", "schema", "stage", "sampler", "estimator", "fit_seconds", "fingerprint",
-              "data_fingerprint")  # fmt: skip
+    wanted = (
+        "created",
+        "schema",
+        "stage",
+        "sampler",
+        "estimator",
+        "fit_seconds",
+        "fingerprint",
+        "data_fingerprint",
+    )
     rows = [(name, number(attrs[name])) for name in wanted if name in attrs]
     versions = [(str(name), str(value)) for name, value in _json(tree, "versions").items()]
     parts: list[Part] = [Table("The file", ("", ""), rows)]
@@ -325,12 +400,16 @@ def _provenance(tree: xr.DataTree) -> Section:
 
 
 def _again(tree: xr.DataTree) -> Section:
-    return Section("reproduce", "How to reproduce", [
-        Text("The same versions, problem, data, settings and seeds give the same numbers."),
-        Code(program(tree)),
-        Text("On the command line, where the settings are its default ones otherwise:"),
-        Code(commands(tree)),
-    ])  # fmt: skip
+    return Section(
+        "reproduce",
+        "How to reproduce",
+        [
+            Text("The same versions, problem, data, settings and seeds give the same numbers."),
+            Code(program(tree)),
+            Text("On the command line, where the settings are its default ones otherwise:"),
+            Code(commands(tree)),
+        ],
+    )
 
 
 def _picture(draw: Callable[[], Any], words: str, caption: str) -> list[Part]:

@@ -8,8 +8,16 @@ import xarray as xr
 
 from cbrl_bayes.reports.parts import Part, Table, Text
 
-__all__ = ["Spread", "clipped", "entry_names", "group_parts", "inner_probability",
-           "interval_words", "number", "spread"]  # fmt: skip
+__all__ = [
+    "Spread",
+    "clipped",
+    "entry_names",
+    "group_parts",
+    "inner_probability",
+    "interval_words",
+    "number",
+    "spread",
+]
 
 MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
 MOST_LETTERS, MOST_TABLED = 120, 20_000
@@ -40,8 +48,11 @@ def group_parts(group: xr.Dataset, prob: float) -> list[Part]:
     parts: list[Part] = [
         Text(str(group.attrs[name])) for name in ("description", "title") if name in group.attrs
     ]
-    shown = {str(name): _without_draws(group[name], prob) for name in group.data_vars
-             if not str(name).endswith(INTERNAL) and not _is_large(group[name])}  # fmt: skip
+    shown = {
+        str(name): _without_draws(group[name], prob)
+        for name in group.data_vars
+        if not str(name).endswith(INTERNAL) and not _is_large(group[name])
+    }
     for name in list(shown):
         error = shown.get(f"{name}_standard_error")
         if error is not None and error.dims == shown[name].dims and _numeric(error, shown[name]):
@@ -49,8 +60,9 @@ def group_parts(group: xr.Dataset, prob: float) -> list[Part]:
     scalars = {name: array for name, array in shown.items() if not array.dims}
     if scalars:
         rows = [(_label(name, group), _cell(array)) for name, array in scalars.items()]
-        parts.append(Table(f"Single numbers{_draw_words(group, scalars, prob)}",
-                           ("quantity", "value"), rows))  # fmt: skip
+        parts.append(
+            Table(f"Single numbers{_draw_words(group, scalars, prob)}", ("quantity", "value"), rows)
+        )
     axes = dict.fromkeys(array.dims for array in shown.values() if len(array.dims) == 1)
     for (axis,) in axes:
         columns = {name: array for name, array in shown.items() if array.dims == (axis,)}
@@ -123,8 +135,15 @@ def spread(values: np.ndarray, prob: float) -> Spread:
     inside = inner_probability(prob)
     tails = [(1 - prob) / 2, (1 - inside) / 2, (1 + inside) / 2, (1 + prob) / 2]
     low, inner_low, inner_high, high = map(float, np.quantile(finite, tails))
-    return Spread(float(finite.mean()), float(finite.std()), float(finite.max()), (low, high),
-                  (inner_low, inner_high), lost, values.size)  # fmt: skip
+    return Spread(
+        float(finite.mean()),
+        float(finite.std()),
+        float(finite.max()),
+        (low, high),
+        (inner_low, inner_high),
+        lost,
+        values.size,
+    )
 
 
 def inner_probability(prob: float) -> float:
@@ -153,16 +172,15 @@ def number(value: object) -> str:
     return str(value)
 
 
-def entry_names(
-    array: xr.DataArray, at: Sequence[int] | np.ndarray | None = None
-) -> list[str]:  # fmt: skip
+def entry_names(array: xr.DataArray, at: Sequence[int] | np.ndarray | None = None) -> list[str]:
     """Name entries of an array by its coordinates: all of its flattened values, or those ``at``."""
     chosen = np.arange(array.size) if at is None else np.asarray(at, int)
     if not array.ndim:
         return [""] * len(chosen)
     places = np.unravel_index(chosen, array.shape)
-    by_axis = [_axis_names(array, str(dim), place)
-               for dim, place in zip(array.dims, places, strict=True)]  # fmt: skip
+    by_axis = [
+        _axis_names(array, str(dim), place) for dim, place in zip(array.dims, places, strict=True)
+    ]
     return [", ".join(names) for names in zip(*by_axis, strict=True)]
 
 
@@ -236,11 +254,15 @@ def _lists(group: xr.Dataset, axis: str, columns: dict, prob: float) -> list[Par
     cut = slice(MOST_ROWS)
     more = f"; {len(names) - MOST_ROWS} more in the file" if len(names) > MOST_ROWS else ""
     return [
-        Table(words + more, (axis, *heads[at : at + MOST_LISTS]),
-              list(zip(names[cut], *(cell[cut] for cell in cells[at : at + MOST_LISTS]),
-                       strict=True)))
+        Table(
+            words + more,
+            (axis, *heads[at : at + MOST_LISTS]),
+            list(
+                zip(names[cut], *(cell[cut] for cell in cells[at : at + MOST_LISTS]), strict=True)
+            ),
+        )
         for at in range(0, len(heads), MOST_LISTS)
-    ]  # fmt: skip
+    ]
 
 
 def _matrix(label: str, array: xr.DataArray, words: str) -> list[Part]:

@@ -79,9 +79,15 @@ def fit_tree(
 
 
 def add_design(
-    fit: xr.DataTree, problem: Problem, study: DesignStudy, chosen: xr.Dataset,
-    settings: dict[str, Any], *, is_exact: bool, stage: str = "design",
-) -> xr.DataTree:  # fmt: skip
+    fit: xr.DataTree,
+    problem: Problem,
+    study: DesignStudy,
+    chosen: xr.Dataset,
+    settings: dict[str, Any],
+    *,
+    is_exact: bool,
+    stage: str = "design",
+) -> xr.DataTree:
     """Return a copy of ``fit`` with the groups ``design``, ``design_trace`` and ``decision``.
 
     Parameters
@@ -135,18 +141,32 @@ def add_design(
     trace = xr.Dataset(
         {
             name: per_draw(getattr(study.trace, name), "iteration")
-            for name in ("objective", "gradient_norm", "step_norm", "temperature_factor",
-                         "solve_status", "follower_steps", "truncated_share")
+            for name in (
+                "objective",
+                "gradient_norm",
+                "step_norm",
+                "temperature_factor",
+                "solve_status",
+                "follower_steps",
+                "truncated_share",
+            )
         },
         coords=coords,
-    )  # fmt: skip
+    )
     tree = fit.copy(deep=True)
     tree["design"] = xr.DataTree(_described(design, problem))
     tree["design_trace"] = xr.DataTree(trace)
     tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))
     design_certificate = certificate(problem, stage, settings)
-    for name in ("schema", "stage", "created", "versions", "fingerprint", "objective_unit",
-                 "problem"):  # fmt: skip
+    for name in (
+        "schema",
+        "stage",
+        "created",
+        "versions",
+        "fingerprint",
+        "objective_unit",
+        "problem",
+    ):
         tree.attrs[name] = design_certificate[name]
     tree.attrs.setdefault("settings", "{}")
     tree.attrs["design_settings"] = design_certificate["settings"]
@@ -169,9 +189,11 @@ def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.
     shape = (design.sizes["chain"], design.sizes["draw"])
     dims = ("chain", "draw", "context", "follower", "state", "action")
     coords: dict[str, Any] = {
-        "chain": design["chain"].values, "draw": design["draw"].values,
-        "context": list(problem.contexts.names), "follower": list(problem.followers.names),
-    }  # fmt: skip
+        "chain": design["chain"].values,
+        "draw": design["draw"].values,
+        "context": list(problem.contexts.names),
+        "follower": list(problem.followers.names),
+    }
     if problem.action_names:
         coords["action"] = list(problem.action_names)
     coords |= {name: (list(d), list(v)) for name, (d, v) in problem.state_labels.coords.items()}
@@ -212,8 +234,9 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
     for name in model.varies_by_group:
         dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
     plain = problem.default_parameters
-    grouped = {name: np.broadcast_to(plain[name], (len(counts.groups),))
-               for name in model.varies_by_group}  # fmt: skip
+    grouped = {
+        name: np.broadcast_to(plain[name], (len(counts.groups),)) for name in model.varies_by_group
+    }
     before, after = problem.derived(plain), problem.derived(plain | grouped)
     dims |= {n: ["follower"] for n in after if np.ndim(after[n]) > np.ndim(before[n])}
     for name, value in plain.items():
@@ -271,8 +294,10 @@ def _described(dataset: xr.Dataset, problem: Problem) -> xr.Dataset:
     for name, variable in incentive_names(problem).items():
         label: Labels = problem.incentive.labels[name]
         dataset[variable].attrs |= {
-            "long_name": name, "units": label.unit, "description": label.description,
-        }  # fmt: skip
+            "long_name": name,
+            "units": label.unit,
+            "description": label.description,
+        }
     return dataset
 
 

@@ -81,8 +81,13 @@ def calibrate_inference(
     settings = settings or CalibrationSettings()
     simulation = BehaviourSimulation(subject) if isinstance(subject, Problem) else subject
     fit_key, rank_key = jax.random.split(key)
-    fits = fit_simulated(simulation, key=fit_key, num_data_sets=num_data_sets, settings=settings,
-                         on_progress=on_progress)  # fmt: skip
+    fits = fit_simulated(
+        simulation,
+        key=fit_key,
+        num_data_sets=num_data_sets,
+        settings=settings,
+        on_progress=on_progress,
+    )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(rank_key)))
     columns: dict[str, list] = {"truth": [], "rank": [], "effective_size": []}
     names: list[str] = []
@@ -101,10 +106,11 @@ def calibrate_inference(
     fraction = (found["rank"] + rng.random(found["rank"].shape)) / (fits.num_kept + 1)
     found["fractional_rank"] = fraction.where(found["rank"] >= 0)
     found.attrs = {
-        "num_kept": fits.num_kept, "simulation": json.dumps(describe(simulation)),
+        "num_kept": fits.num_kept,
+        "simulation": json.dumps(describe(simulation)),
         "settings": json.dumps(describe(settings)),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
-    }  # fmt: skip
+    }
     return found
 
 
@@ -154,13 +160,18 @@ def rank_uniformity(calibration: xr.Dataset, *, false_alarm: float = 0.001) -> p
         place = one["fractional_rank"].values
         place = place[np.isfinite(place)]
         p_value = _smooth_test(place) if len(place) else 0.0
-        rows.append({
-            "quantity": str(name), "p_value": p_value, "level": level,
-            "uniform": p_value >= level and not fits["failed"],
-            "covered_90": float((abs(place - 0.5) <= 0.45).mean()) if len(place) else np.nan,
-            "data_sets": len(place),
-            "slow": int((one["effective_size"] < calibration.attrs["num_kept"]).sum()), **fits,
-        })  # fmt: skip
+        rows.append(
+            {
+                "quantity": str(name),
+                "p_value": p_value,
+                "level": level,
+                "uniform": p_value >= level and not fits["failed"],
+                "covered_90": float((abs(place - 0.5) <= 0.45).mean()) if len(place) else np.nan,
+                "data_sets": len(place),
+                "slow": int((one["effective_size"] < calibration.attrs["num_kept"]).sum()),
+                **fits,
+            }
+        )
     return pd.DataFrame(rows).set_index("quantity")
 
 

@@ -89,16 +89,21 @@ class Checkpoint(MutableMapping[Key, Record]):
         """Append a record; what was there under the key is replaced."""
         table, number = key
         record = dict(sorted(record.items()))  # executors differ in order
-        layout = [[name, list(np.shape(value)), np.asarray(value).dtype.str]
-                  for name, value in record.items()]  # fmt: skip
+        layout = [
+            [name, list(np.shape(value)), np.asarray(value).dtype.str]
+            for name, value in record.items()
+        ]
         row = np.concatenate([_as_floats(name, value) for name, value in record.items()])
         with _writing(self.path):
             array, known = self._table(table, layout)
             if layout != known:
                 raise ResultsError(
-                    explain(f"a record does not fit table {table!r} of the checkpoint",
-                            received=layout, accepted=str(known))
-                )  # fmt: skip
+                    explain(
+                        f"a record does not fit table {table!r} of the checkpoint",
+                        received=layout,
+                        accepted=str(known),
+                    )
+                )
             if number >= array.shape[0]:
                 array = self._longer(table, number + 1)
             array[number] = row
@@ -116,10 +121,12 @@ class Checkpoint(MutableMapping[Key, Record]):
             row = np.asarray(array[number])
         except Exception as error:  # codecs raise many kinds for a damaged file
             raise ResultsError(
-                explain(f"record {number} of {table!r} in {self.path} cannot be read "
-                        f"({type(error).__name__}: {error})",
-                        remedy=f"delete {self._file(key)}: its work is then done again")
-            ) from error  # fmt: skip
+                explain(
+                    f"record {number} of {table!r} in {self.path} cannot be read "
+                    f"({type(error).__name__}: {error})",
+                    remedy=f"delete {self._file(key)}: its work is then done again",
+                )
+            ) from error
         record, begin = {}, 0
         for name, shape, kind in layout:
             end = begin + int(np.prod(shape, dtype=int))
@@ -175,15 +182,18 @@ class Checkpoint(MutableMapping[Key, Record]):
             schema, identity = group.attrs["schema"], group.attrs["identity"]
         except (OSError, ValueError, KeyError, TypeError, BaseZarrError) as error:
             raise ResultsError(
-                explain(f"{self.path} is not a checkpoint of this package",
-                        received=type(error).__name__,
-                        accepted="a folder that does not exist yet, or one begun by the same call")
-            ) from error  # fmt: skip
+                explain(
+                    f"{self.path} is not a checkpoint of this package",
+                    received=type(error).__name__,
+                    accepted="a folder that does not exist yet, or one begun by the same call",
+                )
+            ) from error
         if schema != SCHEMA or not isinstance(identity, dict):
             raise ResultsError(
-                explain("the checkpoint is of another version or kind", received=schema,
-                        accepted=SCHEMA)
-            )  # fmt: skip
+                explain(
+                    "the checkpoint is of another version or kind", received=schema, accepted=SCHEMA
+                )
+            )
         _same_work(identity, self.identity, str(self.path))
         return group
 
@@ -192,12 +202,16 @@ class Checkpoint(MutableMapping[Key, Record]):
             if layout is not None and not (self.path / name / "zarr.json").is_file():
                 width = sum(int(np.prod(shape, dtype=int)) for _, shape, _ in layout)
                 self._group.create_array(
-                    name, shape=(0, width), chunks=(1, width), dtype="f8", fill_value=np.nan,
+                    name,
+                    shape=(0, width),
+                    chunks=(1, width),
+                    dtype="f8",
+                    fill_value=np.nan,
                     attributes={"layout": json.dumps(layout)},
                     compressors=[ZstdCodec(level=1), Crc32cCodec()],
                     chunk_key_encoding={"name": "v2", "separator": "."},
                     config={"write_empty_chunks": True},
-                )  # fmt: skip
+                )
             self._tables[name] = self._opened(name)
         return self._tables[name]
 
@@ -217,9 +231,11 @@ class Checkpoint(MutableMapping[Key, Record]):
 
     def _foreign_table(self, name: str) -> ResultsError:
         return ResultsError(
-            explain(f"table {name!r} in {self.path} is none this package wrote",
-                    remedy="delete the folder and begin anew")
-        )  # fmt: skip
+            explain(
+                f"table {name!r} in {self.path} is none this package wrote",
+                remedy="delete the folder and begin anew",
+            )
+        )
 
 
 def open_records(
@@ -251,10 +267,12 @@ def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
     differ = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
     if differ:
         raise ResultsError(
-            explain(f"the finished work in {place} belongs to another run",
-                    received=f"other {', '.join(differ)}",
-                    remedy="the same call as before, or a new folder")
-        )  # fmt: skip
+            explain(
+                f"the finished work in {place} belongs to another run",
+                received=f"other {', '.join(differ)}",
+                remedy="the same call as before, or a new folder",
+            )
+        )
 
 
 def _is_empty(path: Path) -> bool:
@@ -282,7 +300,9 @@ class _writing:  # noqa: N801 - used as a statement
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise ResultsError(
-                explain(f"the checkpoint cannot be written to {self.path} ({error})",
-                        remedy="check that the folder is writable and has room, then run the "
-                               "same call again: what is finished is kept")
-            ) from error  # fmt: skip
+                explain(
+                    f"the checkpoint cannot be written to {self.path} ({error})",
+                    remedy="check that the folder is writable and has room, then run the "
+                    "same call again: what is finished is kept",
+                )
+            ) from error

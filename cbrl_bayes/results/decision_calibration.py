@@ -90,21 +90,37 @@ def calibrate_decisions(
     given = {name: getattr(sampling, name) for name in sampling.__dataclass_fields__}
     sampling = CalibrationSettings(**given | {"num_kept": num_draws})
     fit_key, study_key, rank_key = jax.random.split(key, 3)
-    fits = fit_simulated(simulation, key=fit_key, num_data_sets=num_data_sets, settings=sampling,
-                         on_progress=on_progress)  # fmt: skip
+    fits = fit_simulated(
+        simulation,
+        key=fit_key,
+        num_data_sets=num_data_sets,
+        settings=sampling,
+        on_progress=on_progress,
+    )
     known = [name for name in fits.truth if name in problem.default_parameters]
     record = study_simulated(
-        problem, {n: fits.truth[n] for n in known}, {n: fits.draws[n] for n in known},
-        estimator=estimator or Exact(), key=study_key, settings=settings, on_progress=on_progress,
-    )  # fmt: skip
+        problem,
+        {n: fits.truth[n] for n in known},
+        {n: fits.draws[n] for n in known},
+        estimator=estimator or Exact(),
+        key=study_key,
+        settings=settings,
+        on_progress=on_progress,
+    )
     found = xr.Dataset(_record_variables(record) | fit_variables(fits))
     found = found.assign_coords(coordinate=_coordinates(record))
-    found.attrs = certificate(problem, "decision calibration", {
-        "simulation": simulation, "sampling": sampling, "design": settings,
-    }) | {
+    found.attrs = certificate(
+        problem,
+        "decision calibration",
+        {
+            "simulation": simulation,
+            "sampling": sampling,
+            "design": settings,
+        },
+    ) | {
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
         "tie_seed": np.asarray(jax.random.key_data(rank_key)).tolist(),
-    }  # fmt: skip
+    }
     return found
 
 
@@ -214,9 +230,12 @@ def _compared(calibration: xr.Dataset) -> list[tuple[str, np.ndarray, np.ndarray
         ("optimal objective", get["true_optimum"], get["optimum"]),
         ("optimal objective, searched harder", get["better_optimum"], get["optimum"]),
         ("objective of the common design", get["realised"], get["predicted"]),
-        ("regret of the common design", get["true_optimum"] - get["realised"],
-         get["optimum"] - get["predicted"]),
-    ]  # fmt: skip
+        (
+            "regret of the common design",
+            get["true_optimum"] - get["realised"],
+            get["optimum"] - get["predicted"],
+        ),
+    ]
     for place, name in enumerate(calibration["coordinate"].values):
         draws = calibration["incentive"].transpose("data_set", "draw", "coordinate").values
         rows.append((f"incentive {name}", get["true_incentive"][:, place], draws[..., place]))
@@ -232,27 +251,32 @@ def _counted(
     order = _order(size, prob)
     if not order:
         raise InvalidInputError(
-            explain("no order statistics of the draws give this probability",
-                    received=f"{size} draws, {prob:g}",
-                    accepted="(draws + 1) * (1 - prob) / 2 a whole number",
-                    remedy="19, 39 or 59 draws for 0.9")
-        )  # fmt: skip
+            explain(
+                "no order statistics of the draws give this probability",
+                received=f"{size} draws, {prob:g}",
+                accepted="(draws + 1) * (1 - prob) / 2 a whole number",
+                remedy="19, 39 or 59 draws for 0.9",
+            )
+        )
     ends = np.sort(draws, axis=1)[:, [order - 1, size - order]]
     ranks = ranks_of(truth, draws, rng)
     low, high = binomial_band(num, prob, band_prob)
     covered = int(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).sum())
     gap = truth - draws.mean(1)
     return {
-        "data_sets": num, "covered": covered, "share": covered / max(num, 1),
-        "low": low, "high": high, "detectable": detectable_coverage(num, prob, band_prob),
+        "data_sets": num,
+        "covered": covered,
+        "share": covered / max(num, 1),
+        "low": low,
+        "high": high,
+        "detectable": detectable_coverage(num, prob, band_prob),
         "untied": int(((ranks >= order) & (ranks <= size - order)).sum()),
         "mean_rank": float(ranks.mean()) / size if num else np.nan,
         "mean_true": float(truth.mean()) if num else np.nan,
         "mean_predicted": float(draws.mean()) if num else np.nan,
         "difference": float(gap.mean()) if num else np.nan,
-        "difference_standard_error":
-            float(gap.std(ddof=1) / np.sqrt(num)) if num > 1 else np.nan,
-    }  # fmt: skip
+        "difference_standard_error": float(gap.std(ddof=1) / np.sqrt(num)) if num > 1 else np.nan,
+    }
 
 
 def _order(size: int, prob: float) -> int:

@@ -63,27 +63,34 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
     kept = "design" in study.children and "unconstrained" in study["design"]
     if not kept or study.attrs.get("problem") != problem.name:
         raise InvalidInputError(
-            explain("this is no design study of the problem",
-                    received=f"groups {', '.join(study.children)}; problem "
-                             f"{study.attrs.get('problem')!r}",
-                    accepted=f"a study of {problem.name!r} with designs",
-                    remedy="design(problem, fit, ...) first")
-        )  # fmt: skip
+            explain(
+                "this is no design study of the problem",
+                received=f"groups {', '.join(study.children)}; problem "
+                f"{study.attrs.get('problem')!r}",
+                accepted=f"a study of {problem.name!r} with designs",
+                remedy="design(problem, fit, ...) first",
+            )
+        )
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
     posterior = study["posterior"].to_dataset()
     grouped = with_groups(problem, posterior)
     if study.attrs.get("fingerprint") != fingerprint(grouped):
         raise InvalidInputError(
-            explain(f"the study is of another {problem.name!r} problem: arrays, constraints, "
-                    "default parameters or aggregate differ",
-                    remedy="the problem exactly as it was given to design, or design again")
-        )  # fmt: skip
+            explain(
+                f"the study is of another {problem.name!r} problem: arrays, constraints, "
+                "default parameters or aggregate differ",
+                remedy="the problem exactly as it was given to design, or design again",
+            )
+        )
     size = ravel_pytree(problem.incentive.initial)[0].size
     if design.sizes["coordinate"] != size:
         raise InvalidInputError(
-            explain("the study's designs do not fit the problem's incentive",
-                    received=f"{design.sizes['coordinate']} coordinates", accepted=str(size))
-        )  # fmt: skip
+            explain(
+                "the study's designs do not fit the problem's incentive",
+                received=f"{design.sizes['coordinate']} coordinates",
+                accepted=str(size),
+            )
+        )
     chosen = posterior.sel(chain=design["chain"], draw=design["draw"])
     own = design["unconstrained"].values
     return Designed(
@@ -113,10 +120,12 @@ def posterior_draws(problem: Problem, posterior: xr.Dataset) -> dict[str, np.nda
     }
     if not draws:
         raise InvalidInputError(
-            explain("the posterior has none of the problem's parameters",
-                    received=sorted(map(str, posterior.data_vars)),
-                    accepted=", ".join(sorted(known)))
-        )  # fmt: skip
+            explain(
+                "the posterior has none of the problem's parameters",
+                received=sorted(map(str, posterior.data_vars)),
+                accepted=", ".join(sorted(known)),
+            )
+        )
     return draws
 
 
@@ -129,8 +138,9 @@ def thinned(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
 
 def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
     """Return the problem with the groups of a fit as its followers, where it has groups."""
-    grouped = [n for n in problem.per_follower
-               if n in posterior and "follower" in posterior[n].dims]  # fmt: skip
+    grouped = [
+        n for n in problem.per_follower if n in posterior and "follower" in posterior[n].dims
+    ]
     if not grouped:
         return problem
     names = tuple(map(str, posterior["follower"].values))
@@ -138,8 +148,11 @@ def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
         return problem
     if problem.followers.num_followers > 1:
         raise InvalidInputError(
-            explain("the fit's groups are not the problem's followers", received=names,
-                    accepted=", ".join(problem.followers.names),
-                    remedy="problem.with_followers(names, weights) with the groups' names")
-        )  # fmt: skip
+            explain(
+                "the fit's groups are not the problem's followers",
+                received=names,
+                accepted=", ".join(problem.followers.names),
+                remedy="problem.with_followers(names, weights) with the groups' names",
+            )
+        )
     return problem.with_followers(names, (1.0 / len(names),) * len(names))

@@ -58,9 +58,12 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     """
     if "decision" not in study.children:
         raise InvalidInputError(
-            explain("the tree has no designs", received=", ".join(study.children),
-                    remedy="design(problem, fit, ...) first")
-        )  # fmt: skip
+            explain(
+                "the tree has no designs",
+                received=", ".join(study.children),
+                remedy="design(problem, fit, ...) first",
+            )
+        )
     decision = study["decision"].to_dataset()
     objective = decision["objective"]
     over = ("chain", "draw")
@@ -86,9 +89,13 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     error = az.mcse(objective.where(finite)) if enough else xr.full_like(observed, np.nan)
     unit = str(study.attrs.get("objective_unit", ""))
     budget = xr.Dataset(
-        {"variance": variance, "share": variance / variance.sum("source"), "mean_error": error,
-         "not_finite": (~finite).sum(over)}
-    )  # fmt: skip
+        {
+            "variance": variance,
+            "share": variance / variance.sum("source"),
+            "mean_error": error,
+            "not_finite": (~finite).sum(over),
+        }
+    )
     budget["variance"].attrs["optimiser"] = "bootstrap of the best ascent: about half of the truth"
     budget["variance"].attrs["units"] = f"({unit})^2" if unit else ""
     budget["mean_error"].attrs["units"] = unit

@@ -54,10 +54,12 @@ class Health:
         """Raise `NotConvergedError` for FAIL, unless it was explicitly accepted."""
         if self.verdict == "FAIL" and not accept_failed:
             raise NotConvergedError(
-                explain("the study failed its checks: " + "; ".join(self.failures),
-                        remedy="mend what failed, or accept_failed=True (--accept-failed) to see "
-                               "designs all the same")
-            )  # fmt: skip
+                explain(
+                    "the study failed its checks: " + "; ".join(self.failures),
+                    remedy="mend what failed, or accept_failed=True (--accept-failed) to see "
+                    "designs all the same",
+                )
+            )
 
     def __str__(self) -> str:
         lines = [f"health: {self.verdict}"]
@@ -90,8 +92,12 @@ def assess(tree: xr.DataTree) -> Health:
     if tree.attrs.get("sampler") == "NUTS":
         _judge_chains(tree, health)
     elif tree.attrs.get("sampler") == "variational":
-        health.note(False, True, "draws come from a variational fit, whose intervals tend to be "
-                    "too narrow: compare with NUTS")  # fmt: skip
+        health.note(
+            False,
+            True,
+            "draws come from a variational fit, whose intervals tend to be "
+            "too narrow: compare with NUTS",
+        )
     advice = tree.attrs.get("identification", "")
     health.note(bool(advice), False, advice)
     for name, value in json.loads(tree.attrs.get("contraction", "{}")).items():
@@ -104,8 +110,12 @@ def assess(tree: xr.DataTree) -> Health:
         )
     if "sample_stats" in tree.children and "solve_status" in tree["sample_stats"]:
         failed = int((tree["sample_stats"]["solve_status"] != 0).sum())
-        health.note(failed > 0, False, f"{failed} posterior draws rest on a best response that "
-                    "did not converge: narrow the prior of the temperature")  # fmt: skip
+        health.note(
+            failed > 0,
+            False,
+            f"{failed} posterior draws rest on a best response that "
+            "did not converge: narrow the prior of the temperature",
+        )
     if "design" in tree.children:
         _judge_designs(tree, health)
     for name, group in tree.children.items():
@@ -126,55 +136,77 @@ def _judge_chains(tree: xr.DataTree, health: Health) -> None:
         health.note(False, True, "one chain only, R-hat cannot be computed: run 4")
     else:
         worst, name = _extreme(az.rhat(posterior), largest=True)
-        health.note(worst > RHAT_FAIL or not np.isfinite(worst), worst > RHAT_PASS,
-                    f"R-hat of {name} is {worst:.3f} (wanted: below {RHAT_PASS}): "
-                    "run longer chains")  # fmt: skip
+        health.note(
+            worst > RHAT_FAIL or not np.isfinite(worst),
+            worst > RHAT_PASS,
+            f"R-hat of {name} is {worst:.3f} (wanted: below {RHAT_PASS}): run longer chains",
+        )
     worst, name = _extreme(az.ess(posterior), largest=False)
-    health.note(worst < ESS_FAIL, worst < ESS_PASS,
-                f"effective sample size of {name} is {worst:.0f} (wanted: {ESS_PASS}): "
-                "run longer chains")  # fmt: skip
+    health.note(
+        worst < ESS_FAIL,
+        worst < ESS_PASS,
+        f"effective sample size of {name} is {worst:.0f} (wanted: {ESS_PASS}): run longer chains",
+    )
     diverging = tree["sample_stats"]["diverging"]
     share = float(diverging.mean())
-    health.note(share > DIVERGENT_FAIL, share > 0,
-                f"{int(diverging.sum())} divergent transitions: raise target_accept or "
-                "use a tighter prior")  # fmt: skip
+    health.note(
+        share > DIVERGENT_FAIL,
+        share > 0,
+        f"{int(diverging.sum())} divergent transitions: raise target_accept or use a tighter prior",
+    )
 
 
 def _judge_designs(tree: xr.DataTree, health: Health) -> None:
     status = tree["design"].to_dataset()["status"].values
     failed = np.isin(status, FAILED_ASCENTS)
-    health.note(bool(failed.mean() > FAILED_SHARE_FAIL), bool(failed.any()),
-                f"{failed.sum()} of {failed.size} designs failed: their draws are kept, "
-                "marked by status")  # fmt: skip
+    health.note(
+        bool(failed.mean() > FAILED_SHARE_FAIL),
+        bool(failed.any()),
+        f"{failed.sum()} of {failed.size} designs failed: their draws are kept, marked by status",
+    )
     if tree.attrs.get("estimator_is_exact", 1):
         unsettled = float(np.mean(status == AscentStatus.STEP_LIMIT))
-        health.note(False, unsettled > UNSETTLED_SHARE_REVIEW,
-                    f"{100 * unsettled:.0f} % of the ascents met their step limit before "
-                    "they settled: allow more steps")  # fmt: skip
+        health.note(
+            False,
+            unsettled > UNSETTLED_SHARE_REVIEW,
+            f"{100 * unsettled:.0f} % of the ascents met their step limit before "
+            "they settled: allow more steps",
+        )
     else:
-        health.note(False, True, "an estimator that is not exact gives no certificate of "
-                    "convergence: compare with more steps, more starts or the exact "
-                    "estimator")  # fmt: skip
+        health.note(
+            False,
+            True,
+            "an estimator that is not exact gives no certificate of "
+            "convergence: compare with more steps, more starts or the exact "
+            "estimator",
+        )
         cut = float(tree["design_trace"].to_dataset()["truncated_share"].mean())
-        health.note(cut > CUT_SHARE_FAIL, cut > CUT_SHARE_REVIEW,
-                    f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "
-                    "which biases the gradient: raise max_steps")  # fmt: skip
+        health.note(
+            cut > CUT_SHARE_FAIL,
+            cut > CUT_SHARE_REVIEW,
+            f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "
+            "which biases the gradient: raise max_steps",
+        )
     _judge_scores(tree, health)
     decision = tree["decision"].to_dataset()
     # Designs by other criteria bring sentences of their own.
     unfinished = (decision["status"].values[:2] == AscentStatus.STEP_LIMIT).any()
     exact = bool(tree.attrs.get("estimator_is_exact", 1))
-    health.note(False, bool(exact and unfinished), "the ascent of the common or plug-in design "
-                "met its step limit before it settled: allow more steps")  # fmt: skip
+    health.note(
+        False,
+        bool(exact and unfinished),
+        "the ascent of the common or plug-in design "
+        "met its step limit before it settled: allow more steps",
+    )
     unsolved = int((decision["solve_status"] != 0).sum())
-    health.note(unsolved > 0, False, f"{unsolved} best responses to designs for all draws did not "
-                "converge")  # fmt: skip
+    health.note(
+        unsolved > 0, False, f"{unsolved} best responses to designs for all draws did not converge"
+    )
     bad = ~np.isfinite(decision["objective"].values)
     health.note(
         bool(bad.any()), False, f"{bad.sum()} objectives of designs for all draws are not finite"
     )
-    broken = np.isin(decision["status"].values[:2],
-                     FAILED_ASCENTS)  # fmt: skip
+    broken = np.isin(decision["status"].values[:2], FAILED_ASCENTS)
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 
 
@@ -182,15 +214,20 @@ def _judge_scores(tree: xr.DataTree, health: Health) -> None:
     design = tree["design"].to_dataset()
     objective = design["leader_objective"]
     num = objective.size
-    health.note(num < DRAWS_FAIL, num < DRAWS_REVIEW,
-                f"{num} designed draws are few for the tails of an interval: "
-                f"use {DRAWS_REVIEW} or more")  # fmt: skip
+    health.note(
+        num < DRAWS_FAIL,
+        num < DRAWS_REVIEW,
+        f"{num} designed draws are few for the tails of an interval: use {DRAWS_REVIEW} or more",
+    )
     missing = int((~np.isfinite(objective.values)).sum())
     health.note(missing > 0, False, f"{missing} objectives of the draws' designs are not finite")
     noise, spread = float(design["objective_standard_error"].mean()), float(objective.std())
-    health.note(False, noise > NOISE_REVIEW * spread and noise > 0,
-                f"simulation error ({noise:.2g}) is large beside the spread over draws "
-                f"({spread:.2g}): use more replicates or sampled contexts")  # fmt: skip
+    health.note(
+        False,
+        noise > NOISE_REVIEW * spread and noise > 0,
+        f"simulation error ({noise:.2g}) is large beside the spread over draws "
+        f"({spread:.2g}): use more replicates or sampled contexts",
+    )
 
 
 def _extreme(values: xr.Dataset, *, largest: bool) -> tuple[float, str]:

@@ -86,8 +86,11 @@ def _parts(value: Any) -> list[Any]:
         plain = array.dtype.kind not in "OST"
         return [head, np.ascontiguousarray(array).tobytes() if plain else array.ravel().tolist()]
     if isinstance(value, xr.Dataset):
-        return [entry for name in sorted(map(str, value.variables))
-                for entry in (name, value[name].values)]  # fmt: skip
+        return [
+            entry
+            for name in sorted(map(str, value.variables))
+            for entry in (name, value[name].values)
+        ]
     if isinstance(value, Mapping):
         return [entry for name in sorted(value, key=str) for entry in (str(name), value[name])]
     if isinstance(value, list | tuple):
@@ -125,9 +128,13 @@ def _attributes(value: Any) -> list[Any]:
     the order in which they list their fields differs between processes. What they compute when
     asked and then keep is left out.
     """
-    return [(name, entry) for name, entry in sorted(vars(value).items())
-            if not hasattr(inspect.getattr_static(type(value), name, None), "__get__")
-            and entry is not None and not isinstance(entry, weakref.ref)]  # fmt: skip
+    return [
+        (name, entry)
+        for name, entry in sorted(vars(value).items())
+        if not hasattr(inspect.getattr_static(type(value), name, None), "__get__")
+        and entry is not None
+        and not isinstance(entry, weakref.ref)
+    ]
 
 
 def _content(cell: types.CellType) -> Any:

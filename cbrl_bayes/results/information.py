@@ -44,8 +44,14 @@ from cbrl_bayes.decisions.sampling import SampleInformation
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.results.provenance import describe
 
-__all__ = ["ExperimentValue", "InformationStudy", "InformationTable", "add_information",
-           "draws_per_effective_draw", "information_table"]  # fmt: skip
+__all__ = [
+    "ExperimentValue",
+    "InformationStudy",
+    "InformationTable",
+    "add_information",
+    "draws_per_effective_draw",
+    "information_table",
+]
 
 DRAWS_REVIEW, DRAWS_FAIL = 200, 50
 DROPPED_FAIL = 0.05
@@ -137,9 +143,12 @@ def add_information(
             "evpi_own_design": float(regret.mean()),
             "evpi_own_design_standard_error": float(own_error),
         },
-        coords={"option": list(found.option_names), "chain": chosen["chain"],
-                "draw": chosen["draw"]},
-    )  # fmt: skip
+        coords={
+            "option": list(found.option_names),
+            "chain": chosen["chain"],
+            "draw": chosen["draw"],
+        },
+    )
     data = data.merge(_values("evpi", found.perfect))
     if found.partial:
         parts = [_values("evppi", value) for value in found.partial.values()]
@@ -157,15 +166,18 @@ def add_information(
     reviews, failures = _judge(found)
     beyond = float(regret.mean()) - found.perfect.value
     if beyond > 2.0 * np.hypot(own_error, found.perfect.standard_error):
-        reviews.append("the options scored miss part of what perfect information is worth: raise "
-                       "num_options")  # fmt: skip
+        reviews.append(
+            "the options scored miss part of what perfect information is worth: raise num_options"
+        )
     data.attrs = {
-        "population": found.population, "num_dropped": found.num_dropped,
+        "population": found.population,
+        "num_dropped": found.num_dropped,
         "num_draws": len(found.net_benefit) - found.num_dropped,
         "block_length": found.block_length,
-        "reviews": json.dumps(reviews), "failures": json.dumps(failures),
+        "reviews": json.dumps(reviews),
+        "failures": json.dumps(failures),
         "settings": json.dumps(describe(settings), sort_keys=True),
-    }  # fmt: skip
+    }
     result = tree.copy(deep=True)
     result["information"] = xr.DataTree(data)
     return result
@@ -224,18 +236,24 @@ class InformationTable:
         return "\n".join(lines).rstrip()
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>Value of information [{self.unit}], {100 * self.prob:g} % normal "
-                 "intervals</p>"]  # fmt: skip
+        parts = [
+            f"<p>Value of information [{self.unit}], {100 * self.prob:g} % normal intervals</p>"
+        ]
         for title, table in self._titled():
-            parts += [f"<p>{title}</p>", table.to_html(float_format=lambda v: f"{v:.4g}",
-                                                       na_rep="")]  # fmt: skip
+            parts += [
+                f"<p>{title}</p>",
+                table.to_html(float_format=lambda v: f"{v:.4g}", na_rep=""),
+            ]
         notes = [("FAIL", text) for text in self.failures]
         notes += [("REVIEW", text) for text in self.reviews]
         return "".join(parts) + "".join(f"<p>{kind} {text}</p>" for kind, text in notes)
 
     def _titled(self) -> list[tuple[str, pd.DataFrame]]:
-        titled = [("perfect information", self.perfect), ("parameters", self.parameters),
-                  ("experiments", self.experiments)]  # fmt: skip
+        titled = [
+            ("perfect information", self.perfect),
+            ("parameters", self.parameters),
+            ("experiments", self.experiments),
+        ]
         return [(title, table) for title, table in titled if len(table)]
 
 
@@ -256,11 +274,13 @@ def information_table(tree: xr.DataTree, *, prob: float = 0.9) -> InformationTab
     """
     if "information" not in tree.children or not 0.0 < prob < 1.0:
         raise InvalidInputError(
-            explain("there is no table of information to make",
-                    received=f"groups {', '.join(tree.children)}; prob {prob}",
-                    accepted="a study with the group information, 0 < prob < 1",
-                    remedy="value_of_information(problem, study, ...)")
-        )  # fmt: skip
+            explain(
+                "there is no table of information to make",
+                received=f"groups {', '.join(tree.children)}; prob {prob}",
+                accepted="a study with the group information, 0 < prob < 1",
+                remedy="value_of_information(problem, study, ...)",
+            )
+        )
     data = tree["information"].to_dataset()
     perfect = pd.DataFrame(
         [
@@ -279,26 +299,40 @@ def information_table(tree: xr.DataTree, *, prob: float = 0.9) -> InformationTab
     )
     parameters, experiments = pd.DataFrame(), pd.DataFrame()
     if "parameter" in data.dims:
-        columns = {"value": "evppi", "standard_error": "evppi_standard_error",
-                   "held_out": "evppi_held_out", "explained": "evppi_explained"}  # fmt: skip
+        columns = {
+            "value": "evppi",
+            "standard_error": "evppi_standard_error",
+            "held_out": "evppi_held_out",
+            "explained": "evppi_explained",
+        }
         parameters = _frame(data, columns, "parameter").sort_values("value", ascending=False)
         parameters = _with_interval(parameters, "value", prob)
     if "experiment" in data.dims:
         data["median_ess"] = data["effective_sample_size"].median("data_set")
         columns = {
-            "rank": "rank", "episodes": "num_episodes", "value": "evsi",
-            "standard_error": "evsi_standard_error", "matched": "evsi_moment_matching",
-            "matched_error": "evsi_moment_matching_standard_error", "ceiling": "evsi_ceiling",
-            "ess": "median_ess", "cost": "cost", "net_benefit": "net_benefit_of_sampling",
+            "rank": "rank",
+            "episodes": "num_episodes",
+            "value": "evsi",
+            "standard_error": "evsi_standard_error",
+            "matched": "evsi_moment_matching",
+            "matched_error": "evsi_moment_matching_standard_error",
+            "ceiling": "evsi_ceiling",
+            "ess": "median_ess",
+            "cost": "cost",
+            "net_benefit": "net_benefit_of_sampling",
             "net_error": "net_benefit_of_sampling_standard_error",
-        }  # fmt: skip
+        }
         experiments = _frame(data, columns, "experiment").sort_values("rank")
         experiments = _with_interval(experiments, "value", prob)
     return InformationTable(
-        _with_interval(perfect, "value", prob), parameters, experiments, prob,
+        _with_interval(perfect, "value", prob),
+        parameters,
+        experiments,
+        prob,
         str(data["evpi"].attrs.get("units", "")),
-        json.loads(data.attrs["reviews"]), json.loads(data.attrs["failures"]),
-    )  # fmt: skip
+        json.loads(data.attrs["reviews"]),
+        json.loads(data.attrs["failures"]),
+    )
 
 
 def _values(name: str, value: InformationValue) -> xr.Dataset:
@@ -347,13 +381,17 @@ def _judge(found: InformationStudy) -> tuple[list[str], list[str]]:
     if num < DRAWS_REVIEW * found.block_length:
         effective = num // found.block_length
         target = failures if effective < DRAWS_FAIL else reviews
-        target.append(f"value of information rests on some {effective} independent draws: use "
-                      f"{DRAWS_REVIEW} or more")  # fmt: skip
+        target.append(
+            f"value of information rests on some {effective} independent draws: use "
+            f"{DRAWS_REVIEW} or more"
+        )
     if found.num_dropped:
         share = found.num_dropped / len(found.net_benefit)
         target = failures if share > DROPPED_FAIL else reviews
-        target.append(f"{found.num_dropped} draws were left out of the value of information: an "
-                      "option's score failed")  # fmt: skip
+        target.append(
+            f"{found.num_dropped} draws were left out of the value of information: an "
+            "option's score failed"
+        )
     for name, value in found.partial.items():
         reviews += _regression_notes(f"the value of knowing {name}", value)
     for one in found.experiments:
@@ -368,11 +406,15 @@ def _judge(found: InformationStudy) -> tuple[list[str], list[str]]:
         error = max(sample.regression.standard_error, sample.moment_matching_error)
         gap = abs(sample.regression.value - sample.moment_matching)
         if gap > ERRORS_APART * error:
-            reviews.append(f"regression and moment matching differ by {gap:.2g} on experiment "
-                           f"{name}, more than {ERRORS_APART:g} standard errors")  # fmt: skip
+            reviews.append(
+                f"regression and moment matching differ by {gap:.2g} on experiment "
+                f"{name}, more than {ERRORS_APART:g} standard errors"
+            )
         if one.num_failed:
-            failures.append(f"{one.num_failed} best responses in the simulation of experiment "
-                            f"{name} did not converge")  # fmt: skip
+            failures.append(
+                f"{one.num_failed} best responses in the simulation of experiment "
+                f"{name} did not converge"
+            )
     return reviews, failures
 
 
@@ -381,12 +423,16 @@ def _regression_notes(what: str, value: InformationValue) -> list[str]:
     clear = value.residual_correlation > 4.0 * value.residual_correlation_error
     notes = []
     if clear and left > STRUCTURE_REVIEW:
-        notes.append(f"{what} may be too low: its regression leaves {100 * left:.0f} % of the "
-                     "variance in residuals that neighbours share")  # fmt: skip
+        notes.append(
+            f"{what} may be too low: its regression leaves {100 * left:.0f} % of the "
+            "variance in residuals that neighbours share"
+        )
     gap = value.value - value.held_out
     if gap > ERRORS_APART * value.standard_error and gap > 0.1 * value.value:
-        notes.append(f"{what} may be too high: {value.value:.2g} fitted, {value.held_out:.2g} on "
-                     "draws held out; use more draws")  # fmt: skip
+        notes.append(
+            f"{what} may be too high: {value.value:.2g} fitted, {value.held_out:.2g} on "
+            "draws held out; use more draws"
+        )
     return notes
 
 

@@ -33,8 +33,14 @@ from cbrl_bayes.results.error_budget import error_budget
 from cbrl_bayes.results.health import Health, assess
 from cbrl_bayes.results.provenance import describe
 
-__all__ = ["DesignComparison", "add_robust", "compare_designs", "own_and_best", "tail_mean",
-           "win_shares"]  # fmt: skip
+__all__ = [
+    "DesignComparison",
+    "add_robust",
+    "compare_designs",
+    "own_and_best",
+    "tail_mean",
+    "win_shares",
+]
 
 PAIRED = ("objective", "objective_standard_error", "incentive_cost")
 APART_REVIEW = 0.05
@@ -98,8 +104,15 @@ def add_robust(
     rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
         decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
-    for name in ("objective", "objective_standard_error", "objective_context_error", "regret",
-                 "own_objective", "best_objective", "incentive_cost"):  # fmt: skip
+    for name in (
+        "objective",
+        "objective_standard_error",
+        "objective_context_error",
+        "regret",
+        "own_objective",
+        "best_objective",
+        "incentive_cost",
+    ):
         decision[name].attrs["units"] = problem.objective_unit
     reviews, failures = _judge(found, known)
     # What was said of earlier designs still holds.
@@ -107,7 +120,7 @@ def add_robust(
         "reviews": json.dumps(_before(before, "reviews") + reviews),
         "failures": json.dumps(_before(before, "failures") + failures),
         "settings": json.dumps([*_before(before, "settings"), describe(settings)], sort_keys=True),
-    }  # fmt: skip
+    }
     tree = study.copy(deep=True)
     tree["decision"] = xr.DataTree(decision)
     tree["error_budget"] = xr.DataTree(error_budget(tree))
@@ -142,12 +155,20 @@ class DesignComparison:
 
     def __str__(self) -> str:
         shown = self.table.map(lambda v: v if isinstance(v, str) else f"{v:.4g}")
-        return "\n".join([
-            f"leader's objective [{self.unit}] and regret by design; {100 * self.prob:g} % "
-            f"credible intervals ({self.kind})", "", shown.to_string(), "",
-            "probability that the row's design is worth more than the column's", "",
-            self.beats.round(3).to_string(), "", str(self.health),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                f"leader's objective [{self.unit}] and regret by design; {100 * self.prob:g} % "
+                f"credible intervals ({self.kind})",
+                "",
+                shown.to_string(),
+                "",
+                "probability that the row's design is worth more than the column's",
+                "",
+                self.beats.round(3).to_string(),
+                "",
+                str(self.health),
+            ]
+        )
 
     def _repr_html_(self) -> str:
         return (
@@ -185,10 +206,12 @@ def compare_designs(
     """
     if "decision" not in study.children or not 0.0 < prob < 1.0 or kind not in ("eti", "hdi"):
         raise InvalidInputError(
-            explain("designs cannot be compared",
-                    received=f"groups {', '.join(study.children)}; prob={prob}, kind={kind!r}",
-                    accepted="a study from design(...), 0 < prob < 1, kind 'eti' or 'hdi'")
-        )  # fmt: skip
+            explain(
+                "designs cannot be compared",
+                received=f"groups {', '.join(study.children)}; prob={prob}, kind={kind!r}",
+                accepted="a study from design(...), 0 < prob < 1, kind 'eti' or 'hdi'",
+            )
+        )
     health = assess(study)
     health.refuse_failed(accept_failed)
     decision = study["decision"].to_dataset()
@@ -203,9 +226,13 @@ def compare_designs(
     if "feasible" in table:
         table["feasible"] = table["feasible"].fillna("")
     return DesignComparison(
-        table, _beats(decision), prob, kind, str(study.attrs.get("objective_unit", "")),
+        table,
+        _beats(decision),
+        prob,
+        kind,
+        str(study.attrs.get("objective_unit", "")),
         health,
-    )  # fmt: skip
+    )
 
 
 def _row(objective: xr.DataArray, regret: xr.DataArray, prob: float, kind: str) -> dict:
@@ -276,12 +303,15 @@ def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
     better = int(np.argmax(np.where(found.feasible, means, -np.inf)))
     gain = found.scores.objective[better] - found.scores.objective[0]
     if gain.mean() > ERRORS_BEATEN * gain.std() / np.sqrt(gain.size) > 0.0:
-        reviews.append(f"by expectation design {found.names[better]} ({means[better]:.4g}) beats "
-                       f"{found.names[0]} ({means[0]:.4g}): more draws or another start may "
-                       "improve the latter")  # fmt: skip
+        reviews.append(
+            f"by expectation design {found.names[better]} ({means[better]:.4g}) beats "
+            f"{found.names[0]} ({means[0]:.4g}): more draws or another start may "
+            "improve the latter"
+        )
     if not found.feasible[0]:
-        reviews.append(f"design {found.names[0]} does not keep the chance constraints: choose one "
-                       "that does")  # fmt: skip
+        reviews.append(
+            f"design {found.names[0]} does not keep the chance constraints: choose one that does"
+        )
     spread = float(np.std(found.scores.objective[0]))
     for row, name in enumerate(found.names[known:]):
         reached = found.start_value[row][np.isfinite(found.start_value[row])]
@@ -295,6 +325,8 @@ def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
         elif found.status[row] == AscentStatus.STEP_LIMIT:
             reviews.append(f"the ascents for design {name} met their step limit: allow more steps")
         if not found.feasible[known + row]:
-            failures.append(f"design {name} does not keep the chance constraints: no design was "
-                            "found that does; relax the limit or the probability")  # fmt: skip
+            failures.append(
+                f"design {name} does not keep the chance constraints: no design was "
+                "found that does; relax the limit or the probability"
+            )
     return reviews, failures

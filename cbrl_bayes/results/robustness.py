@@ -55,9 +55,13 @@ def add_stress(study: xr.DataTree, found: StressScores) -> xr.DataTree:
             "status": shaped(found.status),
             "best": ("stress", np.array(found.designs)[found.best]),
         },
-        coords={"stress": list(found.stresses), "design": list(found.designs),
-                "chain": design["chain"].values, "draw": design["draw"].values},
-    )  # fmt: skip
+        coords={
+            "stress": list(found.stresses),
+            "design": list(found.designs),
+            "chain": design["chain"].values,
+            "draw": design["draw"].values,
+        },
+    )
     if found.reoptimised is not None:
         dataset["reoptimised_unconstrained"] = (("stress", "coordinate"), found.reoptimised)
         dataset["reoptimised_status"] = ("stress", found.reoptimised_status)
@@ -114,16 +118,21 @@ def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
     for tree in (first, *others):
         if "log_likelihood" not in tree.children or "design" not in tree.children:
             raise InvalidInputError(
-                explain("models are compared by fits with designs",
-                        received=f"a tree with {', '.join(tree.children)}",
-                        remedy="design(model, infer(model, data, ...), ...) for each")
-            )  # fmt: skip
+                explain(
+                    "models are compared by fits with designs",
+                    received=f"a tree with {', '.join(tree.children)}",
+                    remedy="design(model, infer(model, data, ...), ...) for each",
+                )
+            )
     shapes = {(t["design"].sizes["chain"], t["design"].sizes["draw"]) for t in studies.values()}
     if len(shapes) > 1:
         raise InvalidInputError(
-            explain("the studies are designed for different numbers of draws",
-                    received=sorted(shapes), accepted="the same chains and draws in all")
-        )  # fmt: skip
+            explain(
+                "the studies are designed for different numbers of draws",
+                received=sorted(shapes),
+                accepted="the same chains and draws in all",
+            )
+        )
     seen = first["observed_data"].to_dataset()
     same = all(seen.equals(tree["observed_data"].to_dataset()) for tree in others)
     if not same or len({_size_of_data(tree) for tree in studies.values()}) > 1:
@@ -133,15 +142,20 @@ def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
 def _size_of_data(tree: xr.DataTree) -> tuple:
     """Return episodes, choices and groups of the data that a tree was fitted to."""
     attrs = tree.attrs
-    return (tree["log_likelihood"].sizes.get("episode"), attrs.get("num_choices"),
-            attrs.get("groups"))  # fmt: skip
+    return (
+        tree["log_likelihood"].sizes.get("episode"),
+        attrs.get("num_choices"),
+        attrs.get("groups"),
+    )
 
 
 def add_model_comparison(
-    study: xr.DataTree, studies: Mapping[str, xr.DataTree],
-    objective: Float[np.ndarray, "designed_for model sample"], *,
+    study: xr.DataTree,
+    studies: Mapping[str, xr.DataTree],
+    objective: Float[np.ndarray, "designed_for model sample"],
+    *,
     unsolved: Int[np.ndarray, "designed_for model"],
-) -> xr.DataTree:  # fmt: skip
+) -> xr.DataTree:
     """Return a copy of ``study`` with the group ``model_comparison``.
 
     Parameters

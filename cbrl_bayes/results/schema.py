@@ -69,8 +69,15 @@ GROUPS = {
 }
 """Group -> required variables; groups outside this list are left alone."""
 
-FIT_GROUPS = ("posterior", "prior", "prior_predictive", "posterior_predictive",
-              "log_likelihood", "sample_stats", "observed_data")  # fmt: skip
+FIT_GROUPS = (
+    "posterior",
+    "prior",
+    "prior_predictive",
+    "posterior_predictive",
+    "log_likelihood",
+    "sample_stats",
+    "observed_data",
+)
 DESIGN_GROUPS = ("design", "design_trace", "decision")
 ATTRIBUTES = ("schema", "stage", "problem", "created", "versions", "settings", "fingerprint")
 

@@ -102,13 +102,19 @@ def study_outputs(study: xr.DataTree, outputs: Sequence[str] | None = None) -> x
         For a name that the study does not have.
     """
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
-    incentives = [n for n in map(str, design.data_vars)
-                  if n.startswith("incentive") and n != "incentive_cost"]  # fmt: skip
+    incentives = [
+        n for n in map(str, design.data_vars) if n.startswith("incentive") and n != "incentive_cost"
+    ]
     wanted = [*RESULTS, *incentives] if outputs is None else list(outputs)
     unknown = sorted(set(wanted) - {*RESULTS, *incentives})
     if unknown:
-        raise InvalidInputError(explain("these are no outputs of the study", received=unknown,
-                                        accepted=", ".join([*RESULTS, *incentives])))  # fmt: skip
+        raise InvalidInputError(
+            explain(
+                "these are no outputs of the study",
+                received=unknown,
+                accepted=", ".join([*RESULTS, *incentives]),
+            )
+        )
     columns: dict[str, np.ndarray] = {}
     for name in wanted:
         columns |= _entries(name, design[name])
@@ -146,14 +152,19 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
         Where the tree does not hold them (draws from another tool, or an old file), or where they
         are not finite.
     """
-    absent = [n for n in ("log_prior", "log_likelihood") if n not in study.children
-              or not study[n].data_vars]  # fmt: skip
+    absent = [
+        n
+        for n in ("log_prior", "log_likelihood")
+        if n not in study.children or not study[n].data_vars
+    ]
     if absent:
         raise InvalidInputError(
-            explain(f"power-scaling needs the groups {', '.join(absent)}",
-                    received=f"a tree with {', '.join(study.children)}",
-                    remedy="infer(problem, data, ...) with this version, then design")
-        )  # fmt: skip
+            explain(
+                f"power-scaling needs the groups {', '.join(absent)}",
+                received=f"a tree with {', '.join(study.children)}",
+                remedy="infer(problem, data, ...) with this version, then design",
+            )
+        )
     at = {"chain": study["design"]["chain"], "draw": study["design"]["draw"]}
     prior = _scaled_priors(study)
     pointwise = study["log_likelihood"].to_dataset()["behaviour"]
@@ -166,12 +177,14 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
     wrong = {name: int((~np.isfinite(one)).sum()) for name, one in found.items()}
     if any(wrong.values()):
         raise InvalidInputError(
-            explain("log densities of the designed draws are not finite",
-                    received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
-                    accepted="finite numbers at every draw",
-                    remedy="a prior that gives every draw some density, or a fit whose best "
-                           "responses converge")
-        )  # fmt: skip
+            explain(
+                "log densities of the designed draws are not finite",
+                received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
+                accepted="finite numbers at every draw",
+                remedy="a prior that gives every draw some density, or a fit whose best "
+                "responses converge",
+            )
+        )
     return found
 
 
@@ -184,8 +197,12 @@ def constant_priors(study: xr.DataTree) -> tuple[str, ...]:
 def _scaled_priors(study: xr.DataTree) -> xr.Dataset:
     """Return the densities that count as prior: all but the offsets of hierarchies."""
     prior = study["log_prior"].to_dataset()
-    offsets = [name for name in prior.data_vars if str(name).endswith("_offset")
-               and str(name).removesuffix("_offset") + "_population" in prior]  # fmt: skip
+    offsets = [
+        name
+        for name in prior.data_vars
+        if str(name).endswith("_offset")
+        and str(name).removesuffix("_offset") + "_population" in prior
+    ]
     at = {name: study["design"][name] for name in ("chain", "draw")}
     return prior.drop_vars(offsets).sel(at)
 
@@ -272,7 +289,8 @@ def add_power_scaling(study: xr.DataTree, found: PowerScaling) -> xr.DataTree:
             "power_scaling": (("component", "output"), found.sensitivity),
             "power_scaling_standard_error": (("component", "output"), found.standard_error),
             "expected_objective": (
-                (*pairs, "option"), np.stack([one.expected for one in found.decisions])
+                (*pairs, "option"),
+                np.stack([one.expected for one in found.decisions]),
             ),
             "best_option": (pairs, np.stack([options[one.best] for one in found.decisions])),
             "loss_of_common": by_alpha("loss"),
@@ -281,9 +299,13 @@ def add_power_scaling(study: xr.DataTree, found: PowerScaling) -> xr.DataTree:
             "pareto_k": (pairs, found.pareto_k),
             "unsolved": ("option", found.unsolved),
         },
-        coords={"component": list(COMPONENTS), "alpha": list(found.alphas),
-                "output": list(found.outputs), "option": list(found.options)},
-    )  # fmt: skip
+        coords={
+            "component": list(COMPONENTS),
+            "alpha": list(found.alphas),
+            "output": list(found.outputs),
+            "option": list(found.options),
+        },
+    )
     for name in ("expected_objective", "loss_of_common", "loss_of_common_standard_error"):
         dataset[name].attrs["units"] = study.attrs.get("objective_unit", "")
     dataset["power_scaling"].attrs["constant_priors"] = ", ".join(found.constant_priors)
@@ -291,9 +313,13 @@ def add_power_scaling(study: xr.DataTree, found: PowerScaling) -> xr.DataTree:
 
 
 def add_sobol(
-    study: xr.DataTree, outputs: Sequence[str], parameters: Sequence[str], found: SobolIndices,
-    draws: Float[np.ndarray, "draw parameter"], prob: float,
-) -> xr.DataTree:  # fmt: skip
+    study: xr.DataTree,
+    outputs: Sequence[str],
+    parameters: Sequence[str],
+    found: SobolIndices,
+    draws: Float[np.ndarray, "draw parameter"],
+    prob: float,
+) -> xr.DataTree:
     """Return a copy of ``study`` with Sobol indices in its group ``sensitivity``."""
     ranks = rankdata(draws, axis=0)
     correlation = np.atleast_2d(np.corrcoef(ranks, rowvar=False))
@@ -304,13 +330,18 @@ def add_sobol(
             "sobol_interval": ((*dims, "ci_bound"), np.stack([found.lower, found.upper], axis=-1)),
             "draw_correlation": (("parameter", "other_parameter"), correlation),
         },
-        coords={"output": list(outputs), "parameter": list(parameters),
-                "other_parameter": list(parameters), "ci_bound": ["lower", "upper"]},
-    )  # fmt: skip
+        coords={
+            "output": list(outputs),
+            "parameter": list(parameters),
+            "other_parameter": list(parameters),
+            "ci_bound": ["lower", "upper"],
+        },
+    )
     dataset["sobol_first_order"].attrs["meaning"] = "Var E[Y|X] / Var Y over posterior draws"
     dataset["sobol_interval"].attrs |= {
-        "prob": prob, "kind": "normal, from resampled draws; does not hold the estimator's bias",
-    }  # fmt: skip
+        "prob": prob,
+        "kind": "normal, from resampled draws; does not hold the estimator's bias",
+    }
     dataset["draw_correlation"].attrs["meaning"] = "rank correlation of the posterior draws"
     return _merged(study, dataset)
 
@@ -330,9 +361,11 @@ def sensitivity_table(study: xr.DataTree) -> pd.DataFrame:
     """
     if "sensitivity" not in study.children or "power_scaling" not in study["sensitivity"]:
         raise InvalidInputError(
-            explain("the study holds no power-scaling",
-                    remedy="prior_sensitivity(problem, study, ...) first")
-        )  # fmt: skip
+            explain(
+                "the study holds no power-scaling",
+                remedy="prior_sensitivity(problem, study, ...) first",
+            )
+        )
     group = study["sensitivity"].to_dataset()
     columns = {}
     for name in COMPONENTS:
@@ -381,8 +414,10 @@ def _unsolved_draws(study: xr.DataTree, outputs: Sequence[str]) -> Int[np.ndarra
     own = int(study["design"].to_dataset()["status"].isin(FAILED_ASCENTS).sum())
     decision = study["decision"].to_dataset()
     served = (decision["solve_status"] != 0).sum(("chain", "draw"))
-    shared = {f"objective of {which} design": int(served.sel(design=which))
-              for which in decision["design"].values}  # fmt: skip
+    shared = {
+        f"objective of {which} design": int(served.sel(design=which))
+        for which in decision["design"].values
+    }
     return np.array([shared.get(output, own) for output in outputs])
 
 

@@ -13,8 +13,14 @@ from cbrl_bayes.results.schema import check_tree
 
 __all__ = ["load", "save"]
 
-JSON_ATTRIBUTES = {"versions": dict, "settings": dict, "design_settings": dict,
-                   "contraction": dict, "parameter_units": dict, "groups": list}  # fmt: skip
+JSON_ATTRIBUTES = {
+    "versions": dict,
+    "settings": dict,
+    "design_settings": dict,
+    "contraction": dict,
+    "parameter_units": dict,
+    "groups": list,
+}
 
 
 def save(tree: xr.DataTree, path: str | Path) -> Path:
@@ -55,9 +61,11 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
             shutil.rmtree(old)
     except OSError as error:
         raise ResultsError(
-            explain(f"results cannot be written to {path} ({error})",
-                    remedy="check that the folder exists, is writable and has room")
-        ) from error  # fmt: skip
+            explain(
+                f"results cannot be written to {path} ({error})",
+                remedy="check that the folder exists, is writable and has room",
+            )
+        ) from error
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
@@ -104,9 +112,11 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
         raise
     except Exception as error:  # readers raise many kinds for a damaged file
         raise ResultsError(
-            explain(f"{path.name} cannot be read ({type(error).__name__}: {error})",
-                    remedy="the file may be cut short: copy it again or rerun the study")
-        ) from error  # fmt: skip
+            explain(
+                f"{path.name} cannot be read ({type(error).__name__}: {error})",
+                remedy="the file may be cut short: copy it again or rerun the study",
+            )
+        ) from error
     return tree
 
 
@@ -121,18 +131,24 @@ def _check_attributes(tree: xr.DataTree) -> None:
             wrong.append(name)
     if wrong:
         raise ResultsError(
-            explain(f"attributes cannot be read: {', '.join(wrong)}", accepted="JSON text",
-                    remedy="the file is damaged or was changed: rerun the study")
-        )  # fmt: skip
+            explain(
+                f"attributes cannot be read: {', '.join(wrong)}",
+                accepted="JSON text",
+                remedy="the file is damaged or was changed: rerun the study",
+            )
+        )
 
 
 def _kind(path: Path) -> str:
     kinds = {".nc": "netcdf", ".zarr": "zarr"}
     if path.suffix not in kinds:
         raise ResultsError(
-            explain("the results file's type is not known", received=path.name,
-                    accepted=".nc (netCDF) or .zarr")
-        )  # fmt: skip
+            explain(
+                "the results file's type is not known",
+                received=path.name,
+                accepted=".nc (netCDF) or .zarr",
+            )
+        )
     return kinds[path.suffix]
 
 

@@ -62,8 +62,10 @@ class Summary:
     def _repr_html_(self) -> str:
         """Return the same for a notebook's cell."""
         table = self.table.to_html(float_format="{:.4g}".format, na_rep="")  # escapes text
-        above, below = ("<br>".join(map(escape, "\n".join(lines).splitlines()))
-                        for lines in (self._above(), self._below()))  # fmt: skip
+        above, below = (
+            "<br>".join(map(escape, "\n".join(lines).splitlines()))
+            for lines in (self._above(), self._below())
+        )
         return f"<p>{above}</p>{table}<p>{below}</p>"
 
     def _above(self) -> list[str]:
@@ -80,8 +82,10 @@ class Summary:
             lines.append(_restart_text(self.restart_objectives))
         lines.append(str(self.health))
         if self.withheld:
-            lines.append("designs are withheld, as the study failed its checks; to see them all "
-                         "the same: accept_failed=True (--accept-failed)")  # fmt: skip
+            lines.append(
+                "designs are withheld, as the study failed its checks; to see them all "
+                "the same: accept_failed=True (--accept-failed)"
+            )
         return lines
 
 
@@ -113,9 +117,12 @@ def summary(
     """
     if not 0.0 < prob < 1.0 or kind not in INTERVALS:
         raise InvalidInputError(
-            explain("the interval cannot be computed", received=f"prob={prob}, kind={kind!r}",
-                    accepted="0 < prob < 1, kind 'eti' or 'hdi'")
-        )  # fmt: skip
+            explain(
+                "the interval cannot be computed",
+                received=f"prob={prob}, kind={kind!r}",
+                accepted="0 < prob < 1, kind 'eti' or 'hdi'",
+            )
+        )
     rows = _rows("parameter", tree["posterior"].to_dataset(), prob, kind, diagnose=True)
     failed = np.nan
     if "design" in tree.children:
@@ -186,13 +193,18 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         order = np.argsort(-np.abs(mean.values.ravel()))
         for flat in sorted(order[:MOST_ENTRIES]):
             index = np.unravel_index(flat, mean.shape)
-            rows.append([
-                group, entry_name(str(name), mean, index), float(mean.values[index]),
-                float(sd.values[index]), *map(float, _bounds(interval[name], index)),
-                float(rhat[name].values[index]) if rhat is not None else np.nan,
-                float(ess[name].values[index]) if ess is not None else np.nan,
-                str(array.attrs.get("units", "")),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    group,
+                    entry_name(str(name), mean, index),
+                    float(mean.values[index]),
+                    float(sd.values[index]),
+                    *map(float, _bounds(interval[name], index)),
+                    float(rhat[name].values[index]) if rhat is not None else np.nan,
+                    float(ess[name].values[index]) if ess is not None else np.nan,
+                    str(array.attrs.get("units", "")),
+                ]
+            )
     return rows
 
 

@@ -75,8 +75,12 @@ def _walk(mdp, policy, key):
         act_key, move_key, begin_key = jax.random.split(step_key, 3)
         here = jax.nn.one_hot(state, S)
         action = jax.random.categorical(act_key, jnp.log(here @ policy))
-        law = jnp.einsum("ns,na,sat->nt", here, jax.nn.one_hot(action, mdp.num_actions),
-                         mdp.transition.probability)  # fmt: skip
+        law = jnp.einsum(
+            "ns,na,sat->nt",
+            here,
+            jax.nn.one_hot(action, mdp.num_actions),
+            mdp.transition.probability,
+        )
         reached = jax.random.categorical(move_key, jnp.log(law))
         ends = (here @ jnp.asarray(mdp.terminal, float)) > 0
         fresh = jax.random.categorical(begin_key, jnp.log(mdp.initial), shape=state.shape)

@@ -71,10 +71,15 @@ def solver_rows() -> list[dict]:
         ):
             ours, theirs = (jax.jit(transform(f)) for f in (newton, sweeps))
             fast, slow = median_seconds(lambda f=ours: f(at), lambda f=theirs: f(at))
-            rows.append({
-                "what": f"Four-Rooms, {layout}, {name}: {SWEEPS}-sweep value iteration / Newton",
-                "ratio": slow / fast, "ours_ms": 1e3 * fast, "other_ms": 1e3 * slow,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "what": f"Four-Rooms, {layout}, {name}: "
+                    f"{SWEEPS}-sweep value iteration / Newton",
+                    "ratio": slow / fast,
+                    "ours_ms": 1e3 * fast,
+                    "other_ms": 1e3 * slow,
+                }
+            )
     # How accurate each is, so that the ratio compares like with like.
     exact = best_response(sparse).values
     swept = value_iteration(sparse, num_sweeps=SWEEPS)
@@ -99,10 +104,13 @@ def estimator_rows() -> list[dict]:
         )
         (seconds,) = median_seconds(lambda f=step: f(jax.random.key(1)))
         info = step(jax.random.key(1))[2]
-        rows.append({
-            "what": f"Four-Rooms, one iteration of {name}", "ours_ms": 1e3 * seconds,
-            "environment_steps": int(info.follower_steps),
-        })  # fmt: skip
+        rows.append(
+            {
+                "what": f"Four-Rooms, one iteration of {name}",
+                "ours_ms": 1e3 * seconds,
+                "environment_steps": int(info.follower_steps),
+            }
+        )
     return rows
 
 
@@ -120,8 +128,9 @@ def design_row(num_draws: int = 200) -> dict:
     def on_progress(stage: str, done: int, total: int) -> None:
         marks.setdefault(stage, time.perf_counter())
 
-    tree = cb.design(four_rooms(), draws, key=jax.random.key(0), num_draws=num_draws,
-                     on_progress=on_progress)  # fmt: skip
+    tree = cb.design(
+        four_rooms(), draws, key=jax.random.key(0), num_draws=num_draws, on_progress=on_progress
+    )
     ended = time.perf_counter()
     return {
         "what": f"Four-Rooms, {num_draws} per-draw designs, 200 exact ascent steps each",

@@ -53,18 +53,21 @@ def published_row() -> dict:
     ]
     hpgd, covariance, published = median_seconds(*(lambda f=f: f(key) for f in steps))
     return {
-        "hpgd_ms": 1e3 * hpgd, "boltzmann_covariance_ms": 1e3 * covariance,
-        "published_way_ms": 1e3 * published, "published_way / hpgd": published / hpgd,
+        "hpgd_ms": 1e3 * hpgd,
+        "boltzmann_covariance_ms": 1e3 * covariance,
+        "published_way_ms": 1e3 * published,
+        "published_way / hpgd": published / hpgd,
         "published_way / boltzmann_covariance": published / covariance,
-    }  # fmt: skip
+    }
 
 
 def parameter_rows() -> list[dict]:
     """Time and memory against the number of incentive parameters d."""
     rows = []
     for d in PARAMETERS:
-        problem = random_mdp(num_states=20, num_actions=4, num_parameters=d, discount=0.8,
-                             quadratic=False)  # fmt: skip
+        problem = random_mdp(
+            num_states=20, num_actions=4, num_parameters=d, discount=0.8, quadratic=False
+        )
         estimators = {
             "hpgd": HPGD(num_rollouts=40, num_branches=40, max_steps=80),
             "boltzmann_covariance": BoltzmannCovariance(num_rollouts=100, max_steps=80),
@@ -75,10 +78,14 @@ def parameter_rows() -> list[dict]:
         compiled = [jax.jit(step) for step in steps.values()]
         times = median_seconds(*(lambda f=f: f(jax.random.key(1)) for f in compiled))
         rows += [
-            {"d": d, "estimator": name, "ms": 1e3 * seconds,
-             "MB": megabytes(steps[name], jax.random.key(1))}
+            {
+                "d": d,
+                "estimator": name,
+                "ms": 1e3 * seconds,
+                "MB": megabytes(steps[name], jax.random.key(1)),
+            }
             for name, seconds in zip(steps, times, strict=True)
-        ]  # fmt: skip
+        ]
     return rows
 
 
@@ -86,13 +93,20 @@ def state_rows() -> list[dict]:
     """Exact value and gradient against the number of states, by successor."""
     rows = []
     for states in STATES:
-        problem = random_mdp(num_states=states, num_actions=4, num_successors=5,
-                             num_parameters=10, discount=0.9, quadratic=False)  # fmt: skip
+        problem = random_mdp(
+            num_states=states,
+            num_actions=4,
+            num_successors=5,
+            num_parameters=10,
+            discount=0.9,
+            quadratic=False,
+        )
         step = one_step(problem, Exact())
         compiled = jax.jit(step)
         (seconds,) = median_seconds(lambda f=compiled: f(jax.random.key(1)))
-        rows.append({"states": states, "ms": 1e3 * seconds,
-                     "MB": megabytes(step, jax.random.key(1))})  # fmt: skip
+        rows.append(
+            {"states": states, "ms": 1e3 * seconds, "MB": megabytes(step, jax.random.key(1))}
+        )
     return rows
 
 
@@ -109,8 +123,14 @@ def follower_rows() -> list[dict]:
             step = one_step(problem, Exact())
             compiled = jax.jit(step)
             (seconds,) = median_seconds(lambda f=compiled: f(jax.random.key(1)))
-            rows.append({"followers": number, "objective": objective, "ms": 1e3 * seconds,
-                         "MB": megabytes(step, jax.random.key(1))})  # fmt: skip
+            rows.append(
+                {
+                    "followers": number,
+                    "objective": objective,
+                    "ms": 1e3 * seconds,
+                    "MB": megabytes(step, jax.random.key(1)),
+                }
+            )
     return rows
 
 
@@ -119,8 +139,9 @@ def lane_rows() -> list[dict]:
     problem = four_rooms(temperature=0.005)
     rows = []
     for name, estimator in (
-        ("exact", Exact()), ("hpgd", HPGD(num_rollouts=60, num_branches=40)),
-    ):  # fmt: skip
+        ("exact", Exact()),
+        ("hpgd", HPGD(num_rollouts=60, num_branches=40)),
+    ):
         x = problem.incentive.random_start(jax.random.key(5), 1.0)
         state = estimator.init(problem, x, key=jax.random.key(0))
 
@@ -139,36 +160,56 @@ def lane_rows() -> list[dict]:
             compiled = [jax.jit(way) for way in ways.values()]
             times = median_seconds(*(lambda f=f, g=given: f(g) for f in compiled))
             rows += [
-                {"estimator": name, "way": way, "lanes": lanes, "ms_per_lane": 1e3 * t / lanes,
-                 "MB_per_lane": megabytes(ways[way], given) / lanes}
+                {
+                    "estimator": name,
+                    "way": way,
+                    "lanes": lanes,
+                    "ms_per_lane": 1e3 * t / lanes,
+                    "MB_per_lane": megabytes(ways[way], given) / lanes,
+                }
                 for way, t in zip(ways, times, strict=True)
-            ]  # fmt: skip
+            ]
     return rows
 
 
 def draw(results: dict, path: Path) -> None:
     """Three panels of time, three of memory."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
-    colours = dict(zip(("hpgd", "boltzmann_covariance", "exact", "amd"),
-                       ("#0072B2", "#D55E00", "#000000", "#009E73"), strict=True))  # fmt: skip
+    colours = dict(
+        zip(
+            ("hpgd", "boltzmann_covariance", "exact", "amd"),
+            ("#0072B2", "#D55E00", "#000000", "#009E73"),
+            strict=True,
+        )
+    )
     for row, (unit, label) in enumerate((("ms", "ms per estimate"), ("MB", "MB"))):
         panel = axes[row, 0]
         for name, colour in colours.items():
             mine = [r for r in results["parameters"] if r["estimator"] == name]
-            panel.loglog([r["d"] for r in mine], [r[unit] for r in mine], "o-", color=colour,
-                         label=name)  # fmt: skip
+            panel.loglog(
+                [r["d"] for r in mine], [r[unit] for r in mine], "o-", color=colour, label=name
+            )
         panel.set(xlabel="incentive parameters d", ylabel=label)
         panel.legend(fontsize="small")
         panel = axes[row, 1]
-        panel.loglog([r["states"] for r in results["states"]],
-                     [r[unit] for r in results["states"]], "o-", color="black")  # fmt: skip
+        panel.loglog(
+            [r["states"] for r in results["states"]],
+            [r[unit] for r in results["states"]],
+            "o-",
+            color="black",
+        )
         panel.set(xlabel="states (exact, 5 successors)", ylabel=label)
         panel = axes[row, 2]
         for name in ("exact", "hpgd"):
             for way, style in (("in turn", "o-"), ("side by side", "s--")):
                 mine = [r for r in results["lanes"] if (r["estimator"], r["way"]) == (name, way)]
-                panel.loglog([r["lanes"] for r in mine], [r[f"{unit}_per_lane"] for r in mine],
-                             style, color=colours[name], label=f"{name}, {way}")  # fmt: skip
+                panel.loglog(
+                    [r["lanes"] for r in mine],
+                    [r[f"{unit}_per_lane"] for r in mine],
+                    style,
+                    color=colours[name],
+                    label=f"{name}, {way}",
+                )
         panel.set(xlabel="lanes (seeds or draws)", ylabel=f"{label} and lane")
         low, high = panel.get_ylim()
         panel.set_ylim(low, high * (high / low) ** 0.6)
@@ -180,8 +221,13 @@ def draw(results: dict, path: Path) -> None:
 def main() -> None:
     """Run all and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"published": published_row, "parameters": parameter_rows, "states": state_rows,
-             "followers": follower_rows, "lanes": lane_rows}  # fmt: skip
+    parts = {
+        "published": published_row,
+        "parameters": parameter_rows,
+        "states": state_rows,
+        "followers": follower_rows,
+        "lanes": lane_rows,
+    }
     parser.add_argument("--only", nargs="*", default=list(parts), choices=list(parts))
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--figure", type=Path, default=None)
@@ -192,8 +238,12 @@ def main() -> None:
     for name, part in results.items():
         print(name)
         for row in part if isinstance(part, list) else [part]:
-            print("   ", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
-                                   for k, v in row.items()))  # fmt: skip
+            print(
+                "   ",
+                ", ".join(
+                    f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+                ),
+            )
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.figure is not None and set(parts) <= set(results):

@@ -51,30 +51,51 @@ def executor(kind: str, workers: int):
 def designs_per_second(kind: str, workers: int, num: int) -> dict:
     """Each draw's own design on Four-Rooms, 100 exact steps; the first third warms up."""
     problem = four_rooms()
-    solver = DrawSolver(problem, Exact(), Search(ascent=Ascent(num_steps=100)), ExactEvaluation(),
-                        np.zeros((2, 105)), jax.random.key(0))  # fmt: skip
+    solver = DrawSolver(
+        problem,
+        Exact(),
+        Search(ascent=Ascent(num_steps=100)),
+        ExactEvaluation(),
+        np.zeros((2, 105)),
+        jax.random.key(0),
+    )
     temperatures = np.random.default_rng(0).lognormal(np.log(0.004), 0.2, size=num)
-    items = ((number, problem.default_parameters | {"temperature": np.array(value)})
-             for number, value in enumerate(temperatures))  # fmt: skip
+    items = (
+        (number, problem.default_parameters | {"temperature": np.array(value)})
+        for number, value in enumerate(temperatures)
+    )
     begun = time.perf_counter()
     seen = []
     for _ in executor(kind, workers).run(solver, items):
         seen.append(time.perf_counter() - begun)
     warm = num // 3
-    return {"draws_per_second": (num - warm) / (seen[-1] - seen[warm - 1]),
-            "start_seconds": seen[0]}  # fmt: skip
+    return {
+        "draws_per_second": (num - warm) / (seen[-1] - seen[warm - 1]),
+        "start_seconds": seen[0],
+    }
 
 
 def scores_by_states(workers: int, states: int) -> dict:
     """One design, exact, by successor (4 actions, 5 successors, discount .9)."""
-    problem = random_mdp(num_states=states, num_actions=4, num_successors=5, num_parameters=10,
-                         discount=0.9, quadratic=False)  # fmt: skip
+    problem = random_mdp(
+        num_states=states,
+        num_actions=4,
+        num_successors=5,
+        num_parameters=10,
+        discount=0.9,
+        quadratic=False,
+    )
     num = max(8, min(1000, 400_000 // states))
     draws = {"temperature": np.linspace(0.5, 1.5, num)}
     seen = []
-    evaluate_designs(problem, np.zeros((1, 10)), draws, key=jax.random.key(0),
-                     executor=ThreadExecutor(workers),
-                     on_progress=lambda *_: seen.append(time.perf_counter()))  # fmt: skip
+    evaluate_designs(
+        problem,
+        np.zeros((1, 10)),
+        draws,
+        key=jax.random.key(0),
+        executor=ThreadExecutor(workers),
+        on_progress=lambda *_: seen.append(time.perf_counter()),
+    )
     warm = num // 3
     return {"draws": num, "draws_per_second": (num - warm) / (seen[-1] - seen[warm - 1])}
 
@@ -92,9 +113,15 @@ def streamed(kind: str, num: int) -> dict:
     run = DeviceExecutor(draws_per_device=256) if kind == "devices" else ThreadExecutor(2)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        study = cb.design(two_state(), draws, key=jax.random.key(0), num_draws=num,
-                          settings=settings, executor=run,
-                          checkpoint=Path(folder, "run"))  # fmt: skip
+        study = cb.design(
+            two_state(),
+            draws,
+            key=jax.random.key(0),
+            num_draws=num,
+            settings=settings,
+            executor=run,
+            checkpoint=Path(folder, "run"),
+        )
         seconds = time.perf_counter() - begun
     held = sum(node.nbytes for node in study.subtree) / 2**20
     return {"draws_per_second": num / seconds, "seconds": seconds, "result_MB": held}
@@ -104,8 +131,13 @@ def scores_streamed(num: int) -> dict:
     """Two designs scored under each draw, by chunks on the devices."""
     draws = {"temperature": np.random.default_rng(0).lognormal(np.log(0.3), 0.4, size=num)}
     begun = time.perf_counter()
-    scores = evaluate_designs(two_state(), np.zeros((2, 1)), draws, key=jax.random.key(0),
-                              executor=DeviceExecutor(draws_per_device=256))  # fmt: skip
+    scores = evaluate_designs(
+        two_state(),
+        np.zeros((2, 1)),
+        draws,
+        key=jax.random.key(0),
+        executor=DeviceExecutor(draws_per_device=256),
+    )
     seconds = time.perf_counter() - begun
     held = sum(value.nbytes for value in vars(scores).values()) / 2**20
     return {"draws_per_second": num / seconds, "seconds": seconds, "result_MB": held}
@@ -113,23 +145,38 @@ def scores_streamed(num: int) -> dict:
 
 MEASURES = {"workers": designs_per_second, "states": scores_by_states, "draws": streamed}
 PLANS = {
-    "workers": [{"kind": kind, "workers": workers, "num": 150}
-                for kind in ("threads", "dask", "devices") for workers in WORKERS],
+    "workers": [
+        {"kind": kind, "workers": workers, "num": 150}
+        for kind in ("threads", "dask", "devices")
+        for workers in WORKERS
+    ],
     "states": [{"workers": workers, "states": states} for states in STATES for workers in WORKERS],
-    "draws": [{"kind": kind, "num": num} for num in DRAWS
-              for kind in ("threads", "devices", "scores")
-              if kind == "scores" or num <= MOST_DESIGNS],
-}  # fmt: skip
+    "draws": [
+        {"kind": kind, "num": num}
+        for num in DRAWS
+        for kind in ("threads", "devices", "scores")
+        if kind == "scores" or num <= MOST_DESIGNS
+    ],
+}
 
 
 def measured(part: str, plan: dict) -> dict:
     """Run one measurement in a process of its own."""
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, __file__, "--measure", part, json.dumps(plan)],
-                          check=True, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", part, json.dumps(plan)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     found = json.loads(done.stdout.splitlines()[-1])
-    print(part, plan, {k: round(v, 3) for k, v in found.items()},
-          f"{time.perf_counter() - begun:.0f} s", flush=True)  # fmt: skip
+    print(
+        part,
+        plan,
+        {k: round(v, 3) for k, v in found.items()},
+        f"{time.perf_counter() - begun:.0f} s",
+        flush=True,
+    )
     return plan | found
 
 
@@ -137,8 +184,9 @@ def all_rows(part: str) -> list[dict]:
     """Every plan of a part, in turn; the fastest of the repeats."""
     repeats = 1 if part == "draws" else REPEATS
     rounds = [[measured(part, plan) for plan in PLANS[part]] for _ in range(repeats)]
-    return [max(tries, key=lambda row: row["draws_per_second"])
-            for tries in zip(*rounds, strict=True)]  # fmt: skip
+    return [
+        max(tries, key=lambda row: row["draws_per_second"]) for tries in zip(*rounds, strict=True)
+    ]
 
 
 def draw(results: dict, path: Path) -> None:
@@ -149,22 +197,38 @@ def draw(results: dict, path: Path) -> None:
     for kind, colour in colours.items():
         mine = [row for row in results["workers"] if row["kind"] == kind]
         if mine:
-            axes[0].plot([row["workers"] for row in mine],
-                         [row["draws_per_second"] for row in mine],
-                         markers[kind], color=colour, label=kind)  # fmt: skip
+            axes[0].plot(
+                [row["workers"] for row in mine],
+                [row["draws_per_second"] for row in mine],
+                markers[kind],
+                color=colour,
+                label=kind,
+            )
         mine = [row for row in results["draws"] if row["kind"] == kind]
         if mine:
             for panel, unit in zip(axes[2:], ("draws_per_second", "peak_MB"), strict=True):
-                panel.plot([row["num"] for row in mine], [row[unit] for row in mine],
-                           markers[kind], color=colour, label=kind)  # fmt: skip
+                panel.plot(
+                    [row["num"] for row in mine],
+                    [row[unit] for row in mine],
+                    markers[kind],
+                    color=colour,
+                    label=kind,
+                )
     axes[0].set(xlabel="workers", ylabel="draws/s (Four-Rooms, 100 steps)", xticks=WORKERS, ylim=0)
     for workers, style in zip(WORKERS, ("o--", "s-"), strict=True):
         mine = [row for row in results["states"] if row["workers"] == workers]
-        axes[1].loglog([row["states"] for row in mine], [row["draws_per_second"] for row in mine],
-                       style, color="black", mfc="white", label=f"{workers} thread(s)")  # fmt: skip
+        axes[1].loglog(
+            [row["states"] for row in mine],
+            [row["draws_per_second"] for row in mine],
+            style,
+            color="black",
+            mfc="white",
+            label=f"{workers} thread(s)",
+        )
     axes[1].set(xlabel="states", ylabel="draws/s (one exact score)")
-    axes[2].set(xlabel="draws (two_state)", ylabel="draws/s, start included",
-                xscale="log", yscale="log")  # fmt: skip
+    axes[2].set(
+        xlabel="draws (two_state)", ylabel="draws/s, start included", xscale="log", yscale="log"
+    )
     axes[3].set(xlabel="draws (two_state)", ylabel="peak memory (MB)", xscale="log", ylim=0)
     for panel in axes:
         panel.legend(fontsize="small")

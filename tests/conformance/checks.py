@@ -37,8 +37,9 @@ def make_bus():
 
 def make_taxes():
     """The tax economy with few hours and levels of spending, so that tables stay small."""
-    economy = HouseholdEconomy(num_goods=3, num_assets=21, num_hours=4, hours_step=2.0,
-                               spending_levels=(0, 1, 2))  # fmt: skip
+    economy = HouseholdEconomy(
+        num_goods=3, num_assets=21, num_hours=4, hours_step=2.0, spending_levels=(0, 1, 2)
+    )
     return tax_design(economy=economy, temperature=0.3)
 
 
@@ -101,53 +102,78 @@ SWEPT = {
 }
 
 MEANS = {
-    "two_state": SWEPT | {
+    "two_state": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(3, 64, 32), 200),
-        "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=200, max_steps=3), 200,
-                                          allowance=0.05),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=3), 200, allowance=0.05
+        ),
         "rt_q": MeanCheck(RTQ(num_levels=3, rollouts=_sampling(3, 64, 32)), 200),
         "zeroth_order": MeanCheck(_differences(20), 200, allowance=0.01),
     },
-    "moving": SWEPT | {
+    "moving": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(150), 300),
         "hpgd, plain": MeanCheck(
-            HPGD(num_rollouts=60, num_branches=20, max_steps=150, common_noise=False,
-                 baseline=False, truncation_exponent=1.0, num_contexts=2), 600),
-        "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=200, max_steps=150),
-                                          300, allowance=0.05),
+            HPGD(
+                num_rollouts=60,
+                num_branches=20,
+                max_steps=150,
+                common_noise=False,
+                baseline=False,
+                truncation_exponent=1.0,
+                num_contexts=2,
+            ),
+            600,
+        ),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=150), 300, allowance=0.05
+        ),
         # After K = 8 levels, 512 iterations, the bias is .002 by matrices.
-        "rt_q": MeanCheck(RTQ(num_levels=8, num_samples=8, rollouts=_sampling(150)), 800,
-                          allowance=0.01),
+        "rt_q": MeanCheck(
+            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(150)), 800, allowance=0.01
+        ),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
-    "bus_replacement": SWEPT | {
+    "bus_replacement": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(300, 40, 20), 200),
-        "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=120, max_steps=300),
-                                          300, allowance=0.1),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=120, max_steps=300), 300, allowance=0.1
+        ),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
-    "four_rooms": SWEPT | {
+    "four_rooms": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(1000, 200, 400), 1500),
         "boltzmann_covariance": MeanCheck(
             BoltzmannCovariance(num_rollouts=200, max_steps=500, critic_memory=0.9),
             1000,
-            allowance=0.15, carries=True),
+            allowance=0.15,
+            carries=True,
+        ),
         "zeroth_order": MeanCheck(_differences(100), 100, allowance=0.01),
     },
-    "contract_design": SWEPT | {
+    "contract_design": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(4, 200, 100), 300),
-        "boltzmann_covariance": MeanCheck(BoltzmannCovariance(num_rollouts=400, max_steps=4), 400,
-                                          allowance=0.1),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=400, max_steps=4), 400, allowance=0.1
+        ),
         "zeroth_order": MeanCheck(_differences(50), 200, allowance=0.01),
     },
-    "tax_design": SWEPT | {
+    "tax_design": SWEPT
+    | {
         "hpgd": MeanCheck(_sampling(150, 100, 50), 1500),
         "boltzmann_covariance": MeanCheck(
-            BoltzmannCovariance(num_rollouts=200, max_steps=150, critic_memory=0.9), 3000,
-            allowance=0.15, carries=True),
+            BoltzmannCovariance(num_rollouts=200, max_steps=150, critic_memory=0.9),
+            3000,
+            allowance=0.15,
+            carries=True,
+        ),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
-}  # fmt: skip
+}
 """problem -> estimator -> check. RT-Q is left out where Q-learning needs more iterations than a
 test can wait for (gamma .99, or replacements that are tried once in a thousand months)."""
 
@@ -200,9 +226,12 @@ def measure_mean(check, problem):
     x = problem.incentive.random_start(jax.random.key(8), 0.3)
     parameters = problem.default_parameters
     exact, _, truth = Exact().estimate(
-        problem, x, parameters, Exact().init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        Exact().init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(0),
-    )  # fmt: skip
+    )
     exact = np.asarray(ravel_pytree(exact)[0])
     state = check.estimator.init(problem, x, key=jax.random.key(0))
 

@@ -76,12 +76,14 @@ def test_contract(name, problem_name):
     [
         _slow_unless(
             (name, problem) in QUICK_MEANS,
-            problem, name, name=f"{name} on {problem}",
+            problem,
+            name,
+            name=f"{name} on {problem}",
         )
         for problem, checks in MEANS.items()
         for name in checks
     ],
-)  # fmt: skip
+)
 def test_mean_is_the_exact_hypergradient(problem_name, name):
     """Within 4 standard errors (false alarm below 1e-3) and the bias that is owned up to."""
     found = measure_mean(MEANS[problem_name][name], PROBLEMS[problem_name]())
@@ -122,9 +124,14 @@ def test_rt_q_levels_differ_as_their_policies_do():
 
     def plain(key, log_policy):
         found = rollouts.from_rollouts(
-            problem, x, context, parameters, partial(rollout, mdp, jnp.exp(log_policy)), 1.0,
+            problem,
+            x,
+            context,
+            parameters,
+            partial(rollout, mdp, jnp.exp(log_policy)),
+            1.0,
             tuple(jax.random.split(key)),
-        )  # fmt: skip
+        )
         return ravel_pytree(found[0])[0]
 
     def mean_and_variance(fn, *more):
@@ -258,9 +265,13 @@ def test_trajectory_estimators_get_trajectories_and_no_policy():
     oracle = ExactFollower()
     incentive = problem.incentive.transform(problem.incentive.initial)
     sample, _, _ = oracle.train(
-        problem, incentive, problem.contexts.values[0], problem.default_parameters,
-        oracle.initial_memory(problem), key=jax.random.key(0),
-    )  # fmt: skip
+        problem,
+        incentive,
+        problem.contexts.values[0],
+        problem.default_parameters,
+        oracle.initial_memory(problem),
+        key=jax.random.key(0),
+    )
     assert isinstance(sample, FunctionType)
     assert not vars(sample)
 
@@ -273,18 +284,30 @@ def test_trajectory_estimators_import_no_solver():
     import cbrl_bayes.hypergradients as room
 
     solvers = {
-        "best_response", "respond", "policy_values", "expected_return", "occupancy", "rollout",
-        "soft_bellman", "value_iteration", "respond_everywhere", "leader_gain",
-    }  # fmt: skip
+        "best_response",
+        "respond",
+        "policy_values",
+        "expected_return",
+        "occupancy",
+        "rollout",
+        "soft_bellman",
+        "value_iteration",
+        "respond_everywhere",
+        "leader_gain",
+    }
     watched = ["hpgd", "boltzmann_covariance", "rollout_terms", "pairs"]
-    names = {type(SMALL[n]).__module__ for n in SMALL
-             if SMALL[n].access is FollowerAccess.TRAJECTORIES}  # fmt: skip
-    assert names == {f"{room.__name__}.{n}"
-                     for n in ("hpgd", "boltzmann_covariance", "zeroth_order")}  # fmt: skip
+    names = {
+        type(SMALL[n]).__module__ for n in SMALL if SMALL[n].access is FollowerAccess.TRAJECTORIES
+    }
+    assert names == {
+        f"{room.__name__}.{n}" for n in ("hpgd", "boltzmann_covariance", "zeroth_order")
+    }
     for name in watched:
         source = inspect.getsource(__import__(f"{room.__name__}.{name}", fromlist=["x"]))
         imported = {
-            alias.name for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.ImportFrom) for alias in node.names
-        }  # fmt: skip
+            alias.name
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
         assert not imported & solvers

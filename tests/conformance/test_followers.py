@@ -108,11 +108,12 @@ def test_protocol(name):
         pytest.param(
             DeepQFollower(num_steps=10, width=32),
             DeepQFollower(num_steps=6000, width=32, learning_rate=3e-3, value_scale=3.0),
-            0.08, marks=pytest.mark.slow,
+            0.08,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["sweeps", "policy_gradient", "q_learning", "deep_q"],
-)  # fmt: skip
+)
 def test_more_training_better_response(little, much, near):
     """Mean absolute distance of action frequencies from the exact policy; counting adds .008."""
     truth, _ = _truth()

@@ -30,8 +30,9 @@ def started(problem, **settings):
 def _grouped(prior, groups):
     names = tuple(f"group {i}" for i in range(groups))
     problem = cb.problems.two_state().with_followers(names, (1.0 / groups,) * groups)
-    return BehaviourSimulation(problem, {"temperature": prior}, num_episodes=10 * groups,
-                               num_steps=1)  # fmt: skip
+    return BehaviourSimulation(
+        problem, {"temperature": prior}, num_episodes=10 * groups, num_steps=1
+    )
 
 
 def _continuous():
@@ -59,36 +60,53 @@ def _shares(model):
 MODELS = {
     "one temperature": (
         lambda: BehaviourSimulation(cb.problems.two_state(), num_episodes=20, num_steps=1),
-        500, SAMPLING,
+        500,
+        SAMPLING,
     ),
     "temperature per group": (
-        lambda: _grouped(cb.PerGroup(dist.LogNormal(-1.4, 1.0)), 2), 500, SAMPLING,
+        lambda: _grouped(cb.PerGroup(dist.LogNormal(-1.4, 1.0)), 2),
+        500,
+        SAMPLING,
     ),
     "hierarchy over groups": (
-        lambda: _grouped(cb.Hierarchical(dist.LogNormal(-1.4, 1.0)), 3), 300, CAREFUL,
+        lambda: _grouped(cb.Hierarchical(dist.LogNormal(-1.4, 1.0)), 3),
+        300,
+        CAREFUL,
     ),
     "hidden contexts": (
         lambda: started(cb.problems.contract_design(), num_episodes=15, num_steps=3, num_hidden=8),
-        300, SAMPLING,
+        300,
+        SAMPLING,
     ),
     "continuous contexts": (_continuous, 300, SAMPLING),
     "recorded transitions": (
-        lambda: started(cb.problems.bus_replacement(num_bins=12, target_mileage=30_000),
-                        num_episodes=3, num_steps=30, record_transitions=True),
-        300, SAMPLING,
+        lambda: started(
+            cb.problems.bus_replacement(num_bins=12, target_mileage=30_000),
+            num_episodes=3,
+            num_steps=30,
+            record_transitions=True,
+        ),
+        300,
+        SAMPLING,
     ),
     "shares, Dirichlet": (lambda: _shares(DirichletShares()), 500, SAMPLING),
     "shares, which are bought": (lambda: _shares(Participation()), 500, SAMPLING),
     "preferences": (_preferences, 300, CAREFUL),
-}  # fmt: skip
+}
 """Model -> (simulation, data sets, sampling)."""
 
 FEW = dataclasses.replace(SAMPLING, thinning=6)
 
 
 def _small_taxes():
-    economy = HouseholdEconomy(num_goods=2, num_assets=11, num_hours=4, hours_step=2.5,
-                               spending_step=2.5, spending_levels=(0, 1, 2))  # fmt: skip
+    economy = HouseholdEconomy(
+        num_goods=2,
+        num_assets=11,
+        num_hours=4,
+        hours_step=2.5,
+        spending_step=2.5,
+        spending_levels=(0, 1, 2),
+    )
     preferences = {"food": (0.7, 0.3), "travel": (0.3, 0.7)}
     problem = cb.problems.tax_design(preferences=preferences, economy=economy)
     return started(problem, num_episodes=6, num_steps=10)
@@ -108,26 +126,38 @@ SMALL_DOORS = {"north": (2, 3), "west": (3, 2), "east": (3, 4), "south": (5, 3)}
 
 PROBLEMS = {
     "bus_replacement": (
-        lambda: started(cb.problems.bus_replacement(num_bins=30, target_mileage=60_000),
-                        num_episodes=12, num_steps=40, record_transitions=True), 40,
+        lambda: started(
+            cb.problems.bus_replacement(num_bins=30, target_mileage=60_000),
+            num_episodes=12,
+            num_steps=40,
+            record_transitions=True,
+        ),
+        40,
     ),
     "contract_design": (
-        lambda: started(cb.problems.contract_design(), num_episodes=12, num_steps=2), 60,
+        lambda: started(cb.problems.contract_design(), num_episodes=12, num_steps=2),
+        60,
     ),
     "four_rooms": (
-        lambda: started(cb.problems.four_rooms(**PLACES), num_episodes=12, num_steps=20), 40,
+        lambda: started(cb.problems.four_rooms(**PLACES), num_episodes=12, num_steps=20),
+        40,
     ),
     "four_rooms_doors": (
-        lambda: started(cb.problems.four_rooms_doors(doors=SMALL_DOORS, **PLACES),
-                        num_episodes=12, num_steps=20), 40,
+        lambda: started(
+            cb.problems.four_rooms_doors(doors=SMALL_DOORS, **PLACES), num_episodes=12, num_steps=20
+        ),
+        40,
     ),
     "reserve_price": (
-        lambda: started(cb.problems.reserve_price(value_probability=(0.2,) * 5),
-                        num_episodes=12, num_steps=1), 60,
+        lambda: started(
+            cb.problems.reserve_price(value_probability=(0.2,) * 5), num_episodes=12, num_steps=1
+        ),
+        60,
     ),
     "tax_design": (_small_taxes, 30),
     "two_state": (
-        lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1), 100,
+        lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1),
+        100,
     ),
-}  # fmt: skip
+}
 """Problem -> (simulation, data sets)."""

@@ -36,14 +36,22 @@ def test_ranks_of_the_truth_are_uniform(name):
         simulation(), key=jax.random.key(20260), num_data_sets=num, settings=sampling
     )
     table = rank_uniformity(found, false_alarm=FALSE_ALARM)
-    write(f"model_{name}", {
-        "data_sets": num, "kept": sampling.num_kept, "false_alarm": FALSE_ALARM,
-        "divergent": int((found["num_divergent"] > 0).sum()),
-        "failed": int(found["failed"].sum()), "unsolved": int((found["num_unsolved"] > 0).sum()),
-        "table": json.loads(table.reset_index().to_json(orient="records", double_precision=6)),
-        "ranks": {str(q): found["rank"].sel(quantity=q).values.tolist()
-                  for q in found["quantity"].values},
-    })  # fmt: skip
+    write(
+        f"model_{name}",
+        {
+            "data_sets": num,
+            "kept": sampling.num_kept,
+            "false_alarm": FALSE_ALARM,
+            "divergent": int((found["num_divergent"] > 0).sum()),
+            "failed": int(found["failed"].sum()),
+            "unsolved": int((found["num_unsolved"] > 0).sum()),
+            "table": json.loads(table.reset_index().to_json(orient="records", double_precision=6)),
+            "ranks": {
+                str(q): found["rank"].sel(quantity=q).values.tolist()
+                for q in found["quantity"].values
+            },
+        },
+    )
     print(table)
     assert not found["failed"].any()
     assert (table["data_sets"] == num).all()
@@ -110,27 +118,41 @@ def test_intervals_of_decisions_hold_the_truth(name):
         simulation(), key=jax.random.key(20261), num_data_sets=num, num_draws=39, sampling=FEW
     )
     table = decision_coverage(found, band_prob=0.99)
-    write(f"problem_{name}", {
-        "data_sets": num, "unit": found.attrs["objective_unit"],
-        "fits_divergent": int((found["num_divergent"] > 0).sum()),
-        "fits_failed": int(found["failed"].sum()),
-        "fits_unsolved": int((found["num_unsolved"] > 0).sum()),
-        "searches": 40 * num, "searches_broken": int(found["broken"].sum()),
-        "searches_unsettled": int(found["unsettled"].sum()),
-        "truths_better": int((found["better_optimum"] > found["true_optimum"] + 1e-6 * abs(
-            found["true_optimum"])).sum()),
-        "mean_gap": float((found["better_optimum"] - found["true_optimum"]).mean()),
-        "spread": float(found["optimum"].std("draw").mean()),
-        "table": json.loads(table.reset_index().to_json(orient="records", double_precision=8)),
-    })  # fmt: skip
+    write(
+        f"problem_{name}",
+        {
+            "data_sets": num,
+            "unit": found.attrs["objective_unit"],
+            "fits_divergent": int((found["num_divergent"] > 0).sum()),
+            "fits_failed": int(found["failed"].sum()),
+            "fits_unsolved": int((found["num_unsolved"] > 0).sum()),
+            "searches": 40 * num,
+            "searches_broken": int(found["broken"].sum()),
+            "searches_unsettled": int(found["unsettled"].sum()),
+            "truths_better": int(
+                (
+                    found["better_optimum"]
+                    > found["true_optimum"] + 1e-6 * abs(found["true_optimum"])
+                ).sum()
+            ),
+            "mean_gap": float((found["better_optimum"] - found["true_optimum"]).mean()),
+            "spread": float(found["optimum"].std("draw").mean()),
+            "table": json.loads(table.reset_index().to_json(orient="records", double_precision=8)),
+        },
+    )
     print(table.to_string())
     assert not found["failed"].any()
     assert int(found["broken"].sum()) == 0
     assert (table["data_sets"] == num).all()
-    nominal = table[~table.index.isin([
-        "optimal objective, searched harder", "objective of the common design",
-        "regret of the common design",
-    ])]  # fmt: skip
+    nominal = table[
+        ~table.index.isin(
+            [
+                "optimal objective, searched harder",
+                "objective of the common design",
+                "regret of the common design",
+            ]
+        )
+    ]
     level = DECISION_FALSE_ALARM / len(nominal)
     for quantity, row in nominal.iterrows():
         low, high = binomial_band(int(row["data_sets"]), 0.9, 1.0 - level)

@@ -48,8 +48,13 @@ def test_ascends_to_the_optimum_with_any_optimiser(optimizer):
 
 def test_clipping_continuation_and_noise_are_recorded():
     problem = two_state(**ONE_COST)
-    settings = Ascent(num_steps=5, continuation=(4.0, 1.0), optimizer=optax.sgd(1.0),
-                      clip_norm=0.01, gradient_noise=1.0)  # fmt: skip
+    settings = Ascent(
+        num_steps=5,
+        continuation=(4.0, 1.0),
+        optimizer=optax.sgd(1.0),
+        clip_norm=0.01,
+        gradient_noise=1.0,
+    )
     seen = []
     result = AscentProgram(problem, Exact(), settings).run(
         problem.default_parameters, key=jax.random.key(0), on_step=seen.append
@@ -62,8 +67,9 @@ def test_clipping_continuation_and_noise_are_recorded():
 
 def test_same_key_same_ascent():
     problem = make_moving_problem()
-    program = AscentProgram(problem, HPGD(num_rollouts=8, num_branches=4, max_steps=20),
-                            Ascent(num_steps=6))  # fmt: skip
+    program = AscentProgram(
+        problem, HPGD(num_rollouts=8, num_branches=4, max_steps=20), Ascent(num_steps=6)
+    )
     one, other = (program.run(problem.default_parameters, key=jax.random.key(4)) for _ in range(2))
     np.testing.assert_array_equal(one.unconstrained["x"], other.unconstrained["x"])
 
@@ -71,10 +77,12 @@ def test_same_key_same_ascent():
 def test_a_run_that_breaks_says_so():
     problem = two_state(**ONE_COST)
     broken = Problem(
-        **{name: getattr(problem, name) for name in ("name", "incentive", "contexts", "mdp_fn",
-                                                     "parameters", "leader_discount")},
+        **{
+            name: getattr(problem, name)
+            for name in ("name", "incentive", "contexts", "mdp_fn", "parameters", "leader_discount")
+        },
         objective_fn=lambda incentive, *_: jnp.log(incentive["bonus"] - 100.0),
-    )  # fmt: skip
+    )
     result = AscentProgram(broken, Exact(), Ascent(num_steps=3)).run(
         broken.default_parameters, key=jax.random.key(0)
     )
@@ -84,10 +92,12 @@ def test_a_run_that_breaks_says_so():
 def test_estimators_of_returns_refuse_a_general_objective():
     problem = two_state(**ONE_COST)
     general = Problem(
-        **{name: getattr(problem, name) for name in ("name", "incentive", "contexts", "mdp_fn",
-                                                     "parameters", "leader_discount")},
+        **{
+            name: getattr(problem, name)
+            for name in ("name", "incentive", "contexts", "mdp_fn", "parameters", "leader_discount")
+        },
         objective_fn=lambda incentive, policy, *_: policy[0, 1],
-    )  # fmt: skip
+    )
     program = AscentProgram(general, BoltzmannCovariance(), Ascent(num_steps=2))
     with pytest.raises(InvalidInputError, match="estimator that takes any objective"):
         program.run(general.default_parameters, key=jax.random.key(0))
@@ -96,8 +106,9 @@ def test_estimators_of_returns_refuse_a_general_objective():
 @pytest.mark.slow
 def test_hpgd_climbs_four_rooms():
     problem = four_rooms(temperature=0.005)
-    program = AscentProgram(problem, HPGD(num_rollouts=30, num_branches=60),
-                            Ascent(num_steps=600, learning_rate=0.05))  # fmt: skip
+    program = AscentProgram(
+        problem, HPGD(num_rollouts=30, num_branches=60), Ascent(num_steps=600, learning_rate=0.05)
+    )
     result = program.run(problem.default_parameters, key=jax.random.key(0))
     parameters = problem.default_parameters
     start = leader_outcome(problem, problem.incentive.initial, parameters).objective
@@ -153,8 +164,9 @@ def test_designs_against_a_grid():
     """Per-draw, plug-in and common designs of the two-state problem, by brute force."""
     problem = two_state(**ONE_COST)
     temperatures = np.array([0.1, 0.3, 0.9])
-    study = study_designs(problem, {"temperature": temperatures}, estimator=Exact(),
-                          key=jax.random.key(0))  # fmt: skip
+    study = study_designs(
+        problem, {"temperature": temperatures}, estimator=Exact(), key=jax.random.key(0)
+    )
     grid = np.linspace(0.0, 2.0, 8001)
     table = (2.0 - grid) / (1.0 + np.exp(-(grid - 1.0) / temperatures[:, None]))
     np.testing.assert_allclose(study.incentive["bonus"], grid[table.argmax(1)], atol=5e-3)
@@ -175,10 +187,15 @@ def test_the_number_of_workers_does_not_change_the_numbers():
     draws = {"temperature": np.linspace(0.1, 0.5, 6)}
     noisy = Search(ascent=Ascent(num_steps=5, gradient_noise=1.0))  # so that keys matter
     one, four = (
-        study_designs(problem, draws, estimator=Exact(), key=jax.random.key(0),
-                      settings=DesignSettings(search=noisy, per_draw=noisy, num_workers=n))
+        study_designs(
+            problem,
+            draws,
+            estimator=Exact(),
+            key=jax.random.key(0),
+            settings=DesignSettings(search=noisy, per_draw=noisy, num_workers=n),
+        )
         for n in (1, 4)
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(one.objective, four.objective)
 
 
@@ -196,8 +213,13 @@ def test_simulated_evaluation_agrees_with_exact_and_states_its_error():
 
 def test_draws_are_checked():
     with pytest.raises(InvalidInputError, match="common leading axis"):
-        study_designs(two_state(), {"temperature": np.float64(1.0)}, estimator=Exact(),
-                      key=jax.random.key(0))  # fmt: skip
+        study_designs(
+            two_state(), {"temperature": np.float64(1.0)}, estimator=Exact(), key=jax.random.key(0)
+        )
     with pytest.raises(InvalidInputError, match="temperature is not positive"):
-        study_designs(two_state(), {"temperature": np.array([0.2, -0.2])}, estimator=Exact(),
-                      key=jax.random.key(0))  # fmt: skip
+        study_designs(
+            two_state(),
+            {"temperature": np.array([0.2, -0.2])},
+            estimator=Exact(),
+            key=jax.random.key(0),
+        )

@@ -63,12 +63,19 @@ def test_round_trip_through_files_and_tables(walkers, tmp_path):
     again = load_trajectories(save_trajectories(data, tmp_path / "walks.nc"))
     xr.testing.assert_equal(again.drop_attrs(), data.drop_attrs())
     rows = [
-        {"follower": str(data.follower.values[e]), "step": s, "state": int(state), "action": int(a),
-         "context": str(data.context.values[e])}
+        {
+            "follower": str(data.follower.values[e]),
+            "step": s,
+            "state": int(state),
+            "action": int(a),
+            "context": str(data.context.values[e]),
+        }
         for e in range(data.sizes["episode"])
-        for s, (state, a) in enumerate(zip(data.state.values[e], data.action.values[e],
-                                           strict=True)) if state >= 0
-    ]  # fmt: skip
+        for s, (state, a) in enumerate(
+            zip(data.state.values[e], data.action.values[e], strict=True)
+        )
+        if state >= 0
+    ]
     table = pd.DataFrame(rows).sample(frac=1.0, random_state=1)
     table.to_csv(tmp_path / "walks.csv", index=False)
     from_csv = load_trajectories(tmp_path / "walks.csv").sortby("follower")
@@ -112,8 +119,7 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
         load_trajectories(tmp_path / "odd.txt")
     with pytest.raises(DataError, match="3 state sequences and 1 action"):
         make_trajectories([[0], [0], [0]], [[0]])
-    regimes = make_trajectories([[0]], [[0]], regime=["new"],
-                                incentives={"old": {"bonus": 1.0}})  # fmt: skip
+    regimes = make_trajectories([[0]], [[0]], regime=["new"], incentives={"old": {"bonus": 1.0}})
     with pytest.raises(DataError, match=r"regimes \['new'\] have no incentive"):
         check_trajectories(regimes, two_state())
     astray = make_trajectories([[0]], [[0]], incentives={"baseline": {"bonuss": 1.0}})
@@ -135,16 +141,36 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
         ({"follower": ["a"], "step": [0], "state": [0]}, "columns are missing"),
         ({"follower": ["a"], "step": [0], "state": ["x"], "action": [0]}, "not a whole number"),
         ({"follower": ["a"] * 2, "step": [0, 2], "state": [0, 0], "action": [0, 0]}, "gaps"),
-        ({"follower": ["a"] * 2, "step": [0, 1], "state": [0, 0], "action": [0, 0],
-          "context": ["u", "v"]}, "changes within an episode"),
-        ({"follower": ["a", None], "step": [0, 0], "state": [0, 0], "action": [0, 0]},
-         "'follower' is empty in row 1"),
-        ({"follower": ["a"], "step": [0], "state": [0], "action": [0], "mood": [1]},
-         r"unknown columns; received: \['mood'\]"),
-        ({"follower": ["a"], "step": [0], "state": [0], "action": [0],
-          "choice_observed": ["perhaps"]}, "neither true nor false"),
+        (
+            {
+                "follower": ["a"] * 2,
+                "step": [0, 1],
+                "state": [0, 0],
+                "action": [0, 0],
+                "context": ["u", "v"],
+            },
+            "changes within an episode",
+        ),
+        (
+            {"follower": ["a", None], "step": [0, 0], "state": [0, 0], "action": [0, 0]},
+            "'follower' is empty in row 1",
+        ),
+        (
+            {"follower": ["a"], "step": [0], "state": [0], "action": [0], "mood": [1]},
+            r"unknown columns; received: \['mood'\]",
+        ),
+        (
+            {
+                "follower": ["a"],
+                "step": [0],
+                "state": [0],
+                "action": [0],
+                "choice_observed": ["perhaps"],
+            },
+            "neither true nor false",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tables_are_checked(table, message):
     with pytest.raises(DataError, match=message):
         from_table(pd.DataFrame(table))
@@ -176,9 +202,16 @@ def test_zurcher_counts():
 
 def test_blank_cells_of_a_table_that_may_be_blank():
     table = pd.DataFrame(
-        {"follower": ["a", "a"], "step": [0, 1], "state": [0, 1], "action": [0, 0],
-         "successor_slot": [1, None], "choice_observed": ["False", "true"], "context": [None, None]}
-    )  # fmt: skip
+        {
+            "follower": ["a", "a"],
+            "step": [0, 1],
+            "state": [0, 1],
+            "action": [0, 0],
+            "successor_slot": [1, None],
+            "choice_observed": ["False", "true"],
+            "context": [None, None],
+        }
+    )
     data = from_table(table)
     assert data.successor_slot.values.tolist() == [[1, -1]]
     assert data.choice_observed.values.tolist() == [[False, True]]

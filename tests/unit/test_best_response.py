@@ -250,9 +250,15 @@ def test_rollouts_from_given_pairs_and_limits():
     mdp = make_random_mdp(terminal=False)
     policy = jnp.full((12, 3), 1 / 3)
     walks = rollout(
-        mdp, policy, key=jax.random.key(3), num_steps=5, initial_state=jnp.array([1, 2, 1, 2]),
-        initial_action=jnp.array([0, 1, 2, 1]), step_limit=jnp.array([5, 0, 2, 5]), noise_copies=2,
-    )  # fmt: skip
+        mdp,
+        policy,
+        key=jax.random.key(3),
+        num_steps=5,
+        initial_state=jnp.array([1, 2, 1, 2]),
+        initial_action=jnp.array([0, 1, 2, 1]),
+        step_limit=jnp.array([5, 0, 2, 5]),
+        noise_copies=2,
+    )
     assert walks.state[:, 0].tolist()[::2] == [1, 1]
     assert walks.action[0, 0] == 0
     assert walks.active.sum(1).tolist() == [5, 0, 2, 5]

@@ -33,8 +33,11 @@ PRICES = np.array([-0.2, 0.0, 0.3, 1.0, 2.5, 3.5])
 @pytest.fixture(scope="module")
 def demand():
     """Chance of replacing, (prices, wear 2.3 or none, bins), in one compiled program."""
-    both = {"RC": np.full(2, 10.0), "theta11": np.array([2.3, 0.0]),
-            "increment_probability": np.stack([LAW, LAW])}  # fmt: skip
+    both = {
+        "RC": np.full(2, 10.0),
+        "theta11": np.array([2.3, 0.0]),
+        "increment_probability": np.stack([LAW, LAW]),
+    }
     return replacement_probability(PRICES, both)
 
 
@@ -200,10 +203,12 @@ def test_data_enter_the_grid_by_their_likelihood(plane):
 
 def test_only_observed_choices_are_counted():
     data = make_trajectories(
-        [np.array([0, 1, 2]), np.array([5, 5])], [np.array([0, 0, 1]), np.array([0, 1])],
-        follower=["a", "b"], context=["fleet", "fleet"],
+        [np.array([0, 1, 2]), np.array([5, 5])],
+        [np.array([0, 0, 1]), np.array([0, 1])],
+        follower=["a", "b"],
+        context=["fleet", "fleet"],
         choice_observed=[np.array([False, True, True]), np.array([True, True])],
-    )  # fmt: skip
+    )
     counts = choice_counts(data)
     expected = np.zeros((2, 2, 90))
     expected[0, 0, 1] = expected[0, 1, 2] = expected[1, 0, 5] = expected[1, 1, 5] = 1

@@ -57,21 +57,26 @@ def ranked(posterior_weight, num=500, kept=99, seed=0):
     truth = rng.beta(2.0, 3.0, num)
     successes = rng.binomial(TRIALS, truth)
     w = posterior_weight
-    draws = rng.beta(2.0 + w * successes[:, None], 3.0 + w * (TRIALS - successes)[:, None],
-                     (num, kept))  # fmt: skip
+    draws = rng.beta(
+        2.0 + w * successes[:, None], 3.0 + w * (TRIALS - successes)[:, None], (num, kept)
+    )
     ranks = ranks_of(truth, draws, rng)
     return xr.Dataset(
         {
             "rank": (("data_set", "quantity"), ranks[:, None]),
-            "fractional_rank": (("data_set", "quantity"),
-                                ((ranks + rng.random(num)) / (kept + 1))[:, None]),
+            "fractional_rank": (
+                ("data_set", "quantity"),
+                ((ranks + rng.random(num)) / (kept + 1))[:, None],
+            ),
             "effective_size": (("data_set", "quantity"), np.full((num, 1), 1000.0)),
-        } | {
+        }
+        | {
             name: ("data_set", np.zeros(num, int))
             for name in ("failed", "num_divergent", "num_unsolved")
         },
-        coords={"quantity": ["chance"]}, attrs={"num_kept": kept},
-    )  # fmt: skip
+        coords={"quantity": ["chance"]},
+        attrs={"num_kept": kept},
+    )
 
 
 def test_an_exact_posterior_passes_and_a_wrong_one_does_not():
@@ -101,13 +106,18 @@ def test_failed_fits_are_no_clean_verdict():
 def test_one_data_set_is_enough_to_tell_quantities_from_constants(monkeypatch):
     """What is 0 in the truth and in all draws is a reference, not a parameter."""
     rng = np.random.default_rng(0)
-    draws = {"chance": rng.random((1, 9)), "logit": np.stack([rng.random((1, 9)), np.zeros((1, 9))],
-                                                             axis=-1)}  # fmt: skip
+    draws = {
+        "chance": rng.random((1, 9)),
+        "logit": np.stack([rng.random((1, 9)), np.zeros((1, 9))], axis=-1),
+    }
     fits = SimulatedFits(
-        truth={"chance": np.array([0.5]), "logit": np.array([[0.5, 0.0]])}, draws=draws,
+        truth={"chance": np.array([0.5]), "logit": np.array([[0.5, 0.0]])},
+        draws=draws,
         effective_size={"chance": np.ones(1), "logit": np.ones((1, 2))},
-        num_divergent=np.zeros(1), num_unsolved=np.zeros(1), failed=np.zeros(1, bool),
-    )  # fmt: skip
+        num_divergent=np.zeros(1),
+        num_unsolved=np.zeros(1),
+        failed=np.zeros(1, bool),
+    )
     monkeypatch.setattr("cbrl_bayes.results.calibration.fit_simulated", lambda *a, **k: fits)
     found = cb.calibrate_inference(Coin(), key=jax.random.key(0), num_data_sets=1)
     assert found["quantity"].values.tolist() == ["chance", "logit[0]"]
@@ -156,23 +166,35 @@ def test_detectable_coverage_is_seen_with_the_stated_power(num):
 
 def by_hand(optimum, predicted, true_optimum, realised, incentive, true_incentive, in_common):
     many = ("data_set", "draw")
-    return xr.Dataset({
-        "optimum": (many, optimum), "predicted": (many, predicted),
-        "true_optimum": ("data_set", true_optimum), "better_optimum": ("data_set", true_optimum),
-        "realised": ("data_set", realised), "in_common": ("draw", in_common),
-        "incentive": ((*many, "coordinate"), incentive[..., None]),
-        "true_incentive": (("data_set", "coordinate"), true_incentive[:, None]),
-    }, coords={"coordinate": ["bonus"]})  # fmt: skip
+    return xr.Dataset(
+        {
+            "optimum": (many, optimum),
+            "predicted": (many, predicted),
+            "true_optimum": ("data_set", true_optimum),
+            "better_optimum": ("data_set", true_optimum),
+            "realised": ("data_set", realised),
+            "in_common": ("draw", in_common),
+            "incentive": ((*many, "coordinate"), incentive[..., None]),
+            "true_incentive": (("data_set", "coordinate"), true_incentive[:, None]),
+        },
+        coords={"coordinate": ["bonus"]},
+    )
 
 
 def test_coverage_is_counted_as_by_hand():
     """19 draws 1, ..., 19: the 90 % interval is 1 to 19, ends included."""
     steps = np.tile(np.arange(1.0, 20.0), (3, 1))
-    found = decision_coverage(by_hand(
-        optimum=steps, predicted=np.zeros((3, 19)), true_optimum=np.array([1.0, 19.0, 19.5]),
-        realised=np.zeros(3), incentive=np.full((3, 19), 4.0), true_incentive=np.full(3, 4.0),
-        in_common=np.arange(19) % 2 == 0,
-    ))  # fmt: skip
+    found = decision_coverage(
+        by_hand(
+            optimum=steps,
+            predicted=np.zeros((3, 19)),
+            true_optimum=np.array([1.0, 19.0, 19.5]),
+            realised=np.zeros(3),
+            incentive=np.full((3, 19), 4.0),
+            true_incentive=np.full(3, 4.0),
+            in_common=np.arange(19) % 2 == 0,
+        )
+    )
     assert found.loc["optimal objective", "covered"] == 2
     assert found.loc["regret of the common design", "covered"] == 2
     assert found.loc["optimal objective", "mean_predicted"] == 10.0
@@ -195,10 +217,18 @@ def test_order_statistics_give_exactly_the_stated_probability():
     assert 1.0 - 2.0 * below.mean() == pytest.approx(0.9, abs=1e-12)
     data = np.random.default_rng(0).normal(size=(4000, 40))
     empty = np.zeros(4000)
-    found = decision_coverage(by_hand(
-        data[:, 1:], data[:, 1:], data[:, 0], data[:, 0], data[:, 1:], empty,
-        np.arange(39) % 2 == 0,
-    ), band_prob=0.9999)  # fmt: skip
+    found = decision_coverage(
+        by_hand(
+            data[:, 1:],
+            data[:, 1:],
+            data[:, 0],
+            data[:, 0],
+            data[:, 1:],
+            empty,
+            np.arange(39) % 2 == 0,
+        ),
+        band_prob=0.9999,
+    )
     row = found.loc["optimal objective"]
     assert row["low"] <= row["covered"] <= row["high"]
     assert "objective of the common design, draws held out" in found.index
@@ -207,8 +237,9 @@ def test_order_statistics_give_exactly_the_stated_probability():
 def test_intervals_without_order_statistics_are_refused():
     flat = np.zeros((2, 20))
     with pytest.raises(InvalidInputError, match=r"no order statistics.*19, 39 or 59"):
-        decision_coverage(by_hand(flat, flat, np.zeros(2), np.zeros(2), flat, np.zeros(2),
-                                  np.zeros(20, bool)))  # fmt: skip
+        decision_coverage(
+            by_hand(flat, flat, np.zeros(2), np.zeros(2), flat, np.zeros(2), np.zeros(20, bool))
+        )
 
 
 def observed(simulation, data):
@@ -224,22 +255,28 @@ def observed(simulation, data):
         [data["state"][e, : steps[e]] for e in episodes],
         [data["action"][e, : steps[e]] for e in episodes],
         group=[problem.followers.names[e % problem.followers.num_followers] for e in episodes],
-        context=["" if hidden[e] else problem.contexts.names[data["context"][e]]
-                 for e in episodes] if discrete else None,
+        context=["" if hidden[e] else problem.contexts.names[data["context"][e]] for e in episodes]
+        if discrete
+        else None,
         incentives={"baseline": simulation.incentive},
         successor_slot=[slot[e, : steps[e]] for e in episodes]
-        if simulation.record_transitions else None,
-    )  # fmt: skip
+        if simulation.record_transitions
+        else None,
+    )
     return table if discrete else table.assign(context_value=("episode", data["value"]))
 
 
 def context_family():
     """Costs of effort that are normal around an unknown mean."""
-    problem = dataclasses.replace(two_state(), contexts=SampledContexts(
-        lambda p, key: p["cost_mean"] + 0.5 * jax.random.normal(key), 8, {"cost_mean": 1.0}
-    ))  # fmt: skip
-    family = cb.ContextFamily(lambda p: dist.Normal(p["cost_mean"], 0.5),
-                              {"cost_mean": dist.Normal(1.0, 1.0)})  # fmt: skip
+    problem = dataclasses.replace(
+        two_state(),
+        contexts=SampledContexts(
+            lambda p, key: p["cost_mean"] + 0.5 * jax.random.normal(key), 8, {"cost_mean": 1.0}
+        ),
+    )
+    family = cb.ContextFamily(
+        lambda p: dist.Normal(p["cost_mean"], 0.5), {"cost_mean": dist.Normal(1.0, 1.0)}
+    )
     return problem, family
 
 
@@ -251,26 +288,39 @@ def simulations():
     return {
         "pooled": BehaviourSimulation(two_state(), num_episodes=7, num_steps=2),
         "groups": BehaviourSimulation(
-            groups, {"temperature": PerGroup(dist.LogNormal(-1.0, 1.0))}, num_episodes=7,
+            groups,
+            {"temperature": PerGroup(dist.LogNormal(-1.0, 1.0))},
+            num_episodes=7,
             num_steps=1,
         ),
-        "hidden": BehaviourSimulation(contract, num_episodes=7, num_steps=3, num_hidden=4,
-                                      incentive=paid),
-        "all hidden": BehaviourSimulation(contract, num_episodes=5, num_steps=3, num_hidden=5,
-                                          incentive=paid),
-        "hidden, moves tell": BehaviourSimulation(four_rooms(temperature=0.05), num_episodes=4,
-                                                  num_steps=30, num_hidden=3),
-        "continuous": BehaviourSimulation(continuous, context_family=family, num_episodes=6,
-                                          num_steps=1),
-        "transitions": BehaviourSimulation(bus_replacement(num_bins=12, target_mileage=30_000),
-                                           num_episodes=2, num_steps=15, record_transitions=True),
-    }  # fmt: skip
+        "hidden": BehaviourSimulation(
+            contract, num_episodes=7, num_steps=3, num_hidden=4, incentive=paid
+        ),
+        "all hidden": BehaviourSimulation(
+            contract, num_episodes=5, num_steps=3, num_hidden=5, incentive=paid
+        ),
+        "hidden, moves tell": BehaviourSimulation(
+            four_rooms(temperature=0.05), num_episodes=4, num_steps=30, num_hidden=3
+        ),
+        "continuous": BehaviourSimulation(
+            continuous, context_family=family, num_episodes=6, num_steps=1
+        ),
+        "transitions": BehaviourSimulation(
+            bus_replacement(num_bins=12, target_mileage=30_000),
+            num_episodes=2,
+            num_steps=15,
+            record_transitions=True,
+        ),
+    }
 
 
-@pytest.mark.parametrize("name", [
-    name if name == "continuous" else
-    pytest.param(name, marks=pytest.mark.slow) for name in simulations()
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "continuous" else pytest.param(name, marks=pytest.mark.slow)
+        for name in simulations()
+    ],
+)
 def test_the_traced_program_is_the_model_of_the_counted_data(name):
     """Up to the constant of the multinomial, which the two layouts count alike row by row.
 
@@ -281,12 +331,18 @@ def test_the_traced_program_is_the_model_of_the_counted_data(name):
     truth = {n: s["value"] for n, s in trace.items() if s["type"] == "sample"}
     data = simulation.simulate({n: s["value"] for n, s in trace.items()}, jax.random.key(4))
     table = observed(simulation, data)
-    model = BehaviourModel(simulation.problem, count_behaviour(simulation.problem, table),
-                           simulation.priors, simulation.context_family)  # fmt: skip
+    model = BehaviourModel(
+        simulation.problem,
+        count_behaviour(simulation.problem, table),
+        simulation.priors,
+        simulation.context_family,
+    )
     traced = jax.jit(lambda d, values: log_density(simulation.program, (d,), {}, values)[0])
     for power in (1.0, 1.3):
-        values = {n: v**power / (v**power).sum() if "probability" in n else v * power
-                  for n, v in truth.items()}  # fmt: skip
+        values = {
+            n: v**power / (v**power).sum() if "probability" in n else v * power
+            for n, v in truth.items()
+        }
         expected, _ = log_density(model, (), {}, values)
         assert float(traced(data, values)) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
 
@@ -328,8 +384,12 @@ class Coin:
 def test_simulated_fits_are_the_known_posterior_whatever_the_batches():
     settings = CalibrationSettings(num_warmup=150, num_kept=100, thinning=4, batch=3)
     fits = fit_simulated(Coin(), key=jax.random.key(5), num_data_sets=4, settings=settings)
-    again = fit_simulated(Coin(), key=jax.random.key(5), num_data_sets=4,
-                          settings=dataclasses.replace(settings, batch=4))  # fmt: skip
+    again = fit_simulated(
+        Coin(),
+        key=jax.random.key(5),
+        num_data_sets=4,
+        settings=dataclasses.replace(settings, batch=4),
+    )
     assert np.array_equal(fits.draws["chance"], again.draws["chance"])
     assert fits.num_divergent.sum() == fits.num_unsolved.sum() == fits.failed.sum() == 0
     # The log-likelihood gives back the data, and so the exact posterior.
@@ -356,15 +416,19 @@ def test_studies_of_simulated_data_are_studies():
     """The draws' numbers are those of `study_designs` with the same key; the truth is one more."""
     problem = two_state()
     ascent = Ascent(num_steps=30, learning_rate=0.3)
-    settings = DesignSettings(search=Search(ascent=ascent, num_starts=2),
-                              per_draw=Search(ascent=ascent), num_common_draws=2)  # fmt: skip
+    settings = DesignSettings(
+        search=Search(ascent=ascent, num_starts=2),
+        per_draw=Search(ascent=ascent),
+        num_common_draws=2,
+    )
     draws = {"temperature": np.array([0.2, 0.3, 0.5])}
     key = jax.random.key(7)
     truth = {"temperature": np.array([0.3, np.nan])}
     both = {"temperature": np.stack([draws["temperature"]] * 2)}
     record = study_simulated(problem, truth, both, estimator=Exact(), key=key, settings=settings)
-    study = study_designs(problem, draws, estimator=Exact(), key=jax.random.fold_in(key, 0),
-                          settings=settings)  # fmt: skip
+    study = study_designs(
+        problem, draws, estimator=Exact(), key=jax.random.fold_in(key, 0), settings=settings
+    )
     # The same operations; programs of one and of several calls may round differently.
     close = {"rtol": 1e-12, "atol": 1e-12}
     np.testing.assert_allclose(record.optimum[0], study.objective, **close)
@@ -394,9 +458,12 @@ def test_unsolved_best_responses_are_no_results(monkeypatch):
     stand_in = decision_calibration._Programs(two_state(), search, search, search, search, score, 1)
     monkeypatch.setattr(decision_calibration._Programs, "build", lambda *_: stand_in)
     record = study_simulated(
-        two_state(), {"temperature": np.array([0.5])}, {"temperature": np.array([[0.2, 0.5]])},
-        estimator=Exact(), key=jax.random.key(7),
-    )  # fmt: skip
+        two_state(),
+        {"temperature": np.array([0.5])},
+        {"temperature": np.array([[0.2, 0.5]])},
+        estimator=Exact(),
+        key=jax.random.key(7),
+    )
     assert np.isnan(record.optimum[0]).tolist() == [False, True]
     assert np.isnan(record.predicted[0]).tolist() == [False, True]
     assert np.isnan([record.true_optimum[0], record.realised[0]]).all()
@@ -416,18 +483,25 @@ def test_what_cannot_be_simulated_is_refused():
     with pytest.raises(InvalidInputError, match="num_data_sets"):
         fit_simulated(Coin(), key=jax.random.key(0), num_data_sets=0)
     with pytest.raises(InvalidInputError, match="do not fit"):
-        study_simulated(problem, {"temperature": np.ones(2)}, {"temperature": np.ones((3, 2))},
-                        estimator=Exact(), key=jax.random.key(0))  # fmt: skip
+        study_simulated(
+            problem,
+            {"temperature": np.ones(2)},
+            {"temperature": np.ones((3, 2))},
+            estimator=Exact(),
+            key=jax.random.key(0),
+        )
     with pytest.raises(InvalidInputError, match="false_alarm"):
         rank_uniformity(ranked(1.0, num=50), false_alarm=0.0)
 
 
 def test_figures_show_every_model_and_problem():
-    figure = plot_ranks({"right": ranked(1.0, num=60), "twice": ranked(2.0, num=60)},
-                        num_simulations=50)  # fmt: skip
+    figure = plot_ranks(
+        {"right": ranked(1.0, num=60), "twice": ranked(2.0, num=60)}, num_simulations=50
+    )
     assert [panel.get_title() for panel in figure.axes[:2]] == [
-        "right (60 data sets)", "twice (60 data sets)",
-    ]  # fmt: skip
+        "right (60 data sets)",
+        "twice (60 data sets)",
+    ]
     table = pd.DataFrame(
         {"share": [0.9, 0.8], "low": [20, 20], "high": [30, 30], "data_sets": [30, 30]},
         index=["optimal objective", "incentive bonus"],

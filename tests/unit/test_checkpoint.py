@@ -49,8 +49,15 @@ def _draws(num=NUM_DRAWS):
 
 
 def _design(checkpoint=None, **settings):
-    return cb.design(two_state(), _draws(), key=jax.random.key(5), num_draws=NUM_DRAWS,
-                     settings=SETTINGS, checkpoint=checkpoint, **settings)  # fmt: skip
+    return cb.design(
+        two_state(),
+        _draws(),
+        key=jax.random.key(5),
+        num_draws=NUM_DRAWS,
+        settings=SETTINGS,
+        checkpoint=checkpoint,
+        **settings,
+    )
 
 
 def _assert_same(one, other):
@@ -88,8 +95,12 @@ def _no_rights(folder):
 
 def test_records_come_back_as_they_were(tmp_path):
     kept = Checkpoint(tmp_path / "run", IDENTITY)
-    odd = {"nan": np.full(3, np.nan), "key": np.array([1, 2**32 - 1], np.uint32),
-           "minus_zero": np.array([-0.0]), "empty": np.zeros((0, 2))}  # fmt: skip
+    odd = {
+        "nan": np.full(3, np.nan),
+        "key": np.array([1, 2**32 - 1], np.uint32),
+        "minus_zero": np.array([-0.0]),
+        "empty": np.zeros((0, 2)),
+    }
     kept["draws", 7] = RECORD
     kept["odd", 0] = odd
     again = Checkpoint(tmp_path / "run", IDENTITY)
@@ -169,9 +180,10 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
     zarr.create_group(tmp_path / "other.zarr", attributes={"schema": "x", "identity": {}})
     before = _stamps(tmp_path)
     for place, words in (
-        ("notes", "is not a checkpoint"), ("file", "is not a checkpoint"),
+        ("notes", "is not a checkpoint"),
+        ("file", "is not a checkpoint"),
         ("other.zarr", "another version or kind"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ResultsError, match=words):
             Checkpoint(tmp_path / place, IDENTITY)
     with pytest.raises(ResultsError, match="belongs to another run; received: other study"):
@@ -187,12 +199,15 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"shape": [1, 10**12]}, {"data_type": "string"}, {"codecs": [{"name": "pickle"}]},
-        {"attributes": {"layout": '[["objective", [1], "|O"]]'}}, {"attributes": {}},
+        {"shape": [1, 10**12]},
+        {"data_type": "string"},
+        {"codecs": [{"name": "pickle"}]},
+        {"attributes": {"layout": '[["objective", [1], "|O"]]'}},
+        {"attributes": {}},
         {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 10**12]}}},
     ],
     ids=["wide", "text", "codec", "objects", "no layout", "chunks"],
-)  # fmt: skip
+)
 def test_a_changed_table_is_refused_before_it_is_read(tmp_path, change):
     kept = Checkpoint(tmp_path, IDENTITY)
     kept["draws", 0] = RECORD
@@ -256,8 +271,12 @@ def test_the_identity_tells_studies_apart():
     def train(scale):
         return lambda incentive, context, parameters, seed: scale
 
-    base = {"draws": _draws(), "settings": SETTINGS, "key": jax.random.key(0),
-            "follower": train(1.0)}  # fmt: skip
+    base = {
+        "draws": _draws(),
+        "settings": SETTINGS,
+        "key": jax.random.key(0),
+        "follower": train(1.0),
+    }
     same = identify(two_state(), **(base | {"draws": _draws(), "follower": train(1.0)}))
     assert identify(two_state(), **base) == same
     longer = cb.Search(ascent=cb.Ascent(num_steps=9, gradient_noise=1.0))
@@ -285,21 +304,31 @@ PAIRS = {
     "keyword-only default": (_keyword_only(1.0), _keyword_only(2.0)),
     "truncated": tuple(dist.TruncatedNormal(loc, 1.0, low=0.01) for loc in (0.0, 1.0)),
     "truncated on both sides": tuple(
-        dist.TruncatedNormal(0.0, scale, low=0.0, high=2.0) for scale in (1.0, 2.0)),
+        dist.TruncatedNormal(0.0, scale, low=0.0, high=2.0) for scale in (1.0, 2.0)
+    ),
     "expanded": tuple(dist.Normal(loc, 1.0).expand([2]) for loc in (0.0, 1.0)),
     "expanded to": tuple(dist.Normal(0.0, 1.0).expand([size]) for size in (2, 3)),
     "event": tuple(dist.Normal(np.full(2, loc), 1.0).to_event(1) for loc in (0.0, 1.0)),
     "masked": tuple(dist.Normal(0.0, 1.0).mask(mask) for mask in (True, False)),
-    "base": tuple(dist.TransformedDistribution(dist.Normal(0.0, scale), AFFINE(0.0, 2.0))
-                  for scale in (1.0, 2.0)),
-    "transform": tuple(dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale))
-                       for scale in (1.0, 2.0)),
-    "inverse": tuple(dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale).inv)
-                     for scale in (1.0, 2.0)),
-    "mixture": tuple(dist.MixtureSameFamily(dist.Categorical(np.array([0.5, 0.5])),
-                                            dist.Normal(np.array([0.0, loc]), 1.0))
-                     for loc in (1.0, 2.0)),
-}  # fmt: skip
+    "base": tuple(
+        dist.TransformedDistribution(dist.Normal(0.0, scale), AFFINE(0.0, 2.0))
+        for scale in (1.0, 2.0)
+    ),
+    "transform": tuple(
+        dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale))
+        for scale in (1.0, 2.0)
+    ),
+    "inverse": tuple(
+        dist.TransformedDistribution(dist.Normal(0.0, 1.0), AFFINE(0.0, scale).inv)
+        for scale in (1.0, 2.0)
+    ),
+    "mixture": tuple(
+        dist.MixtureSameFamily(
+            dist.Categorical(np.array([0.5, 0.5])), dist.Normal(np.array([0.0, loc]), 1.0)
+        )
+        for loc in (1.0, 2.0)
+    ),
+}
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS)
@@ -373,8 +402,9 @@ def test_threads_end_when_the_caller_fails():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_designs(two_state(), points, draws, key=jax.random.key(0), executor=held,
-                         on_progress=impatient)  # fmt: skip
+        evaluate_designs(
+            two_state(), points, draws, key=jax.random.key(0), executor=held, on_progress=impatient
+        )
     assert _pool_threads() == before
 
 
@@ -412,8 +442,14 @@ def test_a_study_killed_at_a_random_moment_goes_on(tmp_path):
     assert per_draw == list(range(here, NUM_DRAWS + 1))
     _assert_same(resumed, _design())
     with pytest.raises(ResultsError, match="received: other key"):
-        cb.design(two_state(), _draws(), key=jax.random.key(6), num_draws=NUM_DRAWS,
-                  settings=SETTINGS, checkpoint=folder)  # fmt: skip
+        cb.design(
+            two_state(),
+            _draws(),
+            key=jax.random.key(6),
+            num_draws=NUM_DRAWS,
+            settings=SETTINGS,
+            checkpoint=folder,
+        )
 
 
 def test_an_interrupt_keeps_what_was_done(tmp_path):
@@ -461,15 +497,22 @@ def test_a_follower_that_fails_costs_one_draw_at_most(tmp_path, on_disk):
     def study(calls, fails_at=(), checkpoint=None):
         follower = OutsideFollower(_outside(calls, list(fails_at)))
         settings = cb.DesignSettings(
-            search=few, per_draw=few, num_common_draws=1,
-            evaluation=SimulatedEvaluation(num_replicates=2, num_rollouts=2, max_steps=1,
-                                           oracle=follower),
-        )  # fmt: skip
+            search=few,
+            per_draw=few,
+            num_common_draws=1,
+            evaluation=SimulatedEvaluation(
+                num_replicates=2, num_rollouts=2, max_steps=1, oracle=follower
+            ),
+        )
         return cb.design(
-            two_state(), _draws(3), key=jax.random.key(1), num_draws=3, settings=settings,
+            two_state(),
+            _draws(3),
+            key=jax.random.key(1),
+            num_draws=3,
+            settings=settings,
             estimator=BoltzmannCovariance(num_rollouts=2, max_steps=1, oracle=follower),
             checkpoint=checkpoint,
-        )  # fmt: skip
+        )
 
     whole: list[int] = []
     truth = study(whole)
@@ -508,8 +551,12 @@ def test_threads_yield_what_ran_before_they_raise():
 def test_a_study_reads_its_records_as_it_would_its_results():
     """The records of one run, handed to another, are all that it needs."""
     records: dict = {}
-    arguments = {"estimator": Exact(), "key": jax.random.key(0), "settings": SETTINGS,
-                 "records": records}  # fmt: skip
+    arguments = {
+        "estimator": Exact(),
+        "key": jax.random.key(0),
+        "settings": SETTINGS,
+        "records": records,
+    }
     one = study_designs(two_state(), _draws(4), **arguments)
     assert len(records) == 3 + 4
 
@@ -520,8 +567,9 @@ def test_a_study_reads_its_records_as_it_would_its_results():
 
     other = study_designs(two_state(), _draws(4), executor=NoWork(), **arguments)
     for entry in fields(one):
-        jax.tree.map(np.testing.assert_array_equal, getattr(one, entry.name),
-                     getattr(other, entry.name))  # fmt: skip
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(one, entry.name), getattr(other, entry.name)
+        )
 
 
 def _behaviour():
@@ -534,8 +582,13 @@ def _behaviour():
 def _infer(checkpoint=None, seed=3, episodes=60):
     problem, data = _behaviour()
     settings = cb.NUTSSettings(num_chains=2, num_warmup=60, num_samples=53)
-    return cb.infer(problem, data.isel(episode=slice(episodes)), key=jax.random.key(seed),
-                    settings=settings, checkpoint=checkpoint)  # fmt: skip
+    return cb.infer(
+        problem,
+        data.isel(episode=slice(episodes)),
+        key=jax.random.key(seed),
+        settings=settings,
+        checkpoint=checkpoint,
+    )
 
 
 @pytest.mark.slow

@@ -25,15 +25,22 @@ def small():
     rng = np.random.default_rng(0)
     draws = {"temperature": 0.3 * np.exp(0.4 * rng.normal(size=20))}
     study = cb.design(
-        problem, draws, key=jax.random.key(0), num_draws=20,
-        settings=cb.DesignSettings(search=cb.Search(ascent=cb.Ascent(num_steps=60), num_starts=3),
-                                   per_draw=QUICK),
-    )  # fmt: skip
+        problem,
+        draws,
+        key=jax.random.key(0),
+        num_draws=20,
+        settings=cb.DesignSettings(
+            search=cb.Search(ascent=cb.Ascent(num_steps=60), num_starts=3), per_draw=QUICK
+        ),
+    )
     robust = cb.robust_designs(
-        problem, study, key=jax.random.key(1), criteria=(cb.CVaR(0.25), cb.MinimaxRegret(0.9)),
+        problem,
+        study,
+        key=jax.random.key(1),
+        criteria=(cb.CVaR(0.25), cb.MinimaxRegret(0.9)),
         constraints=(cb.CostAtMost(0.4, 0.5),),
         settings=cb.RobustSettings(ascent=cb.Ascent(num_steps=60), num_candidates=4),
-    )  # fmt: skip
+    )
     return problem, study, robust
 
 
@@ -41,8 +48,11 @@ def test_robust_designs_stand_beside_the_others(small, tmp_path):
     problem, study, robust = small
     decision = robust["decision"].to_dataset()
     assert list(decision["design"].values) == [
-        "common", "plug_in", "cvar_0.25", "minimax_regret_0.9",
-    ]  # fmt: skip
+        "common",
+        "plug_in",
+        "cvar_0.25",
+        "minimax_regret_0.9",
+    ]
     # What was known before is scored as before: contexts are enumerated.
     before = study["decision"].to_dataset()
     np.testing.assert_allclose(decision["objective"][:2], before["objective"], rtol=1e-12)
@@ -67,9 +77,12 @@ def test_robust_designs_stand_beside_the_others(small, tmp_path):
 def test_more_criteria_can_be_added_later(small):
     problem, _, robust = small
     more = cb.robust_designs(
-        problem, robust, key=jax.random.key(3), criteria=(cb.MeanVariance(1.0),),
+        problem,
+        robust,
+        key=jax.random.key(3),
+        criteria=(cb.MeanVariance(1.0),),
         settings=cb.RobustSettings(ascent=cb.Ascent(num_steps=20), num_candidates=0),
-    )  # fmt: skip
+    )
     assert list(more["decision"]["design"].values)[-2:] == ["minimax_regret_0.9", "mean_variance_1"]
     assert more["decision"]["criterion_value"].shape == (1, 5)
 
@@ -95,9 +108,13 @@ def test_a_verdict_is_not_lost_by_the_next_call(small):
     problem, study, _ = small
     quick = cb.RobustSettings(ascent=cb.Ascent(num_steps=10), num_candidates=0)
     failed = cb.robust_designs(
-        problem, study, key=jax.random.key(4), criteria=(cb.CVaR(0.5),), settings=quick,
+        problem,
+        study,
+        key=jax.random.key(4),
+        criteria=(cb.CVaR(0.5),),
+        settings=quick,
         constraints=(cb.ObjectiveAtLeast(1e6),),
-    )  # fmt: skip
+    )
     later = cb.robust_designs(
         problem, failed, key=jax.random.key(5), criteria=(cb.MeanVariance(1.0),), settings=quick
     )
@@ -109,9 +126,12 @@ def test_a_verdict_is_not_lost_by_the_next_call(small):
 def test_a_single_draw_can_be_designed_for(small):
     problem, _, _ = small
     study = cb.design(
-        problem, {"temperature": np.array([0.3])}, key=jax.random.key(0), num_draws=1,
+        problem,
+        {"temperature": np.array([0.3])},
+        key=jax.random.key(0),
+        num_draws=1,
         settings=cb.DesignSettings(search=QUICK, per_draw=QUICK),
-    )  # fmt: skip
+    )
     assert np.isnan(study["error_budget"]["variance"].sel(source="posterior")).all()
 
 
@@ -165,9 +185,9 @@ def test_only_ascents_by_expectation_count_as_luck_of_the_objective(small):
     tree = robust.copy(deep=True)
     decision = tree["decision"].to_dataset()
     names = {"cvar_0.25": "expectation"}
-    renamed = decision.assign_coords({
-        dim: [names.get(n, n) for n in decision[dim].values] for dim in ("design", "criterion")
-    })  # fmt: skip
+    renamed = decision.assign_coords(
+        {dim: [names.get(n, n) for n in decision[dim].values] for dim in ("design", "criterion")}
+    )
     renamed["objective"][0, 0, :2] = np.nan
     tree["decision"] = xr.DataTree(renamed)
     budget = cb.results.error_budget(tree)

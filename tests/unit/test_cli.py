@@ -29,14 +29,18 @@ def _json(*arguments):
 def _process(*arguments):
     return subprocess.run(
         [sys.executable, "-c", "from cbrl_bayes.cli import main; main()", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_version_and_help_do_not_import_jax():
     script = "import sys; from cbrl_bayes.cli import app; print('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
-                          check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
     assert _process("--version").stdout.strip() == cb.__version__
     begun = time.perf_counter()
@@ -64,8 +68,18 @@ def test_infer_mle_on_buses(monkeypatch):
 
 
 def test_design_for_parameters_as_given():
-    found = _json("design", "four_rooms", "--temperature", "0.001", "--penalty-weight", "1",
-                  "--slip", "as-published", "--search", "plain")  # fmt: skip
+    found = _json(
+        "design",
+        "four_rooms",
+        "--temperature",
+        "0.001",
+        "--penalty-weight",
+        "1",
+        "--slip",
+        "as-published",
+        "--search",
+        "plain",
+    )
     assert 0.5 < found["leader_objective"] < 0.62  # where plain ascent gets stuck
     assert found["seconds"] > 0
     assert np.shape(found["incentive"]["penalty"]) == (104,)
@@ -74,14 +88,29 @@ def test_design_for_parameters_as_given():
 def test_chain_through_files(tmp_path):
     data = cb.save_trajectories(
         cb.simulate_trajectories(
-            cb.problems.two_state(), key=__import__("jax").random.key(0), num_episodes=60,
-            num_steps=1, incentive={"bonus": 1.0},
+            cb.problems.two_state(),
+            key=__import__("jax").random.key(0),
+            num_episodes=60,
+            num_steps=1,
+            incentive={"bonus": 1.0},
         ),
         tmp_path / "data.nc",
-    )  # fmt: skip
+    )
     fit, study = tmp_path / "fit.nc", tmp_path / "study.nc"
-    found = _json("infer", "two_state", "--data", data, "--chains", 2, "--warmup", 100,
-                  "--samples", 100, "--output", fit)  # fmt: skip
+    found = _json(
+        "infer",
+        "two_state",
+        "--data",
+        data,
+        "--chains",
+        2,
+        "--warmup",
+        100,
+        "--samples",
+        100,
+        "--output",
+        fit,
+    )
     assert {row["quantity"] for row in found["rows"]} >= {"temperature", "rationality"}
     assert _json("check", data)["kind"] == "trajectories"
     assert _json("check", fit) == {"file": str(fit), "ok": True, "kind": "results"}
@@ -158,11 +187,15 @@ def test_errors_are_one_line_on_standard_error(tmp_path):
 @pytest.mark.slow
 def test_robust_designs_on_the_command_line(tmp_path):
     study = cb.design(
-        cb.problems.two_state(), {"temperature": np.linspace(0.2, 0.6, 12)},
-        key=jax.random.key(0), num_draws=12,
-        settings=cb.DesignSettings(search=cb.Search(ascent=cb.Ascent(num_steps=60)),
-                                   per_draw=cb.Search(ascent=cb.Ascent(num_steps=60))),
-    )  # fmt: skip
+        cb.problems.two_state(),
+        {"temperature": np.linspace(0.2, 0.6, 12)},
+        key=jax.random.key(0),
+        num_draws=12,
+        settings=cb.DesignSettings(
+            search=cb.Search(ascent=cb.Ascent(num_steps=60)),
+            per_draw=cb.Search(ascent=cb.Ascent(num_steps=60)),
+        ),
+    )
     before, after = cb.save(study, tmp_path / "study.nc"), tmp_path / "robust.nc"
     found = _run("robust", "two_state", before, "--cvar", 0.25, "--output", after)
     assert found.exit_code == 0, found.output

@@ -75,8 +75,7 @@ def test_the_optimum_goes_to_the_limited_liability_solution():
             work = expit((0.5 * high - 1.0) / t)
             return -(work * 0.8 + (1 - work) * 0.3) * (6.0 - high)
 
-        best = minimize_scalar(loss, bounds=(1.5, 4.0), method="bounded",
-                               options={"xatol": 1e-10})  # fmt: skip
+        best = minimize_scalar(loss, bounds=(1.5, 4.0), method="bounded", options={"xatol": 1e-10})
         reached = _objective(problem, [np.maximum(found, 1e-12)], temperature=temperature)
         # The bad outcome's payment falls to zero only slowly on the softplus scale.
         assert reached == pytest.approx(-best.fun, rel=2e-3)
@@ -108,9 +107,12 @@ def test_two_stages_by_enumeration():
     u, g, t = 0.2, 0.9, 0.3
     payment = np.array([[0.1, 1.0], [0.3, 2.5]])
     problem = contract_design(
-        cost_types={"all": 1.2}, outside_option=u, discount=g, temperature=t,
+        cost_types={"all": 1.2},
+        outside_option=u,
+        discount=g,
+        temperature=t,
         continuation=(0.25, 0.9),
-    )  # fmt: skip
+    )
     ahead = LAW @ np.array([0.25, 0.9])
     cost = 1.2 * np.array([0.0, 1.0])
     second = np.array([u, *(LAW @ payment[1] - cost)])
@@ -136,9 +138,7 @@ def test_deferred_pay_replaces_early_pay():
     """
     later = 2.4
     edge = 2.0 - 0.95 * (0.8 * later - 1.0)
-    problem = contract_design(
-        cost_types={"all": 1.0}, outside_option=FAR_BELOW, temperature=2e-3
-    )  # fmt: skip
+    problem = contract_design(cost_types={"all": 1.0}, outside_option=FAR_BELOW, temperature=2e-3)
     for early, works in ((edge - 0.05, 0.0), (edge, 0.5), (edge + 0.05, 1.0)):
         payment = jnp.array([[0.0, early], [0.0, later]])
         mdp = problem.mdp_fn({"payment": payment}, 1.0, problem.default_parameters)
@@ -152,9 +152,12 @@ def test_gradient_against_central_differences():
     parameters = problem.default_parameters
     estimator = Exact()
     gradient, _, info = estimator.estimate(
-        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     assert int(info.status) == 0
     flat, unravel = ravel_pytree(x)
     worth = jax.jit(lambda v: leader_outcome(problem, unravel(v), parameters).objective)

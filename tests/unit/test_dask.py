@@ -25,9 +25,12 @@ distributed = pytest.importorskip("distributed")
 def cluster():
     """Two processes, each with a thread."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit="4GiB",
-        dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-    ) as started:  # fmt: skip
+        n_workers=2,
+        threads_per_worker=1,
+        memory_limit="4GiB",
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+    ) as started:
         yield started
 
 
@@ -113,9 +116,12 @@ def _cell(temperature):
     """An independent study, and the type of numbers where it ran."""
     small = cb.Search(ascent=cb.Ascent(num_steps=5))
     study = cb.design(
-        two_state(), {"temperature": np.array([temperature])}, key=jax.random.key(0), num_draws=1,
+        two_state(),
+        {"temperature": np.array([temperature])},
+        key=jax.random.key(0),
+        num_draws=1,
         settings=cb.DesignSettings(search=small, per_draw=small, num_workers=1),
-    )  # fmt: skip
+    )
     return float(study["design"]["leader_objective"].item()), str(jnp.zeros(()).dtype)
 
 
@@ -172,8 +178,14 @@ def test_a_local_cluster_ends_when_the_caller_fails():
     draws = {"temperature": np.full(9, 0.3)}
     held = Held(DaskExecutor(num_workers=2))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_designs(two_state(), np.zeros((1, 1)), draws, key=jax.random.key(0),
-                         executor=held, on_progress=impatient)  # fmt: skip
+        evaluate_designs(
+            two_state(),
+            np.zeros((1, 1)),
+            draws,
+            key=jax.random.key(0),
+            executor=held,
+            on_progress=impatient,
+        )
     assert len(started) >= 2
     workers = [p for p in started if p.is_running() and "resource_tracker" not in str(p.cmdline())]
     assert not workers
@@ -182,9 +194,12 @@ def test_a_local_cluster_ends_when_the_caller_fails():
 def test_a_cluster_without_workers_is_given_up():
     """At the start, and when the last worker has gone."""
     with distributed.LocalCluster(
-        n_workers=0, threads_per_worker=1, processes=False,
-        dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-    ) as empty:  # fmt: skip
+        n_workers=0,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+    ) as empty:
         impatient = DaskExecutor(address=empty.scheduler_address, worker_timeout=0.2)
         with pytest.raises(CbrlBayesError, match="the cluster has had no worker for"):
             list(impatient.run(abs, [1]))

@@ -88,8 +88,15 @@ def test_searches_with_stages_and_restarts_are_those_of_threads(devices, estimat
     draws = {"temperature": np.array([0.2, 0.3, 0.4])}
 
     def study(executor):
-        return cb.design(two_state(), draws, estimator=estimator, key=jax.random.key(2),
-                         num_draws=3, settings=settings, executor=executor)  # fmt: skip
+        return cb.design(
+            two_state(),
+            draws,
+            estimator=estimator,
+            key=jax.random.key(2),
+            num_draws=3,
+            settings=settings,
+            executor=executor,
+        )
 
     _close(study(DeviceExecutor(devices, 2)), study(None), tolerance=1e-7)
 
@@ -110,8 +117,9 @@ def test_each_device_holds_its_share(devices):
 
             return watch, spread
 
-    evaluate_designs(two_state(), np.zeros((1, 1)), DRAWS, key=jax.random.key(0),
-                     executor=Watched(devices, 2))  # fmt: skip
+    evaluate_designs(
+        two_state(), np.zeros((1, 1)), DRAWS, key=jax.random.key(0), executor=Watched(devices, 2)
+    )
     assert seen == [dict.fromkeys(devices, 2)] * 2
 
 
@@ -122,18 +130,26 @@ def test_what_cannot_be_one_program_is_refused(devices):
     hops = cb.Search(ascent=cb.Ascent(num_steps=2), num_hops=1)
     settings = cb.DesignSettings(search=cb.Search(ascent=cb.Ascent(num_steps=2)), per_draw=hops)
     with pytest.raises(InvalidInputError, match="screening, hops"):
-        cb.design(two_state(), DRAWS, key=jax.random.key(0), num_draws=7, settings=settings,
-                  executor=executor)  # fmt: skip
+        cb.design(
+            two_state(),
+            DRAWS,
+            key=jax.random.key(0),
+            num_draws=7,
+            settings=settings,
+            executor=executor,
+        )
     host = SimulatedEvaluation(oracle=OutsideFollower(lambda *given: None))
     points, one = np.zeros((2, 1)), {"temperature": np.array(0.3)}
     solver = DrawSolver(two_state(), cb.exact(), settings.search, host, points, jax.random.key(0))
     with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
         list(executor.run(solver, [(0, one)]))
     with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
-        evaluate_designs(two_state(), points, DRAWS, key=jax.random.key(0), evaluation=host,
-                         executor=executor)  # fmt: skip
+        evaluate_designs(
+            two_state(), points, DRAWS, key=jax.random.key(0), evaluation=host, executor=executor
+        )
     with pytest.raises(InvalidInputError, match="score cannot be used outside threads"):
-        evaluate_designs(two_state(), points, DRAWS, key=jax.random.key(0), score=abs,
-                         executor=executor)  # fmt: skip
+        evaluate_designs(
+            two_state(), points, DRAWS, key=jax.random.key(0), score=abs, executor=executor
+        )
     with pytest.raises(InvalidInputError, match="settings of the devices"):
         DeviceExecutor(draws_per_device=0)

@@ -114,16 +114,20 @@ def test_zeroth_order_on_exact_values_is_taken():
     estimator = ZerothOrder(num_rollouts=None)
     state = estimator.init(problem, problem.incentive.initial, key=jax.random.key(0))
     gradient, _, _ = estimator.estimate(
-        problem, problem.incentive.initial, problem.default_parameters, state,
+        problem,
+        problem.incentive.initial,
+        problem.default_parameters,
+        state,
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     assert np.isfinite(float(gradient["bonus"]))
 
 
 def test_simulated_behaviour_follows_the_response():
     problem = follower_models.lapsing(two_state(temperature=0.05), 0.5)
-    data = cb.simulate_trajectories(problem, key=jax.random.key(0), num_episodes=2000, num_steps=1,
-                                    incentive={"bonus": 0.0})  # fmt: skip
+    data = cb.simulate_trajectories(
+        problem, key=jax.random.key(0), num_episodes=2000, num_steps=1, incentive={"bonus": 0.0}
+    )
     # A bonus of 0 is declined at best; half the time the action is random: 1/4 works.
     share = float((data["action"].values[:, 0] == 1).mean())
     assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)  # false alarm 6e-5, the seed fixed
@@ -165,9 +169,12 @@ def test_leave_one_out_prefers_the_model_that_made_the_data(truth):
     base = two_state(temperature=0.1, costs=(0.0, 2.7))
     models = {"optimal": base, "lapsing": follower_models.lapsing(base, 0.25)}
     data = cb.simulate_trajectories(
-        models[truth], key=jax.random.key(5), num_episodes=200, num_steps=1,
+        models[truth],
+        key=jax.random.key(5),
+        num_episodes=200,
+        num_steps=1,
         incentive={"bonus": jnp.array(3.0)},
-    )  # fmt: skip
+    )
     loos = {name: _loo(model, data) for name, model in models.items()}
     difference = loos["lapsing"].elpd_i - loos["optimal"].elpd_i
     error = float(difference.std() * np.sqrt(difference.size))

@@ -35,9 +35,17 @@ def by_the_target():
 def test_one_door_in_a_corridor_by_hand():
     """Expected discounted time before arrival, and its derivative, in closed form."""
     problem = four_rooms_doors(
-        map_text=CORRIDOR, doors={"only": (1, 2)}, start=(1, 1), goals=((1, 3),), target=(1, 1),
-        slip=0.0, temperature=1e-3, door_cost=COST, target_weight=0.3, discount=DISCOUNT,
-    )  # fmt: skip
+        map_text=CORRIDOR,
+        doors={"only": (1, 2)},
+        start=(1, 1),
+        goals=((1, 3),),
+        target=(1, 1),
+        slip=0.0,
+        temperature=1e-3,
+        door_cost=COST,
+        target_weight=0.3,
+        discount=DISCOUNT,
+    )
 
     def by_hand(o):
         stay = DISCOUNT * (1.0 - o)
@@ -136,9 +144,10 @@ def test_relaxed_optimum_is_no_worse_than_any_configuration(by_the_target):
     best_corner = float(worth(jnp.asarray(CORNERS)).objective.max())
     program = AscentProgram(problem, Exact(), Ascent(num_steps=120, learning_rate=0.3))
     found = program.run(
-        problem.default_parameters, key=jax.random.key(0),
+        problem.default_parameters,
+        key=jax.random.key(0),
         start={"openness_logit": jnp.array([-2.0, 2.0, 2.0, 2.0])},
-    )  # fmt: skip
+    )
     openness = np.asarray(problem.incentive.transform(found.unconstrained)["openness"])
     assert found.objective > 1.02 * best_corner
     # Top closed, left and right open: the best bottom door by a grid of 101 opennesses.

@@ -74,8 +74,9 @@ def test_mixture_sums_its_classes_out():
     model = DirichletShares(num_classes=2)
     draw = {
         "logit": jnp.array([[0.1, 0.4, 0.0], [1.2, -0.3, 0.0]]),
-        "concentration": jnp.array([9.0, 30.0]), "class_probability": jnp.array([0.3, 0.7]),
-    }  # fmt: skip
+        "concentration": jnp.array([9.0, 30.0]),
+        "class_probability": jnp.array([0.3, 0.7]),
+    }
     share = np.array([[0.2, 0.5, 0.3], [0.6, 0.4, 0.0]])
     means = np.asarray(model.class_means(draw))
     for row, found in zip(share, model.log_density(draw, share, jnp.zeros((2, 0))), strict=True):
@@ -120,15 +121,27 @@ def test_known_parameters_are_recovered(name):
     design = jax.random.normal(jax.random.key(1), (800, 1))
     slope = jnp.array([[0.3, -0.4, 0.0]])
     model, truth = {
-        "dirichlet": (DirichletShares(), {"logit": jnp.array([[0.5, -0.2, 0.0]]),
-                                          "concentration": jnp.array([12.0]),
-                                          "slope": slope[None]}),
-        "logistic_normal": (LogisticNormalShares(),
-                            {"logit": jnp.array([0.5, -0.2, 0.0]), "slope": slope,
-                             "factor": jnp.array([[0.6, 0.0], [0.3, 0.5], [0.0, 0.0]])}),
-        "participation": (Participation(), {"bought_logit": jnp.array([2.0, 0.5, -0.5]),
-                                            "bought_slope": slope}),
-    }[name]  # fmt: skip
+        "dirichlet": (
+            DirichletShares(),
+            {
+                "logit": jnp.array([[0.5, -0.2, 0.0]]),
+                "concentration": jnp.array([12.0]),
+                "slope": slope[None],
+            },
+        ),
+        "logistic_normal": (
+            LogisticNormalShares(),
+            {
+                "logit": jnp.array([0.5, -0.2, 0.0]),
+                "slope": slope,
+                "factor": jnp.array([[0.6, 0.0], [0.3, 0.5], [0.0, 0.0]]),
+            },
+        ),
+        "participation": (
+            Participation(),
+            {"bought_logit": jnp.array([2.0, 0.5, -0.5]), "bought_slope": slope},
+        ),
+    }[name]
     share = model.simulate(truth, design, jax.random.key(2))
     settings = NUTSSettings(num_chains=2, num_warmup=300, num_samples=300)
     fit = fit_shares(model, share, design, key=jax.random.key(3), settings=settings)
@@ -166,9 +179,11 @@ def test_covariates_and_designs_must_fit():
             fit_shares(DirichletShares(), np.array(wrong), np.zeros((1, 0)), key=jax.random.key(0))
     with pytest.raises(InvalidInputError, match="ordered_good is no good"):
         fit_shares(
-            DirichletShares(ordered_good=1), np.full((2, 2), 0.5), np.zeros((2, 0)),
+            DirichletShares(ordered_good=1),
+            np.full((2, 2), 0.5),
+            np.zeros((2, 0)),
             key=jax.random.key(0),
-        )  # fmt: skip
+        )
     with pytest.raises(DataError, match="no covariate called share"):
         make_household_shares(np.full((2, 2), 0.5), ("a", "b"), {"share": np.ones(2)})
     with pytest.raises(InvalidInputError, match="num_classes is too small"):

@@ -45,8 +45,10 @@ def _direct(problem, data, parameters, context_log_probability):
     from cbrl_bayes.problems import respond
 
     names = list(problem.contexts.names)
-    zero = {n: np.zeros(np.shape(v)) for n, v in
-            problem.incentive.transform(problem.incentive.initial).items()}  # fmt: skip
+    zero = {
+        n: np.zeros(np.shape(v))
+        for n, v in problem.incentive.transform(problem.incentive.initial).items()
+    }
     tables = [
         np.asarray(respond(problem, zero, problem.contexts.values[c], parameters)[1].log_policy)
         for c in range(len(names))
@@ -61,8 +63,9 @@ def _direct(problem, data, parameters, context_log_probability):
         name = str(data.context.values[e])
         if not name:  # where it started and went tells of the context, too
             with np.errstate(divide="ignore"):
-                joint = joint + [_path_log_probability(m, state[steps], action[steps])
-                                 for m in mdps]  # fmt: skip
+                joint = joint + [
+                    _path_log_probability(m, state[steps], action[steps]) for m in mdps
+                ]
         totals.append(joint[names.index(name)] if name else np.logaddexp.reduce(joint))
     return np.array(totals)
 
@@ -102,8 +105,11 @@ def test_model_density_is_prior_plus_likelihood(walkers, hidden):
     def joint(temperature, share):
         values = {"temperature": temperature, "context_probability": jnp.array([share, 1 - share])}
         trace = handlers.trace(handlers.substitute(model, values)).get_trace()
-        return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values()
-                   if site["type"] == "sample")  # fmt: skip
+        return sum(
+            site["fn"].log_prob(site["value"]).sum()
+            for site in trace.values()
+            if site["type"] == "sample"
+        )
 
     def by_hand(temperature, share):
         probability = jnp.array([share, 1 - share])
@@ -150,8 +156,15 @@ def test_zurcher_maximum_likelihood(groups, RC, theta11, log_likelihood):
 
 
 def test_fit_fills_the_tree(fitted):
-    groups = {"posterior", "prior", "prior_predictive", "posterior_predictive", "log_likelihood",
-              "sample_stats", "observed_data"}  # fmt: skip
+    groups = {
+        "posterior",
+        "prior",
+        "prior_predictive",
+        "posterior_predictive",
+        "log_likelihood",
+        "sample_stats",
+        "observed_data",
+    }
     assert groups <= set(fitted.children)
     posterior = fitted["posterior"]
     assert posterior["temperature"].dims == ("chain", "draw")
@@ -169,8 +182,9 @@ def test_fit_fills_the_tree(fitted):
 @pytest.mark.slow
 def test_same_key_same_posterior():
     problem = two_state()
-    data = simulate_trajectories(problem, key=jax.random.key(4), num_episodes=20, num_steps=1,
-                                 incentive={"bonus": 1.0})  # fmt: skip
+    data = simulate_trajectories(
+        problem, key=jax.random.key(4), num_episodes=20, num_steps=1, incentive={"bonus": 1.0}
+    )
     settings = cb.NUTSSettings(num_chains=1, num_warmup=20, num_samples=10)
     model = behaviour_model(problem, data)
     one, other = (fit(model, key=jax.random.key(9), settings=settings) for _ in range(2))
@@ -196,11 +210,22 @@ def test_groups_get_their_own_temperature_and_shrink():
         ("calm", "rash"), (0.5, 0.5)
     )
     truth = {"temperature": np.array([0.1, 0.8])}
-    data = simulate_trajectories(problem, key=jax.random.key(2), num_episodes=400, num_steps=1,
-                                 parameters=truth, incentive={"bonus": 1.2})  # fmt: skip
+    data = simulate_trajectories(
+        problem,
+        key=jax.random.key(2),
+        num_episodes=400,
+        num_steps=1,
+        parameters=truth,
+        incentive={"bonus": 1.2},
+    )
     settings = cb.NUTSSettings(num_chains=2, num_warmup=150, num_samples=150)
-    fit = cb.infer(problem, data, key=jax.random.key(0), settings=settings,
-                   priors={"temperature": Hierarchical(dist.LogNormal(-1.0, 1.0))})  # fmt: skip
+    fit = cb.infer(
+        problem,
+        data,
+        key=jax.random.key(0),
+        settings=settings,
+        priors={"temperature": Hierarchical(dist.LogNormal(-1.0, 1.0))},
+    )
     temperature = fit["posterior"]["temperature"]
     assert temperature.dims == ("chain", "draw", "follower")
     assert temperature["follower"].values.tolist() == ["calm", "rash"]
@@ -214,18 +239,25 @@ def test_groups_get_their_own_temperature_and_shrink():
 def test_continuous_contexts_with_their_family():
     plain = two_state(costs=(1.0,), context_probability=(1.0,))
     problem = cb.Problem(
-        name="continuous", incentive=plain.incentive, mdp_fn=plain.mdp_fn,
+        name="continuous",
+        incentive=plain.incentive,
+        mdp_fn=plain.mdp_fn,
         contexts=SampledContexts(
-            lambda p, key: p["cost_mean"] + p["cost_sd"] * jax.random.normal(key), 16,
-            {"cost_mean": 1.0, "cost_sd": 0.3}),
-        parameters={"temperature": 0.3}, leader_reward_fn=plain.leader_reward_fn,
-        incentive_price_fn=plain.incentive_price_fn, leader_discount=0.0,
-    )  # fmt: skip
+            lambda p, key: p["cost_mean"] + p["cost_sd"] * jax.random.normal(key),
+            16,
+            {"cost_mean": 1.0, "cost_sd": 0.3},
+        ),
+        parameters={"temperature": 0.3},
+        leader_reward_fn=plain.leader_reward_fn,
+        incentive_price_fn=plain.incentive_price_fn,
+        leader_discount=0.0,
+    )
     rng = np.random.default_rng(0)
     costs = rng.normal(1.0, 0.3, size=80)
     works = rng.random(80) < 1 / (1 + np.exp(-(1.1 - costs) / 0.3))
-    data = cb.make_trajectories([[0]] * 80, [[int(w)] for w in works],
-                                incentives={"baseline": {"bonus": 1.1}})  # fmt: skip
+    data = cb.make_trajectories(
+        [[0]] * 80, [[int(w)] for w in works], incentives={"baseline": {"bonus": 1.1}}
+    )
     family = ContextFamily(
         lambda p: dist.Normal(p["cost_mean"], p["cost_sd"]),
         {"cost_mean": dist.Normal(0.0, 2.0), "cost_sd": dist.HalfNormal(1.0)},
@@ -251,8 +283,13 @@ def test_scale_and_temperature_cannot_be_told_apart(walkers):
     assert not found.is_identified
     assert "cannot tell goal_reward and temperature apart" in found.advice
     assert found.eigenvalues[-1] < 1e-8 * found.eigenvalues[0]
-    regime = simulate_trajectories(problem, key=jax.random.key(0), num_episodes=20, num_steps=40,
-                                   incentive={"penalty": np.linspace(0, 0.02, 104)})  # fmt: skip
+    regime = simulate_trajectories(
+        problem,
+        key=jax.random.key(0),
+        num_episodes=20,
+        num_steps=40,
+        incentive={"penalty": np.linspace(0, 0.02, 104)},
+    )
     counts = count_behaviour(problem, regime)
     assert identification(BehaviourModel(problem, counts, priors)).is_identified
     alone = BehaviourModel(problem, count_behaviour(problem, data), default_priors(problem))
@@ -264,9 +301,15 @@ def test_hidden_contexts_are_recovered_where_the_law_tells_them_apart():
     """Moves differ by context; leaving them out would bias temperature and weights."""
     problem = make_moving_problem()
     truth = {"temperature": 0.5, "context_probability": (0.3, 0.7)}
-    data = simulate_trajectories(problem, key=jax.random.key(1), num_episodes=1500, num_steps=12,
-                                 parameters=truth, incentive={"x": [0.3, 0.9, 0.5]},
-                                 context_observed=False)  # fmt: skip
+    data = simulate_trajectories(
+        problem,
+        key=jax.random.key(1),
+        num_episodes=1500,
+        num_steps=12,
+        parameters=truth,
+        incentive={"x": [0.3, 0.9, 0.5]},
+        context_observed=False,
+    )
     found = maximum_likelihood(behaviour_model(problem, data))
     for name in ("temperature", "context_probability"):
         error = 4 * found.standard_errors[name]  # four standard errors
@@ -280,8 +323,14 @@ def test_groups_keep_the_followers_order():
         ("rash", "calm"), (0.9, 0.1)
     )
     truth = {"temperature": np.array([0.8, 0.1])}
-    data = simulate_trajectories(problem, key=jax.random.key(2), num_episodes=300, num_steps=1,
-                                 parameters=truth, incentive={"bonus": 1.2})  # fmt: skip
+    data = simulate_trajectories(
+        problem,
+        key=jax.random.key(2),
+        num_episodes=300,
+        num_steps=1,
+        parameters=truth,
+        incentive={"bonus": 1.2},
+    )
     counts = count_behaviour(problem, data)
     assert counts.groups == ("rash", "calm")
     priors = {"temperature": PerGroup(dist.LogNormal(-1.0, 1.0))}
@@ -303,19 +352,42 @@ def test_groups_keep_the_followers_order():
 def test_fixed_values_per_follower_are_kept():
     """Groups may be pooled only if nothing known tells them apart."""
     problem = cb.Problem(
-        **{name: getattr(two_state(), name) for name in ("name", "incentive", "contexts", "mdp_fn",
-                                                         "leader_reward_fn", "leader_discount")},
-        parameters={"temperature": np.array([0.2, 0.6])}, uncertain=(),
+        **{
+            name: getattr(two_state(), name)
+            for name in (
+                "name",
+                "incentive",
+                "contexts",
+                "mdp_fn",
+                "leader_reward_fn",
+                "leader_discount",
+            )
+        },
+        parameters={"temperature": np.array([0.2, 0.6])},
+        uncertain=(),
         followers=cb.Followers(("a", "b"), (0.5, 0.5)),
-    )  # fmt: skip
+    )
     data = simulate_trajectories(problem, key=jax.random.key(0), num_episodes=10, num_steps=1)
     assert behaviour_model(problem, data).counts.groups == ("a", "b")
     assert isinstance(
         default_priors(
-            cb.Problem(**{f: getattr(problem, f) for f in ("name", "incentive", "contexts",
-                          "mdp_fn", "leader_reward_fn", "parameters", "followers")})
-        )["temperature"], PerGroup,
-    )  # fmt: skip
+            cb.Problem(
+                **{
+                    f: getattr(problem, f)
+                    for f in (
+                        "name",
+                        "incentive",
+                        "contexts",
+                        "mdp_fn",
+                        "leader_reward_fn",
+                        "parameters",
+                        "followers",
+                    )
+                }
+            )
+        )["temperature"],
+        PerGroup,
+    )
 
 
 @pytest.mark.slow
@@ -329,8 +401,9 @@ def test_unidentified_likelihoods_have_no_maximum(walkers):
 
 def test_transition_likelihood_is_multinomial():
     problem = bus_replacement(increment_probability=(0.2, 0.5, 0.3))
-    data = cb.make_trajectories([[0, 1, 3]], [[0, 0, 0]], context=["fleet"],
-                                successor_slot=[[1, 2, -1]])  # fmt: skip
+    data = cb.make_trajectories(
+        [[0, 1, 3]], [[0, 0, 0]], context=["fleet"], successor_slot=[[1, 2, -1]]
+    )
     counts = count_behaviour(problem, data)
     found = transition_log_likelihood(problem, counts, problem.default_parameters)
     np.testing.assert_allclose(found, np.log(0.5) + np.log(0.3), rtol=1e-12)
@@ -346,8 +419,9 @@ with numpyro.handlers.seed(rng_seed=0):
     numpyro.factor("term", 0.0)
 print("fine")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300
+    )
     assert "fine" in done.stdout, done.stderr
 
 
@@ -362,8 +436,9 @@ def test_priors_are_checked():
     with pytest.raises(InvalidInputError, match="SVI settings"):
         cb.SVISettings(num_steps=0)
     data = simulate_trajectories(problem, key=jax.random.key(0), num_episodes=2, num_steps=3)
-    model = behaviour_model(problem, data, priors={
-        "temperature": Hierarchical(dist.LogNormal(-5.0, 1.0))})  # fmt: skip
+    model = behaviour_model(
+        problem, data, priors={"temperature": Hierarchical(dist.LogNormal(-5.0, 1.0))}
+    )
     with pytest.raises(InvalidInputError, match="does not cover hierarchies"):
         maximum_likelihood(model)
 
@@ -377,20 +452,22 @@ def test_prior_predictive_spans_behaviour(fitted):
     assert float(share.min()) < truth < float(share.max())
 
 
-@pytest.mark.parametrize("problem", [four_rooms(), bus_replacement(), two_state()],
-                         ids=lambda p: p.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "problem", [four_rooms(), bus_replacement(), two_state()], ids=lambda p: p.name
+)
 def test_default_priors_are_neither_random_nor_certain(problem):
     """Prior predictive check: most prior draws imply choices between random and mechanical."""
     priors = default_priors(problem)
     names = [n for n in priors if n not in ("context_probability", "increment_probability")]
     keys = jax.random.split(jax.random.key(0), 60)
-    zero = {n: jnp.zeros(jnp.shape(v)) for n, v in
-            problem.incentive.transform(problem.incentive.initial).items()}  # fmt: skip
+    zero = {
+        n: jnp.zeros(jnp.shape(v))
+        for n, v in problem.incentive.transform(problem.incentive.initial).items()
+    }
 
     @jax.jit
     def entropy_share(key):
-        drawn = {n: priors[n].prior.sample(jax.random.fold_in(key, i))
-                 for i, n in enumerate(names)}  # fmt: skip
+        drawn = {n: priors[n].prior.sample(jax.random.fold_in(key, i)) for i, n in enumerate(names)}
         parameters = problem.default_parameters | drawn
         context = jax.tree.map(lambda v: jnp.asarray(v)[0], problem.contexts.values)
         _, response = respond(problem, zero, context, parameters)

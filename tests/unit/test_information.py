@@ -134,10 +134,11 @@ def test_overfitting_is_upward_and_held_out_values_show_it():
     few = [
         partial_information(
             np.stack([np.zeros(200), np.random.default_rng(s).normal(size=200)], axis=1),
-            np.random.default_rng(100 + s).normal(size=(200, 2)), key=KEY,
+            np.random.default_rng(100 + s).normal(size=(200, 2)),
+            key=KEY,
         ).value
         for s in range(5)
-    ]  # fmt: skip
+    ]
     assert np.mean(few) < fitted.mean()
 
 
@@ -250,20 +251,23 @@ def drifting() -> Problem:
         on = parameters["chance"]
         return MDP(
             reward=jnp.zeros((2, 1)),
-            transition=DenseTransition(
-                jnp.zeros((2, 1, 2)).at[0, 0].set(on).at[1, 0, 1].set(1.0)
-            ),
-            initial=jnp.array([1.0, 0.0]), discount=0.5, temperature=1.0,
+            transition=DenseTransition(jnp.zeros((2, 1, 2)).at[0, 0].set(on).at[1, 0, 1].set(1.0)),
+            initial=jnp.array([1.0, 0.0]),
+            discount=0.5,
+            temperature=1.0,
             terminal=jnp.array([False, True]),
-        )  # fmt: skip
+        )
 
     return Problem(
         name="drifting",
         incentive=IncentiveSpace({"x": jnp.zeros(())}, lambda u: u, {"x": Labels()}),
         contexts=DiscreteContexts(("only",), jnp.zeros(1), (1.0,)),
-        mdp_fn=mdp_fn, parameters={"chance": (0.5, 0.5)}, laws=("chance",),
-        leader_reward_fn=lambda incentive, context, p: jnp.zeros((2, 1)), uncertain=("chance",),
-    )  # fmt: skip
+        mdp_fn=mdp_fn,
+        parameters={"chance": (0.5, 0.5)},
+        laws=("chance",),
+        leader_reward_fn=lambda incentive, context, p: jnp.zeros((2, 1)),
+        uncertain=("chance",),
+    )
 
 
 def test_moves_are_evidence_where_their_law_is_uncertain():
@@ -293,8 +297,9 @@ def test_simulated_choices_follow_the_logit_of_each_draw():
     drawn, fixed = simulate_experiments(problem, draws, experiments, key=KEY)
     work = 1.0 / (1.0 + np.exp(-(1.2 - np.array([0.5, 1.5])) / draws["temperature"][:, None]))
     chances = np.stack([1.0 - work, work], axis=-1)  # draw, context, action
-    np.testing.assert_allclose(np.exp(drawn.log_probability[:, :4]), chances.reshape(3, 4),
-                               atol=1e-12)  # fmt: skip
+    np.testing.assert_allclose(
+        np.exp(drawn.log_probability[:, :4]), chances.reshape(3, 4), atol=1e-12
+    )
     np.testing.assert_allclose(np.exp(drawn.log_probability[:, 4:]), draws["context_probability"])
     np.testing.assert_array_equal(drawn.statistic[:, 4:].sum(1), 4000.0)
     # Standard deviations of a share of 4,000 are below .008; twelve shares, five of them.
@@ -328,8 +333,13 @@ def small_study():
     }
     quick = cb.Search(ascent=cb.Ascent(num_steps=80, learning_rate=0.1))
     problem = cb.problems.two_state()
-    study = cb.design(problem, draws, key=jax.random.key(1), num_draws=12,
-                      settings=cb.DesignSettings(search=quick, per_draw=quick))  # fmt: skip
+    study = cb.design(
+        problem,
+        draws,
+        key=jax.random.key(1),
+        num_draws=12,
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
     return problem, draws, study
 
 
@@ -337,15 +347,26 @@ def small_study():
 def valued(small_study):
     problem, _, study = small_study
     offers = [
-        Experiment(f"{n} offers", n, 1, context="cost 1.5", incentive={"bonus": 1.3},
-                   fixed_cost=0.01, cost_per_episode=0.001)
+        Experiment(
+            f"{n} offers",
+            n,
+            1,
+            context="cost 1.5",
+            incentive={"bonus": 1.3},
+            fixed_cost=0.01,
+            cost_per_episode=0.001,
+        )
         for n in (3, 30)
-    ]  # fmt: skip
+    ]
     return cb.value_of_information(
-        problem, study, key=jax.random.key(2), population=10.0, num_options=8,
+        problem,
+        study,
+        key=jax.random.key(2),
+        population=10.0,
+        num_options=8,
         parameters={"rationality": "rationality", "both": ("temperature", "context_probability")},
         experiments=[*offers, Experiment("thirty", 30, 1, incentive="common")],
-    )  # fmt: skip
+    )
 
 
 def test_the_facade_agrees_with_enumeration(small_study, valued):
@@ -411,9 +432,13 @@ def test_tables_files_and_figures_hold_the_group(valued, tmp_path):
 def test_few_draws_and_thin_weights_are_reported(small_study):
     problem, _, study = small_study
     tree = cb.value_of_information(
-        problem, study, key=jax.random.key(2), num_options=4, num_draws=40,
+        problem,
+        study,
+        key=jax.random.key(2),
+        num_options=4,
+        num_draws=40,
         experiments=[Experiment("many", 3000, 1, incentive={"bonus": 1.0})],
-    )  # fmt: skip
+    )
     group = tree["information"]
     assert any("independent draws" in text for text in json.loads(group.attrs["failures"]))
     assert any("effective draws" in text for text in json.loads(group.attrs["reviews"]))

@@ -74,9 +74,12 @@ def test_gradient_from_outside_episodes_is_right():
     x = {"bonus": jnp.asarray(0.9)}
     parameters = problem.default_parameters
     exact, _, truth = Exact().estimate(
-        problem, x, parameters, Exact().init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        Exact().init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(0),
-    )  # fmt: skip
+    )
     follower = OutsideFollower(_worker())
     estimator = BoltzmannCovariance(num_rollouts=2000, max_steps=1, oracle=follower)
     state = estimator.init(problem, x, key=jax.random.key(0))
@@ -237,9 +240,12 @@ def test_standard_error_includes_the_luck_of_training_on_request():
     errors = {}
     for retrain in (False, True):
         evaluation = SimulatedEvaluation(
-            num_replicates=20, num_rollouts=50, max_steps=1, retrain=retrain,
+            num_replicates=20,
+            num_rollouts=50,
+            max_steps=1,
+            retrain=retrain,
             oracle=OutsideFollower(gambler),
-        )  # fmt: skip
+        )
         score = evaluation.score(problem, x, problem.default_parameters, key=jax.random.key(3))
         errors[retrain] = float(score.standard_error)
     # Chance of work uniform, leader's gain 1: standard deviation .29 a training, 20 of them.
@@ -302,8 +308,14 @@ def test_gymnasium_environment_and_follower():
     score = SimulatedEvaluation(num_rollouts=100, max_steps=1, oracle=follower).score(
         problem, x, parameters, key=jax.random.key(2)
     )
-    assert len(follower.train_fn({"bonus": np.array(1.1)}, 0.5, {}, 0)(
-        num_rollouts=3, num_steps=2, seed=0)) == 3  # fmt: skip
+    assert (
+        len(
+            follower.train_fn({"bonus": np.array(1.1)}, 0.5, {}, 0)(
+                num_rollouts=3, num_steps=2, seed=0
+            )
+        )
+        == 3
+    )
     truth = leader_outcome(problem, x, parameters).objective
     assert abs(float(score.objective - truth)) < 4 * float(score.standard_error)
 
@@ -326,9 +338,12 @@ def test_logged_episodes_answer_for_their_incentive_only():
         estimator.estimate(problem, x, parameters, state, key=jax.random.key(1))[0]["bonus"]
     )
     exact = Exact().estimate(
-        problem, x, parameters, Exact().init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        Exact().init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(0),
-    )[0]  # fmt: skip
+    )[0]
     # The log's 8,000 episodes leave about .02; drawing all of them adds nothing.
     assert abs(slope - float(exact["bonus"])) < 0.12
     with pytest.raises(FollowerError, match="nothing was logged under this incentive"):

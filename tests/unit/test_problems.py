@@ -109,8 +109,13 @@ def test_followers_are_weighted_and_have_their_own_temperature():
 def test_general_objective_and_sampled_contexts():
     def mdp_fn(incentive, cost, parameters):
         reward = jnp.stack([jnp.zeros(1), incentive["bonus"] - jnp.reshape(cost, 1)], axis=-1)
-        return MDP(reward, DenseTransition(jnp.ones((1, 2, 1))), jnp.ones(1), 0.0,
-                   parameters["temperature"])  # fmt: skip
+        return MDP(
+            reward,
+            DenseTransition(jnp.ones((1, 2, 1))),
+            jnp.ones(1),
+            0.0,
+            parameters["temperature"],
+        )
 
     problem = Problem(
         name="sampled",
@@ -122,8 +127,9 @@ def test_general_objective_and_sampled_contexts():
         parameters={"temperature": 0.5},
         objective_fn=lambda incentive, policy, *_: (2.0 - incentive["bonus"]) * policy[0, 1],
     )
-    evaluate = partial(leader_outcome, problem, parameters=problem.default_parameters,
-                       key=jax.random.key(0))  # fmt: skip
+    evaluate = partial(
+        leader_outcome, problem, parameters=problem.default_parameters, key=jax.random.key(0)
+    )
 
     def worth(x):
         return evaluate({"bonus": x}).objective

@@ -33,8 +33,19 @@ from tests.unit.test_untrusted_files import small_tree
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = '"><script>document.title="taken"</script><img src=x onerror=alert(1)>'
 NAME = EVIL.replace("/", "")  # names in a tree hold no slash
-SECTIONS = ["question", "data", "posterior", "incentive", "objective", "regret", "comparison",
-            "ascents", "missing", "provenance", "reproduce"]  # fmt: skip
+SECTIONS = [
+    "question",
+    "data",
+    "posterior",
+    "incentive",
+    "objective",
+    "regret",
+    "comparison",
+    "ascents",
+    "missing",
+    "provenance",
+    "reproduce",
+]
 
 
 class Page(HTMLParser):
@@ -143,16 +154,23 @@ def test_numbers_on_the_page_are_those_of_the_tables():
         interval,
     ]
     cell = told.loc[("design per draw", "incentive_penalty[row 1, column 2]")]
-    tip = (f"mean {number(cell['mean'])}, 90 % equal-tailed interval {number(cell['lower'])} to "
-           f"{number(cell['upper'])} points")  # fmt: skip
+    tip = (
+        f"mean {number(cell['mean'])}, 90 % equal-tailed interval {number(cell['lower'])} to "
+        f"{number(cell['upper'])} points"
+    )
     value = number(float(decision["incentive_penalty"][0, 1]))
     assert f"row 1, column 2: {value} points in this design; best for each draw: {tip}" in html
 
 
 def test_text_from_the_file_cannot_run():
     tree = small_study()
-    tree.attrs |= {"problem": EVIL, "objective_unit": EVIL, "created": EVIL, "estimator": EVIL,
-                   "versions": json.dumps({EVIL: EVIL})}  # fmt: skip
+    tree.attrs |= {
+        "problem": EVIL,
+        "objective_unit": EVIL,
+        "created": EVIL,
+        "estimator": EVIL,
+        "versions": json.dumps({EVIL: EVIL}),
+    }
     tree.attrs["settings"] = json.dumps({"priors": {"temperature": EVIL}, EVIL: EVIL})
     data = tree["decision"].to_dataset().assign_coords(design=["common", EVIL])
     data["incentive_penalty"].attrs |= {"units": EVIL, "long_name": EVIL, "description": EVIL}
@@ -160,9 +178,12 @@ def test_text_from_the_file_cannot_run():
     tree["design"] = xr.DataTree(tree["design"].to_dataset().assign_coords(follower=[EVIL]))
     tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().rename(temperature=NAME))
     tree["another"] = xr.DataTree(
-        xr.Dataset({NAME: (NAME, [1.0], {"units": EVIL, "description": EVIL})},
-                   coords={NAME + "2": (NAME, [EVIL])}, attrs={"description": EVIL})
-    )  # fmt: skip
+        xr.Dataset(
+            {NAME: (NAME, [1.0], {"units": EVIL, "description": EVIL})},
+            coords={NAME + "2": (NAME, [EVIL])},
+            attrs={"description": EVIL},
+        )
+    )
     made = report(tree, question=EVIL)
     for html, scripts in ((made.html, 1), (made._repr_html_(), 0)):
         found = Page(html)
@@ -174,14 +195,30 @@ def test_text_from_the_file_cannot_run():
 
 
 BREAKS_OUT = (
-    "2' $(touch taken); touch taken\ntaken()\n`touch taken`'); taken() #", ["taken"],
-    [0, "$(taken)"], True, 1.5, -1,
-    {"type": "save", "tree": "taken", "path": "/etc/passwd"}, {"type": "taken()"},
-    {"type": "NUTSSettings", "num_chains": "taken", "taken": 1, "x=taken()": 2}, float("nan"),
-)  # fmt: skip
-HARMLESS = {"cb.infer", "cb.design", "cb.save", "cb.report", "cb.load_trajectories", "float",
-            "cb.problems.two_state", "jax.random.key", "jax.random.wrap_key_data", "np.array",
-            *SETTINGS}  # fmt: skip
+    "2' $(touch taken); touch taken\ntaken()\n`touch taken`'); taken() #",
+    ["taken"],
+    [0, "$(taken)"],
+    True,
+    1.5,
+    -1,
+    {"type": "save", "tree": "taken", "path": "/etc/passwd"},
+    {"type": "taken()"},
+    {"type": "NUTSSettings", "num_chains": "taken", "taken": 1, "x=taken()": 2},
+    float("nan"),
+)
+HARMLESS = {
+    "cb.infer",
+    "cb.design",
+    "cb.save",
+    "cb.report",
+    "cb.load_trajectories",
+    "float",
+    "cb.problems.two_state",
+    "jax.random.key",
+    "jax.random.wrap_key_data",
+    "np.array",
+    *SETTINGS,
+}
 
 
 def _default_tree(estimator="exact", search=None):
@@ -192,11 +229,19 @@ def _default_tree(estimator="exact", search=None):
         settings = cb.DesignSettings(**vars(settings) | {"search": chosen_search(search)})
     tree = small_study()
     fitted = {"inference": describe(cb.NUTSSettings()), "seed": [0, 7]}
-    designed = {"design": describe(settings), "estimator": describe(how), "num_draws": 9,
-                "seed": [0, 8]}  # fmt: skip
-    tree.attrs |= {"problem": "two_state", "stage": "design", "settings": json.dumps(fitted),
-                   "fingerprint": fingerprint(cb.problems.two_state()),
-                   "design_settings": json.dumps(designed)}  # fmt: skip
+    designed = {
+        "design": describe(settings),
+        "estimator": describe(how),
+        "num_draws": 9,
+        "seed": [0, 8],
+    }
+    tree.attrs |= {
+        "problem": "two_state",
+        "stage": "design",
+        "settings": json.dumps(fitted),
+        "fingerprint": fingerprint(cb.problems.two_state()),
+        "design_settings": json.dumps(designed),
+    }
     return tree
 
 
@@ -291,9 +336,11 @@ def test_only_a_design_that_keeps_the_constraints_is_recommended():
     tree = small_study()
     decision = tree["decision"].to_dataset()
     constraint = {"constraint": ["P(cost) >= 0.9"]}
-    for feasible, said in (([1, 0], "The recommended incentive is the common design"),
-                           ([0, 1], "Designs that keep all of them: plug_in."),
-                           ([0, 0], "No design shown here keeps all of them.")):  # fmt: skip
+    for feasible, said in (
+        ([1, 0], "The recommended incentive is the common design"),
+        ([0, 1], "Designs that keep all of them: plug_in."),
+        ([0, 0], "No design shown here keeps all of them."),
+    ):
         one = decision.assign(feasible=("design", feasible)).assign_coords(constraint)
         one["satisfied_probability"] = (("constraint", "design"), [[0.5, 0.75]])
         tree["decision"] = xr.DataTree(one)
@@ -336,8 +383,11 @@ def test_what_passed_is_what_was_judged():
     )
     assert "chains" not in words
     tree.attrs |= {"sampler": "NUTS", "contraction": json.dumps({"temperature": 0.5})}
-    assert judged(tree)[:3] == ["chains (R-hat, effective sample size, divergences)",
-                                "what the data say about each parameter", "ascents"]  # fmt: skip
+    assert judged(tree)[:3] == [
+        "chains (R-hat, effective sample size, divergences)",
+        "what the data say about each parameter",
+        "ascents",
+    ]
     for name in ("design", "design_trace", "decision"):
         del tree[name]
     assert len(judged(tree)) == 2
@@ -346,7 +396,8 @@ def test_what_passed_is_what_was_judged():
 def test_any_group_is_shown():
     group = xr.Dataset(
         {
-            "evpi": 0.479811, "evpi_standard_error": 0.01,
+            "evpi": 0.479811,
+            "evpi_standard_error": 0.01,
             "share": (("source", "design"), [[0.25, 0.5], [0.75, 0.5]], {"units": "1"}),
             "value": (("design", "chain", "draw"), np.arange(8.0).reshape(2, 1, 4)),
             "bounds": (("design", "ci_bound"), [[0.0, 1.0], [2.0, 3.0]]),
@@ -355,7 +406,7 @@ def test_any_group_is_shown():
             "unconstrained": ("design", [5.0, 6.0]),
         },
         coords={"design": ["common", "plug_in"], "source": ["posterior", "search"]},
-    )  # fmt: skip
+    )
     parts = group_parts(group, 0.5)
     cells = {cell for part in parts if isinstance(part, Table) for row in part.rows for cell in row}
     assert {"0.4798 (s.e. 0.01)", "0.25", "1.5 [0.75, 2.25]", "0 to 1", "posterior"} <= cells
@@ -384,8 +435,10 @@ def test_a_map_that_is_too_large_becomes_a_list():
 
 
 def test_places_on_the_charts():
-    lines = [Line("a", "tip", spread(np.array([0.0, 1.0, 2.0]), 0.8), "#000000"),
-             Line("b", "tip", spread(np.array([np.nan]), 0.8), "#000000", diamond=1.0)]  # fmt: skip
+    lines = [
+        Line("a", "tip", spread(np.array([0.0, 1.0, 2.0]), 0.8), "#000000"),
+        Line("b", "tip", spread(np.array([np.nan]), 0.8), "#000000", diamond=1.0),
+    ]
     chart = interval_bars(lines, "x", "")
     first, second = chart.rows
     # The mean and the single value are the same number, hence the same place.
@@ -410,14 +463,22 @@ def test_the_program_makes_the_study_again(tmp_path, monkeypatch):
     import jax
 
     problem = cb.problems.two_state()
-    data = cb.simulate_trajectories(problem, key=jax.random.key(0), num_episodes=40, num_steps=1,
-                                    incentive={"bonus": 1.0})  # fmt: skip
+    data = cb.simulate_trajectories(
+        problem, key=jax.random.key(0), num_episodes=40, num_steps=1, incentive={"bonus": 1.0}
+    )
     cb.save_trajectories(data, tmp_path / "data.nc")
     quick = cb.Search(ascent=cb.Ascent(num_steps=20, continuation=(2.0, 1.0)))
-    fit = cb.infer(problem, data, key=jax.random.key(3),
-                   settings=cb.SVISettings(num_steps=20, num_samples=12))  # fmt: skip
-    study = cb.design(problem, fit, key=jax.random.key(4), num_draws=10, estimator=cb.exact(),
-                      settings=cb.DesignSettings(search=quick, per_draw=quick))  # fmt: skip
+    fit = cb.infer(
+        problem, data, key=jax.random.key(3), settings=cb.SVISettings(num_steps=20, num_samples=12)
+    )
+    study = cb.design(
+        problem,
+        fit,
+        key=jax.random.key(4),
+        num_draws=10,
+        estimator=cb.exact(),
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
     text = program(study).replace('"DATA"', '"data.nc"')
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -446,8 +507,10 @@ def test_settings_as_python():
 
 
 def test_commands_say_all_or_say_that_they_cannot():
-    fit = ("cbrl-bayes infer two_state --data DATA --chains 4 --warmup 500 --samples 500 --seed 7 "
-           "--output fit.nc")  # fmt: skip
+    fit = (
+        "cbrl-bayes infer two_state --data DATA --chains 4 --warmup 500 --samples 500 --seed 7 "
+        "--output fit.nc"
+    )
     page = "cbrl-bayes report study.nc -o report.html"
     for estimator in ESTIMATORS:
         for search in (None, *SearchName):
@@ -458,11 +521,16 @@ def test_commands_say_all_or_say_that_they_cannot():
             # Under its own search, an estimator needs no word for it.
             usual = default_design_settings(ESTIMATORS[estimator]()).search
             words = "" if not search or chosen_search(search) == usual else f" --search {search}"
-            assert found[1] == (f"cbrl-bayes design two_state --fit fit.nc --estimator {estimator}"
-                                f"{words} --draws 9 --seed 8 --output study.nc")  # fmt: skip
+            assert found[1] == (
+                f"cbrl-bayes design two_state --fit fit.nc --estimator {estimator}"
+                f"{words} --draws 9 --seed 8 --output study.nc"
+            )
     tree = _default_tree("hpgd")
-    for place, value in (("estimator", describe(cb.hpgd(num_rollouts=7))), ("seed", [5, 8]),
-                         ("design", describe(cb.DesignSettings()))):  # fmt: skip
+    for place, value in (
+        ("estimator", describe(cb.hpgd(num_rollouts=7))),
+        ("seed", [5, 8]),
+        ("design", describe(cb.DesignSettings())),
+    ):
         other = tree.copy()
         kept = json.loads(tree.attrs["design_settings"]) | {place: value}
         other.attrs["design_settings"] = json.dumps(kept)
@@ -476,8 +544,11 @@ def test_commands_say_all_or_say_that_they_cannot():
     tree.attrs["settings"] = json.dumps(slow)
     assert "# No command makes a fit" in commands(tree)
     made = cb.problems.two_state(temperature=0.5)  # an argument that the tree does not keep
-    for change in ({"fingerprint": fingerprint(made)}, {"problem": "mine"},
-                   {"stage": "design only"}):  # fmt: skip
+    for change in (
+        {"fingerprint": fingerprint(made)},
+        {"problem": "mine"},
+        {"stage": "design only"},
+    ):
         other = _default_tree()
         other.attrs |= change
         lines = commands(other).splitlines()
@@ -506,8 +577,9 @@ def test_files_and_wrong_use(tmp_path):
     with pytest.raises(ResultsError, match="the tree cannot be shown"):
         report(broken)
     saved = cb.save(tree, tmp_path / "study.nc")
-    done = CliRunner().invoke(app, ["report", str(saved), "-o", str(tmp_path / "cli.html"),
-                                    "--question", "Which bonus?"])  # fmt: skip
+    done = CliRunner().invoke(
+        app, ["report", str(saved), "-o", str(tmp_path / "cli.html"), "--question", "Which bonus?"]
+    )
     assert done.exit_code == 0, done.output
     assert "health: PASS" in done.stdout
     assert "Which bonus?" in (tmp_path / "cli.html").read_text()
@@ -537,11 +609,23 @@ def _browse(folder, html, script="", *more):
         html = html.replace("</body>", f"<script>{script}</script></body>")
     (folder / "page.html").write_text(html)
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-         f"--user-data-dir={folder / 'profile'}", "--disable-background-networking", *more,
-         "--dump-dom", (folder / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            f"--user-data-dir={folder / 'profile'}",
+            "--disable-background-networking",
+            *more,
+            "--dump-dom",
+            (folder / "page.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
@@ -591,8 +675,10 @@ def test_in_a_browser(page, tmp_path):
     assert console == []
     assert "Point at the drawing" in became  # the page's script ran under its own policy
     # The policy holds: what slips in neither runs nor loads, and the console says so.
-    slipped = page.html.replace("</body>", '<script>document.title="taken"</script>'
-                                '<img src="http://localhost:9/x.png"></body>')  # fmt: skip
+    slipped = page.html.replace(
+        "</body>",
+        '<script>document.title="taken"</script><img src="http://localhost:9/x.png"></body>',
+    )
     became, console = _browse(tmp_path, slipped)
     assert "<title>taken" not in became
     assert len(console) == 2
@@ -611,9 +697,12 @@ def test_choosing_and_pointing(page, tmp_path):
     assert set(said["marked"]) == {"option-1"}
     values = small_study()["decision"]["incentive_penalty"].values
     expected = {
-        "hover": (1, 1, values[1, 0]), "right": (1, 2, values[1, 1]),
-        "down": (2, 2, values[1, 2]), "edge": (2, 2, values[1, 2]), "kept": (2, 2, values[0, 2]),
-    }  # fmt: skip
+        "hover": (1, 1, values[1, 0]),
+        "right": (1, 2, values[1, 1]),
+        "down": (2, 2, values[1, 2]),
+        "edge": (2, 2, values[1, 2]),
+        "kept": (2, 2, values[0, 2]),
+    }
     for step, (row, column, value) in expected.items():
         assert said[step].startswith(f"row {row}, column {column}: {number(float(value))} points")
     assert said["untouched"].startswith("Point at the drawing")

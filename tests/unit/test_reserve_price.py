@@ -39,9 +39,12 @@ def test_payoffs_are_those_of_simulated_auctions():
     """Second-price auctions played out: 3 rivals, a law of values that is not uniform."""
     law, reserve, num = np.array([0.1, 0.2, 0.4, 0.3]), 0.35, 400_000
     problem = reserve_price(
-        num_rivals=3, value_probability=tuple(law), num_bids=4, num_rounds=2,
+        num_rivals=3,
+        value_probability=tuple(law),
+        num_bids=4,
+        num_rounds=2,
         participation_cost=0.01,
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(0)
     rivals = (rng.choice(4, (num, 3), p=law) + rng.random((num, 3))) / 4
     ordered = np.sort(rivals, axis=1)
@@ -84,9 +87,11 @@ def test_uniform_values_lead_to_one_half(num_rivals):
     textbook = 2 * n / (n + 1) * (1 - 0.5 ** (n + 1)) - (1 - 0.5**n)
     grid = np.linspace(0.4, 0.64, 13)
     problem = reserve_price(
-        num_rivals=num_rivals, participation_cost=0.0, value_probability=(0.01,) * 100,
+        num_rivals=num_rivals,
+        participation_cost=0.0,
+        value_probability=(0.01,) * 100,
         num_bids=None if num_rivals == 0 else 20,
-    )  # fmt: skip
+    )
     worth = _worth(problem)
     blunt, sharp = (
         np.array([float(worth(jnp.array([r]), t)) for r in grid]) for t in (0.05, 0.005)
@@ -139,9 +144,12 @@ def test_price_path_of_a_durable_good():
     values = (np.arange(50) + 0.5) / 50
     for patience in (0.0, 0.8):
         problem = reserve_price(
-            num_rivals=0, num_rounds=2, buyer_discount=patience, participation_cost=0.0,
+            num_rivals=0,
+            num_rounds=2,
+            buyer_discount=patience,
+            participation_cost=0.0,
             value_probability=(0.02,) * 50,
-        )  # fmt: skip
+        )
         worth = _worth(problem)
         for first, later in ((0.605, 0.405), (0.505, 0.445), (0.635, 0.315)):
             at_once = values - first >= patience * np.maximum(values - later, 0.0)
@@ -157,9 +165,13 @@ def test_price_path_of_a_durable_good():
 def test_a_myopic_buyer_is_offered_the_textbook_path():
     """p_1 (1 - p_1) + d p_2 (p_1 - p_2) is largest at p_1 = 1 / (2 - d/2), p_2 = p_1 / 2."""
     problem = reserve_price(
-        num_rivals=0, num_rounds=2, buyer_discount=0.0, participation_cost=0.0,
-        value_probability=(0.02,) * 50, temperature=0.01,
-    )  # fmt: skip
+        num_rivals=0,
+        num_rounds=2,
+        buyer_discount=0.0,
+        participation_cost=0.0,
+        value_probability=(0.02,) * 50,
+        temperature=0.01,
+    )
     program = SearchProgram(
         problem, Exact(), Search(ascent=Ascent(num_steps=120, learning_rate=0.1))
     )
@@ -179,9 +191,12 @@ def test_gradient_through_payoffs_and_transitions():
     x = problem.incentive.random_start(jax.random.key(4), 0.4)
     parameters, estimator = problem.default_parameters, Exact()
     gradient, _, info = estimator.estimate(
-        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     assert int(info.status) == 0
     flat, unravel = ravel_pytree(x)
     worth = jax.jit(lambda v: leader_outcome(problem, unravel(v), parameters).objective)

@@ -202,8 +202,10 @@ def _with(tree, change):
 
 def test_arviz_works_on_the_tree_as_it_is(study):
     assert "temperature" in az.summary(study, ci_prob=0.9).index
-    assert "leader_objective" in az.summary(study, group="design", ci_prob=0.9,
-                                            var_names=["leader_objective"]).index  # fmt: skip
+    assert (
+        "leader_objective"
+        in az.summary(study, group="design", ci_prob=0.9, var_names=["leader_objective"]).index
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ's and matplotlib's own deprecations
         az.plot_trace(study, var_names=["temperature"])
@@ -218,8 +220,12 @@ def test_figures(study, tmp_path):
         assert len(draw(study).axes) >= 2
     written = save_figures(study, tmp_path / "figures")
     assert [p.name for p in written] == [
-        "posterior.png", "incentive.png", "objectives.png", "convergence.png", "designs.png",
-    ]  # fmt: skip
+        "posterior.png",
+        "incentive.png",
+        "objectives.png",
+        "convergence.png",
+        "designs.png",
+    ]
     assert all(p.stat().st_size > 5000 for p in written)
     curve = plot_response(study, action="down", coordinate="row")
     assert "down" in curve.axes[0].get_ylabel()
@@ -242,8 +248,12 @@ def test_scalar_incentive_and_replacement_figures(tmp_path):
     assert cb.load(cb.save(tree, tmp_path / "bus.nc")).attrs["sampler"] == "given"
     names = [p.name for p in save_figures(tree, tmp_path)]
     assert names == [
-        "incentive.png", "objectives.png", "convergence.png", "designs.png", "replacement.png",
-    ]  # fmt: skip
+        "incentive.png",
+        "objectives.png",
+        "convergence.png",
+        "designs.png",
+        "replacement.png",
+    ]
     assert tree["design"]["incentive"].attrs["units"] == "RC"
 
 

@@ -49,9 +49,12 @@ def _by_hand(d, share, truth):
 def _gradient(problem, x):
     estimator = Exact()
     gradient, _, _ = estimator.estimate(
-        problem, x, problem.default_parameters,
-        estimator.init(problem, x, key=jax.random.key(0)), key=jax.random.key(1),
-    )  # fmt: skip
+        problem,
+        x,
+        problem.default_parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
+        key=jax.random.key(1),
+    )
     return gradient
 
 
@@ -60,9 +63,11 @@ def test_two_answers_by_hand(share):
     """Policy, objective and hypergradient; rtol 1e-9: a dozen operations in float64."""
     truth = 1.1
     problem = rlhf(
-        human_reward=(truth / 2, -truth / 2), annotator_temperature=(TAU,), kl_temperature=KL,
+        human_reward=(truth / 2, -truth / 2),
+        annotator_temperature=(TAU,),
+        kl_temperature=KL,
         logged_share=share,
-    )  # fmt: skip
+    )
     parameters = problem.default_parameters
     policy = jax.jit(
         lambda x: respond_everywhere(problem, problem.incentive.transform(x), parameters)
@@ -170,9 +175,11 @@ def test_logged_comparisons_give_the_humans_rewards():
     Adam ends within 1e-4 of it: the last steps are of 1e-3 of the learning rate .1.
     """
     problem = rlhf(
-        human_reward=(1.0, 0.5, -1.5), annotator_temperature=(2.0,),
-        annotator_tie_strength=(0.6,), logged_share=1.0,
-    )  # fmt: skip
+        human_reward=(1.0, 0.5, -1.5),
+        annotator_temperature=(2.0,),
+        annotator_tie_strength=(0.6,),
+        logged_share=1.0,
+    )
     found = AscentProgram(problem, Exact(), Ascent(num_steps=600)).run(
         problem.default_parameters, key=jax.random.key(0)
     )
@@ -235,8 +242,12 @@ def test_likelihood_against_a_loop(ties):
     model = PreferenceModel(ROWS, counts, 2, 3, 2)
     reward = np.array([[0.3, -0.5, 0.2], [1.0, 0.4, -1.4]])
     logs, nu, pull = np.array([0.4, -0.4]), np.array([0.7, 1.9]), 0.15
-    parameters = {"human_reward": reward, "annotator_log_temperature": logs, "left_pull": pull,
-                  "annotator_log_tie": np.log(nu)}  # fmt: skip
+    parameters = {
+        "human_reward": reward,
+        "annotator_log_temperature": logs,
+        "left_pull": pull,
+        "annotator_log_tie": np.log(nu),
+    }
     table = model.log_probability({k: jnp.asarray(v) for k, v in parameters.items()}, ROWS)
     for row, found in zip(ROWS, np.exp(np.asarray(table)), strict=True):
         i, a, b, n = row
@@ -302,8 +313,9 @@ def _simulated(num, rng):
     base = np.array([1.5, 0.8, 0.2, -0.3, -0.9, -1.3])
     logs = np.linspace(-0.9, 0.9, 12)
     log_tie = rng.permutation(np.linspace(-1.5, 0.9, 12))
-    rows = np.column_stack([rng.integers(2, size=num), np.zeros((num, 2), int),
-                            rng.integers(12, size=num)])  # fmt: skip
+    rows = np.column_stack(
+        [rng.integers(2, size=num), np.zeros((num, 2), int), rng.integers(12, size=num)]
+    )
     rows[:, 1] = rng.integers(6, size=num)
     rows[:, 2] = (rows[:, 1] + rng.integers(1, 6, size=num)) % 6
     outcome = np.empty(num, int)
@@ -326,8 +338,12 @@ def test_truth_is_recovered_from_simulated_comparisons():
         model, key=jax.random.key(0), settings=NUTSSettings(2, num_warmup=400, num_samples=400)
     )
     assert not fit.sample_stats["diverging"].any()
-    truths = {"reward": base, "annotator_log_temperature": logs, "annotator_log_tie": log_tie,
-              "left_pull": np.array([0.2])}  # fmt: skip
+    truths = {
+        "reward": base,
+        "annotator_log_temperature": logs,
+        "annotator_log_tie": log_tie,
+        "left_pull": np.array([0.2]),
+    }
     for name, truth in truths.items():
         draws = fit.posterior[name].reshape(800, -1)
         off = (draws.mean(0) - truth) / draws.std(0)
@@ -417,8 +433,11 @@ def test_two_way_error_sees_both_kinds_of_dependence():
     variances = []
     errors = []
     for _ in range(400):
-        values = (generator.normal(size=(rows, 1)) + generator.normal(size=(1, columns))
-                  + generator.normal(size=(rows, columns)))  # fmt: skip
+        values = (
+            generator.normal(size=(rows, 1))
+            + generator.normal(size=(1, columns))
+            + generator.normal(size=(rows, columns))
+        )
         places = np.indices(values.shape).reshape(2, -1)
         mean, error = clustered(values.ravel(), *places)
         variances.append(mean**2)

@@ -32,8 +32,13 @@ from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constraine
 from tests.conftest import make_moving_problem
 
 CRITERIA = (
-    Expectation(), MeanVariance(2.0), CVaR(0.2), VaR(0.2), WorstCase(0.8), MinimaxRegret(0.8),
-)  # fmt: skip
+    Expectation(),
+    MeanVariance(2.0),
+    CVaR(0.2),
+    VaR(0.2),
+    WorstCase(0.8),
+    MinimaxRegret(0.8),
+)
 
 
 def test_risk_measures_are_those_of_scipy_and_of_sorting():
@@ -99,9 +104,15 @@ def test_robust_designs_are_those_of_a_grid():
     best, depth = table.max(0), posterior_depth(draws)
     own = points[table.argmax(0)][:, None]
     study = robust_designs(
-        problem, draws, names=("start",), designs=np.array([[0.5]]), own=own, criteria=CRITERIA,
-        estimator=Exact(), key=jax.random.key(1),
-    )  # fmt: skip
+        problem,
+        draws,
+        names=("start",),
+        designs=np.array([[0.5]]),
+        own=own,
+        criteria=CRITERIA,
+        estimator=Exact(),
+        key=jax.random.key(1),
+    )
     assert study.names == ("start", *(criterion.name for criterion in CRITERIA))
     for row, criterion in enumerate(CRITERIA):
         values = np.array([float(criterion.value(jnp.asarray(w), best, depth)) for w in table])
@@ -120,8 +131,10 @@ def test_robust_designs_are_those_of_a_grid():
 def test_gradient_of_a_criterion_against_differences(criterion):
     problem = make_moving_problem()
     rng = np.random.default_rng(5)
-    draws = {"temperature": rng.uniform(0.3, 1.0, size=9),
-             "context_probability": rng.dirichlet([3.0, 3.0], size=9)}  # fmt: skip
+    draws = {
+        "temperature": rng.uniform(0.3, 1.0, size=9),
+        "context_probability": rng.dirichlet([3.0, 3.0], size=9),
+    }
     best, depth = rng.normal(2.0, size=9), posterior_depth(draws)
     estimator = PosteriorCriterion(Exact(), 9, criterion, best, depth)
     x = problem.incentive.initial
@@ -177,10 +190,16 @@ def test_a_chance_constraint_binds_where_brute_force_says():
     allowed = (scores.incentive_cost <= limit).mean(1) >= 0.9
     wanted = scores.objective.mean(1)[allowed].max()
     study = robust_designs(
-        problem, draws, names=("free",), designs=np.array([[free]]), own=np.full((24, 1), free),
-        criteria=(Expectation(),), constraints=(CostAtMost(limit, 0.9),), estimator=Exact(),
+        problem,
+        draws,
+        names=("free",),
+        designs=np.array([[free]]),
+        own=np.full((24, 1), free),
+        criteria=(Expectation(),),
+        constraints=(CostAtMost(limit, 0.9),),
+        estimator=Exact(),
         key=jax.random.key(2),
-    )  # fmt: skip
+    )
     assert study.feasible.tolist() == [False, True]
     assert study.satisfied[0, 1] >= 0.9 > study.satisfied[0, 0]
     reached = study.criterion_value[0, 1]
@@ -212,10 +231,16 @@ def test_the_penalty_allows_as_many_misses_as_the_constraint():
 def test_a_demand_that_cannot_be_met_is_reported():
     problem, draws = cb.problems.two_state(), _draws(8)
     study = robust_designs(
-        problem, draws, names=("start",), designs=np.array([[0.5]]), own=np.full((8, 1), 0.5),
-        criteria=(Expectation(),), constraints=(ObjectiveAtLeast(1e6),), estimator=Exact(),
+        problem,
+        draws,
+        names=("start",),
+        designs=np.array([[0.5]]),
+        own=np.full((8, 1), 0.5),
+        criteria=(Expectation(),),
+        constraints=(ObjectiveAtLeast(1e6),),
+        estimator=Exact(),
         key=jax.random.key(2),
-    )  # fmt: skip
+    )
     assert not study.feasible.any()
     assert (study.satisfied == 0.0).all()
 
@@ -285,17 +310,31 @@ def test_wrong_settings_are_refused():
         constrained(problem, Monotone("bonus"))
     with pytest.raises(InvalidInputError, match="undo each other"):
         constrained(make_moving_problem(), Budget("x", 1.0), Bounds("x", 0.5, 1.0))
-    known = {"names": ("a",), "designs": np.zeros((1, 1)), "own": np.zeros((4, 1)),
-             "key": jax.random.key(0)}  # fmt: skip
+    known = {
+        "names": ("a",),
+        "designs": np.zeros((1, 1)),
+        "own": np.zeros((4, 1)),
+        "key": jax.random.key(0),
+    }
     with pytest.raises(InvalidInputError, match="names of their own"):
         robust_designs(problem, draws, criteria=(CVaR(0.1), CVaR(0.1)), estimator=Exact(), **known)
     with pytest.raises(InvalidInputError, match="undo each other"):
         constrained(make_moving_problem(), Monotone("x"), Bounds("x", -1000.0, 1000.0))
     with pytest.raises(InvalidInputError, match="states no price of its incentive"):
         robust_designs(
-            replace(problem, incentive_price_fn=None), draws, criteria=(CVaR(0.1),),
-            constraints=(CostAtMost(1.0),), estimator=Exact(), **known,
-        )  # fmt: skip
+            replace(problem, incentive_price_fn=None),
+            draws,
+            criteria=(CVaR(0.1),),
+            constraints=(CostAtMost(1.0),),
+            estimator=Exact(),
+            **known,
+        )
     with pytest.raises(InvalidInputError, match="need the exact hypergradient; received: HPGD"):
-        robust_designs(problem, draws, criteria=(CVaR(0.1),), constraints=(CostAtMost(1.0),),
-                       estimator=HPGD(), **known)  # fmt: skip
+        robust_designs(
+            problem,
+            draws,
+            criteria=(CVaR(0.1),),
+            constraints=(CostAtMost(1.0),),
+            estimator=HPGD(),
+            **known,
+        )

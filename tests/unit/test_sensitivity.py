@@ -85,9 +85,13 @@ def test_what_says_the_same_is_left_out():
     assert distinct_columns(both).tolist() == [True, True, True, False, False, False]
 
 
-@pytest.mark.parametrize(("input_of", "low", "high"), [
-    (lambda z: z, 0.965, 0.98), (np.exp, 0.5, 0.93),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("input_of", "low", "high"),
+    [
+        (lambda z: z, 0.965, 0.98),
+        (np.exp, 0.5, 0.93),
+    ],
+)
 def test_the_stated_bias_of_unbounded_inputs(input_of, low, high):
     """Y = X, so S = 1. Docstring: .97 (sd .006) for normal X, .76 (sd .09) for log-normal X.
 
@@ -211,8 +215,9 @@ def _exact_sense(component, low, high):
 @pytest.mark.parametrize("component", ["prior", "likelihood"])
 def test_power_scaling_carried_to_a_derived_quantity(conjugate, component):
     mu, densities = conjugate
-    outputs = xr.DataArray(np.stack([np.exp(mu), mu * 0.0], axis=-1),
-                           dims=("chain", "draw", "output"))  # fmt: skip
+    outputs = xr.DataArray(
+        np.stack([np.exp(mu), mu * 0.0], axis=-1), dims=("chain", "draw", "output")
+    )
     found, error = power_scaling_sensitivity(outputs, densities, np.random.default_rng(0), 40)
     row = ["prior", "likelihood"].index(component)
     exact = _exact_sense(component, float(np.exp(mu.min())), float(np.exp(mu.max())))
@@ -223,20 +228,29 @@ def test_power_scaling_carried_to_a_derived_quantity(conjugate, component):
 
 def test_log_prior_is_that_of_the_stated_priors():
     problem = two_state()
-    data = cb.simulate_trajectories(problem, key=KEY, num_episodes=8, num_steps=1,
-                                    incentive={"bonus": jnp.array(1.0)})  # fmt: skip
+    data = cb.simulate_trajectories(
+        problem, key=KEY, num_episodes=8, num_steps=1, incentive={"bonus": jnp.array(1.0)}
+    )
     data["group"] = ("episode", np.array(["old", "young"] * 4))
-    model = behaviour_model(problem, data, priors={
-        "temperature": Hierarchical(cb.inference.priors.dist.LogNormal(-1.0, 0.5))})  # fmt: skip
+    model = behaviour_model(
+        problem,
+        data,
+        priors={"temperature": Hierarchical(cb.inference.priors.dist.LogNormal(-1.0, 0.5))},
+    )
     rng = np.random.default_rng(0)
     population, spread = rng.lognormal(size=(2, 3)), rng.random((2, 3))
     offset = rng.normal(size=(2, 3, 2))
     law = rng.dirichlet(np.ones(2), (2, 3))
-    found = log_prior(model, {
-        "temperature_population": population, "temperature_spread": spread,
-        "temperature_offset": offset, "context_probability": law,
-        "temperature": population[..., None] * np.exp(spread[..., None] * offset),
-    })  # fmt: skip
+    found = log_prior(
+        model,
+        {
+            "temperature_population": population,
+            "temperature_spread": spread,
+            "temperature_offset": offset,
+            "context_probability": law,
+            "temperature": population[..., None] * np.exp(spread[..., None] * offset),
+        },
+    )
     # Positive parameters count by their logarithm (d theta = theta d log theta), laws by ratios.
     expected = {
         "temperature_population": stats.norm(-1.0, 0.5).logpdf(np.log(population)),
@@ -251,11 +265,16 @@ def test_log_prior_is_that_of_the_stated_priors():
     # So a scaled prior keeps its place: draws of it, reweighted to alpha = .5, against the laws
     # that log_prior's docstring names. 40,000 draws, weighted: errors near .01.
     theta, shares = rng.lognormal(-1.0, 0.5, (1, 40_000)), rng.dirichlet(np.ones(2), (1, 40_000))
-    scaled = log_prior(model, {
-        "temperature_population": theta, "temperature_spread": np.ones((1, 40_000)),
-        "temperature_offset": np.zeros((1, 40_000, 2)), "context_probability": shares,
-        "temperature": np.repeat(theta[..., None], 2, axis=-1),
-    })  # fmt: skip
+    scaled = log_prior(
+        model,
+        {
+            "temperature_population": theta,
+            "temperature_spread": np.ones((1, 40_000)),
+            "temperature_offset": np.zeros((1, 40_000, 2)),
+            "context_probability": shares,
+            "temperature": np.repeat(theta[..., None], 2, axis=-1),
+        },
+    )
     wide = np.exp(-0.5 * scaled["temperature_population"][0])
     log_theta = np.log(theta[0])
     mean = np.average(log_theta, weights=wide)
@@ -268,8 +287,9 @@ def test_log_prior_is_that_of_the_stated_priors():
 
 def test_likelihood_of_transitions_is_counted_apart():
     problem = bus_replacement(num_bins=50)
-    data = cb.make_trajectories([[0, 1, 1, 2]], [[0, 0, 0, 0]], context=["fleet"],
-                                successor_slot=[[1, 0, 1, 2]])  # fmt: skip
+    data = cb.make_trajectories(
+        [[0, 1, 1, 2]], [[0, 0, 0, 0]], context=["fleet"], successor_slot=[[1, 0, 1, 2]]
+    )
     law = np.array([[[0.2, 0.5, 0.3]], [[0.6, 0.3, 0.1]]])
     found = transition_part(behaviour_model(problem, data), {"increment_probability": law})
     exact = np.log(law[..., 1]) * 2 + np.log(law[..., 0]) + np.log(law[..., 2])
@@ -284,10 +304,14 @@ def _worth(bonus, temperature, law, costs=(0.5, 1.5)):
 def test_stresses_by_hand():
     problem, law = two_state(), np.array([0.5, 0.5])
     draws = {"temperature": np.array([0.2, 0.3]), "context_probability": np.stack([law, law])}
-    stresses = [cb.TemperatureShift(2.0), cb.ContextShift("cost 1.5", 0.25),
-                cb.ContextShift((0.9, 0.1), 1.0)]  # fmt: skip
-    found = stress_designs(problem, {"low": np.array([0.6]), "high": np.array([1.4])}, draws,
-                           stresses, key=KEY)  # fmt: skip
+    stresses = [
+        cb.TemperatureShift(2.0),
+        cb.ContextShift("cost 1.5", 0.25),
+        cb.ContextShift((0.9, 0.1), 1.0),
+    ]
+    found = stress_designs(
+        problem, {"low": np.array([0.6]), "high": np.array([1.4])}, draws, stresses, key=KEY
+    )
     laws = [law, law, 0.75 * law + [0.0, 0.25], np.array([0.9, 0.1])]
     for index, (factor, weights) in enumerate(zip((1, 2, 1, 1), laws, strict=True)):
         exact = [[_worth(x, factor * t, weights) for t in (0.2, 0.3)] for x in (0.6, 1.4)]
@@ -348,8 +372,9 @@ def test_a_design_whose_mean_is_not_finite_is_never_best():
 )
 def test_wrong_stresses_are_named(stresses, match):
     with pytest.raises(InvalidInputError, match=match):
-        stress_designs(two_state(), {"low": np.zeros(1)}, {"temperature": np.ones(2)}, stresses,
-                       key=KEY)  # fmt: skip
+        stress_designs(
+            two_state(), {"low": np.zeros(1)}, {"temperature": np.ones(2)}, stresses, key=KEY
+        )
 
 
 @pytest.mark.parametrize(
@@ -372,8 +397,9 @@ def _study(problem, seed):
     """A design study of given draws, with the groups of a fit put beside it by hand."""
     temperature = np.random.default_rng(seed).lognormal(-1.2, 0.4, 60)
     settings = cb.DesignSettings(search=QUICK, per_draw=QUICK, num_common_draws=10)
-    study = cb.design(problem, {"temperature": temperature}, key=KEY, num_draws=60,
-                      settings=settings)  # fmt: skip
+    study = cb.design(
+        problem, {"temperature": temperature}, key=KEY, num_draws=60, settings=settings
+    )
     at = {"chain": [0], "draw": np.arange(60)}
     density = stats.lognorm(0.6, scale=np.exp(-1.0)).logpdf(temperature)[None]
     noise = np.random.default_rng(1).normal(size=(1, 60, 12)) / 50
@@ -399,8 +425,9 @@ def made():
 
 
 def test_prior_sensitivity_of_a_study(made, tmp_path):
-    study = cb.prior_sensitivity(made.models["optimal"], made.studies["optimal"], key=KEY,
-                                 num_resamples=5, num_options=6)  # fmt: skip
+    study = cb.prior_sensitivity(
+        made.models["optimal"], made.studies["optimal"], key=KEY, num_resamples=5, num_options=6
+    )
     group = study["sensitivity"].to_dataset()
     assert list(group["option"].values[:2]) == ["common", "plug_in"]
     assert group.sizes["option"] == 6
@@ -412,10 +439,12 @@ def test_prior_sensitivity_of_a_study(made, tmp_path):
         here = group["expected_objective"].sel(option=which, alpha=1.0, component="prior")
         assert float(here) == pytest.approx(float(plain.sel(design=which)), rel=1e-9)
     # The same as ArviZ says of the draws' own incentives.
-    tree = xr.DataTree.from_dict({
-        "posterior": study["design"].to_dataset()[["incentive"]],
-        "log_prior": study["log_prior"].to_dataset(),
-    })  # fmt: skip
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": study["design"].to_dataset()[["incentive"]],
+            "log_prior": study["log_prior"].to_dataset(),
+        }
+    )
     told = float(az.psense(tree, group="prior")["incentive"])
     table = cb.sensitivity_table(study)
     assert table.loc["incentive", "prior"] == pytest.approx(told, rel=1e-9)
@@ -436,8 +465,15 @@ def test_indices_of_a_study_join_its_power_scaling(made):
     assert group["power_scaling"].notnull().any()
     assert (cb.sensitivity_table(study)["unsolved"] == 0).all()
     # What a second call replaces leaves no rows of other labels behind.
-    again = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=3,
-                                 alphas=(0.7,), outputs=["incentive"])  # fmt: skip
+    again = cb.prior_sensitivity(
+        problem,
+        study,
+        key=KEY,
+        num_resamples=2,
+        num_options=3,
+        alphas=(0.7,),
+        outputs=["incentive"],
+    )
     group = again["sensitivity"].to_dataset()
     assert group["alpha"].values.tolist() == [0.7]
     assert group.sizes["option"] == 3
@@ -446,9 +482,14 @@ def test_indices_of_a_study_join_its_power_scaling(made):
 
 
 def test_stress_test_of_a_study(made):
-    study = cb.stress_test(made.models["optimal"], made.studies["optimal"],
-                           [cb.TemperatureShift(3.0)], key=KEY, search=QUICK,
-                           num_search_draws=20)  # fmt: skip
+    study = cb.stress_test(
+        made.models["optimal"],
+        made.studies["optimal"],
+        [cb.TemperatureShift(3.0)],
+        key=KEY,
+        search=QUICK,
+        num_search_draws=20,
+    )
     group = study["stress"].to_dataset()
     assert group["objective"].dims == ("stress", "design", "chain", "draw")
     xr.testing.assert_allclose(
@@ -471,15 +512,18 @@ def test_models_are_compared_by_prediction_and_by_decision(made):
     group = study["model_comparison"].to_dataset()
     table = az.compare(made.studies, round_to="none")
     np.testing.assert_allclose(group["elpd"], table.loc[["optimal", "lapsing"], "elpd"])
-    np.testing.assert_allclose(group["weight"], table.loc[["optimal", "lapsing"], "weight"],
-                               atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        group["weight"], table.loc[["optimal", "lapsing"], "weight"], atol=1e-6
+    )
     losses = cb.loss_table(study)
     assert (losses["unsolved"] == 0).all()
     assert (np.diag(losses[list(made.models)]) == 0).all()
     # Row: whose design; column: whose world. By the closed form, draw by draw.
     draws = made.studies["optimal"]["posterior"]["temperature"].values.ravel()
-    bonus = {name: float(tree["decision"]["unconstrained"].sel(design="common")[0])
-             for name, tree in made.studies.items()}  # fmt: skip
+    bonus = {
+        name: float(tree["decision"]["unconstrained"].sel(design="common")[0])
+        for name, tree in made.studies.items()
+    }
 
     def lapsed(x):
         return np.mean([0.7 * _worth(x, t, np.array([0.5, 0.5])) for t in draws]) + 0.15 * (2 - x)
@@ -498,8 +542,9 @@ def test_stacking_of_long_episodes(made):
     for number, study in enumerate(studies.values()):
         study["log_likelihood"]["behaviour"] -= 900.0 + 20.0 * number
     square = np.zeros((2, 2, 60))
-    group = add_model_comparison(studies["optimal"], studies, square,
-                                 unsolved=np.zeros((2, 2), int))["model_comparison"]  # fmt: skip
+    group = add_model_comparison(
+        studies["optimal"], studies, square, unsolved=np.zeros((2, 2), int)
+    )["model_comparison"]
     assert float(group["weight"].sel(model="optimal")) > 0.99
     np.testing.assert_allclose(group["elpd_difference"].sel(model="lapsing"), -240.0, rtol=1e-6)
     assert float(group["elpd"].sel(model="optimal")) < -10_000

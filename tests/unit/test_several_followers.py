@@ -51,9 +51,10 @@ INDICES = {
     "minimum": (Minimum(), lambda value, share: value.min()),
     "gini": (GiniWelfare(), _gini_by_loops),
     "kolm_pollak": (
-        KolmPollak(3.0), lambda value, share: -np.log((share * np.exp(-3.0 * value)).sum()) / 3.0
+        KolmPollak(3.0),
+        lambda value, share: -np.log((share * np.exp(-3.0 * value)).sum()) / 3.0,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", INDICES)
@@ -71,9 +72,12 @@ def test_welfare_over_followers_and_contexts(name):
     assert float(outcome.objective) == pytest.approx(objective(0.8), rel=1e-12)
     estimator = Exact()
     gradient, _, info = estimator.estimate(
-        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     slope = (objective(0.8 + 1e-5) - objective(0.8 - 1e-5)) / 2e-5
     assert float(info.objective) == pytest.approx(objective(0.8), rel=1e-12)
     # Two values of order 1, each rounded at 1e-16, over 2e-5; the slope itself is of order .01.
@@ -100,9 +104,7 @@ def test_standard_error_over_sampled_contexts(index):
     """The delta method against the spread over 200 samples of 50 costs; the minimum has none."""
     plain = two_state()
     contexts = SampledContexts(lambda p, key: 1.0 + 0.4 * jax.random.normal(key), 50, {})
-    problem = replace(
-        plain, contexts=contexts, aggregate=SocialWelfare(index, leader_weight=0.5)
-    )  # fmt: skip
+    problem = replace(plain, contexts=contexts, aggregate=SocialWelfare(index, leader_weight=0.5))
     x, parameters = {"bonus": jnp.array(1.0)}, problem.default_parameters
     score = jax.jit(lambda key: ExactEvaluation().score(problem, x, parameters, key=key))
     scores = [score(key) for key in jax.random.split(jax.random.key(0), 200)]
@@ -119,8 +121,10 @@ def test_studies_of_other_aims_are_told_apart():
     plain, _ = _crowd()
     worst, _ = _crowd(SocialWelfare(Minimum()))
     other = plain.with_followers(plain.followers.names, (0.5, 0.2, 0.3))
-    marks = {tuple(np.concatenate([np.ravel(a) for a in p.signature()]).tolist())
-             for p in (plain, worst, other, replace(plain, leader_discount=0.5))}  # fmt: skip
+    marks = {
+        tuple(np.concatenate([np.ravel(a) for a in p.signature()]).tolist())
+        for p in (plain, worst, other, replace(plain, leader_discount=0.5))
+    }
     assert len(marks) == 4
 
 
@@ -132,9 +136,10 @@ def test_groups_stand_for_their_members():
     aggregate = SocialWelfare(GiniWelfare())
     grouped = replace(two_state(), followers=groups, aggregate=aggregate)
     each = replace(
-        two_state(), aggregate=aggregate,
+        two_state(),
+        aggregate=aggregate,
         followers=Followers(tuple(map(str, range(9))), (1 / 9,) * 9),
-    )  # fmt: skip
+    )
     x = {"bonus": jnp.array(1.1)}
     temperature = np.array([0.1, 0.9, 0.3])
     of_person = temperature[[0, 0, 1, 1, 1, 2, 2, 2, 2]]
@@ -152,9 +157,12 @@ def test_design_under_draws_of_each_followers_rationality():
     draws = np.exp(np.random.default_rng(0).normal(np.log(TEMPERATURES), 0.2, (6, 3)))
     quick = cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.1))
     study = cb.design(
-        problem, {"temperature": draws}, key=jax.random.key(0), num_draws=6,
+        problem,
+        {"temperature": draws},
+        key=jax.random.key(0),
+        num_draws=6,
         settings=cb.DesignSettings(search=quick, per_draw=quick),
-    )  # fmt: skip
+    )
     bonus = np.linspace(-1.0, 2.0, 3001)[:, None, None]
     found = study["design"]["leader_objective"].values.ravel()
     for temperature, objective in zip(draws, found, strict=True):

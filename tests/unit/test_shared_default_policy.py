@@ -55,7 +55,7 @@ def test_bandits_by_hand():
     price = 0.15
     problem = shared_default_policy(
         tasks=bandit_tasks(REWARDS), task_probability=LAW, guidance_price=price
-    )  # fmt: skip
+    )
     logit = np.array([0.3, -0.8, 1.1, 0.2])
     default = np.exp(logit) / np.exp(logit).sum()
     guidance = (default * np.log(4 * default)).sum()
@@ -104,9 +104,14 @@ def test_equal_tasks_are_solved_by_the_default():
     """Where all tasks are one, the best default makes an unhurried follower optimal in it."""
     tasks = goal_tasks(((2, 5),), start=(1, 1), slip=0.3, map_text=TWO_ROOMS)
     twice = Tasks(
-        ("once", "again"), jnp.repeat(tasks.reward, 2, 0), jnp.repeat(tasks.terminal, 2, 0),
-        tasks.transition, tasks.initial, tasks.state_labels, tasks.action_names,
-    )  # fmt: skip
+        ("once", "again"),
+        jnp.repeat(tasks.reward, 2, 0),
+        jnp.repeat(tasks.terminal, 2, 0),
+        tasks.transition,
+        tasks.initial,
+        tasks.state_labels,
+        tasks.action_names,
+    )
     problem = shared_default_policy(tasks=twice, temperature=0.5, discount=0.95)
     _, reward, law, initial = _dense(problem, 0)
     value = np.zeros(len(reward))
@@ -147,9 +152,12 @@ def test_gradient_over_rooms():
     parameters = problem.default_parameters
     estimator = Exact()
     gradient, _, info = estimator.estimate(
-        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     assert int(info.status) == 0
     worth = jax.jit(lambda logit: leader_outcome(problem, {"logit": logit}, parameters).objective)
     h = 1e-3
@@ -198,13 +206,18 @@ def test_gradient_over_rooms():
         (lambda: bandit_tasks({"a": (float("nan"), 0.0)}), "finite rewards"),
         (
             lambda: Tasks(
-                ("a",), jnp.zeros((2, 1, 1)), jnp.ones((2, 1), bool),
-                DenseTransition(jnp.ones((1, 1, 1))), jnp.ones(1), Labels(("state",)), ("go",),
+                ("a",),
+                jnp.zeros((2, 1, 1)),
+                jnp.ones((2, 1), bool),
+                DenseTransition(jnp.ones((1, 1, 1))),
+                jnp.ones(1),
+                Labels(("state",)),
+                ("go",),
             ),
             "do not fit their world",
         ),
     ],
-)  # fmt: skip
+)
 def test_impossible_tasks_are_refused(make, words):
     with pytest.raises(InvalidInputError, match=words):
         make()

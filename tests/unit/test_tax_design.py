@@ -49,8 +49,10 @@ def _full_economy(problem, incentive, group):
     mdp = MDP(
         jnp.asarray(reward),
         SuccessorTransition(law.successor[:, pair], law.probability[:, pair]),
-        small.initial, small.discount, small.temperature,
-    )  # fmt: skip
+        small.initial,
+        small.discount,
+        small.temperature,
+    )
     return small, mdp, jnp.asarray(welfare), pair
 
 
@@ -82,8 +84,9 @@ def test_law_of_assets():
     found = np.zeros((41, 130, 41))
     at = np.indices((41, 130))
     for slot in range(mdp.transition.successor.shape[-1]):
-        np.add.at(found, (*at, mdp.transition.successor[..., slot]),
-                  mdp.transition.probability[..., slot])  # fmt: skip
+        np.add.at(
+            found, (*at, mdp.transition.successor[..., slot]), mdp.transition.probability[..., slot]
+        )
     for pair, (hour, spent) in enumerate(itertools.product(range(10), range(13))):
         mean = np.clip(assets + 0.6 * 2.0 * 0.89 * hour - 1.25 * spent, -100, 100)
         low, high = (-100 - mean) / 5, (100 - mean) / 5
@@ -119,9 +122,12 @@ def test_gradient_through_reward_and_transitions():
     estimator = Exact()
     parameters = problem.default_parameters
     gradient, _, info = estimator.estimate(
-        problem, x, parameters, estimator.init(problem, x, key=jax.random.key(0)),
+        problem,
+        x,
+        parameters,
+        estimator.init(problem, x, key=jax.random.key(0)),
         key=jax.random.key(1),
-    )  # fmt: skip
+    )
     assert int(info.status) == 0
     slope = np.asarray(ravel_pytree(gradient)[0])
     flat, unravel = ravel_pytree(x)

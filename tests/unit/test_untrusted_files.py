@@ -102,9 +102,13 @@ class Pool:
 
     def _start(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(self.seconds)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
-        )  # fmt: skip
+            [sys.executable, "-c", WORKER, str(self.seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+        )
         assert self.process.stdout.readline() == "ready\n"
 
 
@@ -141,8 +145,26 @@ def mutated_text(raw, rng):
     text = raw.decode()
     places = [i for i, letter in enumerate(text) if letter in ',\n:[{0123456789"']
     at = rng.choice(places)
-    words = ["", "nan", "inf", "-1", "1e300", "99999999999999999999", "1.5", "\N{SUPERSCRIPT TWO}",
-             '"', "\0", ",", "\n", "[", "null", "true", "x" * 300, "9" * 5000, "|O"]  # fmt: skip
+    words = [
+        "",
+        "nan",
+        "inf",
+        "-1",
+        "1e300",
+        "99999999999999999999",
+        "1.5",
+        "\N{SUPERSCRIPT TWO}",
+        '"',
+        "\0",
+        ",",
+        "\n",
+        "[",
+        "null",
+        "true",
+        "x" * 300,
+        "9" * 5000,
+        "|O",
+    ]
     return (text[:at] + rng.choice(words) + text[at + rng.choice([0, 1, 3]) :]).encode()
 
 
@@ -152,10 +174,12 @@ def small_tree(num=3):
     draws, axes = (1, num), ("chain", "draw")
 
     def group(names, more=(), sizes=(), front=(), first=()):
-        return xr.Dataset({
-            name: ((*front, *axes, *more), rng.uniform(0.5, 1.0, size=(*first, *draws, *sizes)))
-            for name in names
-        }).assign_coords(chain=[0], draw=np.arange(num))  # fmt: skip
+        return xr.Dataset(
+            {
+                name: ((*front, *axes, *more), rng.uniform(0.5, 1.0, size=(*first, *draws, *sizes)))
+                for name in names
+            }
+        ).assign_coords(chain=[0], draw=np.arange(num))
 
     design = group(["leader_objective", "incentive_cost", "incentive"])
     design["objective_standard_error"] = (axes, np.zeros(draws))
@@ -173,16 +197,25 @@ def small_tree(num=3):
     decision["status"] = ("design", np.zeros(2, int))
     decision["incentive"] = ("design", np.array([0.25, 0.125]))
     decision["restart_objective"] = ("restart", np.ones(2))
-    tree = xr.DataTree.from_dict({
-        "posterior": group(["temperature"]), "decision": decision,
-        "design": design.assign_coords(follower=["follower"]),
-        "design_trace": group(trace, ["iteration"], [4]),
-    })  # fmt: skip
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": group(["temperature"]),
+            "decision": decision,
+            "design": design.assign_coords(follower=["follower"]),
+            "design_trace": group(trace, ["iteration"], [4]),
+        }
+    )
     tree.attrs = {
-        "schema": "cbrl_bayes results 1", "stage": "design only", "problem": "small",
-        "created": "2026-01-01", "versions": "{}", "settings": "{}", "fingerprint": "0",
-        "design_settings": "{}", "objective_unit": "money",
-    }  # fmt: skip
+        "schema": "cbrl_bayes results 1",
+        "stage": "design only",
+        "problem": "small",
+        "created": "2026-01-01",
+        "versions": "{}",
+        "settings": "{}",
+        "fingerprint": "0",
+        "design_settings": "{}",
+        "objective_unit": "money",
+    }
     return tree
 
 
@@ -196,8 +229,9 @@ def pool():
 def sources(tmp_path_factory):
     """One good file of each kind."""
     folder = tmp_path_factory.mktemp("sources")
-    data = cb.make_trajectories([[0, 1], [0], [1, 1, 0]], [[1, 0], [1], [0, 0, 1]],
-                                context=["a", "b", ""])  # fmt: skip
+    data = cb.make_trajectories(
+        [[0, 1], [0], [1, 1, 0]], [[1, 0], [1], [0, 0, 1]], context=["a", "b", ""]
+    )
     tree = small_tree()
     found = {
         "results .nc": cb.save(tree, folder / "study.nc"),
@@ -249,17 +283,31 @@ def fuzz(pool, kind, source, num, tmp_path, seed):
             kept = tmp_path / f"case_{seed}_{case}{source.suffix}"
             (shutil.copytree if target.is_dir() else shutil.copy)(target, kept)
     growth = pool.memory[-1] - pool.memory[min(20, len(pool.memory) - 1)]
-    print(f"{kind} {source.suffix}: {dict(pool.counts)}, slowest {pool.slowest:.1f} s, "
-          f"memory +{growth} MB")  # fmt: skip
+    print(
+        f"{kind} {source.suffix}: {dict(pool.counts)}, slowest {pool.slowest:.1f} s, "
+        f"memory +{growth} MB"
+    )
     assert not pool.odd
     assert growth < MOST_GROWTH_MB
     return pool.counts
 
 
-FEW = {"results .nc": 12, "results .zarr": 8, "data .nc": 8, "data .zarr": 6, "data .csv": 60,
-       "comparisons .csv": 40}  # fmt: skip
-MANY = {"results .nc": 1000, "results .zarr": 500, "data .nc": 700, "data .zarr": 400,
-        "data .csv": 3000, "comparisons .csv": 2500}  # fmt: skip
+FEW = {
+    "results .nc": 12,
+    "results .zarr": 8,
+    "data .nc": 8,
+    "data .zarr": 6,
+    "data .csv": 60,
+    "comparisons .csv": 40,
+}
+MANY = {
+    "results .nc": 1000,
+    "results .zarr": 500,
+    "data .nc": 700,
+    "data .zarr": 400,
+    "data .csv": 3000,
+    "comparisons .csv": 2500,
+}
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -280,14 +328,34 @@ def test_thousands_of_damaged_files(name, pool, sources, tmp_path):
 
 
 CELLS = st.one_of(
-    st.integers(), st.integers(0, 3), st.floats(), st.text(max_size=5), st.none(), st.booleans(),
-    st.binary(max_size=3), st.complex_numbers(), st.just([1]), st.just(pd.NaT),
+    st.integers(),
+    st.integers(0, 3),
+    st.floats(),
+    st.text(max_size=5),
+    st.none(),
+    st.booleans(),
+    st.binary(max_size=3),
+    st.complex_numbers(),
+    st.just([1]),
+    st.just(pd.NaT),
     st.sampled_from(["true", "0", "nan", "1e400", "-1"]),
-)  # fmt: skip
-GOOD = {"follower": st.sampled_from("ab"), "step": st.integers(0, 3), "state": st.integers(0, 3),
-        "action": st.integers(0, 1)}  # fmt: skip
-MORE = ["episode", "context", "regime", "group", "successor_slot", "choice_observed",
-        "context_value", "odd"]  # fmt: skip
+)
+GOOD = {
+    "follower": st.sampled_from("ab"),
+    "step": st.integers(0, 3),
+    "state": st.integers(0, 3),
+    "action": st.integers(0, 1),
+}
+MORE = [
+    "episode",
+    "context",
+    "regime",
+    "group",
+    "successor_slot",
+    "choice_observed",
+    "context_value",
+    "odd",
+]
 
 
 @st.composite
@@ -297,10 +365,15 @@ def tables(draw):
     names = [*GOOD, *draw(st.lists(st.sampled_from(MORE), max_size=3, unique=True))]
     odd = draw(st.sets(st.sampled_from(names), max_size=2))
     columns = {
-        name: draw(st.lists(GOOD[name] if name in GOOD and name not in odd else CELLS,
-                            min_size=num, max_size=num))
+        name: draw(
+            st.lists(
+                GOOD[name] if name in GOOD and name not in odd else CELLS,
+                min_size=num,
+                max_size=num,
+            )
+        )
         for name in names
-    }  # fmt: skip
+    }
     if draw(st.booleans()):
         columns.pop(draw(st.sampled_from(names)))
     with warnings.catch_warnings():
@@ -318,8 +391,12 @@ def _reads_or_refuses(read, *arguments):
     return "read"
 
 
-QUIET = {"deadline": None, "derandomize": True, "database": None,
-         "suppress_health_check": list(HealthCheck)}  # fmt: skip
+QUIET = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
 
 
 def _tables(num):
@@ -339,13 +416,16 @@ def _shares(num):
     numbers = stn.arrays(
         st.sampled_from([np.float64, np.int64, np.bool_, np.complex128, np.dtype("U3")]),
         stn.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
-    )  # fmt: skip
+    )
     simplex = st.integers(1, 4).map(lambda n: np.full((n, 2), 0.5))
     names = st.lists(st.text(max_size=3), max_size=4).map(tuple)
 
     @settings(max_examples=num, **QUIET)
-    @given(st.one_of(numbers, simplex), st.one_of(names, st.just(("food", "fuel"))),
-           st.dictionaries(st.text(max_size=3), numbers, max_size=2))  # fmt: skip
+    @given(
+        st.one_of(numbers, simplex),
+        st.one_of(names, st.just(("food", "fuel"))),
+        st.dictionaries(st.text(max_size=3), numbers, max_size=2),
+    )
     def run(share, goods, covariates):
         counts[_reads_or_refuses(make_household_shares, share, goods, covariates)] += 1
 
@@ -375,16 +455,27 @@ def test_a_huge_declared_shape_is_refused_at_once(tmp_path):
     (store / ".zgroup").write_text('{"zarr_format": 2}')
     (store / "x" / ".zarray").write_text(json.dumps(_array([10**15], [1000])))
     begun = time.perf_counter()
-    for load, path, kind in ((cb.load, place, ResultsError), (cb.load, store, ResultsError),
-                             (cb.load_trajectories, place, DataError)):  # fmt: skip
+    for load, path, kind in (
+        (cb.load, place, ResultsError),
+        (cb.load, store, ResultsError),
+        (cb.load_trajectories, place, DataError),
+    ):
         with pytest.raises(kind, match=r"declared size above 2,147,483,648 bytes.*limits="):
             load(path)
     assert time.perf_counter() - begun < 60.0  # three small processes; a loaded machine is slow
 
 
 def _array(shape, chunks, dtype="<f8", **other):
-    return {"zarr_format": 2, "shape": shape, "chunks": chunks, "dtype": dtype, "order": "C",
-            "fill_value": 0, "filters": None, "compressor": None} | other  # fmt: skip
+    return {
+        "zarr_format": 2,
+        "shape": shape,
+        "chunks": chunks,
+        "dtype": dtype,
+        "order": "C",
+        "fill_value": 0,
+        "filters": None,
+        "compressor": None,
+    } | other
 
 
 def test_limits_can_be_raised_and_left_out(sources):
@@ -393,8 +484,9 @@ def test_limits_can_be_raised_and_left_out(sources):
         cb.load(path, limits=FileLimits(most_bytes=1000))
     with pytest.raises(ResultsError, match="more than 20 groups"):
         cb.load(path, limits=FileLimits(most_pieces=20))
-    xr.testing.assert_equal(cb.load(path, limits=FileLimits(most_bytes=2**24)),
-                            cb.load(path, limits=None))  # fmt: skip
+    xr.testing.assert_equal(
+        cb.load(path, limits=FileLimits(most_bytes=2**24)), cb.load(path, limits=None)
+    )
     with pytest.raises(InvalidInputError, match="most_seconds is not positive"):
         FileLimits(most_seconds=0)
 
