@@ -13,9 +13,9 @@ import pandas as pd
 import xarray as xr
 from tables import fill, markdown
 
+from cbrl_bayes.calibration import binomial_band
+from cbrl_bayes.calibration.coverage import detectable_coverage
 from cbrl_bayes.plots import plot_coverage, plot_ranks
-from cbrl_bayes.results import binomial_band
-from cbrl_bayes.results.decision_calibration import detectable_coverage
 
 DOCS = Path(__file__).parent.parent / "docs"
 HELD = ", draws held out"

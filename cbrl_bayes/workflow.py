@@ -13,9 +13,9 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.decisions import DesignSettings, Executor, study_designs
+from cbrl_bayes.designs import DesignSettings, Executor, study_designs
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import HPGD, Ascent, Estimator, Exact, Search, global_search
+from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
     BehaviourModel,
     ContextFamily,
@@ -45,20 +45,10 @@ from cbrl_bayes.results import (
 )
 from cbrl_bayes.results.provenance import certificate
 
-__all__ = ["behaviour_model", "default_design_settings", "design", "exact", "hpgd", "infer"]
+__all__ = ["behaviour_model", "default_design_settings", "design", "infer"]
 
 MOST_RESPONSE_ENTRIES = 5_000_000
 """Policies under baseline and common design are stored up to this size (40 MB each)."""
-
-
-def exact(**settings: Any) -> Exact:
-    """Return the exact hypergradient estimator; settings as in `Exact`."""
-    return Exact(**settings)
-
-
-def hpgd(**settings: Any) -> HPGD:
-    """Return the HPGD estimator; settings as in `HPGD`."""
-    return HPGD(**settings)
 
 
 def behaviour_model(
@@ -194,7 +184,7 @@ def design(
         From `infer`, or draws from any other tool: parameter name -> array (draws, ...).
     key : typed key
     estimator : Estimator, optional
-        Default: `exact()`.
+        Default: `Exact()`.
     num_draws : int
         Posterior draws to solve for, evenly spaced; rounded to the same number in every chain.
     settings : DesignSettings, optional

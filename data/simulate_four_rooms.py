@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cbrl_bayes.behaviour import save_trajectories
-from cbrl_bayes.demo import four_rooms_behaviour
+from cbrl_bayes.cli.demo import four_rooms_behaviour
 
 if __name__ == "__main__":
     path = Path(__file__).parent / "four_rooms_behaviour.nc"

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from cbrl_bayes.decisions import SplineRegression, conditional_benefit, expected_regret
+from cbrl_bayes.information import SplineRegression, conditional_benefit, expected_regret
 
 __all__ = ["bootstrap_error", "expected_regret", "partial_information"]
 

@@ -211,7 +211,7 @@ def advantage(posterior: dict, available: np.ndarray, num: int = NUM_RATE_DRAWS)
 def policies(reward: np.ndarray, temperature: float, available: np.ndarray) -> np.ndarray:
     """Return the policy of every prompt (prompts, A): the best response in closed form.
 
-    tests/unit/test_rlhf.py compares the package's solver with this formula.
+    tests/unit/problems/test_rlhf.py compares the package's solver with this formula.
     """
     scaled = np.where(available, reward / temperature, -np.inf)
     weight = np.exp(scaled - scaled.max(1, keepdims=True))

@@ -8,12 +8,6 @@ import numpyro.distributions
 # which numpyro.factor (and so every constrained site) looks up.
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
-from cbrl_bayes.inference.calibration import (  # noqa: E402
-    CalibrationSettings,
-    SimulatedFits,
-    fit_simulated,
-    ranks_of,
-)
 from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
 from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, SVISettings, fit  # noqa: E402
 from cbrl_bayes.inference.generative import (  # noqa: E402
@@ -59,7 +53,6 @@ from cbrl_bayes.inference.shares import (  # noqa: E402
 __all__ = [
     "BehaviourModel",
     "BehaviourSimulation",
-    "CalibrationSettings",
     "ContextFamily",
     "DirichletShares",
     "FitDraws",
@@ -78,7 +71,6 @@ __all__ = [
     "SVISettings",
     "ShareModel",
     "ShareSimulation",
-    "SimulatedFits",
     "choice_rows",
     "contraction",
     "count_comparisons",
@@ -88,14 +80,12 @@ __all__ = [
     "fit",
     "fit_preferences",
     "fit_shares",
-    "fit_simulated",
     "identification",
     "log_prior",
     "logistic_normal_log_density",
     "maximum_likelihood",
     "policies",
     "predict_shares",
-    "ranks_of",
     "ties_as_half_wins",
     "transition_log_likelihood",
     "transition_part",

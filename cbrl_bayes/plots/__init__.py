@@ -1,7 +1,6 @@
 """Figures of a study, drawn with matplotlib from a results tree."""
 
 from cbrl_bayes.plots.calibration import plot_coverage, plot_ranks
-from cbrl_bayes.plots.comparison import plot_designs
 from cbrl_bayes.plots.figures import (
     plot_convergence,
     plot_incentive,
@@ -12,6 +11,7 @@ from cbrl_bayes.plots.figures import (
 )
 from cbrl_bayes.plots.information import plot_information
 from cbrl_bayes.plots.inline import design_colours, inline_figure, sequential_colours
+from cbrl_bayes.plots.robust import plot_designs
 from cbrl_bayes.plots.sensitivity import (
     plot_follower_models,
     plot_power_scaling,

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.plots.comparison import plot_designs
 from cbrl_bayes.plots.inline import design_colours
+from cbrl_bayes.plots.robust import plot_designs
 from cbrl_bayes.plots.style import COLOURS, band, density
 
 __all__ = [

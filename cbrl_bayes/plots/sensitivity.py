@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS
-from cbrl_bayes.results.sensitivity import THRESHOLD
+from cbrl_bayes.sensitivity.prior import THRESHOLD
 
 __all__ = ["plot_follower_models", "plot_power_scaling", "plot_sobol", "plot_stress"]
 

@@ -17,7 +17,7 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
-from cbrl_bayes.results.robust import own_and_best, win_shares
+from cbrl_bayes.robust.tables import own_and_best, win_shares
 
 __all__ = ["design_sections"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import xarray as xr
 
-from cbrl_bayes import decisions, followers, hypergradients, inference, problems
-from cbrl_bayes.cli_input import SearchName, chosen_search
+from cbrl_bayes import designs, followers, hypergradients, inference, problems
+from cbrl_bayes.cli.input import SearchName, chosen_search
 from cbrl_bayes.errors import CbrlBayesError
 from cbrl_bayes.results.provenance import describe, fingerprint
 from cbrl_bayes.workflow import default_design_settings
@@ -27,9 +27,9 @@ SETTINGS: dict[str, type] = {
         for kind in (
             hypergradients.Ascent,
             hypergradients.Search,
-            decisions.DesignSettings,
-            decisions.ExactEvaluation,
-            decisions.SimulatedEvaluation,
+            designs.DesignSettings,
+            designs.ExactEvaluation,
+            designs.SimulatedEvaluation,
             inference.NUTSSettings,
             inference.SVISettings,
         )

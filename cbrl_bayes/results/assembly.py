@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.decisions import DesignStudy
+from cbrl_bayes.designs import DesignStudy
 from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
 from cbrl_bayes.problems import DiscreteContexts, Labels, Problem

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jax.flatten_util import ravel_pytree
 
-from cbrl_bayes.decisions import evenly_spaced
+from cbrl_bayes.designs import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint

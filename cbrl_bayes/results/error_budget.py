@@ -28,7 +28,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.decisions import Expectation
+from cbrl_bayes.designs import Expectation
 from cbrl_bayes.errors import InvalidInputError, explain
 
 __all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]

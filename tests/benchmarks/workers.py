@@ -23,14 +23,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import cbrl_bayes as cb
-from cbrl_bayes.decisions import (
+from cbrl_bayes.designs import (
     DaskExecutor,
     DeviceExecutor,
     ExactEvaluation,
     ThreadExecutor,
     evaluate_designs,
 )
-from cbrl_bayes.decisions.per_draw import DrawSolver
+from cbrl_bayes.designs.per_draw import DrawSolver
 from cbrl_bayes.hypergradients import Ascent, Exact, Search
 from cbrl_bayes.problems import four_rooms, random_mdp, two_state
 

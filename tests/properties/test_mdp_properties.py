@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cbrl_bayes.mdp import best_response, entropy, expected_return, occupancy, replace_fields
 from tests.conftest import make_random_mdp

@@ -7,9 +7,9 @@ import numpy as np
 import numpyro.distributions as dist
 
 import cbrl_bayes as cb
+from cbrl_bayes.calibration import CalibrationSettings
 from cbrl_bayes.inference import (
     BehaviourSimulation,
-    CalibrationSettings,
     PreferenceModel,
     PreferenceSimulation,
     ShareSimulation,

@@ -14,9 +14,9 @@ import numpyro.distributions as dist
 import pytest
 
 import cbrl_bayes as cb
+from cbrl_bayes.calibration import binomial_band, decision_coverage, rank_uniformity
 from cbrl_bayes.inference import BehaviourSimulation
 from cbrl_bayes.problems import READY_MADE
-from cbrl_bayes.results import binomial_band, decision_coverage, rank_uniformity
 from tests.statistical.calibration_cases import FEW, MODELS, PROBLEMS, SAMPLING
 
 FALSE_ALARM = 0.001
@@ -85,7 +85,7 @@ def test_a_wrong_model_is_found_out(wrong):
     Power: a posterior that is off by delta of its standard deviations (both normal) shifts ranks
     by phi(0) sqrt(2) delta / 2 on average, so the first of the four terms has mean
     1 + 12 * 300 * (.28 delta)^2: 72 for delta = .5 against a bound of 21 at .00025; missed with
-    probability below .0001. For doubled data see `tests/unit/test_calibration.py`.
+    probability below .0001. For doubled data see `tests/unit/calibration/test_calibration.py`.
     """
     simulation = wrong(cb.problems.two_state(), num_episodes=20, num_steps=1)
     found = cb.calibrate_inference(

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from cbrl_bayes.cli.app import app, main
+
+__all__ = ["app", "main"]

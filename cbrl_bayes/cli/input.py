@@ -1,0 +1,222 @@
+"""What the command line takes: names, option types, and how they become problems and settings."""
+
+import inspect
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cbrl_bayes.cli.output import progress
+
+if TYPE_CHECKING:
+    from cbrl_bayes.hypergradients import Search
+    from cbrl_bayes.problems import Problem
+
+__all__ = [
+    "AcceptFailed",
+    "CheckpointFolder",
+    "DaskAddress",
+    "EstimatorName",
+    "Json",
+    "Method",
+    "PenaltyWeight",
+    "Prob",
+    "ProblemName",
+    "SearchName",
+    "Seed",
+    "Slip",
+    "Temperature",
+    "chosen_problem",
+    "chosen_search",
+    "design_as_given",
+    "holds_trajectories",
+    "observed_behaviour",
+]
+
+
+class ProblemName(StrEnum):
+    """Ready-made problems."""
+
+    BUS_REPLACEMENT = "bus_replacement"
+    CONTRACT_DESIGN = "contract_design"
+    FOUR_ROOMS = "four_rooms"
+    FOUR_ROOMS_DOORS = "four_rooms_doors"
+    RESERVE_PRICE = "reserve_price"
+    TAX_DESIGN = "tax_design"
+    TWO_STATE = "two_state"
+
+
+class Method(StrEnum):
+    """Ways to fit."""
+
+    NUTS = "nuts"
+    SVI = "svi"
+    MLE = "mle"
+
+
+class SearchName(StrEnum):
+    """Ways to look for the best of many local optima."""
+
+    PLAIN = "plain"
+    CONTINUATION = "continuation"
+    GLOBAL = "global"
+
+
+class EstimatorName(StrEnum):
+    """Estimators of the hypergradient."""
+
+    EXACT = "exact"
+    HPGD = "hpgd"
+    BOLTZMANN_COVARIANCE = "boltzmann_covariance"
+    RT_Q = "rt_q"
+    AMD = "amd"
+    SOBIRL = "sobirl"
+    PENALTY = "penalty"
+    ZEROTH_ORDER = "zeroth_order"
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same numbers.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="lambda (Four-Rooms, two_state); rationality is 1/lambda.")
+]
+PenaltyWeight = Annotated[float | None, typer.Option(help="beta of Four-Rooms.")]
+Slip = Annotated[
+    str | None,
+    typer.Option(help="Four-Rooms: 'as-published' (.44), 'simulator' (.33) or a number."),
+]
+Prob = Annotated[float, typer.Option(help="Probability of credible intervals.")]
+CheckpointFolder = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Folder for finished work; the same call goes on from it."),
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option("--dask", help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786."),
+]
+AcceptFailed = Annotated[
+    bool, typer.Option("--accept-failed", help="Show designs although the study failed.")
+]
+
+
+def chosen_problem(
+    name: ProblemName, temperature: float | None, penalty_weight: float | None, slip: str | None
+) -> "Problem":
+    """Build a ready-made problem; refuse options it does not take."""
+    from cbrl_bayes.problems import READY_MADE
+
+    given: dict[str, Any] = {
+        "temperature": temperature,
+        "penalty_weight": penalty_weight,
+        "slip": _slip(slip),
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    accepted = set(inspect.signature(READY_MADE[name.value]).parameters)
+    foreign = sorted(set(given) - accepted)
+    if foreign:
+        raise typer.BadParameter(f"{name.value} does not take {', '.join(foreign)}")
+    return READY_MADE[name.value](**given)
+
+
+def _slip(text: str | None) -> float | None:
+    from cbrl_bayes.problems import SLIP_AS_PUBLISHED, SLIP_OF_PUBLISHED_SIMULATOR
+
+    named = {"as-published": SLIP_AS_PUBLISHED, "simulator": SLIP_OF_PUBLISHED_SIMULATOR}
+    if text is None or text in named:
+        return None if text is None else named[text]
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"slip {text!r} is neither a number nor one of {', '.join(named)}"
+        ) from error
+
+
+def observed_behaviour(problem: ProblemName, data: Path | None, groups: str | None) -> Any:
+    """Load trajectories, or bus groups of the Zurcher data."""
+    from cbrl_bayes.behaviour import load_trajectories, load_zurcher
+
+    if (data is None) == (groups is None):
+        raise typer.BadParameter("give either --data FILE or, for bus_replacement, --groups")
+    if data is not None:
+        return load_trajectories(data)
+    if problem is not ProblemName.BUS_REPLACEMENT:
+        raise typer.BadParameter("--groups goes with bus_replacement only")
+    return load_zurcher(_groups(str(groups)))
+
+
+def _groups(text: str) -> tuple[int, ...]:
+    chosen: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            chosen += range(int(first), int(last or first) + 1)
+    except ValueError as error:
+        raise typer.BadParameter(f"groups {text!r} are not numbers like 4, 1-4 or 1,3") from error
+    return tuple(chosen)
+
+
+def chosen_search(name: SearchName) -> "Search":
+    """Return the settings that a name stands for."""
+    from cbrl_bayes.hypergradients import Ascent, Search, global_search
+
+    if name is SearchName.GLOBAL:
+        return global_search()
+    if name is SearchName.CONTINUATION:
+        stages = (50.0, 30.0, 20.0, 10.0, 5.0, 3.0, 1.0)
+        return Search(ascent=Ascent(num_steps=120, continuation=stages))
+    return Search(ascent=Ascent(num_steps=400))
+
+
+def design_as_given(problem: "Problem", estimator: Any, search: "Search", seed: int) -> dict:
+    """Search the best incentive at the default parameters."""
+    import jax
+    import numpy as np
+
+    from cbrl_bayes.hypergradients import SearchProgram
+    from cbrl_bayes.problems import leader_outcome
+
+    begun = time.perf_counter()
+    program = SearchProgram(problem, estimator, search)
+    parameters = problem.default_parameters
+    with progress() as on_progress:
+        done = 0
+
+        def on_step(steps: int) -> None:
+            nonlocal done
+            done += steps
+            on_progress("ascent steps", done, search.total_steps)
+
+        found = program.run(parameters, key=jax.random.key(seed), on_step=on_step)
+    best = found.best
+    outcome = leader_outcome(problem, best.unconstrained, parameters, key=jax.random.key(seed))
+    incentive = problem.incentive.transform(best.unconstrained)
+    return {
+        "leader_objective": float(outcome.objective),
+        "seconds": time.perf_counter() - begun,
+        "objective_unit": problem.objective_unit,
+        "incentive_cost": float(outcome.incentive_cost),
+        "status": best.status.name,
+        "restart_objectives": [float(v) for v in found.restart_objectives],
+        "incentive": {name: np.asarray(value).tolist() for name, value in incentive.items()},
+    }
+
+
+def holds_trajectories(file: Path) -> bool:
+    """Trajectories have a variable ``state`` at the top; results have groups."""
+    import xarray as xr
+
+    from cbrl_bayes.errors import ResultsError
+    from cbrl_bayes.files import DEFAULT_LIMITS, check_file
+
+    if file.suffix == ".csv":
+        return True
+    try:
+        check_file(file, ResultsError, DEFAULT_LIMITS)
+        engine = "zarr" if file.suffix == ".zarr" else "h5netcdf"
+        with xr.open_dataset(file, engine=engine) as opened:
+            return "episode" in opened.dims
+    except Exception:  # unreadable: let the loader of results say why
+        return False

@@ -1,0 +1,55 @@
+"""From posterior draws to designs: per draw, for all draws, by any criterion, and their scores."""
+
+from cbrl_bayes.designs.average import PosteriorCriterion
+from cbrl_bayes.designs.criteria import (
+    AcrossContexts,
+    Criterion,
+    CVaR,
+    Expectation,
+    MeanVariance,
+    MinimaxRegret,
+    RiskCriterion,
+    VaR,
+    WorstCase,
+)
+from cbrl_bayes.designs.devices import DeviceExecutor
+from cbrl_bayes.designs.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    Score,
+    SimulatedEvaluation,
+    scores_are_noisy,
+)
+from cbrl_bayes.designs.executors import DaskExecutor, Executor, ThreadExecutor
+from cbrl_bayes.designs.scoring import DesignScores, evaluate_designs, readable_designs
+from cbrl_bayes.designs.solve import DesignSettings, DesignStudy, study_designs
+from cbrl_bayes.designs.thinning import evenly_spaced
+
+__all__ = [
+    "AcrossContexts",
+    "CVaR",
+    "Criterion",
+    "DaskExecutor",
+    "DesignScores",
+    "DesignSettings",
+    "DesignStudy",
+    "DeviceExecutor",
+    "Evaluation",
+    "ExactEvaluation",
+    "Executor",
+    "Expectation",
+    "MeanVariance",
+    "MinimaxRegret",
+    "PosteriorCriterion",
+    "RiskCriterion",
+    "Score",
+    "SimulatedEvaluation",
+    "ThreadExecutor",
+    "VaR",
+    "WorstCase",
+    "evaluate_designs",
+    "evenly_spaced",
+    "readable_designs",
+    "scores_are_noisy",
+    "study_designs",
+]

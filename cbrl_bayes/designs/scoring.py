@@ -1,0 +1,227 @@
+"""Score several given designs under every posterior draw, with common random numbers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.designs.devices import require_traceable
+from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
+from cbrl_bayes.designs.executors import Executor, ThreadExecutor
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.problems import Problem
+
+__all__ = ["DesignScores", "complete_draws", "evaluate_designs", "readable_designs"]
+
+
+@dataclass(frozen=True)
+class DesignScores:
+    """What D designs are worth under N draws.
+
+    Attributes
+    ----------
+    objective, standard_error, context_error, incentive_cost : arrays, shape (D, N)
+        The leader's objective, its error from simulation alone, the part of that error that comes
+        from sampling contexts, and what the incentive costs.
+    follower_value : array, shape (D, N, F)
+    status : int array, shape (D, N)
+        Worst `SolveStatus`.
+    """
+
+    objective: Float[np.ndarray, "design draw"]
+    standard_error: Float[np.ndarray, "design draw"]
+    context_error: Float[np.ndarray, "design draw"]
+    incentive_cost: Float[np.ndarray, "design draw"]
+    follower_value: Float[np.ndarray, "design draw follower"]
+    status: Int[np.ndarray, "design draw"]
+
+
+def evaluate_designs(
+    problem: Problem,
+    designs: Float[np.ndarray, "design *draw coordinate"],
+    draws: Mapping[str, np.ndarray],
+    *,
+    key: Key[Array, ""],
+    evaluation: Evaluation | None = None,
+    num_workers: int = 2,
+    score: Callable[..., Score] | None = None,
+    executor: Executor | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DesignScores:
+    """Score every design under every draw.
+
+    Designs are compared within a draw by the same contexts and noise (a key per draw), so that
+    differences between them carry less noise than each alone.
+
+    Parameters
+    ----------
+    problem : Problem
+    designs : array, shape (D, P) or (D, N, P)
+        Designs before their transform, as flat vectors (`DesignStudy.design_unconstrained`); with
+        an axis of draws where each draw has its own (`DesignStudy.unconstrained`).
+    draws : mapping
+        Parameter name -> array (N, ...); missing ones take their default.
+    key : typed key
+    evaluation : Evaluation, optional
+        Default: `ExactEvaluation`.
+    num_workers : int
+        Threads over draws; the numbers do not depend on it.
+    score : callable, optional
+        From ``score_program(problem, evaluation)``, to compile once for several calls. Threads
+        only: it does not travel to other processes or into other programs.
+    executor : Executor, optional
+        Where draws are scored. Default: ``num_workers`` threads.
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    DesignScores
+
+    Raises
+    ------
+    InvalidInputError
+        For designs of a wrong length, draws that do not fit the problem, or a ``score`` with an
+        executor other than threads.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import two_state
+    >>> scores = evaluate_designs(two_state(), np.zeros((2, 1)), {"temperature": np.ones(3)},
+    ...                           key=jax.random.key(0))
+    >>> scores.objective.shape, bool(np.ptp(scores.objective) < 1e-12)
+    ((2, 3), True)
+    """
+    evaluation = evaluation or ExactEvaluation()
+    flat, _ = ravel_pytree(problem.incentive.initial)
+    draws, num = complete_draws(problem, draws)
+    designs = np.asarray(designs, float)
+    fits = designs.shape[1:] in ((flat.size,), (num, flat.size))
+    if not fits or not len(designs) or not np.isfinite(designs).all():
+        raise InvalidInputError(
+            explain(
+                "designs do not fit the problem's incentive",
+                received=designs.shape,
+                accepted=f"finite, shape (designs, {flat.size}) or (designs, {num}, {flat.size})",
+            )
+        )
+
+    if score is not None and not isinstance(executor, ThreadExecutor | None):
+        raise InvalidInputError(
+            explain(
+                "score cannot be used outside threads of this process",
+                received=executor,
+                accepted="ThreadExecutor, or no score",
+            )
+        )
+
+    def items() -> Iterator[tuple]:
+        for index in range(num):
+            points = designs if designs.ndim == 2 else designs[:, index]
+            yield index, {name: value[index] for name, value in draws.items()}, points
+
+    scorer = _Scorer(problem, evaluation, key, score)
+    executor = executor or ThreadExecutor(1 if evaluation.runs_on_host else num_workers)
+    found: list[Any] = [None] * num
+    with closing(executor.run(scorer, items())) as results:
+        for done, (index, result) in enumerate(results, 1):
+            found[index] = result
+            if on_progress is not None:
+                on_progress("scores of the designs", done, num)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
+    return DesignScores(
+        stacked.objective,
+        stacked.standard_error,
+        stacked.context_error,
+        stacked.incentive_cost,
+        stacked.follower_value,
+        stacked.status,
+    )
+
+
+def readable_designs(
+    problem: Problem, designs: Float[np.ndarray, "design coordinate"]
+) -> dict[str, np.ndarray]:
+    """Return flat designs as the incentive's arrays in readable units, each (D, ...).
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import two_state
+    >>> readable_designs(two_state(), np.zeros((3, 1)))["bonus"].shape
+    (3,)
+    """
+    _, unravel = ravel_pytree(problem.incentive.initial)
+    incentives = [problem.incentive.transform(unravel(jnp.asarray(point))) for point in designs]
+    return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
+
+
+@dataclass
+class _Scorer:
+    """Scores designs under one draw; an item is its number, its parameters and the designs."""
+
+    problem: Problem
+    evaluation: Evaluation
+    key: Key[Array, ""]
+    score: Callable[..., Score] | None = None
+
+    def __post_init__(self) -> None:
+        _, self._unravel = ravel_pytree(self.problem.incentive.initial)
+        self._compiled = self.score or score_program(self.problem, self.evaluation)
+
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), (self.problem, self.evaluation, self.key)
+
+    def __call__(self, item: tuple[int, Mapping[str, np.ndarray], np.ndarray]) -> Score:
+        number, draw, points = item
+        parameters = {name: jnp.asarray(value) for name, value in draw.items()}
+        draw_key = jax.random.fold_in(self.key, number)
+        each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+    def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> Score:
+        """Return the same by one traceable function, for programs that hold many draws."""
+        require_traceable(self.evaluation)
+        number, parameters, points = item
+        draw_key = jax.random.fold_in(self.key, number)
+        return jax.lax.map(
+            lambda x: self.evaluation.score(
+                self.problem, self._unravel(x), parameters, key=draw_key
+            ),
+            points,
+        )
+
+
+def complete_draws(
+    problem: Problem, draws: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], int]:
+    """Return draws of all parameters, defaults filled in, and their number.
+
+    Raises
+    ------
+    InvalidInputError
+        For draws without one common leading axis, or values the problem does not accept.
+    """
+    sizes = {np.shape(value)[0] if np.ndim(value) else 0 for value in draws.values()}
+    if len(sizes) != 1 or 0 in sizes:
+        raise InvalidInputError(
+            explain(
+                "draws need one common leading axis",
+                received=sorted(sizes),
+                accepted="{name: array of shape (draws, ...)}",
+            )
+        )
+    num = sizes.pop()
+    for index in range(num):
+        problem.complete_parameters({name: value[index] for name, value in draws.items()})
+    defaults = {
+        name: np.broadcast_to(np.asarray(value), (num, *np.shape(value)))
+        for name, value in problem.default_parameters.items()
+    }
+    return defaults | {name: np.asarray(value, float) for name, value in draws.items()}, num

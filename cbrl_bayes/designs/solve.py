@@ -1,0 +1,348 @@
+"""Solve the leader's problem under posterior draws, and once for all of them."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Key
+
+from cbrl_bayes.designs.average import PosteriorCriterion
+from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
+from cbrl_bayes.designs.executors import Executor, ThreadExecutor
+from cbrl_bayes.designs.per_draw import (
+    DrawSolver,
+    Record,
+    best_score,
+    search_of,
+    search_record,
+    trace_of,
+)
+from cbrl_bayes.designs.scoring import complete_draws, readable_designs
+from cbrl_bayes.designs.thinning import evenly_spaced
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
+from cbrl_bayes.hypergradients import (
+    AscentStatus,
+    AscentTrace,
+    Estimator,
+    Search,
+    SearchProgram,
+    SearchResult,
+)
+from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.problems import Problem
+
+__all__ = ["DesignSettings", "DesignStudy", "study_designs"]
+
+COMMON, PLUG_IN = "common", "plug_in"
+
+
+@dataclass(frozen=True)
+class DesignSettings:
+    """How a study is run.
+
+    Parameters
+    ----------
+    search : Search
+        For the plug-in design, where the whole landscape is explored once.
+    per_draw : Search
+        For each draw; its first ascent starts from the common design.
+    num_common_draws : int
+        Evenly spaced draws over which the common design is optimised (it is evaluated on all).
+    evaluation : Evaluation
+        How finished designs are scored; exact where possible.
+    num_workers : int
+        Threads over draws, >= 1 (one where the follower lives outside compiled programs). The
+        numbers do not depend on it.
+    """
+
+    search: Search = field(default_factory=Search)
+    per_draw: Search = field(default_factory=Search)
+    num_common_draws: int = 20
+    evaluation: Evaluation = field(default_factory=ExactEvaluation)
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.num_common_draws, self.num_workers) < 1:
+            raise InvalidInputError(explain("design settings are out of range", received=self))
+
+
+@dataclass(frozen=True)
+class DesignStudy:
+    """Designs under N posterior draws, as plain arrays.
+
+    Attributes
+    ----------
+    objective, standard_error, incentive_cost : arrays, shape (N,)
+        Of each draw's own design; the error is that of simulation.
+    incentive : dict of arrays, each (N, ...)
+        Each draw's own design in readable units.
+    unconstrained : array, shape (N, P)
+        Each draw's own design before its transform, as a flat vector
+        (`jax.flatten_util.ravel_pytree` of ``problem.incentive.initial``).
+    follower_value : array, shape (N, F)
+    status : int array, shape (N,)
+        `AscentStatus` of the draw's own search (SOLVER_FAILED if a best response under its
+        design did not converge).
+    source : int array, shape (N,)
+        Where the draw's design comes from: 0 the common design, 1 the plug-in design (both may
+        beat a search that was unlucky), 2 the draw's own search.
+    trace : AscentTrace
+        Leaves of shape (N, T).
+    designs : tuple of str
+        Names of the designs that serve all draws: "common", "plug_in".
+    design_incentive : dict of arrays, each (designs, ...)
+    design_unconstrained : array, shape (designs, P)
+    design_objective, design_standard_error, design_context_error : arrays, shape (designs, N)
+        The last is the part of the error that comes from sampling contexts.
+    regret : array, shape (designs, N)
+        Regret is what is lost against each draw's own design. It carries simulation noise, and
+        may then be negative, where scores do.
+    design_solve_status : int array, shape (designs, N)
+        Worst `SolveStatus` under each draw.
+    design_status : int array, shape (designs,)
+    restart_objectives : array
+        What each ascent of the plug-in search reached.
+    """
+
+    objective: np.ndarray
+    standard_error: np.ndarray
+    incentive_cost: np.ndarray
+    incentive: dict[str, np.ndarray]
+    unconstrained: np.ndarray
+    follower_value: np.ndarray
+    status: np.ndarray
+    source: np.ndarray
+    trace: AscentTrace
+    designs: tuple[str, ...]
+    design_incentive: dict[str, np.ndarray]
+    design_unconstrained: np.ndarray
+    design_objective: np.ndarray
+    design_standard_error: np.ndarray
+    design_context_error: np.ndarray
+    regret: np.ndarray
+    design_solve_status: np.ndarray
+    design_status: np.ndarray
+    restart_objectives: np.ndarray
+
+
+def study_designs(
+    problem: Problem,
+    draws: Mapping[str, np.ndarray],
+    *,
+    estimator: Estimator,
+    key: Key[Array, ""],
+    settings: DesignSettings | None = None,
+    executor: Executor | None = None,
+    records: MutableMapping[tuple[str, int], Record] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DesignStudy:
+    """Find the plug-in, the common and every draw's own design, and score all of them.
+
+    1. *Plug-in*: the best incentive at the mean of the draws. 2. *Common*: from there, the
+    incentive that maximises the mean objective over (a subset of) the draws. 3. *Per draw*:
+    the best incentive of each draw; its search starts from the common design, and the common
+    and plug-in designs are candidates too, so that regrets are not negative by a failed search.
+
+    Parameters
+    ----------
+    problem : Problem
+    draws : mapping
+        Parameter name -> array (N, ...), from any posterior; missing ones take their default.
+    estimator : Estimator
+    key : typed key
+        A key of its own is derived for each draw; designs compared within a draw share it.
+    settings : DesignSettings, optional
+    executor : Executor, optional
+        Where draws are solved. Default: ``settings.num_workers`` threads, or one where the
+        follower lives outside compiled programs.
+    records : mutable mapping, optional
+        Receives every finished piece of work: ("plug_in_search", 0), ("common", 0),
+        ("plug_in", 0), and ("draws", number) -> named arrays. What it already holds is not done
+        again; the caller sees to it that it is of the same study.
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    DesignStudy
+
+    Raises
+    ------
+    FollowerError
+        If an outside follower fails. Its ``records`` hold all that was finished: hand them in
+        again to go on from there.
+
+    Examples
+    --------
+    >>> import jax, numpy as np
+    >>> from cbrl_bayes.hypergradients import Exact
+    >>> from cbrl_bayes.problems import two_state
+    >>> draws = {"temperature": np.array([0.2, 0.3, 0.4])}
+    >>> study = study_designs(two_state(), draws, estimator=Exact(), key=jax.random.key(0))
+    >>> study.objective.shape, bool((study.regret >= 0).all())
+    ((3,), True)
+    """
+    settings = settings or DesignSettings()
+    report = on_progress or (lambda stage, done, total: None)
+    draws, num = complete_draws(problem, draws)
+    kept: MutableMapping[tuple[str, int], Record] = {} if records is None else records
+    plug_key, common_key, draw_key = jax.random.split(key, 3)
+    shared = _Shared(problem, draws, num, estimator, settings, kept)
+    on_host = estimator.runs_on_host or settings.evaluation.runs_on_host
+    executor = executor or ThreadExecutor(1 if on_host else settings.num_workers)
+    try:
+        report("plug-in design", 0, 1)
+        first = shared.once("plug_in_search", partial(shared.plug_in, plug_key))
+        report("common design", 0, 1)
+        common = shared.once("common", partial(shared.common, first, common_key))
+        plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
+        points = np.stack(
+            [np.asarray(ravel_pytree(found.best.unconstrained)[0]) for found in (common, plug_in)]
+        )
+        solver = DrawSolver(
+            problem,
+            estimator,
+            settings.per_draw,
+            settings.evaluation,
+            points,
+            draw_key,
+            shared.program.with_search(settings.per_draw),
+            shared.score,
+        )
+        missing = [index for index in range(num) if ("draws", index) not in kept]
+        done = num - len(missing)
+        report("designs per draw", done, num)
+        with closing(executor.run(solver, _items(draws, missing))) as found:
+            for position, record in found:
+                kept["draws", missing[position]] = record
+                done += 1
+                report("designs per draw", done, num)
+    except FollowerError as error:
+        error.records = kept
+        raise
+    return _collect(problem, kept, num, common, plug_in, points)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The designs that serve all draws."""
+
+    problem: Problem
+    draws: Mapping[str, np.ndarray]
+    num: int
+    estimator: Estimator
+    settings: DesignSettings
+    kept: MutableMapping[tuple[str, int], Record]
+
+    @cached_property
+    def program(self) -> SearchProgram:
+        """Compiled once for all searches whose ascents are set alike."""
+        return SearchProgram(self.problem, self.estimator, self.settings.search)
+
+    @cached_property
+    def score(self) -> Callable[..., Score]:
+        return score_program(self.problem, self.settings.evaluation)
+
+    def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
+        """Search unless it was done before; either way the answer is the one on record."""
+        if (name, 0) not in self.kept:
+            self.kept[name, 0] = search_record(search())
+        return search_of(self.problem, self.kept[name, 0])
+
+    @property
+    def mean(self) -> dict[str, Array]:
+        return {name: jnp.asarray(value.mean(0)) for name, value in self.draws.items()}
+
+    def plug_in(self, key: Array) -> SearchResult:
+        """Search at the mean of the draws."""
+        return self.program.run(self.mean, key=key)
+
+    def common(self, plug_in: SearchResult, key: Array) -> SearchResult:
+        """Ascend the mean over draws from the plug-in design."""
+        kept = evenly_spaced(self.num, self.settings.num_common_draws)
+        subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
+        average = PosteriorCriterion(self.estimator, len(kept))
+        program = SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
+        return program.run(subset, key=key, start=plug_in.best.unconstrained)
+
+    def second_chance(
+        self, plug_in: SearchResult, common: SearchResult, key: Array
+    ) -> SearchResult:
+        """Search the plug-in design from the common one too.
+
+        Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
+        """
+        program = self.program.with_search(Search(ascent=self.settings.search.ascent))
+        again = program.run(self.mean, key=key, start=common.best.unconstrained)
+        candidates = [again, plug_in]
+        best = best_score(
+            [self.score(found.best.unconstrained, self.mean, key) for found in candidates]
+        )
+        reached = np.append(plug_in.restart_objectives, again.restart_objectives)
+        return SearchResult(candidates[best].best, reached)
+
+
+def _items(
+    draws: Mapping[str, np.ndarray], wanted: list[int]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    for index in wanted:
+        yield index, {name: value[index] for name, value in draws.items()}
+
+
+def _collect(
+    problem: Problem,
+    kept: Mapping[tuple[str, int], Record],
+    num: int,
+    common: SearchResult,
+    plug_in: SearchResult,
+    shared: np.ndarray,
+) -> DesignStudy:
+    """Read the records of all draws, one at a time, into the arrays of the study."""
+    columns: dict[str, np.ndarray] = {}
+    for index in range(num):
+        record = kept["draws", index]
+        if not columns:
+            columns = {
+                name: np.empty((num, *value.shape), value.dtype) for name, value in record.items()
+            }
+        for name, value in record.items():
+            columns[name][index] = value
+    every, chosen = np.arange(num), columns["chosen"]
+
+    def own(name: str) -> np.ndarray:
+        return columns[f"score.{name}"][every, chosen]
+
+    def for_all(name: str) -> np.ndarray:
+        return np.moveaxis(columns[f"score.{name}"][:, : len(shared)], 1, 0)
+
+    candidates = np.concatenate(
+        [np.broadcast_to(shared, (num, *shared.shape)), columns["unconstrained"][:, None]], axis=1
+    )
+    points = candidates[every, chosen]
+    failed = own("status") != SolveStatus.CONVERGED
+    return DesignStudy(
+        objective=own("objective"),
+        standard_error=own("standard_error"),
+        incentive_cost=own("incentive_cost"),
+        incentive=readable_designs(problem, points),
+        unconstrained=points,
+        follower_value=own("follower_value"),
+        status=np.where(failed, int(AscentStatus.SOLVER_FAILED), columns["status"]),
+        source=chosen,
+        trace=trace_of(columns),
+        designs=(COMMON, PLUG_IN),
+        design_incentive=readable_designs(problem, shared),
+        design_unconstrained=shared,
+        design_objective=for_all("objective"),
+        design_standard_error=for_all("standard_error"),
+        design_context_error=for_all("context_error"),
+        regret=own("objective") - for_all("objective"),
+        design_solve_status=for_all("status"),
+        design_status=np.array([int(common.best.status), int(plug_in.best.status)]),
+        restart_objectives=plug_in.restart_objectives,
+    )

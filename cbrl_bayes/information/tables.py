@@ -1,0 +1,453 @@
+"""The group ``information`` of a study: what knowing more is worth, labelled, judged and tabled.
+
+Every value is in the unit of the leader's objective and stands beside its standard error; a
+``held_out`` value chooses by one part of the draws and counts by another (see
+`cbrl_bayes.information.values`). Variables:
+
+| variable | dims | meaning |
+|---|---|---|
+| `net_benefit` | option, chain, draw | the leader's objective of each option under each draw |
+| `unconstrained` | option, coordinate | the options, before their transform |
+| `evpi`, `evpi_held_out` and their `_standard_error` | | perfect information, among the options |
+| `evpi_own_design`, `_standard_error` | | mean regret of the common design: among all designs |
+| `evppi`, `evppi_held_out` and their `_standard_error` | parameter | partial perfect information |
+| `evppi_explained` | parameter | share of variance that the regression explains |
+| `evppi_residual_correlation`, `_standard_error` | parameter | of residuals at neighbouring draws |
+| `evsi`, `evsi_held_out` and their `_standard_error` | experiment | sample information, fitted |
+| `evsi_moment_matching`, `_standard_error` | experiment | sample information, the other route |
+| `evsi_ceiling` | experiment | knowing exactly what the experiment speaks of |
+| `evsi_explained`, `evsi_residual_correlation`, `_standard_error` | experiment | as of `evppi` |
+| `effective_sample_size` | experiment, data_set | of the draws, re-weighted by each data set |
+| `num_columns` | experiment | numbers to which the data were summarised |
+| `num_episodes`, `num_steps`, `setting`, `cost` | experiment | what it is and what it costs |
+| `net_benefit_of_sampling`, `_standard_error` | experiment | population times EVSI, less cost |
+| `rank` | experiment | 1 is the best next experiment |
+
+Attributes: `population`, `num_draws` used, `num_dropped`, `block_length`, `settings` (JSON), and
+`reviews` and `failures`, JSON lists of sentences for the health verdict.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import norm
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.information.experiments import Experiment
+from cbrl_bayes.information.sampling import SampleInformation
+from cbrl_bayes.information.values import InformationValue
+from cbrl_bayes.results.provenance import describe
+
+__all__ = [
+    "ExperimentValue",
+    "InformationStudy",
+    "InformationTable",
+    "add_information",
+    "draws_per_effective_draw",
+    "information_table",
+]
+
+DRAWS_REVIEW, DRAWS_FAIL = 200, 50
+DROPPED_FAIL = 0.05
+ESS_REVIEW = 50
+STRUCTURE_REVIEW = 0.02
+ERRORS_APART = 3.0
+
+
+@dataclass(frozen=True)
+class ExperimentValue:
+    """One experiment and what it is worth.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    sample : SampleInformation
+    ceiling : float
+        Value of knowing exactly what the data speak of.
+    num_failed : int
+        Best responses that did not converge in its simulation.
+    """
+
+    experiment: Experiment
+    sample: SampleInformation
+    ceiling: float
+    num_failed: int
+
+
+@dataclass(frozen=True)
+class InformationStudy:
+    """What a study of information found, as plain arrays.
+
+    Attributes
+    ----------
+    option_names : tuple of str
+    options : array, shape (D, P)
+    net_benefit : array, shape (N, D)
+        NaN where a score failed.
+    perfect : InformationValue
+    partial : mapping
+        Label -> InformationValue.
+    experiments : sequence of ExperimentValue
+    population : float
+    num_dropped : int
+        Draws left out because a score failed.
+    block_length : int
+    """
+
+    option_names: tuple[str, ...]
+    options: np.ndarray
+    net_benefit: np.ndarray
+    perfect: InformationValue
+    partial: Mapping[str, InformationValue]
+    experiments: Sequence[ExperimentValue]
+    population: float
+    num_dropped: int
+    block_length: int
+
+
+def add_information(
+    tree: xr.DataTree, chosen: xr.Dataset, found: InformationStudy, settings: dict[str, Any]
+) -> xr.DataTree:
+    """Return a copy of a study with the group ``information``.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A design study.
+    chosen : xarray.Dataset
+        The posterior draws used.
+    found : InformationStudy
+    settings : dict
+        What to record of how it was made.
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    unit = str(tree.attrs.get("objective_unit", ""))
+    shape = (chosen.sizes["chain"], chosen.sizes["draw"])
+    regret = tree["decision"]["regret"].sel(design="common")
+    # Designed draws lie further apart in their chains than those that were valued.
+    apart = draws_per_effective_draw(xr.Dataset({"regret": regret}))
+    own_error = np.sqrt(apart * regret.var(ddof=1) / regret.size)
+    data = xr.Dataset(
+        {
+            "net_benefit": (("option", "chain", "draw"), found.net_benefit.T.reshape(-1, *shape)),
+            "unconstrained": (("option", "coordinate"), found.options),
+            "evpi_own_design": float(regret.mean()),
+            "evpi_own_design_standard_error": float(own_error),
+        },
+        coords={
+            "option": list(found.option_names),
+            "chain": chosen["chain"],
+            "draw": chosen["draw"],
+        },
+    )
+    data = data.merge(_values("evpi", found.perfect))
+    if found.partial:
+        parts = [_values("evppi", value) for value in found.partial.values()]
+        labels = {"parameter": np.array(list(found.partial), str)}
+        data = data.merge(xr.concat(parts, "parameter").assign_coords(labels))
+    if found.experiments:
+        names = {"experiment": np.array([one.experiment.name for one in found.experiments], str)}
+        parts = [_experiment(one, found.population) for one in found.experiments]
+        data = data.merge(xr.concat(parts, "experiment").assign_coords(names))
+        worth = data["net_benefit_of_sampling"]
+        data["rank"] = ("experiment", (-worth.values).argsort().argsort() + 1)
+    for name in map(str, data.data_vars):
+        if name.startswith(("net_benefit", "ev", "cost")) and not _has_no_unit(name):
+            data[name].attrs["units"] = unit
+    reviews, failures = _judge(found)
+    beyond = float(regret.mean()) - found.perfect.value
+    if beyond > 2.0 * np.hypot(own_error, found.perfect.standard_error):
+        reviews.append(
+            "the options scored miss part of what perfect information is worth: raise num_options"
+        )
+    data.attrs = {
+        "population": found.population,
+        "num_dropped": found.num_dropped,
+        "num_draws": len(found.net_benefit) - found.num_dropped,
+        "block_length": found.block_length,
+        "reviews": json.dumps(reviews),
+        "failures": json.dumps(failures),
+        "settings": json.dumps(describe(settings), sort_keys=True),
+    }
+    result = tree.copy(deep=True)
+    result["information"] = xr.DataTree(data)
+    return result
+
+
+def draws_per_effective_draw(posterior: xr.Dataset) -> int:
+    """Return the draws that are worth one independent draw, rounded up.
+
+    By the worst bulk effective sample size of all scalars; 1 where there are too few draws to
+    tell. Resampling draws in blocks of this length keeps their correlation.
+    """
+    total = posterior.sizes["chain"] * posterior.sizes["draw"]
+    if posterior.sizes["draw"] < 4:
+        return 1
+    sizes = [float(array.min()) for array in az.ess(posterior).data_vars.values()]
+    known = [size for size in sizes if np.isfinite(size)]
+    if not known:
+        return 1
+    return int(np.clip(np.ceil(total / min(known) - 0.5), 1, max(1, total // 20)))
+
+
+@dataclass(frozen=True)
+class InformationTable:
+    """What knowing more is worth, as three tables; print it.
+
+    Attributes
+    ----------
+    perfect : pandas.DataFrame
+        Perfect information, among the options scored and among all designs.
+    parameters : pandas.DataFrame
+        One row per parameter or group, most valuable first.
+    experiments : pandas.DataFrame
+        One row per experiment, best first.
+    prob : float
+        Probability of the intervals lower to upper: estimate plus and minus normal quantiles of
+        its standard error, cut at 0 where the quantity cannot be negative.
+    unit : str
+    reviews, failures : list of str
+        What speaks against relying on them.
+    """
+
+    perfect: pd.DataFrame
+    parameters: pd.DataFrame
+    experiments: pd.DataFrame
+    prob: float
+    unit: str
+    reviews: list[str]
+    failures: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"value of information [{self.unit}], {100 * self.prob:g} % normal intervals", ""]
+        for title, table in self._titled():
+            lines += [title, table.to_string(float_format=lambda v: f"{v:.4g}", na_rep=""), ""]
+        lines += [f"  FAIL   {text}" for text in self.failures]
+        lines += [f"  REVIEW {text}" for text in self.reviews]
+        return "\n".join(lines).rstrip()
+
+    def _repr_html_(self) -> str:
+        parts = [
+            f"<p>Value of information [{self.unit}], {100 * self.prob:g} % normal intervals</p>"
+        ]
+        for title, table in self._titled():
+            parts += [
+                f"<p>{title}</p>",
+                table.to_html(float_format=lambda v: f"{v:.4g}", na_rep=""),
+            ]
+        notes = [("FAIL", text) for text in self.failures]
+        notes += [("REVIEW", text) for text in self.reviews]
+        return "".join(parts) + "".join(f"<p>{kind} {text}</p>" for kind, text in notes)
+
+    def _titled(self) -> list[tuple[str, pd.DataFrame]]:
+        titled = [
+            ("perfect information", self.perfect),
+            ("parameters", self.parameters),
+            ("experiments", self.experiments),
+        ]
+        return [(title, table) for title, table in titled if len(table)]
+
+
+def information_table(tree: xr.DataTree, *, prob: float = 0.9) -> InformationTable:
+    """Return the tables of a study's group ``information``.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From `value_of_information`.
+    prob : float
+        Probability of the intervals, in (0, 1).
+
+    Raises
+    ------
+    InvalidInputError
+        Without that group, or for a probability out of range.
+    """
+    if "information" not in tree.children or not 0.0 < prob < 1.0:
+        raise InvalidInputError(
+            explain(
+                "there is no table of information to make",
+                received=f"groups {', '.join(tree.children)}; prob {prob}",
+                accepted="a study with the group information, 0 < prob < 1",
+                remedy="value_of_information(problem, study, ...)",
+            )
+        )
+    data = tree["information"].to_dataset()
+    perfect = pd.DataFrame(
+        [
+            {
+                "value": float(data[name]),
+                "standard_error": float(data[f"{name}_standard_error"]),
+                "draws": num,
+            }
+            for name, num in (
+                ("evpi", data.attrs["num_draws"]),
+                ("evpi_held_out", data.attrs["num_draws"]),
+                ("evpi_own_design", tree["design"]["leader_objective"].size),
+            )
+        ],
+        index=["among the options", "among the options, held out", "among all designs"],
+    )
+    parameters, experiments = pd.DataFrame(), pd.DataFrame()
+    if "parameter" in data.dims:
+        columns = {
+            "value": "evppi",
+            "standard_error": "evppi_standard_error",
+            "held_out": "evppi_held_out",
+            "explained": "evppi_explained",
+        }
+        parameters = _frame(data, columns, "parameter").sort_values("value", ascending=False)
+        parameters = _with_interval(parameters, "value", prob)
+    if "experiment" in data.dims:
+        data["median_ess"] = data["effective_sample_size"].median("data_set")
+        columns = {
+            "rank": "rank",
+            "episodes": "num_episodes",
+            "value": "evsi",
+            "standard_error": "evsi_standard_error",
+            "matched": "evsi_moment_matching",
+            "matched_error": "evsi_moment_matching_standard_error",
+            "ceiling": "evsi_ceiling",
+            "ess": "median_ess",
+            "cost": "cost",
+            "net_benefit": "net_benefit_of_sampling",
+            "net_error": "net_benefit_of_sampling_standard_error",
+        }
+        experiments = _frame(data, columns, "experiment").sort_values("rank")
+        experiments = _with_interval(experiments, "value", prob)
+    return InformationTable(
+        _with_interval(perfect, "value", prob),
+        parameters,
+        experiments,
+        prob,
+        str(data["evpi"].attrs.get("units", "")),
+        json.loads(data.attrs["reviews"]),
+        json.loads(data.attrs["failures"]),
+    )
+
+
+def _values(name: str, value: InformationValue) -> xr.Dataset:
+    found = {
+        name: value.value,
+        f"{name}_standard_error": value.standard_error,
+        f"{name}_held_out": value.held_out,
+        f"{name}_held_out_standard_error": value.held_out_standard_error,
+    }
+    if np.isfinite(value.explained):
+        found |= {
+            f"{name}_explained": value.explained,
+            f"{name}_residual_correlation": value.residual_correlation,
+            f"{name}_residual_correlation_standard_error": value.residual_correlation_error,
+        }
+    return xr.Dataset(found)
+
+
+def _experiment(one: ExperimentValue, population: float) -> xr.Dataset:
+    sample, experiment = one.sample, one.experiment
+    worth = population * sample.regression.value - experiment.cost
+    return _values("evsi", sample.regression).assign(
+        evsi_moment_matching=sample.moment_matching,
+        evsi_moment_matching_standard_error=sample.moment_matching_error,
+        evsi_ceiling=one.ceiling,
+        effective_sample_size=("data_set", sample.effective_sample_size),
+        num_columns=sample.num_columns,
+        num_episodes=experiment.num_episodes,
+        num_steps=experiment.num_steps,
+        setting=experiment.setting,
+        cost=experiment.cost,
+        net_benefit_of_sampling=worth,
+        net_benefit_of_sampling_standard_error=population * sample.regression.standard_error,
+    )
+
+
+def _has_no_unit(name: str) -> bool:
+    return "explained" in name or "correlation" in name
+
+
+def _judge(found: InformationStudy) -> tuple[list[str], list[str]]:
+    """Return what asks for a look and what speaks against relying on the values."""
+    reviews: list[str] = []
+    failures: list[str] = []
+    num = len(found.net_benefit) - found.num_dropped
+    if num < DRAWS_REVIEW * found.block_length:
+        effective = num // found.block_length
+        target = failures if effective < DRAWS_FAIL else reviews
+        target.append(
+            f"value of information rests on some {effective} independent draws: use "
+            f"{DRAWS_REVIEW} or more"
+        )
+    if found.num_dropped:
+        share = found.num_dropped / len(found.net_benefit)
+        target = failures if share > DROPPED_FAIL else reviews
+        target.append(
+            f"{found.num_dropped} draws were left out of the value of information: an "
+            "option's score failed"
+        )
+    for name, value in found.partial.items():
+        reviews += _regression_notes(f"the value of knowing {name}", value)
+    for one in found.experiments:
+        name, sample = one.experiment.name, one.sample
+        reviews += _regression_notes(f"the value of experiment {name}", sample.regression)
+        size = float(np.median(sample.effective_sample_size))
+        if size < ESS_REVIEW:
+            reviews.append(
+                f"moment matching for experiment {name} rests on {size:.0f} effective draws per "
+                "data set: use more draws or trust the regression"
+            )
+        error = max(sample.regression.standard_error, sample.moment_matching_error)
+        gap = abs(sample.regression.value - sample.moment_matching)
+        if gap > ERRORS_APART * error:
+            reviews.append(
+                f"regression and moment matching differ by {gap:.2g} on experiment "
+                f"{name}, more than {ERRORS_APART:g} standard errors"
+            )
+        if one.num_failed:
+            failures.append(
+                f"{one.num_failed} best responses in the simulation of experiment "
+                f"{name} did not converge"
+            )
+    return reviews, failures
+
+
+def _regression_notes(what: str, value: InformationValue) -> list[str]:
+    left = value.residual_correlation * (1.0 - value.explained)
+    clear = value.residual_correlation > 4.0 * value.residual_correlation_error
+    notes = []
+    if clear and left > STRUCTURE_REVIEW:
+        notes.append(
+            f"{what} may be too low: its regression leaves {100 * left:.0f} % of the "
+            "variance in residuals that neighbours share"
+        )
+    gap = value.value - value.held_out
+    if gap > ERRORS_APART * value.standard_error and gap > 0.1 * value.value:
+        notes.append(
+            f"{what} may be too high: {value.value:.2g} fitted, {value.held_out:.2g} on "
+            "draws held out; use more draws"
+        )
+    return notes
+
+
+def _frame(data: xr.Dataset, columns: Mapping[str, str], dim: str) -> pd.DataFrame:
+    values = {short: data[name].values for short, name in columns.items()}
+    return pd.DataFrame(values, index=pd.Index(data[dim].values, name=dim))
+
+
+def _with_interval(table: pd.DataFrame, column: str, prob: float) -> pd.DataFrame:
+    """Add bounds right behind the standard error."""
+    half = norm.ppf(0.5 + prob / 2.0) * table["standard_error"]
+    at = list(table.columns).index("standard_error") + 1
+    table = table.copy()
+    # Held-out values may be negative, the others not.
+    floor = np.where(table.index.astype(str).str.contains("held out"), -np.inf, 0.0)
+    table.insert(at, "lower", np.maximum(table[column] - half, floor))
+    table.insert(at + 1, "upper", table[column] + half)
+    return table

@@ -1,0 +1,440 @@
+"""Robust and risk-aware designs: one design per criterion, judged on all posterior draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cbrl_bayes.designs.average import PosteriorCriterion
+from cbrl_bayes.designs.criteria import Criterion
+from cbrl_bayes.designs.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    score_program,
+    scores_are_noisy,
+)
+from cbrl_bayes.designs.scoring import DesignScores, complete_draws, evaluate_designs
+from cbrl_bayes.designs.thinning import evenly_spaced
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import (
+    Ascent,
+    AscentProgram,
+    AscentStatus,
+    Estimator,
+)
+from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.problems import Problem
+from cbrl_bayes.robust.constraints import (
+    ChanceConstraint,
+    ConstrainedCriterion,
+    CostAtMost,
+    satisfied_probability,
+)
+from cbrl_bayes.robust.depth import posterior_depth
+
+__all__ = ["RobustSettings", "RobustStudy", "robust_designs"]
+
+PENALTY_FACTORS = (1.0, 10.0, 100.0)
+SETTLED = 0.01
+DISTINCT = 1e-3
+
+
+@dataclass(frozen=True)
+class RobustSettings:
+    """How robust designs are searched and scored.
+
+    Parameters
+    ----------
+    ascent : Ascent
+        Of each start.
+    num_starts : int
+        Most promising known designs to ascend from, for each criterion; >= 1.
+    num_candidates : int
+        Draws' own designs that join the known designs as candidates and starts.
+    num_draws : int
+        Evenly spaced draws on which ascents run, all where there are chance constraints; judged
+        are all.
+    evaluation : Evaluation
+        How designs are scored; exact where possible.
+    num_workers : int
+        Threads over draws while scoring; the numbers do not depend on it.
+    """
+
+    ascent: Ascent = field(default_factory=lambda: Ascent(num_steps=200, learning_rate=0.1))
+    num_starts: int = 2
+    num_candidates: int = 20
+    num_draws: int = 100
+    evaluation: Evaluation = field(default_factory=ExactEvaluation)
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        counts = (self.num_starts, self.num_draws, self.num_workers)
+        if min(counts) < 1 or self.num_candidates < 0:
+            raise InvalidInputError(explain("robust settings are out of range", received=self))
+
+
+@dataclass(frozen=True)
+class RobustStudy:
+    """One design per criterion beside those known before, all scored alike, as plain arrays.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Known designs, then one per criterion.
+    designs : array, shape (D, P)
+        Before their transform.
+    scores : DesignScores
+        Of these designs under all N draws, with the same contexts and noise within a draw.
+    own_objective : array, shape (N,)
+        Of each draw's own design, scored like the others.
+    best : array, shape (N,)
+        What the best design known for each draw is worth. Where scores are exact that is the best
+        of its own and all D; where they are noisy, its own.
+    depth : array, shape (N,)
+        `posterior_depth` of each draw.
+    criterion_value : array, shape (criteria, D)
+        Every criterion of every design on all draws. The design that maximises a criterion was
+        chosen on these draws, so its own value is on the hopeful side.
+    start_value : array, shape (criteria, starts)
+        What each ascent reached, on all draws. Wide spreads tell of local optima.
+    status : int array, shape (criteria,)
+        `AscentStatus` of each criterion's best ascent. Where a criterion has kinks, its slope need
+        not vanish at the best design: ascents also count as converged if two from different
+        starts agree within a hundredth of the spread over draws.
+    constraints : tuple of str
+        The chance constraints in words.
+    satisfied : array, shape (constraints, D)
+        Share of draws in which each design is as wanted.
+    feasible : bool array, shape (D,)
+        Whether it keeps all chance constraints.
+    """
+
+    names: tuple[str, ...]
+    designs: Float[np.ndarray, "design coordinate"]
+    scores: DesignScores
+    own_objective: Float[np.ndarray, " draw"]
+    best: Float[np.ndarray, " draw"]
+    depth: Float[np.ndarray, " draw"]
+    criterion_value: Float[np.ndarray, "criterion design"]
+    start_value: Float[np.ndarray, "criterion start"]
+    status: Int[np.ndarray, " criterion"]
+    constraints: tuple[str, ...]
+    satisfied: Float[np.ndarray, "constraint design"]
+    feasible: Bool[np.ndarray, " design"]
+
+
+def robust_designs(
+    problem: Problem,
+    draws: Mapping[str, np.ndarray],
+    *,
+    names: Sequence[str],
+    designs: Float[np.ndarray, "design coordinate"],
+    own: Float[np.ndarray, "draw coordinate"],
+    criteria: Sequence[Criterion],
+    constraints: Sequence[ChanceConstraint] = (),
+    estimator: Estimator,
+    key: Key[Array, ""],
+    settings: RobustSettings | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> RobustStudy:
+    """Find the design that maximises each criterion, and score it beside known designs.
+
+    Known designs and some draws' own designs are judged by the criterion on all draws; from the
+    most promising ones ascents climb the criterion. The best of everything seen is the answer,
+    so that no design in the table is better by its own criterion.
+
+    Parameters
+    ----------
+    problem : Problem
+    draws : mapping
+        Parameter name -> array (N, ...).
+    names, designs : sequence of str and array, shape (D, P)
+        Designs known before, e.g. the common one.
+    own : array, shape (N, P)
+        Each draw's own design.
+    criteria : sequence of Criterion
+        Of different names.
+    constraints : sequence of ChanceConstraint
+        Kept by the answers where any candidate keeps them; need an exact estimator.
+    estimator : Estimator
+    key : typed key
+    settings : RobustSettings, optional
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    RobustStudy
+    """
+    settings = settings or RobustSettings()
+    _check(problem, criteria, constraints, estimator, settings, names)
+    draws, num = complete_draws(problem, draws)
+    report = on_progress or (lambda stage, done, total: None)
+    score_key, fresh_key, ascent_key = jax.random.split(key, 3)
+    noisy = scores_are_noisy(problem, settings.evaluation)
+
+    score = score_program(problem, settings.evaluation)
+
+    def scored(points: np.ndarray, own_key: Array = score_key) -> DesignScores:
+        return evaluate_designs(
+            problem,
+            points,
+            draws,
+            key=own_key,
+            evaluation=settings.evaluation,
+            num_workers=settings.num_workers,
+            score=score,
+        )
+
+    report("scores of known designs", 0, 1)
+    usable = np.isfinite(own).all(1)
+    own = np.where(usable[:, None], own, designs[0])
+    some = own[evenly_spaced(num, settings.num_candidates)]
+    first = np.concatenate([designs, some])
+    pool = _Pool(first, scored(first))
+    own_score = _usable_objective(scored(own[None]))[0]
+    best = own_score if noisy else np.maximum(own_score, _usable_objective(pool.scores).max(0))
+    judge = _Judge(
+        problem, draws, estimator, settings, best, posterior_depth(draws), tuple(constraints)
+    )
+    starts, statuses = [], []
+    for number, criterion in enumerate(criteria):
+        report(f"design by {criterion.name}", number, len(criteria))
+        found, status = judge.ascend(criterion, pool, jax.random.fold_in(ascent_key, number))
+        fresh = scored(found)
+        starts.append(judge.values(criterion, fresh))
+        statuses.append(_settled(status, starts[-1], pool))
+        pool = pool.joined(found, fresh)
+    if not noisy:
+        judge = replace(judge, best=np.maximum(best, _usable_objective(pool.scores).max(0)))
+    chosen = [judge.order(criterion, pool.scores)[0] for criterion in criteria]
+    index = np.append(np.arange(len(designs)), chosen).astype(int)
+    scores = pool.chosen(index)
+    if noisy:
+        # The best of many noisy scores is too good: report from fresh noise.
+        scores = scored(pool.designs[index], fresh_key)
+        own_score = _usable_objective(scored(own[None], fresh_key))[0]
+        judge = replace(judge, best=own_score)
+    return _collect(
+        judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Designs seen so far and their scores on all draws."""
+
+    designs: np.ndarray
+    scores: Any
+
+    def joined(self, designs: np.ndarray, scores: DesignScores) -> "_Pool":
+        merged = {
+            name: np.concatenate([getattr(self.scores, name), getattr(scores, name)])
+            for name in DesignScores.__annotations__
+        }
+        return _Pool(np.concatenate([self.designs, designs]), DesignScores(**merged))
+
+    def chosen(self, index: np.ndarray) -> DesignScores:
+        return DesignScores(
+            **{name: getattr(self.scores, name)[index] for name in DesignScores.__annotations__}
+        )
+
+
+def _usable_objective(scores: DesignScores) -> np.ndarray:
+    """Return objectives, -inf where a best response did not converge."""
+    usable = np.isfinite(scores.objective) & (scores.status == SolveStatus.CONVERGED)
+    return np.where(usable, scores.objective, -np.inf)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What stays the same for all criteria."""
+
+    problem: Problem
+    draws: dict[str, np.ndarray]
+    estimator: Estimator
+    settings: RobustSettings
+    best: np.ndarray
+    depth: np.ndarray
+    constraints: tuple[ChanceConstraint, ...]
+
+    def values(self, criterion: Criterion, scores: DesignScores) -> np.ndarray:
+        """Return the criterion of each design on all draws, -inf where it failed."""
+        best, depth = jnp.asarray(self.best), jnp.asarray(self.depth)
+        found = [float(criterion.value(jnp.asarray(row), best, depth)) for row in scores.objective]
+        fine = np.isfinite(_usable_objective(scores)).all(1) & np.isfinite(found)
+        return np.where(fine, found, -np.inf)
+
+    def satisfied(self, scores: DesignScores) -> np.ndarray:
+        shares = [np.asarray(satisfied_probability(c, scores)) for c in self.constraints]
+        return np.stack(shares) if shares else np.ones((0, len(scores.objective)))
+
+    def shortfall(self, scores: DesignScores) -> np.ndarray:
+        """Return by how much probability each design misses its worst constraint; 0 for none."""
+        demanded = np.array([c.prob for c in self.constraints])[:, None]
+        missing = np.maximum(demanded - self.satisfied(scores) - 1e-12, 0.0)
+        return missing.max(0, initial=0.0)
+
+    def order(self, criterion: Criterion, scores: DesignScores) -> np.ndarray:
+        """Return designs from best to worst: those that keep the constraints come first."""
+        values = self.values(criterion, scores)
+        missed = np.where(np.isfinite(values), self.shortfall(scores), np.inf)
+        return np.lexsort((-values, missed))
+
+    def ascend(
+        self, criterion: Criterion, pool: _Pool, key: Array
+    ) -> tuple[np.ndarray, AscentStatus]:
+        """Return where ascents from the most promising designs end, and the status of the best."""
+        num = len(self.best)
+        kept = evenly_spaced(num, num if self.constraints else self.settings.num_draws)
+        # Credible sets are never empty with the central draw among those kept.
+        kept = np.union1d(kept, [int(np.argmin(self.depth))])
+        subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
+        first = self._starts(criterion, pool)
+        _, unravel = ravel_pytree(self.problem.incentive.initial)
+        programs = [
+            AscentProgram(self.problem, estimator, self.settings.ascent)
+            for estimator in self._estimators(criterion, kept, pool)
+        ]
+        ends, results = [], []
+        for start in first:
+            point = unravel(jnp.asarray(start))
+            for program in programs:
+                result = program.run(subset, key=key, start=point)
+                point = result.unconstrained
+            ends.append(np.asarray(ravel_pytree(point)[0]))
+            results.append(result)
+        return np.stack(ends), max(results, key=attrgetter("worth")).status
+
+    def _starts(self, criterion: Criterion, pool: _Pool) -> list[np.ndarray]:
+        """Return the most promising designs that differ from each other."""
+        found: list[np.ndarray] = []
+        for point in pool.designs[self.order(criterion, pool.scores)]:
+            near = DISTINCT * max(1.0, float(np.linalg.norm(point)))
+            if all(np.linalg.norm(point - other) > near for other in found):
+                found.append(point)
+            if len(found) == self.settings.num_starts:
+                break
+        return found
+
+    def _estimators(self, criterion: Criterion, kept: np.ndarray, pool: _Pool) -> list[Any]:
+        best, depth = self.best[kept], self.depth[kept]
+        if not self.constraints:
+            return [PosteriorCriterion(self.estimator, len(kept), criterion, best, depth)]
+        worth = _spread(_usable_objective(pool.scores))
+        scale = [
+            worth / max(_spread(np.asarray(c.margin(pool.scores))), 1e-12 * worth, 1e-300)
+            for c in self.constraints
+        ]
+        return [
+            ConstrainedCriterion(
+                len(kept),
+                criterion,
+                self.constraints,
+                tuple(factor * one for one in scale),
+                jnp.asarray(best),
+                jnp.asarray(depth),
+            )
+            for factor in PENALTY_FACTORS
+        ]
+
+
+def _check(
+    problem: Problem,
+    criteria: Sequence[Criterion],
+    constraints: Sequence[ChanceConstraint],
+    estimator: Estimator,
+    settings: RobustSettings,
+    names: Sequence[str],
+) -> None:
+    asked = [criterion.name for criterion in criteria]
+    if not asked or len({*asked, *names}) < len(asked) + len(names):
+        raise InvalidInputError(
+            explain(
+                "criteria need names of their own",
+                received=asked,
+                accepted=f"at least one, none twice, none of {', '.join(names)}",
+            )
+        )
+    if constraints and not estimator.is_exact:
+        raise InvalidInputError(
+            explain(
+                "chance constraints need the exact hypergradient",
+                received=type(estimator).__name__,
+                remedy="estimator=cb.Exact()",
+            )
+        )
+    if constraints and not settings.evaluation.is_exact:
+        raise InvalidInputError(
+            explain(
+                "simulated scores hold no costs nor values of followers to constrain",
+                received=type(settings.evaluation).__name__,
+                remedy="ExactEvaluation()",
+            )
+        )
+    for constraint in constraints:
+        if isinstance(constraint, CostAtMost) and problem.incentive_price_fn is None:
+            raise InvalidInputError(
+                explain(
+                    f"problem {problem.name!r} states no price of its incentive to limit",
+                    received=constraint,
+                    remedy="an incentive_price_fn, or hard constraints",
+                )
+            )
+        if getattr(constraint, "follower", 0) >= problem.followers.num_followers:
+            raise InvalidInputError(
+                explain(
+                    "there is no such follower",
+                    received=constraint,
+                    accepted=f"0 to {problem.followers.num_followers - 1}",
+                )
+            )
+
+
+def _settled(status: AscentStatus, reached: np.ndarray, pool: _Pool) -> AscentStatus:
+    """Return CONVERGED also for ascents with a kink at their end that agree."""
+    if status is not AscentStatus.STEP_LIMIT:
+        return status
+    best_two = np.sort(reached[np.isfinite(reached)])[-2:]
+    spread = _spread(_usable_objective(pool.scores)[:1])
+    agree = len(best_two) == 2 and np.ptp(best_two) <= SETTLED * max(spread, 1e-12)
+    return AscentStatus.CONVERGED if agree else status
+
+
+def _spread(values: np.ndarray) -> float:
+    found = values[np.isfinite(values)]
+    return float(np.std(found)) if found.size else 0.0
+
+
+def _collect(
+    judge: _Judge,
+    names: Sequence[str],
+    designs: np.ndarray,
+    criteria: Sequence[Criterion],
+    scores: DesignScores,
+    own_score: np.ndarray,
+    starts: list[np.ndarray],
+    statuses: list[AscentStatus],
+) -> RobustStudy:
+    longest = max(len(value) for value in starts)
+    padded = [np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in starts]
+    return RobustStudy(
+        names=(*names, *(criterion.name for criterion in criteria)),
+        designs=designs,
+        scores=scores,
+        own_objective=np.where(np.isfinite(own_score), own_score, np.nan),
+        best=np.where(np.isfinite(judge.best), judge.best, np.nan),
+        depth=judge.depth,
+        criterion_value=np.stack([judge.values(criterion, scores) for criterion in criteria]),
+        start_value=np.stack(padded),
+        status=np.array([int(status) for status in statuses]),
+        constraints=tuple(f"P({c.name}) >= {c.prob:g}" for c in judge.constraints),
+        satisfied=judge.satisfied(scores),
+        feasible=judge.shortfall(scores) == 0.0,
+    )

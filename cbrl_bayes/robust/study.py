@@ -1,0 +1,102 @@
+"""Choose among designs: by any criterion, side by side, and only with a verdict beside them."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Key
+
+from cbrl_bayes.designs import Criterion, CVaR, MinimaxRegret, WorstCase
+from cbrl_bayes.hypergradients import Estimator, Exact
+from cbrl_bayes.problems import Problem
+from cbrl_bayes.results import designed
+from cbrl_bayes.robust.constraints import ChanceConstraint
+from cbrl_bayes.robust.search import RobustSettings, robust_designs as find_robust_designs
+from cbrl_bayes.robust.tables import add_robust
+
+__all__ = ["robust_designs"]
+
+
+def robust_designs(
+    problem: Problem,
+    study: xr.DataTree,
+    *,
+    key: Key[Array, ""],
+    criteria: Sequence[Criterion] | None = None,
+    constraints: Sequence[ChanceConstraint] = (),
+    estimator: Estimator | None = None,
+    settings: RobustSettings | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> xr.DataTree:
+    """Add to a study the design that maximises each criterion over its draws.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem the study is of. Hard constraints on the incentive are put on it before the
+        study (`cbrl_bayes.problems.constrained`).
+    study : xarray.DataTree
+        From `design`.
+    key : typed key
+    criteria : sequence of Criterion, optional
+        `Expectation`, `MeanVariance`, `CVaR`, `VaR`, `WorstCase`, `MinimaxRegret`. Default: the
+        worst tenth, the worst case and the largest regret over a 90 % credible set.
+    constraints : sequence of ChanceConstraint
+        `CostAtMost`, `ObjectiveAtLeast`, `FollowerValueAtLeast`; kept by the new designs.
+    estimator : Estimator, optional
+        Default: `Exact()`.
+    settings : RobustSettings, optional
+    on_progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    xarray.DataTree
+        The study; ``decision`` holds the new designs beside the old ones, all scored with the
+        same contexts and noise within a draw. `compare_designs` tables them.
+
+    Raises
+    ------
+    InvalidInputError
+        For a tree that is no study of the problem, or criteria of the same name.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, cbrl_bayes as cb
+    >>> problem = cb.problems.two_state()
+    >>> quick = cb.Search(ascent=cb.Ascent(num_steps=50))
+    >>> study = cb.design(problem, {"temperature": np.array([0.2, 0.25, 0.3])},
+    ...                   key=jax.random.key(0), num_draws=3,
+    ...                   settings=cb.DesignSettings(search=quick, per_draw=quick))
+    >>> study = cb.robust_designs(problem, study, key=jax.random.key(1),
+    ...                           criteria=[cb.CVaR(0.5)])
+    >>> list(map(str, study["decision"]["design"].values))
+    ['common', 'plug_in', 'cvar_0.5']
+    """
+    if criteria is None:
+        criteria = (CVaR(0.1), WorstCase(0.9), MinimaxRegret(0.9))
+    estimator = estimator or Exact()
+    parts = designed(problem, study)
+    found = find_robust_designs(
+        parts.problem,
+        parts.draws,
+        names=parts.names,
+        designs=parts.designs,
+        own=parts.own,
+        criteria=criteria,
+        constraints=constraints,
+        estimator=estimator,
+        key=key,
+        settings=settings,
+        on_progress=on_progress,
+    )
+    used = {
+        "criteria": list(criteria),
+        "constraints": list(constraints),
+        "estimator": estimator,
+        "settings": settings or RobustSettings(),
+        "seed": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+    jax.clear_caches()  # programs compiled for this problem and these draws
+    return add_robust(study, parts.problem, found, used)

@@ -1,0 +1,333 @@
+"""Robust designs in the group ``decision``, and one table that compares all designs.
+
+Beside the variables of a design study, `add_robust` writes into ``decision``:
+
+| variable | dims | meaning |
+|---|---|---|
+| `incentive_cost` | design, chain, draw | what the incentive costs |
+| `follower_value` | design, chain, draw, follower | expected soft value V* at the start |
+| `own_objective` | chain, draw | each draw's own design, scored like the others |
+| `best_objective` | chain, draw | what the best design known for a draw is worth |
+| `depth` | chain, draw | share of draws closer to the posterior's centre |
+| `criterion_value` | criterion, design | each criterion of each design, on these draws |
+| `start_value` | criterion, start | what each ascent reached |
+| `satisfied_probability` | constraint, design | share of draws in which the outcome is as wanted |
+| `feasible` | design | 1 if a design keeps all chance constraints |
+"""
+
+import json
+from dataclasses import dataclass
+
+import arviz as az
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbrl_bayes.designs import CVaR, readable_designs
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
+from cbrl_bayes.problems import Problem
+from cbrl_bayes.results.assembly import incentive_names
+from cbrl_bayes.results.error_budget import error_budget
+from cbrl_bayes.results.health import Health, assess
+from cbrl_bayes.results.provenance import describe
+from cbrl_bayes.robust.search import RobustStudy
+
+__all__ = [
+    "DesignComparison",
+    "add_robust",
+    "compare_designs",
+    "own_and_best",
+    "tail_mean",
+    "win_shares",
+]
+
+PAIRED = ("objective", "objective_standard_error", "incentive_cost")
+APART_REVIEW = 0.05
+ERRORS_BEATEN = 3.0
+
+
+def add_robust(
+    study: xr.DataTree, problem: Problem, found: RobustStudy, settings: dict
+) -> xr.DataTree:
+    """Return a copy of a design study whose ``decision`` holds the robust designs too.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `design`.
+    problem : Problem
+    found : RobustStudy
+        For the study's draws, its known designs first.
+    settings : dict
+        What to record of how it was made.
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    before = study["decision"].to_dataset()
+    shape = (study["design"].sizes["chain"], study["design"].sizes["draw"])
+    known, asked = before.sizes["design"], list(found.names[before.sizes["design"] :])
+    scores = found.scores
+
+    def by_draw(array: np.ndarray, *more: str) -> tuple:
+        return ("design", "chain", "draw", *more), array.reshape(-1, *shape, *array.shape[2:])
+
+    feasible = found.feasible.copy()
+    if "feasible" in before:  # constraints of an earlier call
+        feasible[:known] &= before["feasible"].values.astype(bool)
+    kept = before.drop_dims("design").drop_vars(["criterion", "constraint"], errors="ignore")
+    decision = kept.drop_dims(["criterion", "constraint"], errors="ignore").assign_coords(
+        design=list(found.names), criterion=asked, follower=list(problem.followers.names)
+    )
+    decision = decision.assign(
+        objective=by_draw(scores.objective),
+        objective_standard_error=by_draw(scores.standard_error),
+        objective_context_error=by_draw(scores.context_error),
+        incentive_cost=by_draw(scores.incentive_cost),
+        follower_value=by_draw(scores.follower_value, "follower"),
+        regret=by_draw(found.best - scores.objective),
+        solve_status=by_draw(scores.status),
+        status=("design", np.append(before["status"].values, found.status)),
+        unconstrained=(("design", "coordinate"), found.designs),
+        own_objective=(("chain", "draw"), found.own_objective.reshape(shape)),
+        best_objective=(("chain", "draw"), found.best.reshape(shape)),
+        depth=(("chain", "draw"), found.depth.reshape(shape)),
+        criterion_value=(("criterion", "design"), found.criterion_value),
+        start_value=(("criterion", "start"), found.start_value),
+        feasible=("design", feasible.astype(int)),
+    )
+    if found.constraints:
+        decision = decision.assign_coords(constraint=list(found.constraints))
+        decision["satisfied_probability"] = (("constraint", "design"), found.satisfied)
+    rows = readable_designs(problem, found.designs)
+    for name, variable in incentive_names(problem).items():
+        decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
+    for name in (
+        "objective",
+        "objective_standard_error",
+        "objective_context_error",
+        "regret",
+        "own_objective",
+        "best_objective",
+        "incentive_cost",
+    ):
+        decision[name].attrs["units"] = problem.objective_unit
+    reviews, failures = _judge(found, known)
+    # What was said of earlier designs still holds.
+    decision.attrs = {
+        "reviews": json.dumps(_before(before, "reviews") + reviews),
+        "failures": json.dumps(_before(before, "failures") + failures),
+        "settings": json.dumps([*_before(before, "settings"), describe(settings)], sort_keys=True),
+    }
+    tree = study.copy(deep=True)
+    tree["decision"] = xr.DataTree(decision)
+    tree["error_budget"] = xr.DataTree(error_budget(tree))
+    return tree
+
+
+@dataclass(frozen=True)
+class DesignComparison:
+    """All designs of a study side by side.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        A row per design, the distribution of each draw's own design first. Columns: mean of the
+        objective over draws with its Monte-Carlo standard error, sd, interval, the mean of the
+        worst tenth of the draws (cvar_0.1), mean regret and its upper quantile, and, where there
+        are chance constraints, whether it keeps them.
+    beats : pandas.DataFrame
+        P(row's design is worth more than column's design), ties counted half, paired within draws.
+    prob, kind : float and str
+        Of the intervals.
+    unit : str
+    health : Health
+    """
+
+    table: pd.DataFrame
+    beats: pd.DataFrame
+    prob: float
+    kind: str
+    unit: str
+    health: Health
+
+    def __str__(self) -> str:
+        shown = self.table.map(lambda v: v if isinstance(v, str) else f"{v:.4g}")
+        return "\n".join(
+            [
+                f"leader's objective [{self.unit}] and regret by design; {100 * self.prob:g} % "
+                f"credible intervals ({self.kind})",
+                "",
+                shown.to_string(),
+                "",
+                "probability that the row's design is worth more than the column's",
+                "",
+                self.beats.round(3).to_string(),
+                "",
+                str(self.health),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>health: {self.health.verdict}</b></p>{self.table.to_html()}"
+            f"<p>P(row worth more than column)</p>{self.beats.to_html()}"
+        )
+
+
+def compare_designs(
+    study: xr.DataTree, *, prob: float = 0.9, kind: str = "eti", accept_failed: bool = False
+) -> DesignComparison:
+    """Compare each draw's own design, the common, the plug-in and all robust designs.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `design` or `robust_designs`.
+    prob : float
+        Probability of the credible intervals, in (0, 1).
+    kind : {"eti", "hdi"}
+        Equal-tailed or highest-density.
+    accept_failed : bool
+        Compare although the study failed its checks.
+
+    Returns
+    -------
+    DesignComparison
+
+    Raises
+    ------
+    InvalidInputError
+        For a tree without designs, or an interval that cannot be computed.
+    NotConvergedError
+        If the study failed its checks and ``accept_failed`` is not set.
+    """
+    if "decision" not in study.children or not 0.0 < prob < 1.0 or kind not in ("eti", "hdi"):
+        raise InvalidInputError(
+            explain(
+                "designs cannot be compared",
+                received=f"groups {', '.join(study.children)}; prob={prob}, kind={kind!r}",
+                accepted="a study from design(...), 0 < prob < 1, kind 'eti' or 'hdi'",
+            )
+        )
+    health = assess(study)
+    health.refuse_failed(accept_failed)
+    decision = study["decision"].to_dataset()
+    own, best = own_and_best(study)
+    rows = {"own (each draw's)": _row(own, best - own, prob, kind)}
+    for name in decision["design"].values:
+        one = decision.sel(design=name)
+        rows[str(name)] = _row(one["objective"], one["regret"], prob, kind)
+        if "satisfied_probability" in decision:
+            rows[str(name)]["feasible"] = "yes" if int(one["feasible"]) else "no"
+    table = pd.DataFrame(rows).T
+    if "feasible" in table:
+        table["feasible"] = table["feasible"].fillna("")
+    return DesignComparison(
+        table,
+        _beats(decision),
+        prob,
+        kind,
+        str(study.attrs.get("objective_unit", "")),
+        health,
+    )
+
+
+def _row(objective: xr.DataArray, regret: xr.DataArray, prob: float, kind: str) -> dict:
+    interval = (az.hdi if kind == "hdi" else az.eti)(objective, prob=prob)
+    values = objective.values.ravel()
+    enough = objective.sizes["draw"] > 3
+    return {
+        "mean": float(values.mean()),
+        "mcse": float(az.mcse(objective)) if enough else np.nan,
+        "sd": float(values.std()),
+        "lower": float(interval.values[0]),
+        "upper": float(interval.values[1]),
+        "cvar_0.1": tail_mean(values),
+        "regret": float(regret.mean()),
+        f"regret_q{100 * prob:g}": float(regret.quantile(prob)),
+    }
+
+
+def _beats(decision: xr.Dataset) -> pd.DataFrame:
+    names = list(map(str, decision["design"].values))
+    worth = decision["objective"].transpose("design", ...).values.reshape(len(names), -1)
+    return pd.DataFrame(win_shares(worth), index=names, columns=names)
+
+
+def win_shares(worth: np.ndarray) -> np.ndarray:
+    """Return P(row's option is worth more than column's), from ``worth`` (options, draws).
+
+    Options that are the same up to rounding tie, and ties count half. Draws in which any option
+    is not finite are left out; NaN if none is left.
+
+    Examples
+    --------
+    >>> win_shares(np.array([[1.0, 2.0, 3.0, np.nan], [1.0, 1.0, 9.0, 0.0]])).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    worth = worth[:, np.isfinite(worth).all(0)]
+    if not worth.size:
+        return np.full((len(worth), len(worth)), np.nan)
+    close = 1e-9 * max(1.0, float(np.abs(worth).max()))
+    gains = (one - worth for one in worth)
+    return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
+
+
+def own_and_best(study: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return what each draw's own design and the best known for it are worth, (chain, draw).
+
+    Scored like the designs in ``decision``: with the same contexts and noise within a draw.
+    """
+    decision = study["decision"].to_dataset()
+    own = decision.get("own_objective", study["design"].to_dataset()["leader_objective"])
+    return own, decision.get("best_objective", own)
+
+
+def tail_mean(values: np.ndarray, share: float = 0.1) -> float:
+    """Return the mean of the lowest ``share`` of equally likely values (`CVaR`)."""
+    flat = jnp.asarray(values).ravel()
+    return float(CVaR(share).value(flat, flat, flat))
+
+
+def _before(decision: xr.Dataset, name: str) -> list:
+    return json.loads(decision.attrs.get(name, "[]"))
+
+
+def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
+    """Return sentences for the verdict, and for failures."""
+    reviews, failures = [], []
+    means = found.scores.objective.mean(1)
+    better = int(np.argmax(np.where(found.feasible, means, -np.inf)))
+    gain = found.scores.objective[better] - found.scores.objective[0]
+    if gain.mean() > ERRORS_BEATEN * gain.std() / np.sqrt(gain.size) > 0.0:
+        reviews.append(
+            f"by expectation design {found.names[better]} ({means[better]:.4g}) beats "
+            f"{found.names[0]} ({means[0]:.4g}): more draws or another start may "
+            "improve the latter"
+        )
+    if not found.feasible[0]:
+        reviews.append(
+            f"design {found.names[0]} does not keep the chance constraints: choose one that does"
+        )
+    spread = float(np.std(found.scores.objective[0]))
+    for row, name in enumerate(found.names[known:]):
+        reached = found.start_value[row][np.isfinite(found.start_value[row])]
+        if found.status[row] in FAILED_ASCENTS:
+            failures.append(f"the ascents for design {name} failed")
+        elif reached.size > 1 and np.ptp(reached) > APART_REVIEW * max(spread, 1e-12):
+            reviews.append(
+                f"ascents for design {name} ended {np.ptp(reached):.2g} apart: local optima; "
+                "the best is kept, more starts may find better"
+            )
+        elif found.status[row] == AscentStatus.STEP_LIMIT:
+            reviews.append(f"the ascents for design {name} met their step limit: allow more steps")
+        if not found.feasible[known + row]:
+            failures.append(
+                f"design {name} does not keep the chance constraints: no design was "
+                "found that does; relax the limit or the probability"
+            )
+    return reviews, failures

@@ -1,0 +1,212 @@
+import json
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import cbrl_bayes as cb
+from cbrl_bayes.cli.app import app
+from cbrl_bayes.errors import CbrlBayesError
+from tests.unit.behaviour.test_behaviour import RAW, needs_raw_files
+
+runner = CliRunner()
+
+
+def _run(*arguments):
+    return runner.invoke(app, [str(a) for a in arguments])
+
+
+def _json(*arguments):
+    result = _run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def _process(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", "from cbrl_bayes.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_version_and_help_do_not_import_jax():
+    script = "import sys; from cbrl_bayes.cli import app; print('jax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+    assert _process("--version").stdout.strip() == cb.__version__
+    begun = time.perf_counter()
+    assert "infer" in _process("--help").stdout
+    print(f"--help took {time.perf_counter() - begun:.2f} s")
+
+
+def test_every_ready_made_thing_is_on_offer():
+    from cbrl_bayes.cli.app import EstimatorName, ProblemName
+    from cbrl_bayes.hypergradients import ESTIMATORS
+    from cbrl_bayes.problems import READY_MADE
+
+    assert {name.value for name in EstimatorName} == set(ESTIMATORS)
+    assert {name.value for name in ProblemName} == set(READY_MADE)
+
+
+@needs_raw_files
+@pytest.mark.slow
+def test_infer_mle_on_buses(monkeypatch):
+    monkeypatch.setenv("CBRL_DATA_DIR", str(RAW.parent))
+    found = _json("infer", "bus_replacement", "--groups", "4", "--method", "mle")
+    assert f"{found['RC']:.4f}" == "10.0750"
+    assert f"{found['theta11']:.4f}" == "2.2930"
+    assert f"{found['log_likelihood']:.3f}" == "-3304.155"
+
+
+def test_design_for_parameters_as_given():
+    found = _json(
+        "design",
+        "four_rooms",
+        "--temperature",
+        "0.001",
+        "--penalty-weight",
+        "1",
+        "--slip",
+        "as-published",
+        "--search",
+        "plain",
+    )
+    assert 0.5 < found["leader_objective"] < 0.62  # where plain ascent gets stuck
+    assert found["seconds"] > 0
+    assert np.shape(found["incentive"]["penalty"]) == (104,)
+
+
+def test_chain_through_files(tmp_path):
+    data = cb.save_trajectories(
+        cb.simulate_trajectories(
+            cb.problems.two_state(),
+            key=__import__("jax").random.key(0),
+            num_episodes=60,
+            num_steps=1,
+            incentive={"bonus": 1.0},
+        ),
+        tmp_path / "data.nc",
+    )
+    fit, study = tmp_path / "fit.nc", tmp_path / "study.nc"
+    found = _json(
+        "infer",
+        "two_state",
+        "--data",
+        data,
+        "--chains",
+        2,
+        "--warmup",
+        100,
+        "--samples",
+        100,
+        "--output",
+        fit,
+    )
+    assert {row["quantity"] for row in found["rows"]} >= {"temperature", "rationality"}
+    assert _json("check", data)["kind"] == "trajectories"
+    assert _json("check", fit) == {"file": str(fit), "ok": True, "kind": "results"}
+    run = tmp_path / "run"
+    design = ("design", "two_state", "--fit", fit, "--draws", 6, "--checkpoint", run)
+    found = _json(*design, "--output", study)
+    assert len(list((run / "draws").glob("*.0"))) == 6
+    assert _json(*design) == found  # read from the folder
+    assert found["health"]["verdict"] in {"PASS", "REVIEW", "FAIL"}
+    assert found["failed_share"] == 0.0
+    again = _json("summary", study, "--prob", 0.5, "--kind", "hdi")
+    assert (again["prob"], again["kind"]) == (0.5, "hdi")
+    assert "health" in _run("summary", study).stdout
+    shown = _run("plot", study, "--output", tmp_path / "figures")
+    assert "objectives.png" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("infer", "four_rooms"), "give either --data"),
+        (("infer", "four_rooms", "--groups", "4"), "goes with bus_replacement"),
+        (("infer", "bus_replacement", "--groups", "x"), "are not numbers"),
+        (("design", "four_rooms", "--slip", "ice"), "neither a number"),
+        (("design", "bus_replacement", "--temperature", "1"), "does not take temperature"),
+        (("design", "moon"), "Invalid value"),
+        (("design", "two_state", "--checkpoint", "run"), "go with --fit"),
+        (("design", "two_state", "--dask", "local"), "go with --fit"),
+        (
+            ("infer", "two_state", "--data", "data.csv", "--method", "mle", "--checkpoint", "run"),
+            "goes with --method nuts",
+        ),
+        (
+            ("infer", "two_state", "--data", "x.csv", "--method", "mle", "--output", "fit.nc"),
+            "--output goes with --method nuts or svi",
+        ),
+        (("design", "two_state", "--output", "study.nc"), "--output goes with --fit"),
+        (("infer", "four_rooms", "--data", "x.nc", "--output", "x.txt"), "must end in .nc"),
+        (("infer", "four_rooms", "--data", "x.nc", "--prob", "90"), "between 0 and 1"),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    result = _run(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("design", "four_rooms", "--temperature", "-1"), "temperature"),
+        (("summary", "absent.nc"), "no such results file"),
+        (("infer", "two_state", "--data", "absent.nc"), "no such data file"),
+    ],
+)
+def test_errors_of_the_package(arguments, message):
+    result = _run(*arguments)
+    assert isinstance(result.exception, CbrlBayesError)
+    assert message in str(result.exception)
+
+
+def test_errors_are_one_line_on_standard_error(tmp_path):
+    done = _process("check", tmp_path / "absent.nc")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: there is no such results file")
+    broken = tmp_path / "cut.nc"
+    broken.write_bytes(b"\x89HDF\r\n\x1a\n cut short")
+    done = _process("check", broken, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+
+
+@pytest.mark.slow
+def test_robust_designs_on_the_command_line(tmp_path):
+    study = cb.design(
+        cb.problems.two_state(),
+        {"temperature": np.linspace(0.2, 0.6, 12)},
+        key=jax.random.key(0),
+        num_draws=12,
+        settings=cb.DesignSettings(
+            search=cb.Search(ascent=cb.Ascent(num_steps=60)),
+            per_draw=cb.Search(ascent=cb.Ascent(num_steps=60)),
+        ),
+    )
+    before, after = cb.save(study, tmp_path / "study.nc"), tmp_path / "robust.nc"
+    found = _run("robust", "two_state", before, "--cvar", 0.25, "--output", after)
+    assert found.exit_code == 0, found.output
+    assert "cvar_0.25" in found.stdout
+    assert "health:" in found.stdout
+    names = ["common", "plug_in", "cvar_0.25", "worst_case_0.9", "minimax_regret_0.9"]
+    assert list(cb.load(after)["decision"]["design"].values) == names
+    impossible = ("robust", "two_state", before, "--most-cost", -1.0)
+    refused = _process(*impossible)
+    assert refused.returncode == 1
+    assert "does not keep the chance constraints" in refused.stderr
+    shown = _run(*impossible, "--accept-failed")
+    assert shown.exit_code == 0
+    assert "health: FAIL" in shown.stdout
