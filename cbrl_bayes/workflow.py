@@ -296,7 +296,7 @@ def default_design_settings(estimator: Estimator) -> DesignSettings:
     return DesignSettings(
         search=Search(ascent=Ascent(num_steps=2000, learning_rate=0.05)),
         per_draw=Search(ascent=Ascent(num_steps=500, learning_rate=0.05)),
-        num_common_draws=4,
+        num_search_draws=4,
     )
 
 

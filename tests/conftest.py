@@ -127,6 +127,6 @@ def study(walkers, fitted):
     settings = cb.DesignSettings(
         search=cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3), num_starts=2),
         per_draw=cb.Search(ascent=cb.Ascent(num_steps=40, learning_rate=0.3)),
-        num_common_draws=4,
+        num_search_draws=4,
     )
     return cb.design(problem, fitted, key=jax.random.key(2), num_draws=12, settings=settings)

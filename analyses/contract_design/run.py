@@ -62,7 +62,7 @@ ASCENT = cb.Ascent(num_steps=150, learning_rate=0.1, continuation=(3.0, 1.0))
 SETTINGS = cb.DesignSettings(
     search=cb.Search(ascent=ASCENT, num_starts=3),
     per_draw=cb.Search(ascent=ASCENT),
-    num_common_draws=NUM_DRAWS,
+    num_search_draws=NUM_DRAWS,
 )
 TEMPERATURES = (0.6, 0.3, 0.15, 0.08, 0.04, 0.02)
 """Where the best contract is searched with everything else at the truth."""

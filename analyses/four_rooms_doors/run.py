@@ -48,7 +48,7 @@ SETTINGS = cb.DesignSettings(
     per_draw=cb.Search(
         ascent=cb.Ascent(num_steps=80, learning_rate=0.3), num_starts=2, start_scales=(2.0,)
     ),
-    num_common_draws=10,
+    num_search_draws=10,
 )
 ABOVE = "share of draws where the common design is above every configuration"
 CORNERS = np.array(list(itertools.product((0.0, 1.0), repeat=len(FOUR_ROOMS_DOORS))))
@@ -336,7 +336,7 @@ def pages(results: dict) -> dict[str, str]:
             f"truth {TRUE_TEMPERATURE}. Probability of the goal (1,9): {law}, truth {TRUE_LAW[0]}."
         ),
         "HEALTH": f"{NUM_DRAWS} designed draws; each common design is optimised over "
-        f"{SETTINGS.num_common_draws} of them and judged under all.\n\n"
+        f"{SETTINGS.num_search_draws} of them and judged under all.\n\n"
         + "\n".join(
             f"- {name}: "
             + ". ".join(

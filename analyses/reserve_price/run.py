@@ -67,7 +67,7 @@ ASCENT = cb.Ascent(num_steps=120, learning_rate=0.15)
 DESIGN = cb.DesignSettings(
     search=cb.Search(ascent=ASCENT, num_starts=3),
     per_draw=cb.Search(ascent=ASCENT),
-    num_common_draws=NUM_DRAWS,
+    num_search_draws=NUM_DRAWS,
 )
 
 

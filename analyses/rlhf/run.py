@@ -302,7 +302,7 @@ def leader(data: xr.Dataset, posterior: dict, held: np.ndarray) -> list[dict]:
     settings = cb.DesignSettings(
         search=cb.Search(ascent=cb.Ascent(num_steps=250, learning_rate=0.1), num_starts=2),
         per_draw=cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.05)),
-        num_common_draws=NUM_COMMON_DRAWS,
+        num_search_draws=NUM_COMMON_DRAWS,
     )
     found, kept = [], {}
     for share in SHARES:

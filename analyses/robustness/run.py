@@ -158,7 +158,7 @@ def study_of(case: Case) -> tuple[xr.DataTree, dict[str, str]]:
     sampler = cb.NUTSSettings(
         num_chains=2, num_warmup=case.num_samples, num_samples=case.num_samples
     )
-    settings = cb.DesignSettings(search=case.search, per_draw=case.per_draw, num_common_draws=10)
+    settings = cb.DesignSettings(search=case.search, per_draw=case.per_draw, num_search_draws=10)
     studies, health = {}, {}
     for name, problem in case.models.items():
         begun = time.process_time()

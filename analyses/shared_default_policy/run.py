@@ -41,7 +41,7 @@ SETTINGS = cb.DesignSettings(
         ascent=cb.Ascent(num_steps=70, learning_rate=0.3), num_starts=5, start_scales=(0.5, 1.0)
     ),
     per_draw=QUICK,
-    num_common_draws=5,
+    num_search_draws=5,
 )
 
 
@@ -304,7 +304,7 @@ def health_text(results: dict) -> str:
     return "\n".join(
         [
             f"{NUM_DRAWS} posterior draws of the law; each common default is optimised over "
-            f"{SETTINGS.num_common_draws} of them and judged under all. The package's verdicts on "
+            f"{SETTINGS.num_search_draws} of them and judged under all. The package's verdicts on "
             f"the {total} designs: {', '.join(sorted(first))}. Reasons (temperature at price):",
             "",
             *(

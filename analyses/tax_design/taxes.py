@@ -95,7 +95,7 @@ def _study(problem: Problem, draws: dict[str, np.ndarray]) -> xr.DataTree:
     """Solve under every draw and once for all."""
     first = cb.Search(ascent=cb.Ascent(num_steps=FIRST_STEPS, learning_rate=0.1))
     each = cb.Search(ascent=cb.Ascent(num_steps=STEPS, learning_rate=0.15))
-    settings = cb.DesignSettings(search=first, per_draw=each, num_common_draws=NUM_COMMON_DRAWS)
+    settings = cb.DesignSettings(search=first, per_draw=each, num_search_draws=NUM_COMMON_DRAWS)
     return cb.design(
         problem,
         draws,

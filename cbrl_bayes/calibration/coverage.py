@@ -215,7 +215,7 @@ def _light_settings(num_draws: int) -> DesignSettings:
     ascent = Ascent(num_steps=150, learning_rate=0.3)
     wide = Search(ascent=ascent, num_starts=3, num_candidates=50, start_scales=(1.0, 2.0))
     return DesignSettings(
-        search=wide, per_draw=Search(ascent=ascent), num_common_draws=(num_draws + 1) // 2
+        search=wide, per_draw=Search(ascent=ascent), num_search_draws=(num_draws + 1) // 2
     )
 
 

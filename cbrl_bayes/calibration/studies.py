@@ -137,7 +137,7 @@ def study_simulated(
     num, draws = _sizes(truths, posteriors)
     if not estimator.is_exact or not settings.evaluation.is_exact:
         raise InvalidInputError("decision calibration takes exact estimators and evaluations")
-    kept = evenly_spaced(draws, settings.num_common_draws)
+    kept = evenly_spaced(draws, settings.num_search_draws)
     programs = _Programs.build(problem, estimator, settings, len(kept))
     rows = []
     for index in range(num):

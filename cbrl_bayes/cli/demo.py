@@ -135,7 +135,7 @@ def _hpgd_settings() -> DesignSettings:
     return DesignSettings(
         search=Search(ascent=Ascent(num_steps=3000, learning_rate=0.05)),
         per_draw=Search(ascent=Ascent(num_steps=300, learning_rate=0.05)),
-        num_common_draws=2,
+        num_search_draws=2,
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.designs.devices import require_traceable
 from cbrl_bayes.designs.evaluation import Evaluation, Score, score_program, scores_are_noisy
+from cbrl_bayes.designs.running import Record
 from cbrl_bayes.hypergradients import (
     AscentResult,
     AscentStatus,
@@ -26,15 +27,11 @@ from cbrl_bayes.problems import Problem
 
 __all__ = [
     "DrawSolver",
-    "Record",
     "best_score",
     "search_of",
     "search_record",
     "trace_of",
 ]
-
-Record = Mapping[str, np.ndarray]
-"""A finished piece of work as named arrays, so that any store can keep it."""
 
 
 @dataclass

@@ -1,9 +1,7 @@
 """Score several given designs under every posterior draw, with common random numbers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.designs.devices import require_traceable
 from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
-from cbrl_bayes.designs.executors import Executor, ThreadExecutor
+from cbrl_bayes.designs.executors import ThreadExecutor
+from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
@@ -49,10 +48,9 @@ def evaluate_designs(
     *,
     key: Key[Array, ""],
     evaluation: Evaluation | None = None,
-    num_workers: int = 2,
     score: Callable[..., Score] | None = None,
-    executor: Executor | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
+    table: str = "scores_of_the_designs",
 ) -> DesignScores:
     """Score every design under every draw.
 
@@ -70,15 +68,13 @@ def evaluate_designs(
     key : typed key
     evaluation : Evaluation, optional
         Default: `ExactEvaluation`.
-    num_workers : int
-        Threads over draws; the numbers do not depend on it.
     score : callable, optional
         From ``score_program(problem, evaluation)``, to compile once for several calls. Threads
         only: it does not travel to other processes or into other programs.
-    executor : Executor, optional
-        Where draws are scored. Default: ``num_workers`` threads.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs. Default: two threads.
+    table : str
+        The name of this work, in ``run.records`` and where its progress is reported.
 
     Returns
     -------
@@ -98,7 +94,7 @@ def evaluate_designs(
     >>> scores.objective.shape, bool(np.ptp(scores.objective) < 1e-12)
     ((2, 3), True)
     """
-    evaluation = evaluation or ExactEvaluation()
+    evaluation, run = evaluation or ExactEvaluation(), run or Running()
     flat, _ = ravel_pytree(problem.incentive.initial)
     draws, num = complete_draws(problem, draws)
     designs = np.asarray(designs, float)
@@ -112,37 +108,23 @@ def evaluate_designs(
             )
         )
 
-    if score is not None and not isinstance(executor, ThreadExecutor | None):
+    if score is not None and not isinstance(run.executor, ThreadExecutor | None):
         raise InvalidInputError(
             explain(
                 "score cannot be used outside threads of this process",
-                received=executor,
+                received=run.executor,
                 accepted="ThreadExecutor, or no score",
             )
         )
 
-    def items() -> Iterator[tuple]:
-        for index in range(num):
-            points = designs if designs.ndim == 2 else designs[:, index]
-            yield index, {name: value[index] for name, value in draws.items()}, points
+    def item(index: int) -> tuple:
+        points = designs if designs.ndim == 2 else designs[:, index]
+        return index, {name: value[index] for name, value in draws.items()}, points
 
     scorer = _Scorer(problem, evaluation, key, score)
-    executor = executor or ThreadExecutor(1 if evaluation.runs_on_host else num_workers)
-    found: list[Any] = [None] * num
-    with closing(executor.run(scorer, items())) as results:
-        for done, (index, result) in enumerate(results, 1):
-            found[index] = result
-            if on_progress is not None:
-                on_progress("scores of the designs", done, num)
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *found)
-    return DesignScores(
-        stacked.objective,
-        stacked.standard_error,
-        stacked.context_error,
-        stacked.incentive_cost,
-        stacked.follower_value,
-        stacked.status,
-    )
+    run.each(table, scorer, item, num, on_host=evaluation.runs_on_host)
+    found = run.stacked(table, num)
+    return DesignScores(**{name: np.moveaxis(value, 0, 1) for name, value in found.items()})
 
 
 def readable_designs(
@@ -178,24 +160,25 @@ class _Scorer:
         """Travel without what was compiled."""
         return type(self), (self.problem, self.evaluation, self.key)
 
-    def __call__(self, item: tuple[int, Mapping[str, np.ndarray], np.ndarray]) -> Score:
+    def __call__(self, item: tuple[int, Mapping[str, np.ndarray], np.ndarray]) -> Record:
         number, draw, points = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
         draw_key = jax.random.fold_in(self.key, number)
         each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        return vars(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
 
-    def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> Score:
+    def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> dict[str, Array]:
         """Return the same by one traceable function, for programs that hold many draws."""
         require_traceable(self.evaluation)
         number, parameters, points = item
         draw_key = jax.random.fold_in(self.key, number)
-        return jax.lax.map(
+        scores = jax.lax.map(
             lambda x: self.evaluation.score(
                 self.problem, self._unravel(x), parameters, key=draw_key
             ),
             points,
         )
+        return vars(scores)
 
 
 def complete_draws(

@@ -1,7 +1,6 @@
 """Solve the leader's problem under posterior draws, and once for all of them."""
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -13,18 +12,17 @@ from jaxtyping import Array, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
-from cbrl_bayes.designs.executors import Executor, ThreadExecutor
 from cbrl_bayes.designs.per_draw import (
     DrawSolver,
-    Record,
     best_score,
     search_of,
     search_record,
     trace_of,
 )
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import (
     AscentStatus,
     AscentTrace,
@@ -51,24 +49,24 @@ class DesignSettings:
         For the plug-in design, where the whole landscape is explored once.
     per_draw : Search
         For each draw; its first ascent starts from the common design.
-    num_common_draws : int
+    num_search_draws : int
         Evenly spaced draws over which the common design is optimised (it is evaluated on all).
     evaluation : Evaluation
         How finished designs are scored; exact where possible.
-    num_workers : int
-        Threads over draws, >= 1 (one where the follower lives outside compiled programs). The
-        numbers do not depend on it.
     """
 
     search: Search = field(default_factory=Search)
     per_draw: Search = field(default_factory=Search)
-    num_common_draws: int = 20
+    num_search_draws: int = 20
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
-    num_workers: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.num_common_draws, self.num_workers) < 1:
-            raise InvalidInputError(explain("design settings are out of range", received=self))
+        if self.num_search_draws < 1:
+            raise InvalidInputError(
+                explain(
+                    "num_search_draws is too small", received=self.num_search_draws, accepted=">= 1"
+                )
+            )
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,7 @@ def study_designs(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: DesignSettings | None = None,
-    executor: Executor | None = None,
-    records: MutableMapping[tuple[str, int], Record] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
 ) -> DesignStudy:
     """Find the plug-in, the common and every draw's own design, and score all of them.
 
@@ -157,15 +153,9 @@ def study_designs(
     key : typed key
         A key of its own is derived for each draw; designs compared within a draw share it.
     settings : DesignSettings, optional
-    executor : Executor, optional
-        Where draws are solved. Default: ``settings.num_workers`` threads, or one where the
-        follower lives outside compiled programs.
-    records : mutable mapping, optional
-        Receives every finished piece of work: ("plug_in_search", 0), ("common", 0),
-        ("plug_in", 0), and ("draws", number) -> named arrays. What it already holds is not done
-        again; the caller sees to it that it is of the same study.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs. Default: two threads. ``run.records`` receives ("plug_in_search", 0),
+        ("common", 0), ("plug_in", 0), and ("draws", number).
 
     Returns
     -------
@@ -187,45 +177,33 @@ def study_designs(
     >>> study.objective.shape, bool((study.regret >= 0).all())
     ((3,), True)
     """
-    settings = settings or DesignSettings()
-    report = on_progress or (lambda stage, done, total: None)
+    settings, run = settings or DesignSettings(), run or Running()
     draws, num = complete_draws(problem, draws)
-    kept: MutableMapping[tuple[str, int], Record] = {} if records is None else records
     plug_key, common_key, draw_key = jax.random.split(key, 3)
-    shared = _Shared(problem, draws, num, estimator, settings, kept)
+    shared = _Shared(problem, draws, num, estimator, settings, run)
+    first = shared.once("plug_in_search", partial(shared.plug_in, plug_key))
+    common = shared.once("common", partial(shared.common, first, common_key))
+    plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
+    points = np.stack(
+        [np.asarray(ravel_pytree(found.best.unconstrained)[0]) for found in (common, plug_in)]
+    )
+    solver = DrawSolver(
+        problem,
+        estimator,
+        settings.per_draw,
+        settings.evaluation,
+        points,
+        draw_key,
+        shared.program.with_search(settings.per_draw),
+        shared.score,
+    )
+
+    def item(index: int) -> tuple[int, dict[str, np.ndarray]]:
+        return index, {name: value[index] for name, value in draws.items()}
+
     on_host = estimator.runs_on_host or settings.evaluation.runs_on_host
-    executor = executor or ThreadExecutor(1 if on_host else settings.num_workers)
-    try:
-        report("plug-in design", 0, 1)
-        first = shared.once("plug_in_search", partial(shared.plug_in, plug_key))
-        report("common design", 0, 1)
-        common = shared.once("common", partial(shared.common, first, common_key))
-        plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
-        points = np.stack(
-            [np.asarray(ravel_pytree(found.best.unconstrained)[0]) for found in (common, plug_in)]
-        )
-        solver = DrawSolver(
-            problem,
-            estimator,
-            settings.per_draw,
-            settings.evaluation,
-            points,
-            draw_key,
-            shared.program.with_search(settings.per_draw),
-            shared.score,
-        )
-        missing = [index for index in range(num) if ("draws", index) not in kept]
-        done = num - len(missing)
-        report("designs per draw", done, num)
-        with closing(executor.run(solver, _items(draws, missing))) as found:
-            for position, record in found:
-                kept["draws", missing[position]] = record
-                done += 1
-                report("designs per draw", done, num)
-    except FollowerError as error:
-        error.records = kept
-        raise
-    return _collect(problem, kept, num, common, plug_in, points)
+    run.each("draws", solver, item, num, stage="designs per draw", on_host=on_host)
+    return _collect(problem, run.stacked("draws", num), common, plug_in, points)
 
 
 @dataclass(frozen=True)
@@ -237,7 +215,7 @@ class _Shared:
     num: int
     estimator: Estimator
     settings: DesignSettings
-    kept: MutableMapping[tuple[str, int], Record]
+    run: Running
 
     @cached_property
     def program(self) -> SearchProgram:
@@ -250,9 +228,8 @@ class _Shared:
 
     def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
         """Search unless it was done before; either way the answer is the one on record."""
-        if (name, 0) not in self.kept:
-            self.kept[name, 0] = search_record(search())
-        return search_of(self.problem, self.kept[name, 0])
+        record = self.run.once(name, lambda: search_record(search()))
+        return search_of(self.problem, record)
 
     @property
     def mean(self) -> dict[str, Array]:
@@ -264,7 +241,7 @@ class _Shared:
 
     def common(self, plug_in: SearchResult, key: Array) -> SearchResult:
         """Ascend the mean over draws from the plug-in design."""
-        kept = evenly_spaced(self.num, self.settings.num_common_draws)
+        kept = evenly_spaced(self.num, self.settings.num_search_draws)
         subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
         average = PosteriorCriterion(self.estimator, len(kept))
         program = SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
@@ -287,31 +264,15 @@ class _Shared:
         return SearchResult(candidates[best].best, reached)
 
 
-def _items(
-    draws: Mapping[str, np.ndarray], wanted: list[int]
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    for index in wanted:
-        yield index, {name: value[index] for name, value in draws.items()}
-
-
 def _collect(
     problem: Problem,
-    kept: Mapping[tuple[str, int], Record],
-    num: int,
+    columns: Mapping[str, np.ndarray],
     common: SearchResult,
     plug_in: SearchResult,
     shared: np.ndarray,
 ) -> DesignStudy:
-    """Read the records of all draws, one at a time, into the arrays of the study."""
-    columns: dict[str, np.ndarray] = {}
-    for index in range(num):
-        record = kept["draws", index]
-        if not columns:
-            columns = {
-                name: np.empty((num, *value.shape), value.dtype) for name, value in record.items()
-            }
-        for name, value in record.items():
-            columns[name][index] = value
+    """Put the records of all draws into the arrays of the study."""
+    num = len(columns["chosen"])
     every, chosen = np.arange(num), columns["chosen"]
 
     def own(name: str) -> np.ndarray:

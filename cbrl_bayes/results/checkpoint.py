@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import BaseZarrError
 
-from cbrl_bayes.errors import ResultsError, explain
+from cbrl_bayes.designs.running import Record
+from cbrl_bayes.errors import InvalidInputError, ResultsError, explain
 
 __all__ = ["Checkpoint", "Records", "open_records"]
 
 SCHEMA = "cbrl_bayes checkpoint 1"
 
 Key = tuple[str, int]
-Record = Mapping[str, np.ndarray]
 
 
 class Records(dict[Key, Record]):
@@ -27,13 +28,19 @@ class Records(dict[Key, Record]):
 
     Parameters
     ----------
-    identity : mapping
-        What the work depends on: name -> digest (`identify`).
+    identify : callable
+        Returns what the work depends on, name -> digest; called only if the records are used
+        again.
     """
 
-    def __init__(self, identity: Mapping[str, str]) -> None:
+    def __init__(self, identify: Callable[[], Mapping[str, str]]) -> None:
         super().__init__()
-        self.identity = dict(identity)
+        self._identify = identify
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What the work depends on: name -> digest (`identify`)."""
+        return dict(self._identify())
 
 
 class Checkpoint(MutableMapping[Key, Record]):
@@ -191,7 +198,9 @@ class Checkpoint(MutableMapping[Key, Record]):
         if schema != SCHEMA or not isinstance(identity, dict):
             raise ResultsError(
                 explain(
-                    "the checkpoint is of another version or kind", received=schema, accepted=SCHEMA
+                    "the checkpoint was written by another version of this package",
+                    received=schema,
+                    accepted=SCHEMA,
                 )
             )
         _same_work(identity, self.identity, str(self.path))
@@ -232,14 +241,14 @@ class Checkpoint(MutableMapping[Key, Record]):
     def _foreign_table(self, name: str) -> ResultsError:
         return ResultsError(
             explain(
-                f"table {name!r} in {self.path} is none this package wrote",
-                remedy="delete the folder and begin anew",
+                f"table {name!r} in {self.path} was not written by this package",
+                remedy="use another folder, or delete this one and begin anew",
             )
         )
 
 
 def open_records(
-    place: str | Path | Records | Checkpoint | None, identity: Mapping[str, str]
+    place: str | Path | Records | Checkpoint | None, identify: Callable[[], Mapping[str, str]]
 ) -> Records | Checkpoint:
     """Return the records of a run: those begun at ``place``, or new ones in memory.
 
@@ -247,20 +256,24 @@ def open_records(
     ----------
     place : str, Path, Records or Checkpoint, optional
         A folder; records that an interrupted run left behind; None for new ones.
-    identity : mapping
-        What the work depends on: name -> digest.
+    identify : callable
+        Returns what the work depends on: name -> digest.
 
     Raises
     ------
     ResultsError
-        If the records are of other work, or cannot be written there.
+        If the records belong to other work, or cannot be written there.
     """
     if place is None:
-        return Records(identity)
+        return Records(identify)
     if isinstance(place, Records | Checkpoint):
-        _same_work(place.identity, identity, "the records given")
+        _same_work(place.identity, identify(), "the records given")
         return place
-    return Checkpoint(Path(place), identity)
+    if not isinstance(place, str | Path):
+        raise InvalidInputError(
+            explain("checkpoint cannot be used", received=place, accepted="the path of a folder")
+        )
+    return Checkpoint(Path(place), identify())
 
 
 def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
@@ -268,8 +281,8 @@ def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
     if differ:
         raise ResultsError(
             explain(
-                f"the finished work in {place} belongs to another run",
-                received=f"other {', '.join(differ)}",
+                f"the finished work in {place} belongs to a different run",
+                received=f"different {', '.join(differ)}",
                 remedy="the same call as before, or a new folder",
             )
         )

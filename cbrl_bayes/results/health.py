@@ -7,7 +7,6 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import NotConvergedError, explain
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 
 __all__ = ["Health", "assess"]
@@ -49,17 +48,6 @@ class Health:
             self.failures.append(text)
         elif reviews:
             self.reviews.append(text)
-
-    def refuse_failed(self, accept_failed: bool) -> None:
-        """Raise `NotConvergedError` for FAIL, unless it was explicitly accepted."""
-        if self.verdict == "FAIL" and not accept_failed:
-            raise NotConvergedError(
-                explain(
-                    "the study failed its checks: " + "; ".join(self.failures),
-                    remedy="mend what failed, or accept_failed=True (--accept-failed) to see "
-                    "designs all the same",
-                )
-            )
 
     def __str__(self) -> str:
         lines = [f"health: {self.verdict}"]

@@ -1,97 +1,23 @@
 """One table of what a study found, every number with its interval, beside its health."""
 
-from dataclasses import dataclass
-from html import escape
-
 import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import FAILED_ASCENTS
-from cbrl_bayes.results.health import Health, assess
+from cbrl_bayes.results.health import assess
+from cbrl_bayes.results.table import Table, bounds, check_interval, design_title
 
-__all__ = ["Summary", "entry_name", "summary"]
+__all__ = ["entry_name", "summary"]
 
-INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density"}
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
 MOST_ENTRIES = 8
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A table with its interval stated, and a verdict.
-
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        Rows by (group, quantity); columns mean, sd, lower, upper, r_hat, ess_bulk, unit.
-    prob : float
-        Probability of the intervals.
-    kind : str
-        "eti" or "hdi".
-    failed_share : float
-        Share of draws whose design failed; NaN for a fit without designs.
-    health : Health
-    restart_objectives : array
-        What each ascent of the plug-in search reached; NaN for failed ones, empty for a fit
-        without designs. A wide spread says that the optimum is one of many.
-    withheld : bool
-        Whether designs are left out because the study failed its checks.
-    """
-
-    table: pd.DataFrame
-    prob: float
-    kind: str
-    failed_share: float
-    health: Health
-    problem: str
-    estimator: str
-    restart_objectives: np.ndarray
-    withheld: bool = False
-
-    def __str__(self) -> str:
-        shown = self.table.copy()
-        for name in ("mean", "sd", "lower", "upper"):
-            shown[name] = [f"{value:.4g}" for value in shown[name]]
-        shown["r_hat"] = [_blank(value, "{:.3f}") for value in shown["r_hat"]]
-        shown["ess_bulk"] = [_blank(value, "{:.0f}") for value in shown["ess_bulk"]]
-        return "\n".join([*self._above(), "", shown.to_string(), "", *self._below()])
-
-    def _repr_html_(self) -> str:
-        """Return the same for a notebook's cell."""
-        table = self.table.to_html(float_format="{:.4g}".format, na_rep="")  # escapes text
-        above, below = (
-            "<br>".join(map(escape, "\n".join(lines).splitlines()))
-            for lines in (self._above(), self._below())
-        )
-        return f"<p>{above}</p>{table}<p>{below}</p>"
-
-    def _above(self) -> list[str]:
-        return [
-            f"{self.problem}" + (f", estimator {self.estimator}" if self.estimator else ""),
-            f"{100 * self.prob:g} % credible intervals, {INTERVALS[self.kind]} ({self.kind})",
-        ]
-
-    def _below(self) -> list[str]:
-        lines = []
-        if np.isfinite(self.failed_share):
-            lines.append(f"failed designs: {100 * self.failed_share:.1f} % of draws")
-        if np.isfinite(self.restart_objectives).sum() > 1:
-            lines.append(_restart_text(self.restart_objectives))
-        lines.append(str(self.health))
-        if self.withheld:
-            lines.append(
-                "designs are withheld, as the study failed its checks; to see them all "
-                "the same: accept_failed=True (--accept-failed)"
-            )
-        return lines
-
-
 def summary(
     tree: xr.DataTree, *, prob: float = 0.9, kind: str = "eti", accept_failed: bool = False
-) -> Summary:
+) -> Table:
     """Summarise a results tree.
 
     Parameters
@@ -107,43 +33,46 @@ def summary(
 
     Returns
     -------
-    Summary
-        ``print`` it, or take ``table`` and ``health``.
+    Table
+        ``frame`` has rows by (group, quantity) and the columns mean, sd, lower, upper, r_hat,
+        ess_bulk and unit. ``details`` holds the names of problem and estimator,
+        ``failed_share`` (of draws whose design failed; NaN for a fit without designs) and
+        ``restart_objectives`` (what each ascent of the plug-in search reached; a wide spread says
+        that the optimum is one of many).
 
     Raises
     ------
     InvalidInputError
         For a probability or kind out of range.
     """
-    if not 0.0 < prob < 1.0 or kind not in INTERVALS:
-        raise InvalidInputError(
-            explain(
-                "the interval cannot be computed",
-                received=f"prob={prob}, kind={kind!r}",
-                accepted="0 < prob < 1, kind 'eti' or 'hdi'",
-            )
-        )
+    check_interval(prob, kind)
     rows = _rows("parameter", tree["posterior"].to_dataset(), prob, kind, diagnose=True)
     failed = np.nan
-    if "design" in tree.children:
+    designed = "design" in tree.children
+    if designed:
         design = tree["design"].to_dataset()
-        status = design["status"].values
-        failed = np.isin(status, FAILED_ASCENTS).mean()
+        failed = float(np.isin(design["status"].values, FAILED_ASCENTS).mean())
     health = assess(tree)
-    withheld = "design" in tree.children and health.verdict == "FAIL" and not accept_failed
-    if "design" in tree.children and not withheld:
+    withheld = designed and health.verdict == "FAIL" and not accept_failed
+    if designed and not withheld:
         rows += _design_rows(tree, design, prob, kind)
-    table = pd.DataFrame(rows, columns=["group", "quantity", *COLUMNS])
-    return Summary(
-        table=table.set_index(["group", "quantity"]),
-        prob=prob,
-        kind=kind,
-        failed_share=float(failed),
-        health=health,
-        problem=str(tree.attrs.get("problem", "")),
-        estimator=str(tree.attrs.get("estimator", "")),
-        restart_objectives=_restarts(tree),
-        withheld=withheld,
+    frame = pd.DataFrame(rows, columns=["group", "quantity", *COLUMNS])
+    frame = frame.set_index(["group", "quantity"])
+    frame.attrs = {"prob": prob, "kind": kind, "units": "in the column unit"}
+    reached = _restarts(tree)
+    notes = [f"failed designs: {100 * failed:.1f} % of draws"] if designed else []
+    if np.isfinite(reached).sum() > 1:
+        notes.append(_restart_text(reached))
+    names = {name: str(tree.attrs.get(name, "")) for name in ("problem", "estimator")}
+    return Table(
+        ", estimator ".join(filter(None, names.values())),
+        {"": frame},
+        prob,
+        kind,
+        health,
+        withheld,
+        tuple(notes),
+        {**names, "failed_share": failed, "restart_objectives": reached},
     )
 
 
@@ -169,19 +98,19 @@ def _design_rows(tree: xr.DataTree, design: xr.Dataset, prob: float, kind: str) 
     wanted = ["leader_objective", "incentive_cost", "follower_value"]
     known = [n for n in wanted if np.isfinite(design[n].values).any()]
     incentives = [n for n in names if n != "incentive_cost"]
-    rows = _rows("design per draw", design[known + incentives], prob, kind, diagnose=True)
+    rows = _rows("best per draw", design[known + incentives], prob, kind, diagnose=True)
     decision = tree["decision"].to_dataset()
     for which in decision["design"].values:
         chosen = decision.sel(design=which, drop=True)
         renamed = chosen[["objective", "regret"]].rename(objective="leader_objective")
-        rows += _rows(f"{which} design", renamed, prob, kind, diagnose=False)
+        rows += _rows(f"{design_title(which)} design", renamed, prob, kind, diagnose=False)
     return rows
 
 
 def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: bool) -> list[list]:
     """One row per scalar; of a long array, the entries that are largest in the mean."""
     rows = []
-    interval = (az.hdi if kind == "hdi" else az.eti)(dataset, prob=prob)
+    interval = bounds(dataset, prob, kind)
     diagnosed = diagnose and dataset.sizes["chain"] > 1 and dataset.sizes["draw"] > 3
     rhat = az.rhat(dataset) if diagnosed else None
     ess = az.ess(dataset) if dataset.sizes["draw"] > 3 else None
@@ -199,7 +128,7 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
                     entry_name(str(name), mean, index),
                     float(mean.values[index]),
                     float(sd.values[index]),
-                    *map(float, _bounds(interval[name], index)),
+                    *map(float, _ends(interval[name], index)),
                     float(rhat[name].values[index]) if rhat is not None else np.nan,
                     float(ess[name].values[index]) if ess is not None else np.nan,
                     str(array.attrs.get("units", "")),
@@ -208,7 +137,7 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
     return rows
 
 
-def _bounds(interval: xr.DataArray, index: tuple) -> np.ndarray:
+def _ends(interval: xr.DataArray, index: tuple) -> np.ndarray:
     return interval.transpose(..., "ci_bound").values[index]
 
 
@@ -226,7 +155,3 @@ def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
         else:
             parts.append(str(position))
     return f"{name}[{', '.join(parts)}]"
-
-
-def _blank(value: float, form: str) -> str:
-    return form.format(value) if np.isfinite(value) else ""

@@ -10,13 +10,12 @@ from cbrl_bayes.robust.constraints import (
 from cbrl_bayes.robust.depth import posterior_depth
 from cbrl_bayes.robust.search import RobustSettings, RobustStudy
 from cbrl_bayes.robust.study import robust_designs
-from cbrl_bayes.robust.tables import DesignComparison, compare_designs
+from cbrl_bayes.robust.tables import compare_designs
 
 __all__ = [
     "ChanceConstraint",
     "ConstrainedCriterion",
     "CostAtMost",
-    "DesignComparison",
     "FollowerValueAtLeast",
     "ObjectiveAtLeast",
     "RobustSettings",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +20,8 @@ from cbrl_bayes.designs.evaluation import (
     score_program,
     scores_are_noisy,
 )
+from cbrl_bayes.designs.executors import ThreadExecutor
+from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import DesignScores, complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
@@ -38,7 +41,7 @@ from cbrl_bayes.robust.constraints import (
 )
 from cbrl_bayes.robust.depth import posterior_depth
 
-__all__ = ["RobustSettings", "RobustStudy", "robust_designs"]
+__all__ = ["RobustSettings", "RobustStudy", "search_designs"]
 
 PENALTY_FACTORS = (1.0, 10.0, 100.0)
 SETTLED = 0.01
@@ -57,25 +60,21 @@ class RobustSettings:
         Most promising known designs to ascend from, for each criterion; >= 1.
     num_candidates : int
         Draws' own designs that join the known designs as candidates and starts.
-    num_draws : int
+    num_search_draws : int
         Evenly spaced draws on which ascents run, all where there are chance constraints; judged
         are all.
     evaluation : Evaluation
         How designs are scored; exact where possible.
-    num_workers : int
-        Threads over draws while scoring; the numbers do not depend on it.
     """
 
     ascent: Ascent = field(default_factory=lambda: Ascent(num_steps=200, learning_rate=0.1))
     num_starts: int = 2
     num_candidates: int = 20
-    num_draws: int = 100
+    num_search_draws: int = 100
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
-    num_workers: int = 2
 
     def __post_init__(self) -> None:
-        counts = (self.num_starts, self.num_draws, self.num_workers)
-        if min(counts) < 1 or self.num_candidates < 0:
+        if min(self.num_starts, self.num_search_draws) < 1 or self.num_candidates < 0:
             raise InvalidInputError(explain("robust settings are out of range", received=self))
 
 
@@ -100,7 +99,7 @@ class RobustStudy:
         `posterior_depth` of each draw.
     criterion_value : array, shape (criteria, D)
         Every criterion of every design on all draws. The design that maximises a criterion was
-        chosen on these draws, so its own value is on the hopeful side.
+        chosen on these draws, so its own value is biased upwards.
     start_value : array, shape (criteria, starts)
         What each ascent reached, on all draws. Wide spreads tell of local optima.
     status : int array, shape (criteria,)
@@ -129,7 +128,7 @@ class RobustStudy:
     feasible: Bool[np.ndarray, " design"]
 
 
-def robust_designs(
+def search_designs(
     problem: Problem,
     draws: Mapping[str, np.ndarray],
     *,
@@ -141,7 +140,7 @@ def robust_designs(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: RobustSettings | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
 ) -> RobustStudy:
     """Find the design that maximises each criterion, and score it beside known designs.
 
@@ -165,52 +164,52 @@ def robust_designs(
     estimator : Estimator
     key : typed key
     settings : RobustSettings, optional
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs. Default: two threads.
 
     Returns
     -------
     RobustStudy
     """
-    settings = settings or RobustSettings()
+    settings, run = settings or RobustSettings(), run or Running()
     _check(problem, criteria, constraints, estimator, settings, names)
     draws, num = complete_draws(problem, draws)
-    report = on_progress or (lambda stage, done, total: None)
     score_key, fresh_key, ascent_key = jax.random.split(key, 3)
     noisy = scores_are_noisy(problem, settings.evaluation)
 
     score = score_program(problem, settings.evaluation)
 
-    def scored(points: np.ndarray, own_key: Array = score_key) -> DesignScores:
+    def scored(table: str, points: np.ndarray, own_key: Array = score_key) -> DesignScores:
         return evaluate_designs(
             problem,
             points,
             draws,
             key=own_key,
             evaluation=settings.evaluation,
-            num_workers=settings.num_workers,
-            score=score,
+            score=score if isinstance(run.executor, ThreadExecutor | None) else None,
+            run=run,
+            table=table,
         )
 
-    report("scores of known designs", 0, 1)
     usable = np.isfinite(own).all(1)
     own = np.where(usable[:, None], own, designs[0])
     some = own[evenly_spaced(num, settings.num_candidates)]
     first = np.concatenate([designs, some])
-    pool = _Pool(first, scored(first))
-    own_score = _usable_objective(scored(own[None]))[0]
+    pool = _Pool(first, scored("known_designs", first))
+    own_score = _usable_objective(scored("best_per_draw", own[None]))[0]
     best = own_score if noisy else np.maximum(own_score, _usable_objective(pool.scores).max(0))
     judge = _Judge(
         problem, draws, estimator, settings, best, posterior_depth(draws), tuple(constraints)
     )
     starts, statuses = [], []
     for number, criterion in enumerate(criteria):
-        report(f"design by {criterion.name}", number, len(criteria))
-        found, status = judge.ascend(criterion, pool, jax.random.fold_in(ascent_key, number))
-        fresh = scored(found)
+        run.report(f"design by {criterion.name}", number, len(criteria))
+        own_key = jax.random.fold_in(ascent_key, number)
+        ended = run.once(f"ascent_{number}", partial(judge.ascend, criterion, pool, own_key))
+        fresh = scored(f"ends_of_ascent_{number}", ended["ends"])
         starts.append(judge.values(criterion, fresh))
-        statuses.append(_settled(status, starts[-1], pool))
-        pool = pool.joined(found, fresh)
+        statuses.append(_settled(AscentStatus(int(ended["status"])), starts[-1], pool))
+        pool = pool.joined(ended["ends"], fresh)
     if not noisy:
         judge = replace(judge, best=np.maximum(best, _usable_objective(pool.scores).max(0)))
     chosen = [judge.order(criterion, pool.scores)[0] for criterion in criteria]
@@ -218,8 +217,8 @@ def robust_designs(
     scores = pool.chosen(index)
     if noisy:
         # The best of many noisy scores is too good: report from fresh noise.
-        scores = scored(pool.designs[index], fresh_key)
-        own_score = _usable_objective(scored(own[None], fresh_key))[0]
+        scores = scored("fresh_noise", pool.designs[index], fresh_key)
+        own_score = _usable_objective(scored("fresh_noise_per_draw", own[None], fresh_key))[0]
         judge = replace(judge, best=own_score)
     return _collect(
         judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses
@@ -231,19 +230,14 @@ class _Pool:
     """Designs seen so far and their scores on all draws."""
 
     designs: np.ndarray
-    scores: Any
+    scores: DesignScores
 
     def joined(self, designs: np.ndarray, scores: DesignScores) -> "_Pool":
-        merged = {
-            name: np.concatenate([getattr(self.scores, name), getattr(scores, name)])
-            for name in DesignScores.__annotations__
-        }
-        return _Pool(np.concatenate([self.designs, designs]), DesignScores(**merged))
+        both = {n: np.concatenate([v, getattr(scores, n)]) for n, v in vars(self.scores).items()}
+        return _Pool(np.concatenate([self.designs, designs]), DesignScores(**both))
 
     def chosen(self, index: np.ndarray) -> DesignScores:
-        return DesignScores(
-            **{name: getattr(self.scores, name)[index] for name in DesignScores.__annotations__}
-        )
+        return DesignScores(**{name: value[index] for name, value in vars(self.scores).items()})
 
 
 def _usable_objective(scores: DesignScores) -> np.ndarray:
@@ -287,12 +281,10 @@ class _Judge:
         missed = np.where(np.isfinite(values), self.shortfall(scores), np.inf)
         return np.lexsort((-values, missed))
 
-    def ascend(
-        self, criterion: Criterion, pool: _Pool, key: Array
-    ) -> tuple[np.ndarray, AscentStatus]:
+    def ascend(self, criterion: Criterion, pool: _Pool, key: Array) -> Record:
         """Return where ascents from the most promising designs end, and the status of the best."""
         num = len(self.best)
-        kept = evenly_spaced(num, num if self.constraints else self.settings.num_draws)
+        kept = evenly_spaced(num, num if self.constraints else self.settings.num_search_draws)
         # Credible sets are never empty with the central draw among those kept.
         kept = np.union1d(kept, [int(np.argmin(self.depth))])
         subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
@@ -310,7 +302,8 @@ class _Judge:
                 point = result.unconstrained
             ends.append(np.asarray(ravel_pytree(point)[0]))
             results.append(result)
-        return np.stack(ends), max(results, key=attrgetter("worth")).status
+        best = max(results, key=attrgetter("worth"))
+        return {"ends": np.stack(ends), "status": np.array(int(best.status))}
 
     def _starts(self, criterion: Criterion, pool: _Pool) -> list[np.ndarray]:
         """Return the most promising designs that differ from each other."""

@@ -1,18 +1,21 @@
-"""Choose among designs: by any criterion, side by side, and only with a verdict beside them."""
+"""Designs by any criterion, side by side with those a study has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
-from cbrl_bayes.designs import Criterion, CVaR, MinimaxRegret, WorstCase
+from cbrl_bayes.designs import Criterion, CVaR, Executor, MinimaxRegret, WorstCase
+from cbrl_bayes.errors import require_key, require_kind
 from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.results import designed
+from cbrl_bayes.progress import Progress
+from cbrl_bayes.results import designed, running
 from cbrl_bayes.robust.constraints import ChanceConstraint
-from cbrl_bayes.robust.search import RobustSettings, robust_designs as find_robust_designs
+from cbrl_bayes.robust.search import RobustSettings, search_designs
 from cbrl_bayes.robust.tables import add_robust
 
 __all__ = ["robust_designs"]
@@ -27,7 +30,10 @@ def robust_designs(
     constraints: Sequence[ChanceConstraint] = (),
     estimator: Estimator | None = None,
     settings: RobustSettings | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    executor: Executor | None = None,
+    num_workers: int = 2,
+    checkpoint: str | Path | None = None,
+    progress: Progress = None,
 ) -> xr.DataTree:
     """Add to a study the design that maximises each criterion over its draws.
 
@@ -47,8 +53,8 @@ def robust_designs(
     estimator : Estimator, optional
         Default: `Exact()`.
     settings : RobustSettings, optional
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    executor, num_workers, checkpoint, progress
+        How it runs, as in `design`.
 
     Returns
     -------
@@ -74,29 +80,40 @@ def robust_designs(
     >>> list(map(str, study["decision"]["design"].values))
     ['common', 'plug_in', 'cvar_0.5']
     """
-    if criteria is None:
-        criteria = (CVaR(0.1), WorstCase(0.9), MinimaxRegret(0.9))
-    estimator = estimator or Exact()
+    settings, estimator = settings or RobustSettings(), estimator or Exact()
+    criteria = (CVaR(0.1), WorstCase(0.9), MinimaxRegret(0.9)) if criteria is None else criteria
+    require_key(key)
+    require_kind(settings, RobustSettings, "settings", "cb.RobustSettings(...)")
     parts = designed(problem, study)
-    found = find_robust_designs(
-        parts.problem,
-        parts.draws,
-        names=parts.names,
-        designs=parts.designs,
-        own=parts.own,
-        criteria=criteria,
-        constraints=constraints,
-        estimator=estimator,
-        key=key,
-        settings=settings,
-        on_progress=on_progress,
-    )
     used = {
         "criteria": list(criteria),
         "constraints": list(constraints),
         "estimator": estimator,
-        "settings": settings or RobustSettings(),
+        "settings": settings,
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
-    jax.clear_caches()  # programs compiled for this problem and these draws
+    with running(
+        parts.problem,
+        executor=executor,
+        num_workers=num_workers,
+        checkpoint=checkpoint,
+        progress=progress,
+        question="robust designs",
+        draws=parts.draws,
+        designs=(parts.designs, parts.own),
+        settings=used,
+    ) as run:
+        found = search_designs(
+            parts.problem,
+            parts.draws,
+            names=parts.names,
+            designs=parts.designs,
+            own=parts.own,
+            criteria=criteria,
+            constraints=constraints,
+            estimator=estimator,
+            key=key,
+            settings=settings,
+            run=run,
+        )
     return add_robust(study, parts.problem, found, used)

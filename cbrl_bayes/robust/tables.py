@@ -16,7 +16,6 @@ Beside the variables of a design study, `add_robust` writes into ``decision``:
 """
 
 import json
-from dataclasses import dataclass
 
 import arviz as az
 import jax.numpy as jnp
@@ -25,17 +24,22 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.designs import CVaR, readable_designs
-from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.assembly import incentive_names
 from cbrl_bayes.results.error_budget import error_budget
-from cbrl_bayes.results.health import Health, assess
 from cbrl_bayes.results.provenance import describe
+from cbrl_bayes.results.table import (
+    BEST_PER_DRAW,
+    Table,
+    bounds,
+    design_title,
+    need_group,
+    study_table,
+)
 from cbrl_bayes.robust.search import RobustStudy
 
 __all__ = [
-    "DesignComparison",
     "add_robust",
     "compare_designs",
     "own_and_best",
@@ -43,7 +47,18 @@ __all__ = [
     "win_shares",
 ]
 
-PAIRED = ("objective", "objective_standard_error", "incentive_cost")
+OBJECTIVES = (
+    "objective",
+    "objective_standard_error",
+    "objective_context_error",
+    "regret",
+    "own_objective",
+    "best_objective",
+    "incentive_cost",
+)
+"""Variables in the unit of the leader's objective."""
+IN_OBJECTIVE_UNIT = ("mean", "mcse", "sd", "lower", "upper", "cvar_0.1", "regret")
+BEATS = "probability that the row's design is worth more than the column's"
 APART_REVIEW = 0.05
 ERRORS_BEATEN = 3.0
 
@@ -105,15 +120,7 @@ def add_robust(
     rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
         decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
-    for name in (
-        "objective",
-        "objective_standard_error",
-        "objective_context_error",
-        "regret",
-        "own_objective",
-        "best_objective",
-        "incentive_cost",
-    ):
+    for name in OBJECTIVES:
         decision[name].attrs["units"] = problem.objective_unit
     reviews, failures = _judge(found, known)
     # What was said of earlier designs still holds.
@@ -128,59 +135,9 @@ def add_robust(
     return tree
 
 
-@dataclass(frozen=True)
-class DesignComparison:
-    """All designs of a study side by side.
-
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        A row per design, the distribution of each draw's own design first. Columns: mean of the
-        objective over draws with its Monte-Carlo standard error, sd, interval, the mean of the
-        worst tenth of the draws (cvar_0.1), mean regret and its upper quantile, and, where there
-        are chance constraints, whether it keeps them.
-    beats : pandas.DataFrame
-        P(row's design is worth more than column's design), ties counted half, paired within draws.
-    prob, kind : float and str
-        Of the intervals.
-    unit : str
-    health : Health
-    """
-
-    table: pd.DataFrame
-    beats: pd.DataFrame
-    prob: float
-    kind: str
-    unit: str
-    health: Health
-
-    def __str__(self) -> str:
-        shown = self.table.map(lambda v: v if isinstance(v, str) else f"{v:.4g}")
-        return "\n".join(
-            [
-                f"leader's objective [{self.unit}] and regret by design; {100 * self.prob:g} % "
-                f"credible intervals ({self.kind})",
-                "",
-                shown.to_string(),
-                "",
-                "probability that the row's design is worth more than the column's",
-                "",
-                self.beats.round(3).to_string(),
-                "",
-                str(self.health),
-            ]
-        )
-
-    def _repr_html_(self) -> str:
-        return (
-            f"<p><b>health: {self.health.verdict}</b></p>{self.table.to_html()}"
-            f"<p>P(row worth more than column)</p>{self.beats.to_html()}"
-        )
-
-
 def compare_designs(
     study: xr.DataTree, *, prob: float = 0.9, kind: str = "eti", accept_failed: bool = False
-) -> DesignComparison:
+) -> Table:
     """Compare each draw's own design, the common, the plug-in and all robust designs.
 
     Parameters
@@ -192,68 +149,68 @@ def compare_designs(
     kind : {"eti", "hdi"}
         Equal-tailed or highest-density.
     accept_failed : bool
-        Compare although the study failed its checks.
+        Show the numbers although the study failed its checks.
 
     Returns
     -------
-    DesignComparison
+    Table
+        ``frame``: a row per design, *best per draw* first. Columns: mean of the objective over
+        draws with its Monte-Carlo standard error, sd, interval, the mean of the worst tenth of the
+        draws (cvar_0.1), mean regret and its upper quantile, and, where there are chance
+        constraints, whether the design keeps them. ``frames`` also holds P(row's design is worth
+        more than column's design), ties counted half, paired within draws.
 
     Raises
     ------
     InvalidInputError
         For a tree without designs, or an interval that cannot be computed.
-    NotConvergedError
-        If the study failed its checks and ``accept_failed`` is not set.
     """
-    if "decision" not in study.children or not 0.0 < prob < 1.0 or kind not in ("eti", "hdi"):
-        raise InvalidInputError(
-            explain(
-                "designs cannot be compared",
-                received=f"groups {', '.join(study.children)}; prob={prob}, kind={kind!r}",
-                accepted="a study from design(...), 0 < prob < 1, kind 'eti' or 'hdi'",
-            )
-        )
-    health = assess(study)
-    health.refuse_failed(accept_failed)
-    decision = study["decision"].to_dataset()
-    own, best = own_and_best(study)
-    rows = {"own (each draw's)": _row(own, best - own, prob, kind)}
-    for name in decision["design"].values:
-        one = decision.sel(design=name)
-        rows[str(name)] = _row(one["objective"], one["regret"], prob, kind)
-        if "satisfied_probability" in decision:
-            rows[str(name)]["feasible"] = "yes" if int(one["feasible"]) else "no"
-    table = pd.DataFrame(rows).T
-    if "feasible" in table:
-        table["feasible"] = table["feasible"].fillna("")
-    return DesignComparison(
-        table,
-        _beats(decision),
-        prob,
-        kind,
-        str(study.attrs.get("objective_unit", "")),
-        health,
+    decision = need_group(study, "decision", "design(problem, fit, key=...) first")
+    unit = str(study.attrs.get("objective_unit", ""))
+    return study_table(
+        study,
+        f"leader's objective [{unit}] and regret by design",
+        lambda: {"": _rows(study, decision, prob, kind), BEATS: _beats(decision)},
+        accept_failed=accept_failed,
+        prob=prob,
+        kind=kind,
+        units=dict.fromkeys((*IN_OBJECTIVE_UNIT, _regret_quantile(prob)), unit),
     )
 
 
+def _rows(study: xr.DataTree, decision: xr.Dataset, prob: float, kind: str) -> pd.DataFrame:
+    own, best = own_and_best(study)
+    rows = {BEST_PER_DRAW: _row(own, best - own, prob, kind)}
+    for name in decision["design"].values:
+        one = decision.sel(design=name)
+        row = rows[design_title(name)] = _row(one["objective"], one["regret"], prob, kind)
+        if "satisfied_probability" in decision:
+            row["feasible"] = "yes" if int(one["feasible"]) else "no"
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.fillna({"feasible": ""}) if "feasible" in table else table
+
+
 def _row(objective: xr.DataArray, regret: xr.DataArray, prob: float, kind: str) -> dict:
-    interval = (az.hdi if kind == "hdi" else az.eti)(objective, prob=prob)
+    lower, upper = bounds(objective, prob, kind).values
     values = objective.values.ravel()
-    enough = objective.sizes["draw"] > 3
     return {
         "mean": float(values.mean()),
-        "mcse": float(az.mcse(objective)) if enough else np.nan,
+        "mcse": float(az.mcse(objective)) if objective.sizes["draw"] > 3 else np.nan,
         "sd": float(values.std()),
-        "lower": float(interval.values[0]),
-        "upper": float(interval.values[1]),
+        "lower": float(lower),
+        "upper": float(upper),
         "cvar_0.1": tail_mean(values),
         "regret": float(regret.mean()),
-        f"regret_q{100 * prob:g}": float(regret.quantile(prob)),
+        _regret_quantile(prob): float(regret.quantile(prob)),
     }
 
 
+def _regret_quantile(prob: float) -> str:
+    return f"regret_q{100 * prob:g}"
+
+
 def _beats(decision: xr.Dataset) -> pd.DataFrame:
-    names = list(map(str, decision["design"].values))
+    names = [design_title(name) for name in decision["design"].values]
     worth = decision["objective"].transpose("design", ...).values.reshape(len(names), -1)
     return pd.DataFrame(win_shares(worth), index=names, columns=names)
 

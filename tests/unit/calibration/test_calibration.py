@@ -423,7 +423,7 @@ def test_studies_of_simulated_data_are_studies():
     settings = DesignSettings(
         search=Search(ascent=ascent, num_starts=2),
         per_draw=Search(ascent=ascent),
-        num_common_draws=2,
+        num_search_draws=2,
     )
     draws = {"temperature": np.array([0.2, 0.3, 0.5])}
     key = jax.random.key(7)

@@ -494,7 +494,7 @@ def test_a_follower_that_fails_costs_one_draw_at_most(tmp_path, on_disk):
         settings = cb.DesignSettings(
             search=few,
             per_draw=few,
-            num_common_draws=1,
+            num_search_draws=1,
             evaluation=SimulatedEvaluation(
                 num_replicates=2, num_rollouts=2, max_steps=1, oracle=follower
             ),

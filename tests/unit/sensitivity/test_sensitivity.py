@@ -12,7 +12,6 @@ from matplotlib.text import Text
 from scipy import stats
 
 import cbrl_bayes as cb
-from cbrl_bayes.sensitivity import study as robustness
 from cbrl_bayes.designs import evaluate_designs
 from cbrl_bayes.errors import InvalidInputError, NotConvergedError
 from cbrl_bayes.hypergradients import AscentStatus
@@ -25,7 +24,7 @@ from cbrl_bayes.plots.sensitivity import (
     plot_stress,
 )
 from cbrl_bayes.problems import bus_replacement, follower_models, two_state
-from cbrl_bayes.sensitivity import stress, stress_designs
+from cbrl_bayes.sensitivity import stress, stress_designs, study as robustness
 from cbrl_bayes.sensitivity.prior import (
     component_densities,
     constant_priors,
@@ -393,7 +392,7 @@ QUICK = cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3))
 def _study(problem, seed):
     """A design study of given draws, with the groups of a fit put beside it by hand."""
     temperature = np.random.default_rng(seed).lognormal(-1.2, 0.4, 60)
-    settings = cb.DesignSettings(search=QUICK, per_draw=QUICK, num_common_draws=10)
+    settings = cb.DesignSettings(search=QUICK, per_draw=QUICK, num_search_draws=10)
     study = cb.design(
         problem, {"temperature": temperature}, key=KEY, num_draws=60, settings=settings
     )

@@ -1,0 +1,205 @@
+"""The one kind of table: every number with its interval stated, beside the study's verdict."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.results.health import Health, assess
+
+__all__ = ["Table", "bounds", "check_interval", "design_title", "need_group", "study_table"]
+
+INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}
+BEST_PER_DRAW = "best per draw"
+FORMATS: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "probability": ".3f"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to print, with a verdict. ``print(table)`` fits it to the terminal's width.
+
+    Attributes
+    ----------
+    title : str
+        What it shows, with its unit.
+    frames : dict of pandas.DataFrame
+        Heading -> rows. Most tables have one. ``attrs["units"]`` of each maps a column to its
+        unit; ``attrs["prob"]`` and ``attrs["kind"]`` state the interval.
+    prob : float or None
+        Probability of the intervals; None for a table without any.
+    kind : str or None
+        "eti" (equal-tailed), "hdi" (highest-density) or "normal".
+    health : Health or None
+        The verdict on the study; None where there is no study to judge.
+    withheld : bool
+        Whether numbers are left out because the study FAILED its checks.
+    notes : tuple of str
+        Sentences below the table.
+    details : dict
+        Single numbers and words that stand beside the rows, by name.
+    """
+
+    title: str
+    frames: dict[str, pd.DataFrame]
+    prob: float | None = None
+    kind: str | None = None
+    health: Health | None = None
+    withheld: bool = False
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows: the first of ``frames``."""
+        return next(iter(self.frames.values()))
+
+    def __str__(self) -> str:
+        lines = [*self._above(), ""]
+        for heading, frame in self.frames.items():
+            if len(frame):
+                lines += [*([heading] if heading else []), _text(frame), ""]
+        return "\n".join([*lines, *self._below()]).rstrip()
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook's cell; text is escaped."""
+        parts = [f"<p>{escape(line)}</p>" for line in self._above()]
+        for heading, frame in self.frames.items():
+            if len(frame):
+                parts += [f"<p>{escape(heading)}</p>"] if heading else []
+                parts.append(_shown(frame).to_html())
+        below = "\n".join(self._below()).splitlines()
+        return "".join([*parts, "<p>", "<br>".join(map(escape, below)), "</p>"])
+
+    def _above(self) -> list[str]:
+        lines = [self.title]
+        if self.prob is not None and self.kind is not None:
+            of = "" if self.kind == "normal" else "credible "
+            lines.append(
+                f"{100 * self.prob:g} % {of}intervals, {INTERVALS[self.kind]} ({self.kind})"
+            )
+        return lines
+
+    def _below(self) -> list[str]:
+        lines = list(self.notes)
+        if self.health is not None:
+            lines.append(str(self.health))
+        if self.withheld:
+            lines.append(
+                "Numbers of its designs are withheld, as the study FAILED its checks. To see them "
+                "pass accept_failed=True (--accept-failed)."
+            )
+        return lines
+
+
+def study_table(
+    study: xr.DataTree,
+    title: str,
+    make: Callable[[], Mapping[str, pd.DataFrame]],
+    *,
+    accept_failed: bool = False,
+    prob: float | None = None,
+    kind: str | None = None,
+    notes: Sequence[str] = (),
+    units: Mapping[str, str] | None = None,
+) -> Table:
+    """Build a table of a study through the one gate: a FAILED study's numbers are withheld.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+    title : str
+    make : callable
+        Returns heading -> frame; not called where the numbers are withheld.
+    accept_failed : bool
+        Show the numbers all the same.
+    prob, kind : optional
+        Of the intervals; checked here.
+    notes : sequence of str
+    units : mapping, optional
+        Column -> unit, for the columns that have one.
+
+    Raises
+    ------
+    InvalidInputError
+        For a probability or kind that cannot be used.
+    """
+    if prob is not None:
+        check_interval(prob, kind)
+    health = assess(study)
+    withheld = health.verdict == "FAIL" and not accept_failed
+    frames = {"": pd.DataFrame()} if withheld else dict(make())
+    for frame in frames.values():
+        known = {name: unit for name, unit in (units or {}).items() if name in frame}
+        frame.attrs |= {"units": known, "prob": prob, "kind": kind}
+    return Table(title, frames, prob, kind, health, withheld, () if withheld else tuple(notes))
+
+
+def check_interval(prob: float, kind: str | None = None) -> None:
+    """Raise `InvalidInputError` unless an interval of this probability and kind exists."""
+    number = isinstance(prob, int | float) and not isinstance(prob, bool)
+    if not number or not 0.0 < prob < 1.0 or kind not in (None, *INTERVALS):
+        raise InvalidInputError(
+            explain(
+                "the interval cannot be computed",
+                received=f"prob={prob!r}, kind={kind!r}",
+                accepted="0 < prob < 1, kind 'eti' (equal-tailed) or 'hdi' (highest-density)",
+            )
+        )
+
+
+def need_group(study: xr.DataTree, name: str, remedy: str) -> xr.Dataset:
+    """Return a group of a study.
+
+    Raises
+    ------
+    InvalidInputError
+        If the study lacks it; ``remedy`` is the call that adds it.
+    """
+    if not isinstance(study, xr.DataTree) or name not in study.children:
+        groups = ", ".join(study.children) if isinstance(study, xr.DataTree) else type(study)
+        raise InvalidInputError(
+            explain(f"the study has no group {name!r}", received=f"groups: {groups}", remedy=remedy)
+        )
+    return study[name].to_dataset()
+
+
+def design_title(name: str) -> str:
+    """Return what a design is called in tables, figures and reports.
+
+    *common* (one for all draws), *plug-in* (for the mean parameters), *best per draw*, or the name
+    that the user gave it.
+    """
+    return {"plug_in": "plug-in", "own": BEST_PER_DRAW}.get(str(name), str(name))
+
+
+def bounds(array: Any, prob: float, kind: str) -> Any:
+    """Return credible intervals over chain and draw, the ends along ``ci_bound``."""
+    return (az.hdi if kind == "hdi" else az.eti)(array, prob=prob)
+
+
+def _text(frame: pd.DataFrame) -> str:
+    """Return rows as text; a table wider than the terminal goes on below."""
+    width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+    return _shown(frame).to_string(line_width=width)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    shown = frame.copy()
+    for name in shown.columns:
+        form = FORMATS.get(str(name), ".4g")
+        if shown[name].dtype.kind in "fO":
+            shown[name] = [_cell(value, form) for value in shown[name]]
+    return shown
+
+
+def _cell(value: Any, form: str) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:{form}}" if np.isfinite(value) else ""
+    return "" if value is None else str(value)
