@@ -1,6 +1,8 @@
 """The errors this package raises: one base class and few leaves, all in one form of words."""
 
 from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, get_args
 
 __all__ = [
     "CbrlBayesError",
@@ -10,6 +12,8 @@ __all__ = [
     "NotConvergedError",
     "ResultsError",
     "explain",
+    "require_key",
+    "require_kind",
 ]
 
 
@@ -87,3 +91,108 @@ def explain(
     if remedy:
         parts.append(f"try: {remedy if isinstance(remedy, str) else '; '.join(remedy)}")
     return "; ".join(parts)
+
+
+def require_kind(
+    value: object,
+    kind: type | UnionType | tuple[type, ...],
+    name: str,
+    remedy: str | Sequence[str] = "",
+) -> None:
+    """Refuse an argument of the wrong kind before anything is computed with it.
+
+    Parameters
+    ----------
+    value : object
+        What the caller passed.
+    kind : type, union of types or tuple of types
+        What is accepted, as for `isinstance`.
+    name : str
+        Of the argument.
+    remedy : str or sequence of str
+        What to try.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``value`` is not an instance of ``kind``; a class in place of its instance included.
+
+    Examples
+    --------
+    >>> try:
+    ...     require_kind("5", int | None, "num_steps", remedy="num_steps=5")
+    ... except InvalidInputError as error:
+    ...     print(error)
+    num_steps has the wrong type; received: the text '5'; accepted: int or None; try: num_steps=5
+    """
+    if isinstance(value, kind):
+        return
+    kinds = kind if isinstance(kind, tuple) else get_args(kind) or (kind,)
+    names = ["None" if one is type(None) else one.__name__ for one in kinds]
+    if isinstance(value, type) and issubclass(value, kind):
+        remedy = f"{value.__name__}(...), with parentheses"
+    raise InvalidInputError(
+        explain(
+            f"{name} has the wrong type",
+            received=_in_words(value),
+            accepted=" or ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0],
+            remedy=remedy,
+        )
+    )
+
+
+def require_key(key: Any, name: str = "key") -> None:
+    """Refuse anything but one typed JAX random key.
+
+    Raises
+    ------
+    InvalidInputError
+        For numbers, None, raw arrays of key data and arrays of several keys.
+
+    Examples
+    --------
+    >>> try:  # doctest: +NORMALIZE_WHITESPACE
+    ...     require_key(7)
+    ... except InvalidInputError as error:
+    ...     print(str(error).split("; "))
+    ['key is not a JAX random key', 'received: the int 7', 'accepted: one key from jax.random.key',
+    'try: key=jax.random.key(7)']
+    """
+    import jax
+    import numpy as np
+
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if typed and key.ndim == 0:
+        return
+    shape = getattr(key, "shape", None)
+    if typed:
+        remedy = f"{name}=keys[0], one of them"
+    elif shape == (2,) and key.dtype == np.uint32:  # from jax.random.PRNGKey
+        remedy = f"{name}=jax.random.wrap_key_data({name})"
+    else:
+        is_seed = isinstance(key, int) or (shape == () and np.issubdtype(key.dtype, np.integer))
+        remedy = f"{name}=jax.random.key({int(key) if is_seed else 0})"
+    raise InvalidInputError(
+        explain(
+            f"{name} holds several keys" if typed else f"{name} is not a JAX random key",
+            received=_in_words(key),
+            accepted="one key from jax.random.key",
+            remedy=remedy,
+        )
+    )
+
+
+def _in_words(value: Any) -> str:
+    """Name a value of the wrong kind in a few words."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}"
+    if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    if isinstance(value, bool | int | float) or hasattr(value, "dtype"):
+        return f"the {kind} {value}"
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
