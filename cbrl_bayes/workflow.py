@@ -1,7 +1,6 @@
 """The chain in two calls: `infer` turns behaviour into a posterior, `design` into incentives."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
 from cbrl_bayes.designs import DesignSettings, Executor, study_designs
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
     BehaviourModel,
@@ -30,6 +29,7 @@ from cbrl_bayes.inference import (
 )
 from cbrl_bayes.inference.chunks import chain_layout
 from cbrl_bayes.problems import Problem, respond_everywhere
+from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import (
     Checkpoint,
     Records,
@@ -40,6 +40,7 @@ from cbrl_bayes.results import (
     identify,
     open_records,
     posterior_draws,
+    running,
     thinned,
     with_groups,
 )
@@ -115,8 +116,8 @@ def infer(
 
     Notes
     -----
-    At the end the programs that JAX compiled in this process are dropped, so that many fits in
-    a row need no more memory than one; functions of your own are compiled again when next used.
+    JAX keeps what it compiled. A script that makes dozens of fits of different shapes can let go of
+    it between them with `jax.clear_caches`.
 
     Raises
     ------
@@ -149,14 +150,13 @@ def infer(
             key=key,
             devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
         )
-        records = open_records(checkpoint, identity)
+        records = open_records(checkpoint, lambda: identity)
     draws = fit(model, key=key, settings=settings, progress=progress, records=records)
     used = {
         "inference": settings or NUTSSettings(),
         "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
-    _drop_compiled_programs()
     return fit_tree(model, draws, data, used, advice)
 
 
@@ -168,9 +168,10 @@ def design(
     estimator: Estimator | None = None,
     num_draws: int = 100,
     settings: DesignSettings | None = None,
-    checkpoint: str | Path | Records | Checkpoint | None = None,
     executor: Executor | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    num_workers: int = 2,
+    checkpoint: str | Path | Records | Checkpoint | None = None,
+    progress: Progress = None,
 ) -> xr.DataTree:
     """Solve the leader's problem under posterior draws and once for all of them.
 
@@ -189,14 +190,19 @@ def design(
         Posterior draws to solve for, evenly spaced; rounded to the same number in every chain.
     settings : DesignSettings, optional
         Default: `default_design_settings`.
-    checkpoint : str, Path or records, optional
-        A folder that receives the result of every draw as soon as it is known. If the run dies,
-        the same call goes on from there, with the same numbers as an uninterrupted run. Delete
-        the folder when it is no longer of use. Or the ``records`` of a `FollowerError`.
     executor : Executor, optional
-        Where draws are solved, e.g. `DaskExecutor`. Default: threads of this process.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+        Where pieces of work (here: draws) run: `DaskExecutor`, `DeviceExecutor` or
+        `ThreadExecutor`. Default: ``num_workers`` threads of this process.
+    num_workers : int
+        Threads, >= 1 (one where the follower lives outside compiled programs). The numbers do not
+        depend on it.
+    checkpoint : str, Path or records, optional
+        A folder that receives every piece of work as soon as it is finished. If the run dies, the
+        same call goes on from there, with the same numbers as an uninterrupted run. Delete the
+        folder when you no longer need it. Or the ``records`` of a `FollowerError`.
+    progress : bool or callable, optional
+        None: a bar on a terminal or in a notebook, nothing elsewhere. True: a bar. False: nothing.
+        A callable gets (stage, done, total).
 
     Returns
     -------
@@ -208,7 +214,7 @@ def design(
     InvalidInputError
         For draws or settings that cannot be used.
     ResultsError
-        If the checkpoint is of another study (of what, is said) or cannot be written.
+        If the checkpoint belongs to a different run (what differs is named) or cannot be written.
     FollowerError
         If an outside follower fails; its ``records`` hold what was finished.
 
@@ -223,42 +229,35 @@ def design(
     >>> study["design"]["leader_objective"].shape
     (1, 3)
     """
-    if num_draws < 1:
-        raise InvalidInputError(
-            explain("num_draws is too small", received=num_draws, accepted=">= 1")
-        )
     estimator = estimator or Exact()
-    if isinstance(fit, xr.DataTree) and fit.attrs.get("problem", problem.name) != problem.name:
-        raise InvalidInputError(
-            explain(
-                "the fit is of another problem",
-                received=fit.attrs["problem"],
-                accepted=problem.name,
-            )
-        )
     settings = settings or default_design_settings(estimator)
-    from_fit = isinstance(fit, xr.DataTree)
-    posterior = fit["posterior"].to_dataset() if isinstance(fit, xr.DataTree) else _as_dataset(fit)
+    require_kind(
+        problem, Problem, "problem", "problem = cb.Problem(...) or cb.problems.two_state()"
+    )
+    require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
+    require_key(key)
+    if not isinstance(num_draws, int) or num_draws < 1:
+        raise InvalidInputError(
+            explain("num_draws cannot be used", received=num_draws, accepted="1, 2, ...")
+        )
+    posterior = _posterior(problem, fit)
     problem = with_groups(problem, posterior)
     chosen = thinned(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
-    identity = identify(
+    with running(
         problem,
+        executor=executor,
+        num_workers=num_workers,
+        checkpoint=checkpoint,
+        progress=progress,
         draws=draws,
         estimator=estimator,
-        settings=replace(settings, num_workers=1),
-        key=key,
-    )
-    study = study_designs(
-        problem,
-        draws,
-        estimator=estimator,
-        key=key,
         settings=settings,
-        executor=executor,
-        records=open_records(checkpoint, identity),
-        on_progress=on_progress,
-    )
+        key=key,
+    ) as run:
+        study = study_designs(
+            problem, draws, estimator=estimator, key=key, settings=settings, run=run
+        )
     base = fit if isinstance(fit, xr.DataTree) else _bare_tree(problem, posterior)
     used = {
         "design": settings,
@@ -273,13 +272,11 @@ def design(
         chosen,
         used,
         is_exact=estimator.is_exact,
-        stage="design" if from_fit else "design only",
+        stage="design" if isinstance(fit, xr.DataTree) else "design only",
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
-    _attach_response(tree, problem, draws, study.design_incentive)
-    _drop_compiled_programs()
-    return tree
+    return _with_response(tree, problem, draws, study.design_incentive)
 
 
 def default_design_settings(estimator: Estimator) -> DesignSettings:
@@ -300,13 +297,42 @@ def default_design_settings(estimator: Estimator) -> DesignSettings:
     )
 
 
-def _drop_compiled_programs() -> None:
-    """Let go of what was compiled for these data and this problem.
-
-    JAX keeps every program for good. A fit leaves some 120 MB and 2,000 memory mappings behind;
-    after about 35 of them in one process the mappings run out and the process dies.
-    """
-    jax.clear_caches()
+def _posterior(problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Return the draws of a fit, or of a mapping from another tool."""
+    require_kind(
+        fit,
+        (xr.DataTree, Mapping),
+        "fit",
+        "fit = cb.infer(problem, data, key=...), or {parameter name: array of draws}",
+    )
+    if isinstance(fit, xr.Dataset):
+        raise InvalidInputError(
+            explain(
+                "fit holds data, not a posterior",
+                received="an xarray.Dataset",
+                accepted="the tree from infer, or {parameter name: array of draws}",
+                remedy="fit = cb.infer(problem, data, key=...)",
+            )
+        )
+    if not isinstance(fit, xr.DataTree):
+        return _as_dataset(fit)
+    if "posterior" not in fit.children:
+        raise InvalidInputError(
+            explain(
+                "fit has no group 'posterior'",
+                received=f"groups: {', '.join(fit.children) or 'none'}",
+                remedy="fit = cb.infer(problem, data, key=...)",
+            )
+        )
+    if fit.attrs.get("problem", problem.name) != problem.name:
+        raise InvalidInputError(
+            explain(
+                "fit belongs to a different problem",
+                received=fit.attrs["problem"],
+                accepted=problem.name,
+            )
+        )
+    return fit["posterior"].to_dataset()
 
 
 def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:
@@ -344,14 +370,13 @@ def _bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
     return tree
 
 
-def _attach_response(
+def _with_response(
     tree: xr.DataTree,
     problem: Problem,
     draws: Mapping[str, np.ndarray],
     designs: Mapping[str, np.ndarray],
-) -> None:
-    if "response" in tree.children:
-        del tree["response"]  # of an earlier design
+) -> xr.DataTree:
+    """Return the tree with the group ``response``, or without any where it would be large."""
     num = len(next(iter(draws.values())))
     entries = (
         num
@@ -361,7 +386,7 @@ def _attach_response(
         * problem.num_actions
     )
     if entries > MOST_RESPONSE_ENTRIES:
-        return
+        return tree.filter(lambda node: node.name != "response")  # of an earlier design
     # Contexts that are sampled take one common sample here.
     key = jax.random.key(0)
 
@@ -378,7 +403,7 @@ def _attach_response(
 
     common = {name: jnp.asarray(value[0]) for name, value in designs.items()}
     baseline = {name: jnp.zeros_like(value) for name, value in common.items()}
-    add_response(tree, problem, {"baseline": under(baseline), "common": under(common)})
+    return add_response(tree, problem, {"baseline": under(baseline), "common": under(common)})
 
 
 def _prior_text(prior: Prior) -> str:

@@ -175,7 +175,7 @@ class _Programs:
             common=SearchProgram(problem, PosteriorCriterion(estimator, num_common), local),
             own=plug_in.with_search(settings.per_draw),
             score=score_program(problem, settings.evaluation),
-            num_workers=settings.num_workers,
+            num_workers=2,
         )
 
     def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:

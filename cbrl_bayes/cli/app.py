@@ -31,7 +31,7 @@ from cbrl_bayes.cli.input import (
     holds_trajectories,
     observed_behaviour,
 )
-from cbrl_bayes.cli.output import check_output, emit, emit_summary, errors, finish, progress
+from cbrl_bayes.cli.output import check_output, emit, emit_summary, errors, finish
 
 __all__ = ["main"]
 
@@ -64,8 +64,7 @@ def demo(
     from cbrl_bayes.cli.demo import run_demo
 
     begun = time.perf_counter()
-    with progress() as on_progress:
-        written = run_demo(output, report=typer.echo, on_progress=on_progress, num_draws=draws)
+    written = run_demo(output, report=typer.echo, num_draws=draws)
     typer.echo(f"\nwritten in {time.perf_counter() - begun:.0f} s:")
     for path in written:
         typer.echo(f"  {path}")
@@ -182,18 +181,16 @@ def design(
 
     posterior = load(fit)
     executor = None if dask is None else DaskExecutor(None if dask == "local" else dask)
-    with progress() as on_progress:
-        tree = run_design(
-            chosen,
-            posterior,
-            key=jax.random.key(seed),
-            estimator=how,
-            num_draws=draws,
-            settings=settings,
-            checkpoint=checkpoint,
-            executor=executor,
-            on_progress=on_progress,
-        )
+    tree = run_design(
+        chosen,
+        posterior,
+        key=jax.random.key(seed),
+        estimator=how,
+        num_draws=draws,
+        settings=settings,
+        checkpoint=checkpoint,
+        executor=executor,
+    )
     finish(tree, output, prob, as_json, accept_failed)
 
 
@@ -228,15 +225,9 @@ def robust(
     criteria += [WorstCase(level) for level in worst_case]
     criteria += [MinimaxRegret(level) for level in minimax_regret]
     limits = () if most_cost is None else (CostAtMost(most_cost, most_cost_prob),)
-    with progress() as on_progress:
-        tree = robust_designs(
-            chosen,
-            load(file),
-            key=jax.random.key(seed),
-            criteria=criteria,
-            constraints=limits,
-            on_progress=on_progress,
-        )
+    tree = robust_designs(
+        chosen, load(file), key=jax.random.key(seed), criteria=criteria, constraints=limits
+    )
     if output is not None:
         save(tree, output)
     typer.echo(str(compare_designs(tree, prob=prob, accept_failed=accept_failed)))

@@ -15,6 +15,7 @@ from cbrl_bayes.hypergradients import HPGD, Ascent, Exact, Search
 from cbrl_bayes.inference import NUTSSettings
 from cbrl_bayes.plots import save_figures
 from cbrl_bayes.problems import bus_replacement, four_rooms
+from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import save, summary
 from cbrl_bayes.workflow import design, infer
 
@@ -24,7 +25,6 @@ TRUTH = {"temperature": 0.005, "context_probability": (0.4, 0.6)}
 """What the simulated walkers of the demonstration follow: lambda and the law of the goals."""
 
 Report = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 def four_rooms_behaviour() -> xr.Dataset:
@@ -48,7 +48,7 @@ def run_demo(
     output: Path,
     *,
     report: Report = print,
-    on_progress: Progress | None = None,
+    progress: Progress = None,
     num_draws: int = 100,
 ) -> list[Path]:
     """Run the chain, print summaries, leave results and figures.
@@ -59,8 +59,8 @@ def run_demo(
         Folder for results (.nc) and figures (.png); made if absent.
     report : callable
         Takes each paragraph of text.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    progress : bool or callable, optional
+        See `cbrl_bayes.progress.reporter`.
     num_draws : int
         Posterior draws for the exact designs; HPGD gets a fifth of them.
 
@@ -70,18 +70,16 @@ def run_demo(
         What was written.
     """
     output.mkdir(parents=True, exist_ok=True)
-    written = _four_rooms(output, report, on_progress, num_draws)
+    written = _four_rooms(output, report, progress, num_draws)
     try:
         data = load_zurcher((4,))
     except DataError as error:
         report(f"Bus data are not at hand, so this part is left out ({error}).")
         return written
-    return written + _buses(data, output, report, on_progress, num_draws)
+    return written + _buses(data, output, report, progress, num_draws)
 
 
-def _four_rooms(
-    output: Path, report: Report, on_progress: Progress | None, num_draws: int
-) -> list[Path]:
+def _four_rooms(output: Path, report: Report, progress: Progress, num_draws: int) -> list[Path]:
     file = Path("data/four_rooms_behaviour.nc")
     data = load_trajectories(file) if file.exists() else four_rooms_behaviour()
     problem = four_rooms()
@@ -100,7 +98,7 @@ def _four_rooms(
             estimator=estimator,
             num_draws=draws,
             settings=settings,
-            on_progress=on_progress,
+            progress=progress,
         )
         seconds[name] = time.perf_counter() - begun
     written = []
@@ -114,14 +112,12 @@ def _four_rooms(
 
 
 def _buses(
-    data: xr.Dataset, output: Path, report: Report, on_progress: Progress | None, num_draws: int
+    data: xr.Dataset, output: Path, report: Report, progress: Progress, num_draws: int
 ) -> list[Path]:
     problem = bus_replacement()
     report("\nBus engine replacement: 37 buses of group 4, 1975-85 (Rust 1987)")
     fit = infer(problem, data, key=jax.random.key(3), settings=_short_chains())
-    study = design(
-        problem, fit, key=jax.random.key(4), num_draws=num_draws, on_progress=on_progress
-    )
+    study = design(problem, fit, key=jax.random.key(4), num_draws=num_draws, progress=progress)
     report(f"\n{summary(study, prob=0.9)}")
     written = [save(study, output / "bus_replacement.nc")]
     return written + save_figures(study, output / "bus_replacement")

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cbrl_bayes.cli.output import progress
-
 if TYPE_CHECKING:
     from cbrl_bayes.hypergradients import Search
     from cbrl_bayes.problems import Problem
@@ -177,17 +175,18 @@ def design_as_given(problem: "Problem", estimator: Any, search: "Search", seed: 
 
     from cbrl_bayes.hypergradients import SearchProgram
     from cbrl_bayes.problems import leader_outcome
+    from cbrl_bayes.progress import reporter
 
     begun = time.perf_counter()
     program = SearchProgram(problem, estimator, search)
     parameters = problem.default_parameters
-    with progress() as on_progress:
+    with reporter() as report:
         done = 0
 
         def on_step(steps: int) -> None:
             nonlocal done
             done += steps
-            on_progress("ascent steps", done, search.total_steps)
+            report("ascent steps", done, search.total_steps)
 
         found = program.run(parameters, key=jax.random.key(seed), on_step=on_step)
     best = found.best

@@ -1,15 +1,14 @@
 """What the command line writes: tables or JSON on standard output, the rest on standard error."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
-__all__ = ["check_output", "emit", "emit_summary", "errors", "finish", "progress"]
+__all__ = ["check_output", "emit", "emit_summary", "errors", "finish"]
 
 errors = Console(stderr=True, highlight=False)
 
@@ -41,31 +40,35 @@ def emit_summary(found: Any, as_json: bool) -> None:
     if not as_json:
         typer.echo(str(found))
         return
-    rows = found.table.reset_index().astype(object)
-    rows = rows.where(rows.notna(), None).to_dict(orient="records")
-    health = {
-        "verdict": found.health.verdict,
-        "failures": found.health.failures,
-        "reviews": found.health.reviews,
-    }
-    share = found.failed_share
+    rows = found.frame.reset_index().astype(object)
+    health = found.health
     typer.echo(
         json.dumps(
             {
-                "problem": found.problem,
-                "estimator": found.estimator,
+                **{name: _plain(value) for name, value in found.details.items()},
                 "prob": found.prob,
                 "kind": found.kind,
-                "failed_share": share if share == share else None,
-                "restart_objectives": [
-                    float(v) if v == v else None for v in found.restart_objectives
-                ],
-                "health": health,
+                "health": {
+                    "verdict": health.verdict,
+                    "failures": health.failures,
+                    "reviews": health.reviews,
+                },
                 "withheld": found.withheld,
-                "rows": rows,
+                "rows": rows.where(rows.notna(), None).to_dict(orient="records"),
             }
         )
     )
+
+
+def _plain(value: Any) -> Any:
+    """Turn what is not finite into null, which JSON knows."""
+    if isinstance(value, str):
+        return value
+    return [_plain(entry) for entry in value] if np.ndim(value) else _number(value)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def emit(numbers: dict[str, Any], as_json: bool) -> None:
@@ -76,23 +79,3 @@ def emit(numbers: dict[str, Any], as_json: bool) -> None:
     for name, value in numbers.items():
         text = str(value)
         typer.echo(f"{name}: {text if len(text) < 200 else text[:200] + ' ...'}")
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error when a person is watching."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("starting", total=1)
-
-        def update(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        yield update

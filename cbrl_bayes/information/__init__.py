@@ -7,8 +7,8 @@ from cbrl_bayes.information.sampling import (
     sample_information,
 )
 from cbrl_bayes.information.smoothing import KernelRegression, SplineRegression
-from cbrl_bayes.information.study import value_of_information
-from cbrl_bayes.information.tables import InformationTable, information_table
+from cbrl_bayes.information.study import InformationSettings, value_of_information
+from cbrl_bayes.information.tables import information_table
 from cbrl_bayes.information.values import (
     InformationValue,
     conditional_benefit,
@@ -20,7 +20,7 @@ from cbrl_bayes.information.values import (
 __all__ = [
     "Experiment",
     "FutureData",
-    "InformationTable",
+    "InformationSettings",
     "InformationValue",
     "KernelRegression",
     "SampleInformation",

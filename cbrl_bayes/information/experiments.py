@@ -1,7 +1,8 @@
 """Experiments that could be run next, and the behaviour each would show under every draw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
@@ -128,7 +130,7 @@ def simulate_experiments(
     experiments: Sequence[Experiment],
     *,
     key: Key[Array, ""],
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
 ) -> list[FutureData]:
     """Simulate one data set per draw and experiment, from the policies under that draw.
 
@@ -145,8 +147,8 @@ def simulate_experiments(
     experiments : sequence of Experiment
         Incentives as readable arrays.
     key : typed key
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs; its records keep every experiment that is finished.
 
     Returns
     -------
@@ -168,17 +170,24 @@ def simulate_experiments(
     """
     draws, num = complete_draws(problem, draws)
     incentives = [_checked(problem, experiment, num) for experiment in experiments]
+    run = run or Running()
     policies: dict[bytes, tuple[np.ndarray, int]] = {}
-    found = []
-    for index, (experiment, incentive) in enumerate(zip(experiments, incentives, strict=True)):
-        if on_progress is not None:
-            on_progress("experiments simulated", index, len(experiments))
+
+    def simulate(index: int) -> Record:
+        experiment, incentive = experiments[index], incentives[index]
         mark = b"".join(np.asarray(incentive[name]).tobytes() for name in sorted(incentive))
         if mark not in policies:
             policies[mark] = _policies(problem, draws, incentive)
         log_policy, num_failed = policies[mark]
         simulated = _Simulation(problem, draws, experiment, incentive, log_policy)
-        found.append(simulated.run(key, num_failed))
+        return {name: np.asarray(v) for name, v in vars(simulated.run(key, num_failed)).items()}
+
+    found = []
+    for index in range(len(experiments)):
+        run.report("experiments simulated", index, len(experiments))
+        kept = run.once(f"experiment_{index}", partial(simulate, index))
+        failed = int(kept["num_failed"])
+        found.append(FutureData(kept["statistic"], kept["log_probability"], failed))
     return found
 
 

@@ -52,6 +52,10 @@ class SampleInformation:
         Of the re-weighted draws, for each data set whose posterior moment matching used.
     num_columns : int
         Numbers to which the data were summarised.
+    ceiling : float
+        Value of knowing exactly what the data speak of.
+    num_failed : int
+        Best responses that did not converge in the simulation.
     """
 
     regression: InformationValue
@@ -59,6 +63,8 @@ class SampleInformation:
     moment_matching_error: float
     effective_sample_size: Float[np.ndarray, " data_set"]
     num_columns: int
+    ceiling: float
+    num_failed: int
 
 
 def sample_information(
@@ -155,7 +161,13 @@ def sample_information(
         for draw_weights in resampled_weights(len(scores), block_length, match_key)
     ]
     return SampleInformation(
-        by_regression, matched(), float(np.std(samples, ddof=1)), sizes, summary.shape[1]
+        regression=by_regression,
+        moment_matching=matched(),
+        moment_matching_error=float(np.std(samples, ddof=1)),
+        effective_sample_size=sizes,
+        num_columns=summary.shape[1],
+        ceiling=expected_regret(net_benefit if informed is None else informed),
+        num_failed=future.num_failed,
     )
 
 

@@ -1,7 +1,8 @@
 """What it is worth to know more before deciding, and which experiment to run next."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,32 +12,61 @@ from jaxtyping import Array, Key
 from cbrl_bayes.designs import (
     Evaluation,
     ExactEvaluation,
+    Executor,
     evaluate_designs,
-    evenly_spaced,
     scores_are_noisy,
 )
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.designs.running import Running
+from cbrl_bayes.errors import InvalidInputError, explain, require_key, require_kind
 from cbrl_bayes.information.experiments import Experiment, FutureData, simulate_experiments
-from cbrl_bayes.information.sampling import sample_information
-from cbrl_bayes.information.tables import (
-    ExperimentValue,
-    InformationStudy,
-    add_information,
-    draws_per_effective_draw,
-)
+from cbrl_bayes.information.sampling import SampleInformation, sample_information
+from cbrl_bayes.information.tables import add_information, draws_per_effective_draw
 from cbrl_bayes.information.values import (
-    InformationValue,
     conditional_benefit,
-    expected_regret,
     partial_information,
     perfect_information,
 )
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.results import Designed, designed, incentive_names, posterior_draws, thinned
+from cbrl_bayes.progress import Progress
+from cbrl_bayes.results import designed, incentive_names, posterior_draws, running, thinned
 
-__all__ = ["value_of_information"]
+__all__ = ["InformationSettings", "value_of_information"]
 
-SAME_DESIGN = 1e-6
+
+@dataclass(frozen=True)
+class InformationSettings:
+    """How the value of information is computed.
+
+    Parameters
+    ----------
+    population : float
+        How many times the unit of the objective is at stake, > 0: net benefit of an experiment is
+        ``population * EVSI - cost``.
+    num_options : int
+        Options in all, >= 2; the study's common designs come first.
+    num_draws : int
+        Posterior draws, evenly spaced, rounded to the same number in every chain; >= 20. They may
+        be more than were designed for.
+    evaluation : Evaluation
+        How options are scored. Noisy scores are made twice, see `perfect_information`.
+    """
+
+    population: float = 1.0
+    num_options: int = 20
+    num_draws: int = 1000
+    evaluation: Evaluation = field(default_factory=ExactEvaluation)
+
+    def __post_init__(self) -> None:
+        sound = np.isfinite(self.population) and self.population > 0
+        if not sound or self.num_options < 2 or self.num_draws < 20:
+            raise InvalidInputError(
+                explain(
+                    "settings of the value of information are out of range",
+                    received=f"population={self.population}, num_options={self.num_options}, "
+                    f"num_draws={self.num_draws}",
+                    accepted="population > 0, num_options >= 2, num_draws >= 20",
+                )
+            )
 
 
 def value_of_information(
@@ -46,18 +76,17 @@ def value_of_information(
     key: Key[Array, ""],
     parameters: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
     experiments: Sequence[Experiment] = (),
-    population: float = 1.0,
-    num_options: int = 20,
-    num_draws: int = 1000,
-    evaluation: Evaluation | None = None,
+    settings: InformationSettings | None = None,
+    executor: Executor | None = None,
     num_workers: int = 2,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Progress = None,
 ) -> xr.DataTree:
     """Add to a study what perfect, partial and sample information are worth.
 
     The leader chooses among options: the designs of the study's group ``decision`` and evenly
-    spaced ones among the draws' own. All are scored under ``num_draws`` posterior draws, which may
-    be more than were designed for. EVPI, EVPPI and EVSI follow from these scores
+    spaced ones among the draws' own. All are scored under ``settings.num_draws`` posterior draws.
+    EVPI, EVPPI and EVSI follow from these scores
     (`cbrl_bayes.information.values`, `cbrl_bayes.information.sampling`).
 
     Parameters
@@ -73,19 +102,9 @@ def value_of_information(
         the others is left out. Default: each uncertain parameter by itself.
     experiments : sequence of Experiment
         Candidates; their incentives may be named after designs of the study.
-    population : float
-        How many times the unit of the objective is at stake: net benefit of an experiment is
-        ``population * EVSI - cost``.
-    num_options : int
-        Options in all, >= 2; the study's common designs come first.
-    num_draws : int
-        Posterior draws, evenly spaced, rounded to the same number in every chain; >= 20.
-    evaluation : Evaluation, optional
-        Default: exact. Noisy scores are made twice, see `perfect_information`.
-    num_workers : int
-        Threads over draws; the numbers do not depend on it.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    settings : InformationSettings, optional
+    executor, num_workers, checkpoint, progress
+        How it runs, as in `design`.
 
     Returns
     -------
@@ -109,80 +128,104 @@ def value_of_information(
     >>> bool(known["evpi"] > 0), known["evppi"].dims
     (True, ('parameter',))
     """
+    settings = settings or InformationSettings()
+    require_key(key)
+    require_kind(settings, InformationSettings, "settings", "cb.InformationSettings(...)")
     made = designed(problem, study)
-    problem, posterior = made.problem, study["posterior"].to_dataset()
-    _check_settings(population, num_options, num_draws, experiments)
-    chosen = thinned(posterior, num_draws)
+    problem = made.problem
+    _check_names(experiments)
+    chosen = thinned(study["posterior"].to_dataset(), settings.num_draws)
     draws = posterior_draws(problem, chosen)
     groups = _groups(problem, draws, parameters)
     candidates = [_in_force(problem, study, experiment) for experiment in experiments]
-    names, options = _options(made, num_options)
+    options = made.options(settings.num_options)
     score_key, again_key, sim_key, value_key = jax.random.split(key, 4)
-    futures = simulate_experiments(problem, draws, candidates, key=sim_key, on_progress=on_progress)
-
-    def score(own_key: Array) -> np.ndarray:
-        scores = evaluate_designs(
-            problem,
-            options,
-            draws,
-            key=own_key,
-            evaluation=evaluation,
-            num_workers=num_workers,
-            on_progress=on_progress,
+    with running(
+        problem,
+        executor=executor,
+        num_workers=num_workers,
+        checkpoint=checkpoint,
+        progress=progress,
+        question="value of information",
+        draws=draws,
+        options=options,
+        experiments=candidates,
+        settings=settings,
+        key=key,
+    ) as run:
+        futures = simulate_experiments(problem, draws, candidates, key=sim_key, run=run)
+        benefit = _scored(problem, options[1], draws, settings, score_key, run, "scores")
+        noisy = scores_are_noisy(problem, settings.evaluation)
+        again = (
+            _scored(problem, options[1], draws, settings, again_key, run, "scores_again")
+            if noisy
+            else benefit
         )
-        return np.where(scores.status == 0, scores.objective, np.nan).T
-
-    benefit = score(score_key)
-    noisy = scores_are_noisy(problem, evaluation or ExactEvaluation())
-    again = score(again_key) if noisy else benefit
-    kept = np.isfinite(benefit + again).all(1)
-    block = draws_per_effective_draw(chosen[list(draws)])
-    keys = iter(jax.random.split(value_key, 1 + len(groups) + len(candidates)))
-    perfect = perfect_information(
-        benefit[kept], key=next(keys), again=again[kept], block_length=block
-    )
-    both = (benefit + again) / 2.0
-    partial: dict[str, InformationValue] = {}
-    for label, columns in groups.items():
-        partial[label] = partial_information(
-            both[kept], columns[kept], key=next(keys), block_length=block
+        kept = np.isfinite(benefit + again).all(1)
+        block = draws_per_effective_draw(chosen[list(draws)])
+        keys = iter(jax.random.split(value_key, 1 + len(groups) + len(candidates)))
+        perfect = perfect_information(
+            benefit[kept], key=next(keys), again=again[kept], block_length=block
         )
-    values = []
-    for index, (experiment, future) in enumerate(zip(experiments, futures, strict=True)):
-        values.append(_value(problem, draws, experiment, future, both, kept, next(keys), block))
-        if on_progress is not None:
-            on_progress("value of the experiments", index + 1, len(candidates))
-    found = InformationStudy(
-        names, options, both, perfect, partial, values, population, int((~kept).sum()), block
-    )
-    settings = {
-        "num_options": num_options,
-        "num_draws": num_draws,
-        "population": population,
-        "evaluation": evaluation,
+        both = (benefit + again) / 2.0
+        partial = {
+            label: partial_information(
+                both[kept], columns[kept], key=next(keys), block_length=block
+            )
+            for label, columns in groups.items()
+        }
+        samples: list[tuple[Experiment, SampleInformation]] = []
+        for experiment, future in zip(experiments, futures, strict=True):
+            run.report("value of the experiments", len(samples), len(candidates))
+            informed = _informed(problem, draws, experiment)
+            samples.append((experiment, _value(informed, future, both, kept, next(keys), block)))
+    used = {
+        "settings": settings,
         "experiments": list(experiments),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
-    return add_information(study, chosen, found, settings)
+    return add_information(
+        study,
+        chosen,
+        options=options,
+        net_benefit=both,
+        perfect=perfect,
+        partial=partial,
+        samples=samples,
+        population=settings.population,
+        block_length=block,
+        settings=used,
+    )
+
+
+def _scored(
+    problem: Problem,
+    options: np.ndarray,
+    draws: Mapping[str, np.ndarray],
+    settings: InformationSettings,
+    key: Array,
+    run: Running,
+    table: str,
+) -> np.ndarray:
+    """Return what each option is worth under each draw, (N, D); NaN where a score failed."""
+    scores = evaluate_designs(
+        problem, options, draws, key=key, evaluation=settings.evaluation, run=run, table=table
+    )
+    return np.where(scores.status == 0, scores.objective, np.nan).T
 
 
 def _value(
-    problem: Problem,
-    draws: Mapping[str, np.ndarray],
-    experiment: Experiment,
+    informed: np.ndarray,
     future: FutureData,
     benefit: np.ndarray,
     kept: np.ndarray,
     key: Array,
     block: int,
-) -> ExperimentValue:
+) -> SampleInformation:
     """Value one experiment on the draws whose scores are whole."""
-    informed = conditional_benefit(benefit[kept], _informed(problem, draws, experiment)[kept])
     whole = FutureData(future.statistic[kept], future.log_probability[kept], future.num_failed)
-    sample = sample_information(
-        benefit[kept], whole, key=key, informed=informed, block_length=block
-    )
-    return ExperimentValue(experiment, sample, expected_regret(informed), future.num_failed)
+    known = conditional_benefit(benefit[kept], informed[kept])
+    return sample_information(benefit[kept], whole, key=key, informed=known, block_length=block)
 
 
 def _informed(
@@ -248,23 +291,6 @@ def _varying(problem: Problem, name: str, values: np.ndarray) -> list[np.ndarray
     return [columns] if columns.shape[1] else []
 
 
-def _options(made: Designed, num_options: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the study's designs and evenly spaced ones among the draws' own, each once."""
-    usable = np.flatnonzero(np.isfinite(made.own).all(1) & np.isfinite(made.own_objective))
-    names, points = list(made.names), list(made.designs)
-    scale = SAME_DESIGN * (1.0 + np.abs(made.designs).max())
-    fresh: list[int] = []
-    for index in usable:
-        known = np.array([*points, *(made.own[i] for i in fresh)])
-        if np.abs(known - made.own[index]).max(1).min() > scale:
-            fresh.append(int(index))
-    room = min(len(fresh), max(0, num_options - len(names)))
-    for at in evenly_spaced(len(fresh), room) if room else []:
-        names.append(f"draw {fresh[at]}")
-        points.append(made.own[fresh[at]])
-    return tuple(names), np.stack(points)
-
-
 def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> Experiment:
     """Put a named design's incentive into an experiment."""
     if not isinstance(experiment.incentive, str):
@@ -284,18 +310,11 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
     return replace(experiment, incentive=arrays)
 
 
-def _check_settings(
-    population: float, num_options: int, num_draws: int, experiments: Sequence[Experiment]
-) -> None:
+def _check_names(experiments: Sequence[Experiment]) -> None:
     names = [experiment.name for experiment in experiments]
-    fits = np.isfinite(population) and population > 0 and num_options >= 2 and num_draws >= 20
-    if not fits or len(set(names)) != len(names):
+    if len(set(names)) != len(names):
         raise InvalidInputError(
             explain(
-                "settings of the value of information are out of range",
-                received=f"population={population}, num_options={num_options}, "
-                f"num_draws={num_draws}, experiments {names}",
-                accepted="population > 0, num_options >= 2, num_draws >= 20, experiments with "
-                "different names",
+                "two experiments have the same name", received=names, accepted="different names"
             )
         )

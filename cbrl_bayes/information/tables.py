@@ -29,25 +29,22 @@ Attributes: `population`, `num_draws` used, `num_dropped`, `block_length`, `sett
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 from scipy.stats import norm
 
-from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.information.experiments import Experiment
 from cbrl_bayes.information.sampling import SampleInformation
 from cbrl_bayes.information.values import InformationValue
 from cbrl_bayes.results.provenance import describe
+from cbrl_bayes.results.table import Table, need_group, study_table
 
 __all__ = [
-    "ExperimentValue",
-    "InformationStudy",
-    "InformationTable",
     "add_information",
     "draws_per_effective_draw",
     "information_table",
@@ -58,61 +55,33 @@ DROPPED_FAIL = 0.05
 ESS_REVIEW = 50
 STRUCTURE_REVIEW = 0.02
 ERRORS_APART = 3.0
-
-
-@dataclass(frozen=True)
-class ExperimentValue:
-    """One experiment and what it is worth.
-
-    Attributes
-    ----------
-    experiment : Experiment
-    sample : SampleInformation
-    ceiling : float
-        Value of knowing exactly what the data speak of.
-    num_failed : int
-        Best responses that did not converge in its simulation.
-    """
-
-    experiment: Experiment
-    sample: SampleInformation
-    ceiling: float
-    num_failed: int
-
-
-@dataclass(frozen=True)
-class InformationStudy:
-    """What a study of information found, as plain arrays.
-
-    Attributes
-    ----------
-    option_names : tuple of str
-    options : array, shape (D, P)
-    net_benefit : array, shape (N, D)
-        NaN where a score failed.
-    perfect : InformationValue
-    partial : mapping
-        Label -> InformationValue.
-    experiments : sequence of ExperimentValue
-    population : float
-    num_dropped : int
-        Draws left out because a score failed.
-    block_length : int
-    """
-
-    option_names: tuple[str, ...]
-    options: np.ndarray
-    net_benefit: np.ndarray
-    perfect: InformationValue
-    partial: Mapping[str, InformationValue]
-    experiments: Sequence[ExperimentValue]
-    population: float
-    num_dropped: int
-    block_length: int
+IN_OBJECTIVE_UNIT = (
+    "value",
+    "standard_error",
+    "lower",
+    "upper",
+    "held_out",
+    "matched",
+    "matched_error",
+    "ceiling",
+    "cost",
+    "net_benefit",
+    "net_error",
+)
 
 
 def add_information(
-    tree: xr.DataTree, chosen: xr.Dataset, found: InformationStudy, settings: dict[str, Any]
+    tree: xr.DataTree,
+    chosen: xr.Dataset,
+    *,
+    options: tuple[Sequence[str], np.ndarray],
+    net_benefit: Float[np.ndarray, "draw option"],
+    perfect: InformationValue,
+    partial: Mapping[str, InformationValue],
+    samples: Sequence[tuple[Experiment, SampleInformation]],
+    population: float,
+    block_length: int,
+    settings: dict[str, Any],
 ) -> xr.DataTree:
     """Return a copy of a study with the group ``information``.
 
@@ -122,7 +91,15 @@ def add_information(
         A design study.
     chosen : xarray.Dataset
         The posterior draws used.
-    found : InformationStudy
+    options : tuple
+        Names, and points before their transform (D, P).
+    net_benefit : array, shape (N, D)
+        NaN where a score failed.
+    perfect, partial, samples
+        What was found; by label of what would be known, and with each experiment.
+    population : float
+    block_length : int
+        Draws that are worth one independent draw.
     settings : dict
         What to record of how it was made.
 
@@ -138,42 +115,48 @@ def add_information(
     own_error = np.sqrt(apart * regret.var(ddof=1) / regret.size)
     data = xr.Dataset(
         {
-            "net_benefit": (("option", "chain", "draw"), found.net_benefit.T.reshape(-1, *shape)),
-            "unconstrained": (("option", "coordinate"), found.options),
+            "net_benefit": (("option", "chain", "draw"), net_benefit.T.reshape(-1, *shape)),
+            "unconstrained": (("option", "coordinate"), options[1]),
             "evpi_own_design": float(regret.mean()),
             "evpi_own_design_standard_error": float(own_error),
         },
         coords={
-            "option": list(found.option_names),
+            "option": list(options[0]),
             "chain": chosen["chain"],
             "draw": chosen["draw"],
         },
     )
-    data = data.merge(_values("evpi", found.perfect))
-    if found.partial:
-        parts = [_values("evppi", value) for value in found.partial.values()]
-        labels = {"parameter": np.array(list(found.partial), str)}
+    data = data.merge(_values("evpi", perfect))
+    if partial:
+        parts = [_values("evppi", value) for value in partial.values()]
+        labels = {"parameter": np.array(list(partial), str)}
         data = data.merge(xr.concat(parts, "parameter").assign_coords(labels))
-    if found.experiments:
-        names = {"experiment": np.array([one.experiment.name for one in found.experiments], str)}
-        parts = [_experiment(one, found.population) for one in found.experiments]
+    if samples:
+        names = {"experiment": np.array([experiment.name for experiment, _ in samples], str)}
+        parts = [_experiment(one, sample, population) for one, sample in samples]
         data = data.merge(xr.concat(parts, "experiment").assign_coords(names))
         worth = data["net_benefit_of_sampling"]
         data["rank"] = ("experiment", (-worth.values).argsort().argsort() + 1)
     for name in map(str, data.data_vars):
         if name.startswith(("net_benefit", "ev", "cost")) and not _has_no_unit(name):
             data[name].attrs["units"] = unit
-    reviews, failures = _judge(found)
-    beyond = float(regret.mean()) - found.perfect.value
-    if beyond > 2.0 * np.hypot(own_error, found.perfect.standard_error):
+    dropped = int((~np.isfinite(net_benefit)).any(1).sum())
+    reviews, failures = _judge_draws(len(net_benefit), dropped, block_length)
+    for label, value in partial.items():
+        reviews += _regression_notes(f"the value of knowing {label}", value)
+    for experiment, sample in samples:
+        more, worse = _judge_sample(experiment.name, sample)
+        reviews, failures = reviews + more, failures + worse
+    beyond = float(regret.mean()) - perfect.value
+    if beyond > 2.0 * np.hypot(own_error, perfect.standard_error):
         reviews.append(
             "the options scored miss part of what perfect information is worth: raise num_options"
         )
     data.attrs = {
-        "population": found.population,
-        "num_dropped": found.num_dropped,
-        "num_draws": len(found.net_benefit) - found.num_dropped,
-        "block_length": found.block_length,
+        "population": population,
+        "num_dropped": dropped,
+        "num_draws": len(net_benefit) - dropped,
+        "block_length": block_length,
         "reviews": json.dumps(reviews),
         "failures": json.dumps(failures),
         "settings": json.dumps(describe(settings), sort_keys=True),
@@ -199,140 +182,101 @@ def draws_per_effective_draw(posterior: xr.Dataset) -> int:
     return int(np.clip(np.ceil(total / min(known) - 0.5), 1, max(1, total // 20)))
 
 
-@dataclass(frozen=True)
-class InformationTable:
-    """What knowing more is worth, as three tables; print it.
-
-    Attributes
-    ----------
-    perfect : pandas.DataFrame
-        Perfect information, among the options scored and among all designs.
-    parameters : pandas.DataFrame
-        One row per parameter or group, most valuable first.
-    experiments : pandas.DataFrame
-        One row per experiment, best first.
-    prob : float
-        Probability of the intervals lower to upper: estimate plus and minus normal quantiles of
-        its standard error, cut at 0 where the quantity cannot be negative.
-    unit : str
-    reviews, failures : list of str
-        What speaks against relying on them.
-    """
-
-    perfect: pd.DataFrame
-    parameters: pd.DataFrame
-    experiments: pd.DataFrame
-    prob: float
-    unit: str
-    reviews: list[str]
-    failures: list[str]
-
-    def __str__(self) -> str:
-        lines = [f"value of information [{self.unit}], {100 * self.prob:g} % normal intervals", ""]
-        for title, table in self._titled():
-            lines += [title, table.to_string(float_format=lambda v: f"{v:.4g}", na_rep=""), ""]
-        lines += [f"  FAIL   {text}" for text in self.failures]
-        lines += [f"  REVIEW {text}" for text in self.reviews]
-        return "\n".join(lines).rstrip()
-
-    def _repr_html_(self) -> str:
-        parts = [
-            f"<p>Value of information [{self.unit}], {100 * self.prob:g} % normal intervals</p>"
-        ]
-        for title, table in self._titled():
-            parts += [
-                f"<p>{title}</p>",
-                table.to_html(float_format=lambda v: f"{v:.4g}", na_rep=""),
-            ]
-        notes = [("FAIL", text) for text in self.failures]
-        notes += [("REVIEW", text) for text in self.reviews]
-        return "".join(parts) + "".join(f"<p>{kind} {text}</p>" for kind, text in notes)
-
-    def _titled(self) -> list[tuple[str, pd.DataFrame]]:
-        titled = [
-            ("perfect information", self.perfect),
-            ("parameters", self.parameters),
-            ("experiments", self.experiments),
-        ]
-        return [(title, table) for title, table in titled if len(table)]
-
-
-def information_table(tree: xr.DataTree, *, prob: float = 0.9) -> InformationTable:
-    """Return the tables of a study's group ``information``.
+def information_table(
+    study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False
+) -> Table:
+    """Return what knowing more is worth: perfect information, parameters, experiments.
 
     Parameters
     ----------
-    tree : xarray.DataTree
+    study : xarray.DataTree
         From `value_of_information`.
     prob : float
-        Probability of the intervals, in (0, 1).
+        Probability of the normal intervals, in (0, 1): estimate plus and minus quantiles of its
+        standard error, cut at 0 where the quantity cannot be negative.
+    accept_failed : bool
+        Show the numbers although the study failed its checks.
+
+    Returns
+    -------
+    Table
+        ``frames`` holds up to three: "perfect information", "parameters" (most valuable first)
+        and "experiments" (best first).
 
     Raises
     ------
     InvalidInputError
         Without that group, or for a probability out of range.
     """
-    if "information" not in tree.children or not 0.0 < prob < 1.0:
-        raise InvalidInputError(
-            explain(
-                "there is no table of information to make",
-                received=f"groups {', '.join(tree.children)}; prob {prob}",
-                accepted="a study with the group information, 0 < prob < 1",
-                remedy="value_of_information(problem, study, ...)",
-            )
-        )
-    data = tree["information"].to_dataset()
-    perfect = pd.DataFrame(
-        [
-            {
+    data = need_group(study, "information", "value_of_information(problem, study, key=...) first")
+    unit = str(data["evpi"].attrs.get("units", ""))
+    makers = {
+        "perfect information": lambda: _perfect_rows(study, data),
+        "parameters": lambda: _parameter_rows(data),
+        "experiments": lambda: _experiment_rows(data),
+    }
+    axes = {"perfect information": None, "parameters": "parameter", "experiments": "experiment"}
+    return study_table(
+        study,
+        f"value of information [{unit}]",
+        lambda: {
+            heading: _with_interval(make(), "value", prob)
+            for heading, make in makers.items()
+            if axes[heading] in (None, *data.dims)
+        },
+        accept_failed=accept_failed,
+        prob=prob,
+        kind="normal",
+        units=dict.fromkeys(IN_OBJECTIVE_UNIT, unit),
+    )
+
+
+def _perfect_rows(study: xr.DataTree, data: xr.Dataset) -> pd.DataFrame:
+    scored, designed = data.attrs["num_draws"], study["design"]["leader_objective"].size
+    rows = {
+        "among the options": ("evpi", scored),
+        "among the options, held out": ("evpi_held_out", scored),
+        "among all designs": ("evpi_own_design", designed),
+    }
+    return pd.DataFrame.from_dict(
+        {
+            label: {
                 "value": float(data[name]),
                 "standard_error": float(data[f"{name}_standard_error"]),
                 "draws": num,
             }
-            for name, num in (
-                ("evpi", data.attrs["num_draws"]),
-                ("evpi_held_out", data.attrs["num_draws"]),
-                ("evpi_own_design", tree["design"]["leader_objective"].size),
-            )
-        ],
-        index=["among the options", "among the options, held out", "among all designs"],
+            for label, (name, num) in rows.items()
+        },
+        orient="index",
     )
-    parameters, experiments = pd.DataFrame(), pd.DataFrame()
-    if "parameter" in data.dims:
-        columns = {
-            "value": "evppi",
-            "standard_error": "evppi_standard_error",
-            "held_out": "evppi_held_out",
-            "explained": "evppi_explained",
-        }
-        parameters = _frame(data, columns, "parameter").sort_values("value", ascending=False)
-        parameters = _with_interval(parameters, "value", prob)
-    if "experiment" in data.dims:
-        data["median_ess"] = data["effective_sample_size"].median("data_set")
-        columns = {
-            "rank": "rank",
-            "episodes": "num_episodes",
-            "value": "evsi",
-            "standard_error": "evsi_standard_error",
-            "matched": "evsi_moment_matching",
-            "matched_error": "evsi_moment_matching_standard_error",
-            "ceiling": "evsi_ceiling",
-            "ess": "median_ess",
-            "cost": "cost",
-            "net_benefit": "net_benefit_of_sampling",
-            "net_error": "net_benefit_of_sampling_standard_error",
-        }
-        experiments = _frame(data, columns, "experiment").sort_values("rank")
-        experiments = _with_interval(experiments, "value", prob)
-    return InformationTable(
-        _with_interval(perfect, "value", prob),
-        parameters,
-        experiments,
-        prob,
-        str(data["evpi"].attrs.get("units", "")),
-        json.loads(data.attrs["reviews"]),
-        json.loads(data.attrs["failures"]),
-    )
+
+
+def _parameter_rows(data: xr.Dataset) -> pd.DataFrame:
+    columns = {
+        "value": "evppi",
+        "standard_error": "evppi_standard_error",
+        "held_out": "evppi_held_out",
+        "explained": "evppi_explained",
+    }
+    return _frame(data, columns, "parameter").sort_values("value", ascending=False)
+
+
+def _experiment_rows(data: xr.Dataset) -> pd.DataFrame:
+    columns = {
+        "rank": "rank",
+        "episodes": "num_episodes",
+        "value": "evsi",
+        "standard_error": "evsi_standard_error",
+        "matched": "evsi_moment_matching",
+        "matched_error": "evsi_moment_matching_standard_error",
+        "ceiling": "evsi_ceiling",
+        "ess": "median_ess",
+        "cost": "cost",
+        "net_benefit": "net_benefit_of_sampling",
+        "net_error": "net_benefit_of_sampling_standard_error",
+    }
+    data = data.assign(median_ess=data["effective_sample_size"].median("data_set"))
+    return _frame(data, columns, "experiment").sort_values("rank")
 
 
 def _values(name: str, value: InformationValue) -> xr.Dataset:
@@ -351,13 +295,12 @@ def _values(name: str, value: InformationValue) -> xr.Dataset:
     return xr.Dataset(found)
 
 
-def _experiment(one: ExperimentValue, population: float) -> xr.Dataset:
-    sample, experiment = one.sample, one.experiment
+def _experiment(experiment: Experiment, sample: SampleInformation, population: float) -> xr.Dataset:
     worth = population * sample.regression.value - experiment.cost
     return _values("evsi", sample.regression).assign(
         evsi_moment_matching=sample.moment_matching,
         evsi_moment_matching_standard_error=sample.moment_matching_error,
-        evsi_ceiling=one.ceiling,
+        evsi_ceiling=sample.ceiling,
         effective_sample_size=("data_set", sample.effective_sample_size),
         num_columns=sample.num_columns,
         num_episodes=experiment.num_episodes,
@@ -373,48 +316,48 @@ def _has_no_unit(name: str) -> bool:
     return "explained" in name or "correlation" in name
 
 
-def _judge(found: InformationStudy) -> tuple[list[str], list[str]]:
+def _judge_draws(num: int, dropped: int, block_length: int) -> tuple[list[str], list[str]]:
     """Return what asks for a look and what speaks against relying on the values."""
     reviews: list[str] = []
     failures: list[str] = []
-    num = len(found.net_benefit) - found.num_dropped
-    if num < DRAWS_REVIEW * found.block_length:
-        effective = num // found.block_length
+    effective = (num - dropped) // block_length
+    if effective < DRAWS_REVIEW:
         target = failures if effective < DRAWS_FAIL else reviews
         target.append(
             f"value of information rests on some {effective} independent draws: use "
             f"{DRAWS_REVIEW} or more"
         )
-    if found.num_dropped:
-        share = found.num_dropped / len(found.net_benefit)
-        target = failures if share > DROPPED_FAIL else reviews
+    if dropped:
+        target = failures if dropped > DROPPED_FAIL * num else reviews
         target.append(
-            f"{found.num_dropped} draws were left out of the value of information: an "
-            "option's score failed"
+            f"{dropped} draws were left out of the value of information: an option's score failed"
         )
-    for name, value in found.partial.items():
-        reviews += _regression_notes(f"the value of knowing {name}", value)
-    for one in found.experiments:
-        name, sample = one.experiment.name, one.sample
-        reviews += _regression_notes(f"the value of experiment {name}", sample.regression)
-        size = float(np.median(sample.effective_sample_size))
-        if size < ESS_REVIEW:
-            reviews.append(
-                f"moment matching for experiment {name} rests on {size:.0f} effective draws per "
-                "data set: use more draws or trust the regression"
-            )
-        error = max(sample.regression.standard_error, sample.moment_matching_error)
-        gap = abs(sample.regression.value - sample.moment_matching)
-        if gap > ERRORS_APART * error:
-            reviews.append(
-                f"regression and moment matching differ by {gap:.2g} on experiment "
-                f"{name}, more than {ERRORS_APART:g} standard errors"
-            )
-        if one.num_failed:
-            failures.append(
-                f"{one.num_failed} best responses in the simulation of experiment "
-                f"{name} did not converge"
-            )
+    return reviews, failures
+
+
+def _judge_sample(name: str, sample: SampleInformation) -> tuple[list[str], list[str]]:
+    reviews = _regression_notes(f"the value of experiment {name}", sample.regression)
+    size = float(np.median(sample.effective_sample_size))
+    if size < ESS_REVIEW:
+        reviews.append(
+            f"moment matching for experiment {name} rests on {size:.0f} effective draws per "
+            "data set: use more draws or trust the regression"
+        )
+    error = max(sample.regression.standard_error, sample.moment_matching_error)
+    gap = abs(sample.regression.value - sample.moment_matching)
+    if gap > ERRORS_APART * error:
+        reviews.append(
+            f"regression and moment matching differ by {gap:.2g} on experiment "
+            f"{name}, more than {ERRORS_APART:g} standard errors"
+        )
+    failures = (
+        [
+            f"{sample.num_failed} best responses in the simulation of experiment {name} did not "
+            "converge"
+        ]
+        if sample.num_failed
+        else []
+    )
     return reviews, failures
 
 

@@ -174,8 +174,10 @@ def add_design(
     return tree
 
 
-def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.ndarray]) -> None:
-    """Add the group ``response``: how followers act under named designs, draw by draw.
+def add_response(
+    tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.ndarray]
+) -> xr.DataTree:
+    """Return a copy with the group ``response``: how followers act, draw by draw.
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.
         With a group ``design``.
     problem : Problem
     policies : mapping
-        Design name -> array (N, contexts, followers, S, A).
+        Name of a design -> array (N, contexts, followers, S, A).
     """
     design = tree["design"]
     shape = (design.sizes["chain"], design.sizes["draw"])
@@ -197,6 +199,7 @@ def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.
     if problem.action_names:
         coords["action"] = list(problem.action_names)
     coords |= {name: (list(d), list(v)) for name, (d, v) in problem.state_labels.coords.items()}
+    tree = tree.copy()
     tree["response"] = xr.DataTree(
         xr.Dataset(
             {
@@ -206,6 +209,7 @@ def add_response(tree: xr.DataTree, problem: Problem, policies: Mapping[str, np.
             coords=coords,
         )
     )
+    return tree
 
 
 def incentive_names(problem: Problem) -> dict[str, str]:

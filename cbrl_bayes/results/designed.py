@@ -7,11 +7,14 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.designs import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_kind
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint
 
 __all__ = ["Designed", "designed", "posterior_draws", "thinned", "with_groups"]
+
+SAME_DESIGN = 1e-6
+"""Relative distance below which two designs are one."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,30 @@ class Designed:
     designs: np.ndarray
     shape: tuple[int, int]
 
+    def options(self, num_options: int) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return names and points of the study's designs and of some that are best per draw.
+
+        Those are evenly spaced among the draws. Each point stands once: designs that agree up to
+        rounding are one option.
+
+        Parameters
+        ----------
+        num_options : int
+            Options in all, at least the study's own designs.
+        """
+        usable = np.flatnonzero(np.isfinite(self.own).all(1) & np.isfinite(self.own_objective))
+        near = SAME_DESIGN * (1.0 + np.abs(self.designs).max())
+        known = self.designs
+        fresh: list[int] = []
+        for index in usable:
+            if np.abs(known - self.own[index]).max(1).min() > near:
+                fresh.append(int(index))
+                known = np.concatenate([known, self.own[index][None]])
+        room = min(len(fresh), max(0, num_options - len(self.names)))
+        chosen = [fresh[at] for at in evenly_spaced(len(fresh), room)] if room else []
+        names = (*self.names, *(f"draw {index}" for index in chosen))
+        return names, np.concatenate([self.designs, self.own[chosen]])
+
 
 def designed(problem: Problem, study: xr.DataTree) -> Designed:
     """Return what ``study`` was made of.
@@ -60,11 +87,15 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
     InvalidInputError
         If it holds no designs, is of another problem, or was made before designs were kept.
     """
+    require_kind(
+        problem, Problem, "problem", "problem = cb.Problem(...) or cb.problems.two_state()"
+    )
+    require_kind(study, xr.DataTree, "study", "study = cb.design(problem, fit, key=...)")
     kept = "design" in study.children and "unconstrained" in study["design"]
     if not kept or study.attrs.get("problem") != problem.name:
         raise InvalidInputError(
             explain(
-                "this is no design study of the problem",
+                "the tree is not a design study of this problem",
                 received=f"groups {', '.join(study.children)}; problem "
                 f"{study.attrs.get('problem')!r}",
                 accepted=f"a study of {problem.name!r} with designs",
@@ -77,9 +108,9 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
     if study.attrs.get("fingerprint") != fingerprint(grouped):
         raise InvalidInputError(
             explain(
-                f"the study is of another {problem.name!r} problem: arrays, constraints, "
-                "default parameters or aggregate differ",
-                remedy="the problem exactly as it was given to design, or design again",
+                f"the study was made with a different {problem.name!r} problem: arrays, "
+                "constraints, default parameters or aggregate differ",
+                remedy="pass the problem that was given to design, or design again",
             )
         )
     size = ravel_pytree(problem.incentive.initial)[0].size

@@ -1,6 +1,6 @@
 """Robust and risk-aware designs: one design per criterion, judged on all posterior draws."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -12,10 +13,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.evaluation import Evaluation
+from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import AscentStatus, Estimator, Exact, Search, SearchProgram
+from cbrl_bayes.hypergradients import Estimator, Exact, Search, SearchProgram
 from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
@@ -262,8 +264,7 @@ def stress_designs(
     search: Search | None = None,
     estimator: Estimator | None = None,
     num_search_draws: int = 20,
-    num_workers: int = 2,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
 ) -> StressScores:
     """Score given designs in every shifted world, with the same noise in all.
 
@@ -287,10 +288,8 @@ def stress_designs(
         For that search. Default: `Exact`.
     num_search_draws : int
         Evenly spaced draws the search averages over.
-    num_workers : int
-        Threads over draws while scoring.
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs. Default: two threads.
 
     Returns
     -------
@@ -319,30 +318,40 @@ def stress_designs(
                 accepted=f"at least one of each; 'none' and {REOPTIMISED!r} are taken",
             )
         )
+    run = run or Running()
     complete, _ = complete_draws(problem, draws)
     worlds = [(problem, complete), *(stress.shift(problem, complete) for stress in stresses)]
     score_key, search_key = jax.random.split(key)
     given = np.stack([np.asarray(point, float) for point in designs.values()])
 
-    def scored(world: Problem, shifted: Draws, points: np.ndarray) -> Any:
+    def scored(world: Problem, shifted: Draws, points: np.ndarray, table: str) -> Any:
         return evaluate_designs(
-            world, points, shifted, key=score_key, evaluation=evaluation, num_workers=num_workers
+            world, points, shifted, key=score_key, evaluation=evaluation, run=run, table=table
         )
 
     found, moved, ended = [], [], []
     for number, (world, shifted) in enumerate(worlds):
-        scores = scored(world, shifted, given)
+        scores = scored(world, shifted, given, f"world_{number}")
         if search is not None:
             begin = given[int(_best(scores.objective))]
-            point, status = _search_again(
-                world, shifted, begin, search, estimator or Exact(), num_search_draws, search_key
+            again = run.once(
+                f"search_in_world_{number}",
+                partial(
+                    _search_again,
+                    world,
+                    shifted,
+                    begin,
+                    search,
+                    estimator or Exact(),
+                    num_search_draws,
+                    search_key,
+                ),
             )
-            moved.append(point)
-            ended.append(int(status))
-            scores = scored(world, shifted, np.vstack([given, point]))
+            moved.append(again["point"])
+            ended.append(int(again["status"]))
+            both = np.vstack([given, again["point"]])
+            scores = scored(world, shifted, both, f"world_{number}_with_its_best")
         found.append(scores)
-        if on_progress is not None:
-            on_progress("stressed worlds", number + 1, len(worlds))
     objective = np.stack([scores.objective for scores in found])
     best = _best(objective)
     return StressScores(
@@ -373,7 +382,7 @@ def _search_again(
     estimator: Estimator,
     num_draws: int,
     key: Key[Array, ""],
-) -> tuple[Float[np.ndarray, " coordinate"], AscentStatus]:
+) -> Record:
     """Return the design that maximises the mean objective over some draws, and how it ended."""
     num = len(next(iter(draws.values())))
     kept = evenly_spaced(num, num_draws)
@@ -381,7 +390,8 @@ def _search_again(
     unravel = ravel_pytree(problem.incentive.initial)[1]
     program = SearchProgram(problem, PosteriorCriterion(estimator, len(kept)), search)
     found = program.run(subset, key=key, start=unravel(jnp.asarray(begin)))
-    return np.asarray(ravel_pytree(found.best.unconstrained)[0]), found.best.status
+    point = np.asarray(ravel_pytree(found.best.unconstrained)[0])
+    return {"point": point, "status": np.array(int(found.best.status))}
 
 
 def _uniform(transition: Transition) -> Array:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from cbrl_bayes.designs import DesignScores, Evaluation, evaluate_designs, evenly_spaced
+from cbrl_bayes.designs import DesignScores, Evaluation, evaluate_designs
 from cbrl_bayes.errors import InvalidInputError, NotConvergedError, explain
 from cbrl_bayes.hypergradients import Estimator, Search
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.results import Designed, designed
+from cbrl_bayes.results import designed
 from cbrl_bayes.sensitivity.prior import (
     COMPONENTS,
     PowerScaling,
@@ -128,15 +128,13 @@ def prior_sensitivity(
         )
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     sensitivity, error = power_scaling_sensitivity(table, densities, generator, num_resamples)
-    names, options = _options(made, num_options)
+    names, options = made.options(num_options)
     scores = evaluate_designs(
         made.problem,
         options,
         made.draws,
         key=key,
         evaluation=evaluation,
-        num_workers=num_workers,
-        on_progress=on_progress,
     )
     _check_finite(names, scores)
     decisions, pareto_k = [], np.full((len(COMPONENTS), len(alphas)), np.nan)
@@ -276,8 +274,6 @@ def stress_test(
         search=search,
         estimator=estimator,
         num_search_draws=num_search_draws,
-        num_workers=num_workers,
-        on_progress=on_progress,
     )
     return add_stress(study, found)
 
@@ -344,9 +340,7 @@ def compare_followers(
     common = np.stack([one.designs[one.names.index(COMMON)] for one in made.values()])
     columns, unsolved = [], []
     for one in made.values():
-        scores = evaluate_designs(
-            one.problem, common, one.draws, key=key, evaluation=evaluation, num_workers=num_workers
-        )
+        scores = evaluate_designs(one.problem, common, one.draws, key=key, evaluation=evaluation)
         _check_finite([f"common design for {name}" for name in made], scores)
         columns.append(scores.objective)
         unsolved.append((scores.status != 0).sum(1))
@@ -373,14 +367,3 @@ def _check_finite(names: Sequence[str], scores: DesignScores) -> None:
                 remedy="look at these draws; a solver with more steps; fewer options (num_options)",
             )
         )
-
-
-def _options(
-    made: Designed, num_options: int
-) -> tuple[tuple[str, ...], Float[np.ndarray, "option coordinate"]]:
-    """Return the study's designs and evenly spaced ones among the draws' own."""
-    usable = np.flatnonzero(np.isfinite(made.own).all(1) & np.isfinite(made.own_objective))
-    room = min(len(usable), max(0, num_options - len(made.names)))
-    chosen = usable[evenly_spaced(len(usable), room)] if room else usable[:0]
-    names = (*made.names, *(f"draw {index}" for index in chosen))
-    return names, np.concatenate([made.designs, made.own[chosen]])
