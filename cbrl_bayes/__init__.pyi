@@ -73,6 +73,7 @@ from .inference import (
 )
 from .information import (
     Experiment as Experiment,
+    InformationSettings as InformationSettings,
     information_table as information_table,
     value_of_information as value_of_information,
 )

@@ -78,7 +78,7 @@ def study() -> dict:
     return {
         "sampling": diagnostics,
         "health": summary.health.verdict,
-        "rows": summary.table.reset_index().replace({np.nan: None}).to_dict(orient="records"),
+        "rows": summary.frame.reset_index().replace({np.nan: None}).to_dict(orient="records"),
     }
 
 

@@ -361,7 +361,7 @@ def main() -> None:
         found[num]["health"] = str(summary.health)
         print(num, found[num], cost(), flush=True)
         if num == STUDIED:
-            table = summary.table.reset_index().replace({np.nan: None})
+            table = summary.frame.reset_index().replace({np.nan: None})
             results["rows"] = table.to_dict(orient="records")
     draw_learning(found, true_best)
     results |= {"by_projects": {str(num): one for num, one in found.items()}} | cost()

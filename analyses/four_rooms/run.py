@@ -84,7 +84,7 @@ def study_behaviour() -> dict:
     save_figures(study, HERE)
     return {
         "health": summary.health.verdict,
-        "rows": summary.table.reset_index().replace({np.nan: None}).to_dict(orient="records"),
+        "rows": summary.frame.reset_index().replace({np.nan: None}).to_dict(orient="records"),
     }
 
 

@@ -310,7 +310,7 @@ def fit_temperature(problem: cb.Problem, data: xr.Dataset, key: jax.Array) -> di
     """Infer the temperature with which the leader's model describes this behaviour best."""
     fit = cb.infer(problem, data, key=key)
     summary = cb.summary(fit, prob=0.9)
-    row = summary.table.loc[("parameter", "temperature")]
+    row = summary.frame.loc[("parameter", "temperature")]
     return {name: float(row[name]) for name in ("mean", "lower", "upper")} | {
         "steps": int((data["state"] >= 0).sum()),
         "health": summary.health.verdict,

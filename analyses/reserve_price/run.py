@@ -311,7 +311,7 @@ def main() -> None:
         print(num, found[num], summary, cost(), flush=True)
     draw_design(found, true_best)
     results = {
-        "rows": summary.table.reset_index().replace({np.nan: None}).to_dict(orient="records"),
+        "rows": summary.frame.reset_index().replace({np.nan: None}).to_dict(orient="records"),
         "truth": TRUTH,
         "truth_best": {"reserve": true_best[0].tolist(), "objective": true_best[1]},
         "limit": limit,

@@ -91,11 +91,11 @@ class Running:
             error.records = self.records
             raise
 
-    def once(self, table: str, work: Callable[[], Record]) -> Record:
+    def once(self, table: str, work: Callable[[], Record], *, stage: str = "") -> Record:
         """Return the record of one piece of work, done unless it was done before."""
         try:
             if (table, 0) not in self.records:
-                self.report(table.replace("_", " "), 0, 1)
+                self.report(stage or table.replace("_", " "), 0, 1)
                 self.records[table, 0] = work()
         except FollowerError as error:
             error.records = self.records

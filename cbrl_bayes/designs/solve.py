@@ -228,7 +228,8 @@ class _Shared:
 
     def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
         """Search unless it was done before; either way the answer is the one on record."""
-        record = self.run.once(name, lambda: search_record(search()))
+        stage = f"{name.split('_s')[0].replace('_', '-')} design"
+        record = self.run.once(name, lambda: search_record(search()), stage=stage)
         return search_of(self.problem, record)
 
     @property

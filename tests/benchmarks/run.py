@@ -129,7 +129,7 @@ def design_row(num_draws: int = 200) -> dict:
         marks.setdefault(stage, time.perf_counter())
 
     tree = cb.design(
-        four_rooms(), draws, key=jax.random.key(0), num_draws=num_draws, on_progress=on_progress
+        four_rooms(), draws, key=jax.random.key(0), num_draws=num_draws, progress=on_progress
     )
     ended = time.perf_counter()
     return {

@@ -31,6 +31,7 @@ from cbrl_bayes.designs import (
     evaluate_designs,
 )
 from cbrl_bayes.designs.per_draw import DrawSolver
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.hypergradients import Ascent, Exact, Search
 from cbrl_bayes.problems import four_rooms, random_mdp, two_state
 
@@ -93,8 +94,7 @@ def scores_by_states(workers: int, states: int) -> dict:
         np.zeros((1, 10)),
         draws,
         key=jax.random.key(0),
-        executor=ThreadExecutor(workers),
-        on_progress=lambda *_: seen.append(time.perf_counter()),
+        run=Running(ThreadExecutor(workers), report=lambda *_: seen.append(time.perf_counter())),
     )
     warm = num // 3
     return {"draws": num, "draws_per_second": (num - warm) / (seen[-1] - seen[warm - 1])}
@@ -136,7 +136,7 @@ def scores_streamed(num: int) -> dict:
         np.zeros((2, 1)),
         draws,
         key=jax.random.key(0),
-        executor=DeviceExecutor(draws_per_device=256),
+        run=Running(DeviceExecutor(draws_per_device=256)),
     )
     seconds = time.perf_counter() - begun
     held = sum(value.nbytes for value in vars(scores).values()) / 2**20

@@ -14,6 +14,7 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.designs import DaskExecutor, evaluate_designs
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import CbrlBayesError, FollowerError, InvalidInputError
 from cbrl_bayes.problems import two_state
 from tests.unit.results.test_checkpoint import NUM_DRAWS, Held, _assert_same, _design, _stamps
@@ -103,7 +104,7 @@ def test_a_worker_that_dies_loses_nothing(executor, cluster, in_one_process, tmp
         if stage == "designs per draw":
             writes.append(done)
 
-    found = _design(tmp_path / "run", executor=unlucky, on_progress=count)
+    found = _design(tmp_path / "run", executor=unlucky, progress=count)
     assert unlucky.lost
     _assert_same(found, in_one_process)
     assert writes == list(range(NUM_DRAWS + 1))
@@ -120,7 +121,8 @@ def _cell(temperature):
         {"temperature": np.array([temperature])},
         key=jax.random.key(0),
         num_draws=1,
-        settings=cb.DesignSettings(search=small, per_draw=small, num_workers=1),
+        settings=cb.DesignSettings(search=small, per_draw=small),
+        num_workers=1,
     )
     return float(study["design"]["leader_objective"].item()), str(jnp.zeros(()).dtype)
 
@@ -183,8 +185,7 @@ def test_a_local_cluster_ends_when_the_caller_fails():
             np.zeros((1, 1)),
             draws,
             key=jax.random.key(0),
-            executor=held,
-            on_progress=impatient,
+            run=Running(held, report=impatient),
         )
     assert len(started) >= 2
     workers = [p for p in started if p.is_running() and "resource_tracker" not in str(p.cmdline())]

@@ -7,6 +7,7 @@ import pytest
 import cbrl_bayes as cb
 from cbrl_bayes.designs import DeviceExecutor, SimulatedEvaluation, evaluate_designs
 from cbrl_bayes.designs.per_draw import DrawSolver
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.followers import OutsideFollower
 from cbrl_bayes.problems import two_state
@@ -41,7 +42,7 @@ def test_scores_are_those_of_threads(devices, per_device, side_by_side):
     points = np.random.default_rng(0).normal(size=(3, 7, 1))
     given = (problem, points, DRAWS)
     executor = DeviceExecutor(devices, per_device, side_by_side)
-    found = evaluate_designs(*given, key=jax.random.key(1), executor=executor)
+    found = evaluate_designs(*given, key=jax.random.key(1), run=Running(executor))
     expected = evaluate_designs(*given, key=jax.random.key(1))
     np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-12)
     np.testing.assert_allclose(found.follower_value, expected.follower_value, rtol=1e-12)
@@ -52,7 +53,9 @@ def test_simulated_scores_use_the_same_noise(devices):
     evaluation = SimulatedEvaluation(num_replicates=3, num_rollouts=4, max_steps=20)
     given = (two_state(), np.zeros((2, 1)), DRAWS)
     ways = [
-        evaluate_designs(*given, key=jax.random.key(1), evaluation=evaluation, executor=executor)
+        evaluate_designs(
+            *given, key=jax.random.key(1), evaluation=evaluation, run=Running(executor)
+        )
         for executor in (None, DeviceExecutor(devices, 2))
     ]
     np.testing.assert_allclose(ways[1].objective, ways[0].objective, rtol=1e-12)
@@ -118,7 +121,11 @@ def test_each_device_holds_its_share(devices):
             return watch, spread
 
     evaluate_designs(
-        two_state(), np.zeros((1, 1)), DRAWS, key=jax.random.key(0), executor=Watched(devices, 2)
+        two_state(),
+        np.zeros((1, 1)),
+        DRAWS,
+        key=jax.random.key(0),
+        run=Running(Watched(devices, 2)),
     )
     assert seen == [dict.fromkeys(devices, 2)] * 2
 
@@ -145,11 +152,16 @@ def test_what_cannot_be_one_program_is_refused(devices):
         list(executor.run(solver, [(0, one)]))
     with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
         evaluate_designs(
-            two_state(), points, DRAWS, key=jax.random.key(0), evaluation=host, executor=executor
+            two_state(),
+            points,
+            DRAWS,
+            key=jax.random.key(0),
+            evaluation=host,
+            run=Running(executor),
         )
     with pytest.raises(InvalidInputError, match="score cannot be used outside threads"):
         evaluate_designs(
-            two_state(), points, DRAWS, key=jax.random.key(0), score=abs, executor=executor
+            two_state(), points, DRAWS, key=jax.random.key(0), score=abs, run=Running(executor)
         )
     with pytest.raises(InvalidInputError, match="settings of the devices"):
         DeviceExecutor(draws_per_device=0)

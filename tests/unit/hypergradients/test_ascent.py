@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from cbrl_bayes.designs import DesignSettings, SimulatedEvaluation, study_designs
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import (
     HPGD,
@@ -143,8 +144,8 @@ def test_settings_are_checked():
         SearchProgram(two_state(), HPGD(), global_search())
     with pytest.raises(InvalidInputError, match="num_replicates >= 2"):
         SimulatedEvaluation(num_replicates=1)
-    with pytest.raises(InvalidInputError, match="design settings"):
-        DesignSettings(num_workers=0)
+    with pytest.raises(InvalidInputError, match="num_search_draws is too small"):
+        DesignSettings(num_search_draws=0)
 
 
 def test_dependence_is_read_off_the_program():
@@ -192,7 +193,8 @@ def test_the_number_of_workers_does_not_change_the_numbers():
             draws,
             estimator=Exact(),
             key=jax.random.key(0),
-            settings=DesignSettings(search=noisy, per_draw=noisy, num_workers=n),
+            settings=DesignSettings(search=noisy, per_draw=noisy),
+            run=Running(num_workers=n),
         )
         for n in (1, 4)
     )

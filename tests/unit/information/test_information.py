@@ -361,8 +361,7 @@ def valued(small_study):
         problem,
         study,
         key=jax.random.key(2),
-        population=10.0,
-        num_options=8,
+        settings=cb.InformationSettings(population=10.0, num_options=8),
         parameters={"rationality": "rationality", "both": ("temperature", "context_probability")},
         experiments=[*offers, Experiment("thirty", 30, 1, incentive="common")],
     )
@@ -413,9 +412,9 @@ def test_values_are_ordered_and_priced(valued):
 
 def test_tables_files_and_figures_hold_the_group(valued, tmp_path):
     table = cb.information_table(valued, prob=0.8)
-    assert list(table.parameters.index) == ["both", "rationality"]
-    assert list(table.experiments["rank"]) == [1, 2, 3]
-    row = table.parameters.iloc[0]
+    assert list(table.frames["parameters"].index) == ["both", "rationality"]
+    assert list(table.frames["experiments"]["rank"]) == [1, 2, 3]
+    row = table.frames["parameters"].iloc[0]
     half = norm.ppf(0.9) * row["standard_error"]
     assert row["upper"] == pytest.approx(row["value"] + half)
     assert "80 % normal intervals" in str(table)
@@ -434,8 +433,7 @@ def test_few_draws_and_thin_weights_are_reported(small_study):
         problem,
         study,
         key=jax.random.key(2),
-        num_options=4,
-        num_draws=40,
+        settings=cb.InformationSettings(num_options=4, num_draws=40),
         experiments=[Experiment("many", 3000, 1, incentive={"bonus": 1.0})],
     )
     group = tree["information"]
@@ -449,21 +447,27 @@ def test_few_draws_and_thin_weights_are_reported(small_study):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_draws": 5}, "num_draws=5"),
-        ({"num_options": 1}, "num_options=1"),
-        ({"population": 0.0}, "population=0.0"),
         ({"parameters": ("colour",)}, "'colour'"),
         ({"experiments": [Experiment("a", 1, 1, context="cost 9")]}, "no context"),
         ({"experiments": [Experiment("a", 1, 1, follower="me")]}, "no follower"),
         ({"experiments": [Experiment("a", 1, 1, incentive="best")]}, "no design"),
         ({"experiments": [Experiment("a", 1, 1, incentive={"bribe": 1.0})]}, "does not fit"),
         ({"experiments": [Experiment("a", 1, 1), Experiment("a", 2, 1)]}, "different names"),
+        ({"settings": {"num_draws": 40}}, "settings"),
+        ({"key": 3}, "key"),
     ],
 )
 def test_what_cannot_be_valued_is_refused_at_once(small_study, arguments, words):
     problem, _, study = small_study
     with pytest.raises(InvalidInputError, match=words):
-        cb.value_of_information(problem, study, key=KEY, **arguments)
+        cb.value_of_information(problem, study, **{"key": KEY} | arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"num_draws": 5}, {"num_options": 1}, {"population": 0.0}])
+def test_settings_out_of_range_are_refused(arguments):
+    (name, value), *_ = arguments.items()
+    with pytest.raises(InvalidInputError, match=f"{name}={value}"):
+        cb.InformationSettings(**arguments)
 
 
 def test_arrays_that_do_not_fit_are_refused(normal_case):

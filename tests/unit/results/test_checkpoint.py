@@ -23,6 +23,7 @@ import zarr
 
 import cbrl_bayes as cb
 from cbrl_bayes.designs import SimulatedEvaluation, ThreadExecutor, evaluate_designs, study_designs
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import FollowerError, ResultsError
 from cbrl_bayes.followers import Episode, OutsideFollower
 from cbrl_bayes.hypergradients import BoltzmannCovariance, Exact
@@ -34,7 +35,7 @@ from cbrl_bayes.workflow import _prior_text
 
 NUM_DRAWS = 12
 NOISY = cb.Search(ascent=cb.Ascent(num_steps=8, gradient_noise=1.0))  # so that keys matter
-SETTINGS = cb.DesignSettings(search=NOISY, per_draw=NOISY, num_workers=2)
+SETTINGS = cb.DesignSettings(search=NOISY, per_draw=NOISY)
 IDENTITY = {"study": "0123456789abcdef"}
 RECORD = {"trace": np.linspace(0.0, 1.0, 900), "status": np.array(2), "done": np.array(True)}
 
@@ -398,7 +399,7 @@ def test_threads_end_when_the_caller_fails():
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_designs(
-            two_state(), points, draws, key=jax.random.key(0), executor=held, on_progress=impatient
+            two_state(), points, draws, key=jax.random.key(0), run=Running(held, report=impatient)
         )
     assert _pool_threads() == before
 
@@ -407,7 +408,7 @@ STUDY_THAT_DIES = """
 import sys, time
 from pathlib import Path
 from tests.unit.results.test_checkpoint import _design
-_design(Path(sys.argv[1]), on_progress=lambda stage, done, total: time.sleep(0.05))
+_design(Path(sys.argv[1]), progress=lambda stage, done, total: time.sleep(0.05))
 """
 
 
@@ -428,7 +429,7 @@ def test_a_study_killed_at_a_random_moment_goes_on(tmp_path):
     before = _stamps(folder)
     assert len(before) < 3 + NUM_DRAWS, f"killed too late: {wanted} draws, {moment} s"
     done = []
-    resumed = _design(folder, on_progress=lambda stage, n, total: done.append((stage, n)))
+    resumed = _design(folder, progress=lambda stage, n, total: done.append((stage, n)))
     after = _stamps(folder)
     assert len(after) == 3 + NUM_DRAWS
     assert {path: after[path] for path in before} == before  # nothing was done twice
@@ -436,7 +437,7 @@ def test_a_study_killed_at_a_random_moment_goes_on(tmp_path):
     per_draw = [n for stage, n in done if stage == "designs per draw"]
     assert per_draw == list(range(here, NUM_DRAWS + 1))
     _assert_same(resumed, _design())
-    with pytest.raises(ResultsError, match="received: other key"):
+    with pytest.raises(ResultsError, match="belongs to a different run; received: different key"):
         cb.design(
             two_state(),
             _draws(),
@@ -454,7 +455,7 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
 
     threads, held = _pool_threads(), Held(ThreadExecutor(2))
     with pytest.raises(KeyboardInterrupt):
-        _design(tmp_path, executor=held, on_progress=impatient)
+        _design(tmp_path, executor=held, progress=impatient)
     assert _pool_threads() == threads
     before = _stamps(tmp_path / "draws")
     assert len(before) == 5
@@ -550,9 +551,8 @@ def test_a_study_reads_its_records_as_it_would_its_results():
         "estimator": Exact(),
         "key": jax.random.key(0),
         "settings": SETTINGS,
-        "records": records,
     }
-    one = study_designs(two_state(), _draws(4), **arguments)
+    one = study_designs(two_state(), _draws(4), run=Running(records=records), **arguments)
     assert len(records) == 3 + 4
 
     class NoWork:
@@ -560,7 +560,8 @@ def test_a_study_reads_its_records_as_it_would_its_results():
             assert not list(items)
             yield from ()
 
-    other = study_designs(two_state(), _draws(4), executor=NoWork(), **arguments)
+    run = Running(NoWork(), records=records)
+    other = study_designs(two_state(), _draws(4), run=run, **arguments)
     for entry in fields(one):
         jax.tree.map(
             np.testing.assert_array_equal, getattr(one, entry.name), getattr(other, entry.name)

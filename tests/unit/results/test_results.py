@@ -117,12 +117,12 @@ def test_summary_states_its_intervals(study):
     assert "80 % credible intervals, highest-density (hdi)" in text
     assert "failed designs: 0.0 %" in text
     assert "health:" in text
-    row = found.table.loc[("design per draw", "leader_objective")]
+    row = found.frame.loc[("best per draw", "leader_objective")]
     objective = study["design"]["leader_objective"]
     low, high = az.hdi(objective.to_dataset(), prob=0.8)["leader_objective"].values
     assert (row["lower"], row["upper"]) == (pytest.approx(low), pytest.approx(high))
     assert row["mean"] == pytest.approx(float(objective.mean()))
-    equal = cb.summary(study, prob=0.8).table.loc[("parameter", "temperature")]
+    equal = cb.summary(study, prob=0.8).frame.loc[("parameter", "temperature")]
     expected = study["posterior"]["temperature"].quantile([0.1, 0.9])
     np.testing.assert_allclose(equal[["lower", "upper"]].astype(float), expected)
     with pytest.raises(InvalidInputError, match="0 < prob < 1"):
@@ -138,7 +138,7 @@ def test_summary_shows_the_spread_over_restarts(study):
     text = str(cb.summary(many))
     assert "5 ascents ended between 0.5 and 1 (median 0.849), 2 of them within 1 %" in text
     np.testing.assert_array_equal(
-        cb.summary(many).restart_objectives, [0.5, 1.0, np.nan, 0.998, 0.7]
+        cb.summary(many).details["restart_objectives"], [0.5, 1.0, np.nan, 0.998, 0.7]
     )
 
 
@@ -168,7 +168,7 @@ def test_health_verdicts(study):
     assert verdict(scatter).verdict == "FAIL"
     assert "designs failed" in str(verdict(fail_designs))
     assert verdict(fail_designs).verdict == "FAIL"
-    assert cb.summary(_with(study, fail_designs)).failed_share == pytest.approx(0.25)
+    assert cb.summary(_with(study, fail_designs)).details["failed_share"] == pytest.approx(0.25)
     assert "divergent" in str(verdict(diverge))
     assert verdict(lambda t: t.attrs.update(identification="apart")).verdict == "FAIL"
     assert verdict(lambda t: t.attrs.update(contraction='{"temperature": 0.02}')).reviews

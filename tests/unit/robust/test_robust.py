@@ -29,8 +29,8 @@ from cbrl_bayes.robust import (
     FollowerValueAtLeast,
     ObjectiveAtLeast,
     posterior_depth,
-    robust_designs,
 )
+from cbrl_bayes.robust.search import search_designs
 from tests.conftest import make_moving_problem
 
 CRITERIA = (
@@ -105,7 +105,7 @@ def test_robust_designs_are_those_of_a_grid():
     table = _grid(problem, draws, points)
     best, depth = table.max(0), posterior_depth(draws)
     own = points[table.argmax(0)][:, None]
-    study = robust_designs(
+    study = search_designs(
         problem,
         draws,
         names=("start",),
@@ -191,7 +191,7 @@ def test_a_chance_constraint_binds_where_brute_force_says():
     limit = float(np.median(costs))
     allowed = (scores.incentive_cost <= limit).mean(1) >= 0.9
     wanted = scores.objective.mean(1)[allowed].max()
-    study = robust_designs(
+    study = search_designs(
         problem,
         draws,
         names=("free",),
@@ -232,7 +232,7 @@ def test_the_penalty_allows_as_many_misses_as_the_constraint():
 @pytest.mark.slow
 def test_a_demand_that_cannot_be_met_is_reported():
     problem, draws = cb.problems.two_state(), _draws(8)
-    study = robust_designs(
+    study = search_designs(
         problem,
         draws,
         names=("start",),
@@ -319,11 +319,11 @@ def test_wrong_settings_are_refused():
         "key": jax.random.key(0),
     }
     with pytest.raises(InvalidInputError, match="names of their own"):
-        robust_designs(problem, draws, criteria=(CVaR(0.1), CVaR(0.1)), estimator=Exact(), **known)
+        search_designs(problem, draws, criteria=(CVaR(0.1), CVaR(0.1)), estimator=Exact(), **known)
     with pytest.raises(InvalidInputError, match="undo each other"):
         constrained(make_moving_problem(), Monotone("x"), Bounds("x", -1000.0, 1000.0))
     with pytest.raises(InvalidInputError, match="states no price of its incentive"):
-        robust_designs(
+        search_designs(
             replace(problem, incentive_price_fn=None),
             draws,
             criteria=(CVaR(0.1),),
@@ -332,7 +332,7 @@ def test_wrong_settings_are_refused():
             **known,
         )
     with pytest.raises(InvalidInputError, match="need the exact hypergradient; received: HPGD"):
-        robust_designs(
+        search_designs(
             problem,
             draws,
             criteria=(CVaR(0.1),),
