@@ -99,7 +99,7 @@ def test_comparison_pairs_designs_within_draws(small):
     assert found.frame.loc["common", "mean"] == pytest.approx(one.mean())
     assert found.frame.loc["common", "cvar_0.1"] == pytest.approx(np.sort(one.ravel())[:2].mean())
     text = str(found)
-    assert "90 % credible intervals (eti)" in text
+    assert "90 % credible intervals, equal-tailed (eti)" in text
     assert "health:" in text
     for draw in (plot_designs, plot_incentive, plot_objectives):
         draw(robust)
