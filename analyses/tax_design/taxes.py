@@ -25,6 +25,7 @@ from households import (
     share_draws,
     tastes_behind,
 )
+from tables import interval
 
 import cbrl_bayes as cb
 from cbrl_bayes.problems import HouseholdAccounts, Problem, household_accounts
@@ -110,12 +111,6 @@ def _study(problem: Problem, draws: dict[str, np.ndarray]) -> xr.DataTree:
     )
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    """Return mean and equal-tailed interval."""
-    low, high = np.quantile(values, [(1 - PROB) / 2, (1 + PROB) / 2])
-    return [float(values.mean()), float(low), float(high)]
-
-
 def tax_row(name: str, study: xr.DataTree) -> dict[str, Any]:
     """Best rates per draw with intervals, the common rates, welfare and regret."""
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
@@ -123,11 +118,11 @@ def tax_row(name: str, study: xr.DataTree) -> dict[str, Any]:
     common = decision.sel(design="common")
     return {
         "case": name,
-        "rates": {k: _interval(v) for k, v in rates.items()},
+        "rates": {k: interval(v) for k, v in rates.items()},
         "common": {k: float(v.ravel()[0]) for k, v in _rates(common).items()},
-        "welfare": _interval(design["leader_objective"].values.ravel()),
-        "common_welfare": _interval(common["objective"].values.ravel()),
-        "regret": _interval(common["regret"].values.ravel()),
+        "welfare": interval(design["leader_objective"].values.ravel()),
+        "common_welfare": interval(common["objective"].values.ravel()),
+        "regret": interval(common["regret"].values.ravel()),
         "not_converged": int((design["status"].values != 0).sum()),
     }
 
@@ -169,11 +164,11 @@ def incidence_rows(
                 {
                     "group": name,
                     "rates": label,
-                    "hours": _interval(hours),
-                    "vat_share": _interval(paid / earned),
-                    "income_tax_share": _interval(income / earned),
-                    "tax_share": _interval((paid + income) / earned),
-                    "value_change": _interval(
+                    "hours": interval(hours),
+                    "vat_share": interval(paid / earned),
+                    "income_tax_share": interval(income / earned),
+                    "tax_share": interval((paid + income) / earned),
+                    "value_change": interval(
                         np.array(
                             [
                                 float(a.value[group] - b.value[group])
