@@ -20,7 +20,7 @@ def main(folder: Path) -> None:
     problem = cb.problems.two_state()
     data = cb.simulate_trajectories(problem, key=jax.random.key(0), num_episodes=50, num_steps=10)
     fit = cb.infer(problem, data, key=jax.random.key(1))
-    study = cb.design(problem, fit, key=jax.random.key(2), num_draws=50)
+    study = cb.design(problem, fit, key=jax.random.key(2), num_draws=60)
     cb.save(study, folder / "study.nc")
     study = cb.load(folder / "study.nc")
     print(cb.summary(study, prob=0.9))
