@@ -4,6 +4,7 @@ SHELL := bash
 PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 READY := .venv/.ready
+EMPTY := .cache/installed
 
 # Public raw data beside the checkout, where there is some (see data/README.md).
 ifneq ($(wildcard ../shared/data),)
@@ -14,7 +15,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(abspath .cache/jax)
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-.PHONY: demo test test-slow lint format benchmark analyses docs lock clean
+.PHONY: demo test test-slow lint format benchmark analyses docs package lock clean
 
 demo: $(READY)
 	.venv/bin/cbrl-bayes demo --output demo_output
@@ -48,6 +49,16 @@ analyses: $(READY)
 docs: $(READY)
 	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 
+# Build, check, install into an empty environment and take a user's first steps there.
+package: $(READY)
+	rm -rf dist $(EMPTY)
+	$(UV) build --quiet --no-build-isolation --python $(PY) --out-dir dist
+	$(PY) -m twine check --strict dist/*
+	$(UV) venv --quiet --python "$$(cat .python-version)" $(EMPTY)
+	$(UV) pip install --quiet --python $(EMPTY)/bin/python dist/*.whl
+	mkdir $(EMPTY)/work
+	env -u PYTHONPATH $(EMPTY)/bin/python tests/packaging/first_steps.py $(EMPTY)/work
+
 lint: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -59,7 +70,7 @@ format: $(READY)
 
 # Resolve again what requirements.txt pins; the file carries versions, no addresses.
 lock: $(UV)
-	$(UV) pip compile -q pyproject.toml --extra test --extra docs --extra data --extra cluster --python-version 3.12 \
+	$(UV) pip compile -q pyproject.toml --extra test --extra docs --python-version 3.12 \
 	  --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.txt
 
 $(READY): requirements.txt pyproject.toml .python-version | $(UV)
@@ -73,4 +84,4 @@ $(READY): requirements.txt pyproject.toml .python-version | $(UV)
 	.uv/bin/python -m pip install --quiet uv
 
 clean:
-	rm -rf .venv .uv .cache demo_output docs/_build
+	rm -rf .venv .uv .cache demo_output dist docs/_build

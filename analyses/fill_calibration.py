@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from tables import fill, markdown
+from tables import fill, markdown, shrink
 
 from cbrl_bayes.calibration import binomial_band
 from cbrl_bayes.calibration.coverage import detectable_coverage
@@ -215,6 +215,7 @@ def main() -> None:
     )
     figure = plot_ranks({name: ranks(one) for name, one in models.items()})
     figure.savefig(DOCS / "images" / "calibration_ranks.png", dpi=110)
+    shrink(DOCS / "images" / "calibration_ranks.png")
     figure = plot_coverage(
         {name: pd.DataFrame(one["table"]).set_index("quantity") for name, one in problems.items()}
     )

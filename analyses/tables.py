@@ -1,4 +1,4 @@
-"""Tables in Markdown, and putting them into pages, so that no number is typed by hand."""
+"""Tables in Markdown put into pages, so that no number is typed by hand; pictures made small."""
 
 import re
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -38,3 +39,10 @@ def shown(bounds: Sequence[float], digits: int = 2) -> str:
     """Write ``[mean, low, high]`` as ``mean (low to high)``."""
     mean, low, high = bounds
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def shrink(picture: Path) -> None:
+    """Write a picture again with 256 colours: the same to the eye in a third of the bytes."""
+    Image.open(picture).convert("RGB").quantize(dither=Image.Dither.NONE).save(
+        picture, optimize=True
+    )

@@ -121,6 +121,5 @@ from .sensitivity import (
     stress_table as stress_table,
     stress_test as stress_test,
 )
+from .version import __version__ as __version__
 from .workflow import design as design, infer as infer
-
-__version__: str

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 import xarray as xr
 from economy import published
+from tables import shrink
 
 from cbrl_bayes.hypergradients import HPGD, Exact, ZerothOrder
 from cbrl_bayes.problems import leader_outcome
@@ -156,4 +157,5 @@ def draw(found: dict[tuple[str, float], xr.Dataset], path: Path) -> None:
         panel.set_ylabel(f"{tax} (share)")
     axes[0, 0].legend()
     figure.savefig(path, dpi=110)
+    shrink(path)
     plt.close(figure)

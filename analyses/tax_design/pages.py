@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-from tables import fill, markdown
+from tables import fill, markdown, shown
 
 TAXES = ("VAT 1", "VAT 2", "VAT 3", "income tax")
 OF_GRADIENT = ("income tax", "VAT 1", "VAT 2", "VAT 3")
 """Names in the order of a flattened gradient: keys of the incentive in alphabetical order."""
-
-
-def interval(values: list[float], digits: int = 2) -> str:
-    """Format mean and interval."""
-    mean, low, high = values
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def economy_tables(results: dict) -> dict[str, str]:
@@ -163,9 +157,9 @@ def tax_tables(results: dict) -> dict[str, str]:
         taxes.append(
             [
                 row["case"],
-                *(interval(row["rates"][n]) for n in names),
-                interval(row["welfare"]),
-                interval(row["regret"], 3),
+                *(shown(row["rates"][n]) for n in names),
+                shown(row["welfare"]),
+                shown(row["regret"], 3),
                 str(row["not_converged"]),
             ]
         )
@@ -189,9 +183,9 @@ def tax_tables(results: dict) -> dict[str, str]:
             [
                 row["group"],
                 row["rates"],
-                interval(row["hours"]),
-                *(interval(row[f], 3) for f in ("vat_share", "income_tax_share", "tax_share")),
-                interval(row["value_change"]),
+                shown(row["hours"]),
+                *(shown(row[f], 3) for f in ("vat_share", "income_tax_share", "tax_share")),
+                shown(row["value_change"]),
             ]
         )
     tastes = results["tastes"]

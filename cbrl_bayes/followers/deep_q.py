@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -52,6 +51,11 @@ class DeepQFollower:
     seed : int
         Of the first weights.
 
+    Raises
+    ------
+    InvalidInputError
+        If a setting is out of range or Equinox (extra ``deep``) is not installed.
+
     Examples
     --------
     >>> import jax
@@ -97,6 +101,7 @@ class DeepQFollower:
                     "learning_rate and value_scale > 0",
                 )
             )
+        _equinox()
 
     @property
     def runs_on_host(self) -> bool:
@@ -105,7 +110,7 @@ class DeepQFollower:
 
     def initial_memory(self, problem: Problem) -> dict[str, Any]:
         """Return fresh weights, an empty buffer and walkers that have not begun."""
-        weights = eqx.filter(self._network(problem), eqx.is_array)
+        weights, _ = self._network(problem)
         blank = jnp.zeros(self.buffer_size, jnp.int32)
         return {
             "weights": weights,
@@ -153,23 +158,26 @@ class DeepQFollower:
             return jnp.asarray(self.features_fn(problem), float)
         return jnp.eye(problem.num_states)
 
-    def _network(self, problem: Problem) -> eqx.nn.MLP:
-        """Return the network with its first weights."""
-        return eqx.nn.MLP(
+    def _network(self, problem: Problem) -> tuple[Any, Any]:
+        """Return the first weights, and the rest of the network."""
+        eqx = _equinox()
+        network = eqx.nn.MLP(
             self._features(problem).shape[1],
             problem.num_actions,
             self.width,
             self.depth,
             key=jax.random.key(self.seed),
         )
+        return eqx.partition(network, eqx.is_array)
 
     def _evaluator(self, problem: Problem) -> Callable[[Any, Array], Array]:
         """Return ``(weights, states) -> action values``."""
         features = self._features(problem)
-        frame = eqx.filter(self._network(problem), eqx.is_array, inverse=True)
+        _, rest = self._network(problem)
+        combine = _equinox().combine
 
         def evaluate(weights: Any, state: Array) -> Array:
-            return self.value_scale * jax.vmap(eqx.combine(weights, frame))(features[state])
+            return self.value_scale * jax.vmap(combine(weights, rest))(features[state])
 
         return evaluate
 
@@ -216,3 +224,13 @@ class DeepQFollower:
             "state": reached,
             "begins": ends,
         }
+
+
+def _equinox() -> Any:
+    try:
+        import equinox
+    except ImportError as error:
+        raise InvalidInputError(
+            explain("Equinox is not installed", remedy="pip install 'cbrl-bayes[deep]'")
+        ) from error
+    return equinox

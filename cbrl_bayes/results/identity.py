@@ -16,10 +16,11 @@ import xarray as xr
 
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint
+from cbrl_bayes.version import COMMITTED_VERSION
 
 __all__ = ["identify"]
 
-PACKAGES = ("cbrl-bayes", "jax", "numpyro", "optax", "numpy")
+PACKAGES = ("jax", "numpyro", "optax", "numpy")
 
 
 def identify(problem: Problem, **parts: Any) -> dict[str, str]:
@@ -49,7 +50,7 @@ def identify(problem: Problem, **parts: Any) -> dict[str, str]:
     >>> [name for name in one if one[name] != other[name]]
     ['seed']
     """
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {"cbrl-bayes": COMMITTED_VERSION, **{name: version(name) for name in PACKAGES}}
     whole = {"problem": (fingerprint(problem), problem), "versions": versions, **parts}
     return {name: _digest(part) for name, part in whole.items()}
 

@@ -14,15 +14,17 @@ import xarray as xr
 
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.schema import SCHEMA_NAME
+from cbrl_bayes.version import __version__
 
 __all__ = ["certificate", "describe", "fingerprint"]
 
-PACKAGES = ("cbrl-bayes", "jax", "numpyro", "arviz", "xarray", "optax", "numpy")
+PACKAGES = ("jax", "numpyro", "arviz", "xarray", "optax", "numpy")
 
 
 def certificate(problem: Problem, stage: str, settings: dict[str, Any]) -> dict[str, str]:
     """Return attributes for the root of a tree; all text, since netCDF knows no dictionaries."""
-    versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    versions = {"cbrl-bayes": __version__}
+    versions |= {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
     return {
         "schema": SCHEMA_NAME,
         "stage": stage,

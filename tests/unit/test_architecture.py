@@ -15,7 +15,7 @@ PACKAGE = Path(cbrl_bayes.__file__).parent
 ROOT = PACKAGE.parent
 
 ORDER = (
-    ("errors",),
+    ("errors", "version"),
     ("progress", "files"),
     ("mdp",),
     ("problems",),
