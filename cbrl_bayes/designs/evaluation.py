@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,7 @@ class Score:
     status: Int[Array, ""]
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """Turns an incentive and parameters into a `Score`; traceable unless it says otherwise."""
 

@@ -27,7 +27,7 @@ from cbrl_bayes.designs.per_draw import (
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_kind
 from cbrl_bayes.hypergradients import (
     AscentStatus,
     AscentTrace,
@@ -66,6 +66,9 @@ class DesignSettings:
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
 
     def __post_init__(self) -> None:
+        require_kind(self.search, Search, "search", "Search(...)")
+        require_kind(self.per_draw, Search, "per_draw", "Search(...)")
+        require_kind(self.evaluation, Evaluation, "evaluation", "ExactEvaluation()")
         if self.num_search_draws < 1:
             raise InvalidInputError(
                 explain(

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
@@ -202,6 +202,9 @@ class AscentProgram:
     settings: Ascent = field(default_factory=Ascent)
 
     def __post_init__(self) -> None:
+        require_kind(self.problem, Problem, "problem")
+        require_kind(self.estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
+        require_kind(self.settings, Ascent, "settings", "Ascent(...)")
         self._optimizer = self.settings.build_optimizer()
         # A follower outside compiled programs is called from Python, step by step.
         on_host = self.estimator.runs_on_host

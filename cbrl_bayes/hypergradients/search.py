@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
+from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
 from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import is_traced
@@ -55,6 +55,7 @@ class Search:
     hop_coordinates: float = 3.0
 
     def __post_init__(self) -> None:
+        require_kind(self.ascent, Ascent, "ascent", "Ascent(...)")
         counts = (self.num_candidates, self.num_hops, *self.start_scales)
         if self.num_starts < 1 or self.num_mutants < 1 or min((0, *counts)) < 0:
             raise InvalidInputError(explain("search settings are out of range", received=self))
@@ -148,6 +149,8 @@ class SearchProgram:
     search: Search = field(default_factory=Search)
 
     def __post_init__(self) -> None:
+        require_kind(self.search, Search, "search", "Search(...)")
+        self._ascent = AscentProgram(self.problem, self.estimator, self.search.ascent)
         if self.search.needs_exact_objective and not self.estimator.is_exact:
             raise InvalidInputError(
                 explain(
@@ -157,7 +160,6 @@ class SearchProgram:
                     remedy="Search(num_starts=...) with continuation, or the exact estimator",
                 )
             )
-        self._ascent = AscentProgram(self.problem, self.estimator, self.search.ascent)
         self._screen = jax.jit(self._objectives)
 
     def with_search(self, search: Search) -> "SearchProgram":

@@ -36,6 +36,18 @@ class Labels:
     unit: str = ""
     description: str = ""
 
+    def misfit(self, shape: tuple[int, ...]) -> str:
+        """Return what does not fit an array of this shape, in words; "" if all does."""
+        if len(self.dims) != len(shape):
+            return f"dims {self.dims}, shape {shape}"
+        sizes = dict(zip(self.dims, shape, strict=True))
+        for name, (dims, values) in self.coords.items():
+            wanted = tuple(sizes.get(dim, 0) for dim in dims)
+            found = np.shape(np.asarray(values, object))[: len(dims)]
+            if found != wanted:
+                return f"coordinate {name!r} along {dims} has shape {found}, not {wanted}"
+        return ""
+
 
 @dataclass(frozen=True)
 class IncentiveSpace:
@@ -89,13 +101,13 @@ class IncentiveSpace:
                 )
             )
         for name, array in named.items():
-            dims = self.labels[name].dims
-            if len(dims) != array.ndim:
+            misfit = self.labels[name].misfit(array.shape)
+            if misfit:
                 raise InvalidInputError(
                     explain(
                         f"labels of incentive {name!r} do not fit its shape",
-                        received=f"dims {dims}, shape {array.shape}",
-                        accepted="one dim per axis",
+                        received=misfit,
+                        accepted="one dim per axis, coordinates of the same lengths",
                     )
                 )
 

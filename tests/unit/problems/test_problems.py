@@ -195,6 +195,59 @@ def test_heat_reaches_whatever_depends_on_temperature():
     assert float(mdp.reward[0, 1]) == pytest.approx(-0.9)
 
 
+def _decides(incentive, context, parameters):
+    if incentive["bonus"] > 1.0:
+        return None
+    return two_state().mdp_fn(incentive, context, parameters)
+
+
+TOO_LONG = Labels(("state",), {"place": (("state",), ("a", "b", "c"))})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"leader_reward_fn": lambda *_: jnp.ones(2)},
+            r"leader_reward_fn returns an array of the wrong shape; received: \(2,\); accepted: "
+            r"\(2, 2\), one number for each state and action; try: jnp.broadcast_to\(reward\[:, "
+            r"None\], \(2, 2\)\)",
+        ),
+        (
+            {"incentive_price_fn": lambda *_: jnp.ones((2, 3))},
+            r"incentive_price_fn returns an array of the wrong shape; received: \(2, 3\)",
+        ),
+        (
+            {"mdp_fn": _decides},
+            r"mdp_fn needs the value of a number that JAX has not computed yet.*received: if "
+            r"incentive\[\"bonus\"\] > 1.0: \(.*test_problems.py, line \d+\); try: "
+            r"jnp.where\(condition, a, b\) in place of if",
+        ),
+        (
+            {"mdp_fn": lambda *_: jnp.ones(2)},
+            r"mdp_fn does not return an MDP; received: ArrayImpl; try: return MDP\(reward=",
+        ),
+        (
+            {"leader_reward_fn": None, "objective_fn": lambda *_: jnp.ones(2)},
+            r"objective_fn does not return one number; received: shape \(2,\)",
+        ),
+        (
+            {"state_labels": TOO_LONG},
+            r"state_labels do not fit the 2 states; received: coordinate 'place' along "
+            r"\('state',\) has shape \(3,\), not \(2,\)",
+        ),
+        (
+            {"action_names": ("work", "rest", "play")},
+            r"action_names do not fit the MDP; received: 3 names; accepted: 2, one per action",
+        ),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_functions_and_labels_that_do_not_fit_are_refused_when_the_problem_is_made(changes, words):
+    with pytest.raises(InvalidInputError, match=words):
+        replace(two_state(), **changes)
+
+
 def test_choices_are_vectors_and_back():
     space = IncentiveSpace(
         {"b": jnp.zeros((2, 3)), "a": 0.0}, lambda x: {"x": x["b"]}, {"x": Labels(("i", "j"))}
@@ -221,6 +274,9 @@ def test_wrong_records_are_refused():
         Followers(("a",), (0.5, 0.5))
     with pytest.raises(InvalidInputError, match="do not name the same arrays"):
         IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"y": Labels(("i",))})
+    short = Labels(("i",), {"room": (("i",), ("kitchen",))})
+    with pytest.raises(InvalidInputError, match=r"'room' along \('i',\) has shape \(1,\), not"):
+        IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"x": short})
     with pytest.raises(InvalidInputError, match="one dim per axis"):
         IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"x": Labels()})
     with pytest.raises(InvalidInputError, match="out of range"):
