@@ -125,11 +125,11 @@ def require_kind(
     ...     print(error)
     num_steps has the wrong type; received: the text '5'; accepted: int or None; try: num_steps=5
     """
-    if isinstance(value, kind):
+    if isinstance(value, kind) and not isinstance(value, type):
         return
     kinds = kind if isinstance(kind, tuple) else get_args(kind) or (kind,)
     names = ["None" if one is type(None) else one.__name__ for one in kinds]
-    if isinstance(value, type) and issubclass(value, kind):
+    if isinstance(value, type) and _makes(value, kind):
         remedy = f"{value.__name__}(...), with parentheses"
     raise InvalidInputError(
         explain(
@@ -139,6 +139,14 @@ def require_kind(
             remedy=remedy,
         )
     )
+
+
+def _makes(value: Any, kind: Any) -> bool:
+    """Return whether instances of a class are of a kind."""
+    try:
+        return issubclass(value, kind)
+    except TypeError:  # a protocol with attributes: the class has them too
+        return isinstance(value, kind)
 
 
 def require_key(key: Any, name: str = "key") -> None:

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +60,12 @@ class EstimateInfo:
         )
 
 
+@runtime_checkable
 class Estimator(Protocol):
-    """Estimates the derivative of the leader's objective in its unconstrained choice."""
+    """Estimates the derivative of the leader's objective in its unconstrained choice.
+
+    The three properties may be constants of the class.
+    """
 
     @property
     def is_exact(self) -> bool:
@@ -86,6 +90,5 @@ class Estimator(Protocol):
         state: Any,
         *,
         key: Key[Array, ""],
-        temperature_factor: Float[Array, ""] | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient (a pytree like ``unconstrained``), the next State and Info."""

@@ -1,5 +1,7 @@
 """The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
 
+import copy
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.mdp import MDP, BestResponse
-from cbrl_bayes.problems.contexts import ContextDistribution
+from cbrl_bayes.mdp import MDP, BestResponse, replace_fields
+from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.welfare import Aggregate
 
@@ -190,6 +192,7 @@ class Problem:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
     response_fn: Callable[[MDP, Parameters, Array | None], BestResponse] | None = None
+    heat: Array | float = field(init=False, repr=False, default=1.0)
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -306,16 +309,36 @@ class Problem:
                 )
         return parameters
 
-    def heated(self, parameters: Parameters, factor: Array | float) -> tuple[dict[str, Any], Array]:
-        """Return parameters with every lambda multiplied, and the factor that is left to apply.
+    def heated(self, factor: Array | float) -> "Problem":
+        """Return the same problem with every follower's lambda multiplied by ``factor``.
 
-        Whatever depends on the parameter ``temperature`` is then heated with it. A problem
-        without this parameter keeps the factor for the temperature of its MDP.
+        All functions of the problem then see the parameter ``temperature`` times the factor. In
+        a problem without this parameter the temperature of the MDP is multiplied.
+
+        Parameters
+        ----------
+        factor : float
+            > 0; may be traced.
+
+        Examples
+        --------
+        >>> from cbrl_bayes.problems import two_state
+        >>> hot = two_state().heated(4.0)
+        >>> float(hot.mdp_fn({"bonus": 1.0}, 0.5, hot.default_parameters).temperature)
+        1.0
         """
-        if "temperature" not in parameters:
-            return dict(parameters), jnp.asarray(factor)
-        hot = jnp.asarray(parameters["temperature"]) * factor
-        return {**parameters, "temperature": hot}, jnp.ones_like(jnp.asarray(factor, float))
+        hot = copy.copy(self)  # nothing to check again, and a traced factor could not be
+        changes: dict[str, Any] = {"heat": self.heat * factor}
+        for name, place in PLACE_OF_PARAMETERS.items():
+            function = getattr(self, name)
+            if function is not None:
+                changes[name] = _Heated(function, factor, place)
+        if isinstance(self.contexts, SampledContexts):
+            sample_fn = _Heated(self.contexts.sample_fn, factor, 0)
+            changes["contexts"] = replace(self.contexts, sample_fn=sample_fn)
+        for name, value in changes.items():
+            object.__setattr__(hot, name, value)
+        return hot
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
         """Return the parameters that one follower (an index, may be traced) acts on."""
@@ -417,26 +440,134 @@ class Problem:
         incentive = self.incentive.transform(self.incentive.initial)
         values, _ = self.contexts.support(parameters, jax.random.key(0))
         one = self.follower_parameters(parameters, 0)
+        shapes = []
         for index in range(self.contexts.num_contexts):
             context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
             mdp = self.mdp_fn(incentive, context, one)
             if not isinstance(mdp, MDP):
                 raise InvalidInputError(
-                    explain("mdp_fn does not return an MDP", received=type(mdp).__name__)
-                )
-            if index == 0:
-                object.__setattr__(self, "_shape", mdp.transition.probability.shape)
-            if index or self.leader_reward_fn is None:
-                continue
-            reward = self.leader_net_reward(incentive, context, one)
-            if reward.shape != mdp.reward.shape:
-                raise InvalidInputError(
                     explain(
-                        "the leader's reward does not fit the MDP",
-                        received=reward.shape,
-                        accepted=f"shape {mdp.reward.shape}",
+                        "mdp_fn does not return an MDP",
+                        received=type(mdp).__name__,
+                        remedy="return MDP(reward=..., transition=..., ...)",
                     )
                 )
+            shapes.append(mdp.transition.probability.shape)
+        if len(set(shapes)) > 1:
+            raise InvalidInputError(
+                explain("mdp_fn returns MDPs of different shapes", received=sorted(set(shapes)))
+            )
+        object.__setattr__(self, "_shape", shapes[0])
+        self._check_labels()
+        self._check_programs(incentive, context, one, mdp)
+
+    def _check_labels(self) -> None:
+        misfit = self.state_labels.misfit((self.num_states,))
+        if misfit:
+            raise InvalidInputError(
+                explain(f"state_labels do not fit the {self.num_states} states", received=misfit)
+            )
+        if self.action_names and len(self.action_names) != self.num_actions:
+            raise InvalidInputError(
+                explain(
+                    "action_names do not fit the MDP",
+                    received=f"{len(self.action_names)} names",
+                    accepted=f"{self.num_actions}, one per action",
+                )
+            )
+
+    def _check_programs(
+        self, incentive: Incentive, context: Any, parameters: Parameters, mdp: MDP
+    ) -> None:
+        """Trace every function, as all later computations do, and check what it returns."""
+        S, A = self.num_states, self.num_actions
+        table = jnp.zeros((S, A))
+        given = dict(incentive), context, parameters
+        self._traced_shape("mdp_fn", *given)
+        for name in ("leader_reward_fn", "incentive_price_fn"):
+            shape = self._traced_shape(name, *given)
+            if shape not in (None, (S, A)):
+                per_state = f"jnp.broadcast_to({name.split('_')[1]}[:, None], {(S, A)})"
+                raise InvalidInputError(
+                    explain(
+                        f"{name} returns an array of the wrong shape",
+                        received=shape,
+                        accepted=f"{(S, A)}, one number for each state and action",
+                        remedy=per_state if shape == (S,) else "",
+                    )
+                )
+        shape = self._traced_shape("objective_fn", given[0], table + 1.0 / A, *given[1:])
+        if shape not in (None, ()):
+            raise InvalidInputError(
+                explain("objective_fn does not return one number", received=f"shape {shape}")
+            )
+        self._traced_shape("response_fn", mdp, parameters, None)
+
+    def _traced_shape(self, name: str, *arguments: Any) -> tuple[int, ...] | None:
+        """Return the shape of a function's array; None if it is none or there is no function."""
+        function = getattr(self, name)
+        if function is None:
+            return None
+        try:
+            return getattr(jax.eval_shape(function, *arguments), "shape", None)
+        except NEEDS_A_VALUE as error:
+            code = getattr(function, "__code__", None)
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f for f in frames if code is not None and f.filename == code.co_filename]
+            where = (
+                f"{lines[-1].line} ({lines[-1].filename}, line {lines[-1].lineno})"
+                if lines
+                else None
+            )
+            raise InvalidInputError(
+                explain(
+                    f"{name} needs the value of a number that JAX has not computed yet: it uses "
+                    "`if`, `while`, float() or NumPy on it",
+                    received=where,
+                    remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
+                )
+            ) from error
+
+
+NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where Python asks for a value that is traced."""
+
+PLACE_OF_PARAMETERS = {
+    "mdp_fn": 2,
+    "leader_reward_fn": 2,
+    "incentive_price_fn": 2,
+    "objective_fn": 3,
+    "response_fn": 1,
+}
+"""Which argument of the problem's functions holds the parameters."""
+
+
+@dataclass(frozen=True)
+class _Heated:
+    """A function of a problem that sees temperatures times ``factor``."""
+
+    function: Callable[..., Any]
+    factor: Array | float
+    place: int
+
+    def __call__(self, *arguments: Any) -> Any:
+        given = list(arguments)
+        parameters = given[self.place]
+        if "temperature" in parameters:
+            hot = jnp.asarray(parameters["temperature"]) * self.factor
+            given[self.place] = {**parameters, "temperature": hot}
+            return self.function(*given)
+        found = self.function(*given)
+        if isinstance(found, MDP):
+            return replace_fields(found, temperature=found.temperature * self.factor)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.function)
 
 
 def _is_distribution(value: Any) -> bool:

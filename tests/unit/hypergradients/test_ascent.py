@@ -148,6 +148,38 @@ def test_settings_are_checked():
         DesignSettings(num_search_draws=0)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: AscentProgram(two_state(), "hpgd"),
+            r"estimator has the wrong type; received: the text 'hpgd'; accepted: Estimator; try: "
+            r"cb.Exact\(\) or cb.HPGD\(\)",
+        ),
+        (
+            lambda: SearchProgram(two_state(), HPGD, Search()),
+            r"received: the class HPGD; accepted: Estimator; try: HPGD\(...\), with parentheses",
+        ),
+        (
+            lambda: Search(ascent={"num_steps": 3}),
+            r"ascent has the wrong type; received: a dict; accepted: Ascent; try: Ascent\(...\)",
+        ),
+        (
+            lambda: DesignSettings(search=Ascent()),
+            r"search has the wrong type; received: an Ascent; accepted: Search; try: Search\(",
+        ),
+        (
+            lambda: DesignSettings(evaluation=SimulatedEvaluation),
+            r"the class SimulatedEvaluation; accepted: Evaluation; try: SimulatedEvaluation\(",
+        ),
+        (lambda: Search(num_candidates=5), "num_candidates > 0 requires num_starts >= 2"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(make, words):
+    with pytest.raises(InvalidInputError, match=words):
+        make()
+
+
 def test_dependence_is_read_off_the_program():
     assert not depends_on_input(lambda x: jnp.ones(2), jnp.zeros(3))
     assert not depends_on_input(lambda x: jnp.tanh(jnp.ones(2)), {"a": jnp.zeros(3)})

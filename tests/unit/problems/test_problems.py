@@ -1,9 +1,11 @@
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize_scalar
 
 from cbrl_bayes.errors import InvalidInputError
@@ -17,6 +19,7 @@ from cbrl_bayes.problems import (
     Problem,
     SampledContexts,
     bus_replacement,
+    follower_models,
     four_rooms,
     leader_outcome,
     respond,
@@ -166,14 +169,98 @@ def test_only_what_is_named_a_law_must_sum_to_one():
 
 
 def test_heat_reaches_whatever_depends_on_temperature():
+    """Every function of the problem, and each follower's own temperature; nothing else."""
     problem = two_state()
-    parameters, rest = problem.heated(problem.default_parameters, 3.0)
-    assert float(parameters["temperature"]) == 0.75
-    assert float(rest) == 1.0
-    bus = bus_replacement()
-    parameters, rest = bus.heated(bus.default_parameters, 3.0)
-    assert rest == 3.0
-    assert float(parameters["RC"]) == 10.0
+
+    def harm(incentive, context, parameters):
+        return jnp.full((2, 2), parameters["temperature"])
+
+    contexts = SampledContexts(lambda parameters, key: parameters["temperature"], 2)
+    hot = replace(
+        problem, leader_reward_fn=harm, incentive_price_fn=harm, contexts=contexts
+    ).heated(3.0)
+    parameters = problem.default_parameters
+    assert float(hot.mdp_fn({"bonus": 1.0}, 0.5, parameters).temperature) == 0.75
+    assert float(hot.leader_reward_fn({}, 0.5, parameters)[0, 0]) == 0.75
+    assert float(hot.incentive_price_fn({}, 0.5, parameters)[0, 0]) == 0.75
+    assert hot.contexts.support(parameters, jax.random.key(0))[0].tolist() == [0.75, 0.75]
+    assert float(hot.heated(2.0).mdp_fn({"bonus": 1.0}, 0.5, parameters).temperature) == 1.5
+    own = follower_models.myopic(problem).heated(3.0)
+    mdp = own.mdp_fn({"bonus": 1.0}, 0.5, parameters)
+    assert own.response_fn(mdp, parameters, None).log_policy.shape == (2, 2)
+    assert repr(own.response_fn) == "Myopic(share=0.0)"
+    bus = bus_replacement().heated(3.0)
+    mdp = bus.mdp_fn({"subsidy": jnp.array(0.1)}, 0.0, bus.default_parameters)
+    assert float(mdp.temperature) == pytest.approx(0.3)
+    assert float(mdp.reward[0, 1]) == pytest.approx(-0.9)
+
+
+def _decides(incentive, context, parameters):
+    if incentive["bonus"] > 1.0:
+        return None
+    return two_state().mdp_fn(incentive, context, parameters)
+
+
+TOO_LONG = Labels(("state",), {"place": (("state",), ("a", "b", "c"))})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"leader_reward_fn": lambda *_: jnp.ones(2)},
+            r"leader_reward_fn returns an array of the wrong shape; received: \(2,\); accepted: "
+            r"\(2, 2\), one number for each state and action; try: jnp.broadcast_to\(reward\[:, "
+            r"None\], \(2, 2\)\)",
+        ),
+        (
+            {"incentive_price_fn": lambda *_: jnp.ones((2, 3))},
+            r"incentive_price_fn returns an array of the wrong shape; received: \(2, 3\)",
+        ),
+        (
+            {"mdp_fn": _decides},
+            r"mdp_fn needs the value of a number that JAX has not computed yet.*received: if "
+            r"incentive\[\"bonus\"\] > 1.0: \(.*test_problems.py, line \d+\); try: "
+            r"jnp.where\(condition, a, b\) in place of if",
+        ),
+        (
+            {"mdp_fn": lambda *_: jnp.ones(2)},
+            r"mdp_fn does not return an MDP; received: ArrayImpl; try: return MDP\(reward=",
+        ),
+        (
+            {"leader_reward_fn": None, "objective_fn": lambda *_: jnp.ones(2)},
+            r"objective_fn does not return one number; received: shape \(2,\)",
+        ),
+        (
+            {"state_labels": TOO_LONG},
+            r"state_labels do not fit the 2 states; received: coordinate 'place' along "
+            r"\('state',\) has shape \(3,\), not \(2,\)",
+        ),
+        (
+            {"action_names": ("work", "rest", "play")},
+            r"action_names do not fit the MDP; received: 3 names; accepted: 2, one per action",
+        ),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_functions_and_labels_that_do_not_fit_are_refused_when_the_problem_is_made(changes, words):
+    with pytest.raises(InvalidInputError, match=words):
+        replace(two_state(), **changes)
+
+
+def test_choices_are_vectors_and_back():
+    space = IncentiveSpace(
+        {"b": jnp.zeros((2, 3)), "a": 0.0}, lambda x: {"x": x["b"]}, {"x": Labels(("i", "j"))}
+    )
+    vector = np.arange(7.0)
+    choice = space.unflatten(vector)
+    assert space.size == 7
+    assert choice["a"] == 0.0
+    np.testing.assert_array_equal(choice["b"], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    np.testing.assert_array_equal(space.flatten(choice), vector)
+    np.testing.assert_array_equal(ravel_pytree(choice)[0], vector)
+    turned = jax.jit(lambda v: space.flatten(space.unflatten(v)))(vector)
+    np.testing.assert_array_equal(turned, vector)
 
 
 def test_wrong_records_are_refused():
@@ -187,6 +274,9 @@ def test_wrong_records_are_refused():
         Followers(("a",), (0.5, 0.5))
     with pytest.raises(InvalidInputError, match="do not name the same arrays"):
         IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"y": Labels(("i",))})
+    short = Labels(("i",), {"room": (("i",), ("kitchen",))})
+    with pytest.raises(InvalidInputError, match=r"'room' along \('i',\) has shape \(1,\), not"):
+        IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"x": short})
     with pytest.raises(InvalidInputError, match="one dim per axis"):
         IncentiveSpace({"x": jnp.zeros(2)}, lambda u: u, {"x": Labels()})
     with pytest.raises(InvalidInputError, match="out of range"):
