@@ -1,7 +1,6 @@
 """The leader's ascent: any estimator, any Optax optimiser, continuation, noise and restarts."""
 
 import dataclasses
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
+from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 __all__ = [
     "FAILED_ASCENTS",
@@ -25,20 +25,6 @@ __all__ = [
     "AscentStatus",
     "AscentTrace",
 ]
-
-
-class AscentStatus(enum.IntEnum):
-    """How an ascent ended."""
-
-    CONVERGED = 0
-    STEP_LIMIT = 1
-    NOT_FINITE = 2
-    SOLVER_FAILED = 3
-    INTERRUPTED = 4
-
-
-FAILED_ASCENTS = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
-"""How an ascent ends whose objective cannot be relied on."""
 
 
 @dataclass(frozen=True)
