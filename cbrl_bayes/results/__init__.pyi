@@ -15,8 +15,8 @@ from .ingredients import (
     thinned as thinned,
     with_groups as with_groups,
 )
+from .keywords import running as running
 from .provenance import certificate as certificate, fingerprint as fingerprint
-from .running import running as running
 from .schema import check_tree as check_tree, tree_violations as tree_violations
 from .storage import load as load, save as save
 from .summary import summary as summary
