@@ -263,7 +263,7 @@ class SearchProgram:
             random = [random[index] for index in np.argsort(-worth)[:more]]
         return [space.flatten(first), *random]
 
-    def _mutants(self, best: Array, rng: np.random.Generator) -> np.ndarray:
+    def _mutants(self, best: Any, rng: np.random.Generator) -> np.ndarray:
         shape = (self.search.num_mutants, best.size)
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
         return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)

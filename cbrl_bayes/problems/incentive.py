@@ -110,7 +110,7 @@ class IncentiveSpace:
         leaves = [numeric.ravel(leaf) for leaf in jax.tree.leaves(unconstrained)]
         return numeric.concatenate(leaves, dtype=float)
 
-    def unflatten(self, vector: Float[Array, " coordinate"]) -> Any:
+    def unflatten(self, vector: Float[Array | np.ndarray, " coordinate"]) -> Any:
         """Return the choice that `flatten` made a vector of.
 
         Examples
