@@ -181,7 +181,7 @@ class _Programs:
     def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:
         """Return which point is best (the last wins ties) and all scores."""
         scores = [jax.tree.map(np.asarray, self.score(x, parameters, key)) for x in points]
-        return best_score(scores), scores
+        return int(best_score(jax.tree.map(lambda *leaves: np.stack(leaves), *scores))), scores
 
 
 def _one_study(

@@ -72,7 +72,6 @@ class PosteriorCriterion:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient of the criterion; see `Estimator.estimate`."""
 
@@ -84,7 +83,6 @@ class PosteriorCriterion:
                 draw,
                 own_state,
                 key=own_key,
-                temperature_factor=temperature_factor,
             )
 
         keys = jax.random.split(key, self.num_draws)

@@ -7,7 +7,7 @@ problem's ``aggregate`` is `AcrossContexts`, which applies a criterion to the co
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -78,10 +78,7 @@ class Expectation(_OfDistribution):
     2.0
     """
 
-    @property
-    def name(self) -> str:
-        """``expectation``."""
-        return "expectation"
+    name: ClassVar[str] = "expectation"
 
     def of_distribution(self, worth: Array, weights: Array) -> Array:
         """Return the weighted mean."""

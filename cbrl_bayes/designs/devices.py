@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cbrl_bayes.designs.executors import Results
+from cbrl_bayes.designs.executors import Results, Work
 from cbrl_bayes.errors import InvalidInputError, explain
 
-__all__ = ["DeviceExecutor", "require_traceable"]
+__all__ = ["DeviceExecutor"]
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,10 @@ class DeviceExecutor:
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result), a chunk of draws at a time."""
-        one = getattr(work, "traced", None)
-        if one is None:
+        if not isinstance(work, Work):
             raise InvalidInputError(
                 explain(
-                    "this work is no part of a compiled program",
+                    "this work cannot be part of a compiled program",
                     received=work,
                     remedy="ThreadExecutor or DaskExecutor",
                 )
@@ -84,7 +83,7 @@ class DeviceExecutor:
         numbered = enumerate(items)
         chunk = list(itertools.islice(numbered, num * self.draws_per_device))
         size = num * -(-len(chunk) // num)
-        program, spread = self._program(one, devices)
+        program, spread = self._program(work, devices)
         while chunk:
             # The last chunk is filled up, so that one program serves all.
             filled = [item for _, item in chunk] + [chunk[-1][1]] * (size - len(chunk))
@@ -109,15 +108,3 @@ class DeviceExecutor:
             share, mesh=mesh, in_specs=over_draws, out_specs=over_draws, check_vma=False
         )
         return jax.jit(program), NamedSharding(mesh, over_draws)
-
-
-def require_traceable(evaluation: Any) -> None:
-    """Refuse an evaluation whose follower lives outside compiled programs."""
-    if evaluation.runs_on_host:
-        raise InvalidInputError(
-            explain(
-                "an evaluation outside compiled programs cannot be part of one program",
-                received=evaluation,
-                remedy="ThreadExecutor or DaskExecutor",
-            )
-        )

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import gather
+from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "ExactEvaluation",
     "Score",
     "SimulatedEvaluation",
+    "score_designs",
     "score_program",
     "scores_are_noisy",
 ]
@@ -90,6 +93,41 @@ def score_program(problem: Problem, evaluation: Evaluation) -> Callable[..., Sco
     return score if evaluation.runs_on_host else jax.jit(score)
 
 
+def score_designs(
+    problem: Problem,
+    evaluation: Evaluation,
+    score: Callable[..., Score],
+    designs: Float[Array | np.ndarray, "design coordinate"],
+    parameters: Mapping[str, Any],
+    key: Key[Array, ""],
+) -> Score:
+    """Return the scores of many designs under one set of parameters, stacked in the leaves.
+
+    ``score`` is from `score_program`; it runs once per design, with the same contexts and noise.
+
+    Raises
+    ------
+    InvalidInputError
+        Under a JAX transformation, for an evaluation outside compiled programs.
+    """
+
+    def one(point: Array) -> Score:
+        return score(problem.incentive.unflatten(point), parameters, key)
+
+    if not is_traced((designs, parameters, key)):
+        scores = [jax.tree.map(np.asarray, one(point)) for point in designs]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
+    if evaluation.runs_on_host:
+        raise InvalidInputError(
+            explain(
+                "an evaluation outside compiled programs cannot be part of one program",
+                received=evaluation,
+                remedy="ThreadExecutor or DaskExecutor",
+            )
+        )
+    return jax.lax.map(one, designs)
+
+
 @dataclass(frozen=True)
 class ExactEvaluation:
     """Solve every follower in every context (the default).
@@ -98,15 +136,8 @@ class ExactEvaluation:
     aggregate, by the delta method, and NaN where that says nothing (the minimum over a sample).
     """
 
-    @property
-    def is_exact(self) -> bool:
-        """No follower is simulated."""
-        return True
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
+    is_exact: ClassVar[bool] = True
+    runs_on_host: ClassVar[bool] = False
 
     def score(
         self,
@@ -157,16 +188,12 @@ class SimulatedEvaluation:
         The follower.
     """
 
+    is_exact: ClassVar[bool] = False
     num_replicates: int = 10
     num_rollouts: int = 50
     max_steps: int = 500
     retrain: bool = False
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
-
-    @property
-    def is_exact(self) -> bool:
-        """Scores are noisy."""
-        return False
 
     @property
     def runs_on_host(self) -> bool:

@@ -6,20 +6,32 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import jax
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain
 
-__all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor"]
+__all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
 
 Results = Generator[tuple[int, Any], None, None]
 """(Number of the item, result) as they finish; to be closed by whoever stops early."""
 
 MOST_PROGRAM_SETS = 4
 """Pieces of work whose compiled programs a worker of a cluster keeps at a time."""
+
+
+class Work:
+    """A dataclass whose instances every executor can run: they are called with one item.
+
+    They travel to other processes by their fields, without what they compiled; and they can be
+    called under a JAX transformation, so that one compiled program does many items.
+    """
+
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))  # type: ignore[arg-type]
 
 
 class Executor(Protocol):

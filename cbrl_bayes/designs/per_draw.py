@@ -7,11 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.designs.devices import require_traceable
-from cbrl_bayes.designs.evaluation import Evaluation, Score, score_program, scores_are_noisy
+from cbrl_bayes.designs.evaluation import (
+    Evaluation,
+    Score,
+    score_designs,
+    score_program,
+    scores_are_noisy,
+)
+from cbrl_bayes.designs.executors import Work
 from cbrl_bayes.designs.running import Record
 from cbrl_bayes.hypergradients import (
     AscentResult,
@@ -22,7 +27,7 @@ from cbrl_bayes.hypergradients import (
     SearchProgram,
     SearchResult,
 )
-from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
 
 __all__ = [
@@ -35,7 +40,7 @@ __all__ = [
 
 
 @dataclass
-class DrawSolver:
+class DrawSolver(Work):
     """Solves the leader's problem under one draw; compiled once for all draws it is given.
 
     Parameters
@@ -67,13 +72,8 @@ class DrawSolver:
     ) -> None:
         self._program = program or SearchProgram(self.problem, self.estimator, self.search)
         self._score = score or score_program(self.problem, self.evaluation)
-        _, self._unravel = ravel_pytree(self.problem.incentive.initial)
 
-    def __reduce__(self) -> tuple:
-        """Travel without what was compiled."""
-        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))
-
-    def __call__(self, item: tuple[int, Mapping[str, np.ndarray]]) -> Record:
+    def __call__(self, item: tuple[Any, Mapping[str, Any]]) -> Record:
         """Solve one draw.
 
         Parameters
@@ -90,90 +90,56 @@ class DrawSolver:
         number, draw = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
         keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
-        shared = [self._unravel(jnp.asarray(point)) for point in self.shared]
-        found = self._program.run(parameters, key=keys[0], start=shared[0])
-        candidates = [*shared, found.best.unconstrained]
+        start = self.problem.incentive.unflatten(self.shared[0])
+        found = search_record(self.problem, self._program.run(parameters, key=keys[0], start=start))
+        numeric: Any = jnp if is_traced(found) else np
+        designs = numeric.concatenate([self.shared, found["unconstrained"][None]])
 
-        def scored(key: Array) -> list[Score]:
-            return [jax.tree.map(np.asarray, self._score(x, parameters, key)) for x in candidates]
+        def scored(key: Array) -> Score:
+            return score_designs(
+                self.problem, self.evaluation, self._score, designs, parameters, key
+            )
 
         scores = scored(keys[1])
         chosen = best_score(scores)
         if scores_are_noisy(self.problem, self.evaluation):
             # The best of several noisy scores is too good: report it from fresh noise.
             scores = scored(keys[2])
-        table = jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
-        return {**_named("score", table), "chosen": np.array(chosen), **search_record(found)}
-
-    def traced(self, item: tuple[Array, Mapping[str, Array]]) -> dict[str, Array]:
-        """Return the same record by one traceable function, for programs that hold many draws."""
-        require_traceable(self.evaluation)
-        number, parameters = item
-        keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
-        shared = jnp.asarray(self.shared)
-        found = self._program.traced(parameters, keys[0], self._unravel(shared[0]))
-        own, _ = ravel_pytree(found.best.unconstrained)
-        candidates = jnp.concatenate([shared, own[None]])
-
-        def scored(key: Array) -> Score:
-            return jax.lax.map(
-                lambda x: self.evaluation.score(
-                    self.problem, self._unravel(x), parameters, key=key
-                ),
-                candidates,
-            )
-
-        scores = scored(keys[1])
-        chosen = _best(scores.objective, scores.status)
-        if scores_are_noisy(self.problem, self.evaluation):
-            scores = scored(keys[2])
-        return {
-            **_named("score", scores),
-            "chosen": chosen,
-            "unconstrained": own,
-            "objective": found.best.objective,
-            "status": found.best.status,
-            "restart_objectives": found.restart_objectives,
-            **_named("trace", found.best.trace),
-        }
+        return {**_named("score", scores), "chosen": numeric.asarray(chosen), **found}
 
 
-def best_score(scores: list[Score]) -> int:
+def best_score(scores: Score) -> Int[Array, ""]:
     """Return the position of the best score that can be relied on; the last one wins ties.
 
     The last is the draw's own search, so that status and trace go with its design.
     """
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
-    return int(_best(stacked.objective, stacked.status))
-
-
-def _best(objective: Array | np.ndarray, status: Array | np.ndarray) -> Array:
-    usable = jnp.isfinite(objective) & (status == int(SolveStatus.CONVERGED))
-    worth = jnp.where(usable, objective, -jnp.inf)
-    return len(objective) - 1 - jnp.argmax(worth[::-1])
+    numeric: Any = jnp if is_traced(scores) else np
+    usable = numeric.isfinite(scores.objective) & (scores.status == int(SolveStatus.CONVERGED))
+    worth = numeric.where(usable, scores.objective, -numeric.inf)
+    return len(worth) - 1 - numeric.argmax(worth[::-1])
 
 
 def _named(prefix: str, record: Any) -> dict[str, Any]:
     return {f"{prefix}.{entry.name}": getattr(record, entry.name) for entry in fields(record)}
 
 
-def search_record(found: SearchResult) -> dict[str, np.ndarray]:
+def search_record(problem: Problem, found: SearchResult) -> dict[str, Any]:
     """Return a search as named arrays."""
     best = found.best
-    return {
-        "unconstrained": np.asarray(ravel_pytree(best.unconstrained)[0]),
-        "objective": np.array(best.objective),
-        "status": np.array(int(best.status)),
+    record = {
+        "unconstrained": problem.incentive.flatten(best.unconstrained),
+        "objective": best.objective,
+        "status": best.status,
         "restart_objectives": found.restart_objectives,
-        **{name: np.asarray(value) for name, value in _named("trace", best.trace).items()},
+        **_named("trace", best.trace),
     }
+    return record if is_traced(found) else jax.tree.map(np.asarray, record)
 
 
 def search_of(problem: Problem, record: Record) -> SearchResult:
     """Return the search that a record tells of."""
-    _, unravel = ravel_pytree(problem.incentive.initial)
     best = AscentResult(
-        unravel(jnp.asarray(record["unconstrained"])),
+        problem.incentive.unflatten(record["unconstrained"]),
         float(record["objective"]),
         trace_of(record),
         AscentStatus(int(record["status"])),

@@ -1,17 +1,22 @@
 """Score several given designs under every posterior draw, with common random numbers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.designs.devices import require_traceable
-from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
-from cbrl_bayes.designs.executors import ThreadExecutor
+from cbrl_bayes.designs.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    Score,
+    score_designs,
+    score_program,
+)
+from cbrl_bayes.designs.executors import ThreadExecutor, Work
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
@@ -95,16 +100,16 @@ def evaluate_designs(
     ((2, 3), True)
     """
     evaluation, run = evaluation or ExactEvaluation(), run or Running()
-    flat, _ = ravel_pytree(problem.incentive.initial)
+    size = problem.incentive.size
     draws, num = complete_draws(problem, draws)
     designs = np.asarray(designs, float)
-    fits = designs.shape[1:] in ((flat.size,), (num, flat.size))
+    fits = designs.shape[1:] in ((size,), (num, size))
     if not fits or not len(designs) or not np.isfinite(designs).all():
         raise InvalidInputError(
             explain(
                 "designs do not fit the problem's incentive",
                 received=designs.shape,
-                accepted=f"finite, shape (designs, {flat.size}) or (designs, {num}, {flat.size})",
+                accepted=f"finite, shape (designs, {size}) or (designs, {num}, {size})",
             )
         )
 
@@ -138,47 +143,30 @@ def readable_designs(
     >>> readable_designs(two_state(), np.zeros((3, 1)))["bonus"].shape
     (3,)
     """
-    _, unravel = ravel_pytree(problem.incentive.initial)
-    incentives = [problem.incentive.transform(unravel(jnp.asarray(point))) for point in designs]
+    space = problem.incentive
+    incentives = [space.transform(space.unflatten(jnp.asarray(point))) for point in designs]
     return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
 
 
 @dataclass
-class _Scorer:
+class _Scorer(Work):
     """Scores designs under one draw; an item is its number, its parameters and the designs."""
 
     problem: Problem
     evaluation: Evaluation
     key: Key[Array, ""]
-    score: Callable[..., Score] | None = None
+    score: InitVar[Callable[..., Score] | None] = None
 
-    def __post_init__(self) -> None:
-        _, self._unravel = ravel_pytree(self.problem.incentive.initial)
-        self._compiled = self.score or score_program(self.problem, self.evaluation)
+    def __post_init__(self, score: Callable[..., Score] | None) -> None:
+        self._score = score or score_program(self.problem, self.evaluation)
 
-    def __reduce__(self) -> tuple:
-        """Travel without what was compiled."""
-        return type(self), (self.problem, self.evaluation, self.key)
-
-    def __call__(self, item: tuple[int, Mapping[str, np.ndarray], np.ndarray]) -> Record:
-        number, draw, points = item
+    def __call__(self, item: tuple[Any, Mapping[str, Any], Array]) -> Record:
+        number, draw, designs = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
-        draw_key = jax.random.fold_in(self.key, number)
-        each = [self._compiled(self._unravel(jnp.asarray(x)), parameters, draw_key) for x in points]
-        return vars(jax.tree.map(lambda *leaves: np.stack(leaves), *each))
-
-    def traced(self, item: tuple[Array, Mapping[str, Array], Array]) -> dict[str, Array]:
-        """Return the same by one traceable function, for programs that hold many draws."""
-        require_traceable(self.evaluation)
-        number, parameters, points = item
-        draw_key = jax.random.fold_in(self.key, number)
-        scores = jax.lax.map(
-            lambda x: self.evaluation.score(
-                self.problem, self._unravel(x), parameters, key=draw_key
-            ),
-            points,
+        key = jax.random.fold_in(self.key, number)
+        return vars(
+            score_designs(self.problem, self.evaluation, self._score, designs, parameters, key)
         )
-        return vars(scores)
 
 
 def complete_draws(

@@ -7,11 +7,16 @@ from functools import cached_property, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
-from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation, Score, score_program
+from cbrl_bayes.designs.evaluation import (
+    Evaluation,
+    ExactEvaluation,
+    Score,
+    score_designs,
+    score_program,
+)
 from cbrl_bayes.designs.per_draw import (
     DrawSolver,
     best_score,
@@ -81,7 +86,7 @@ class DesignStudy:
         Each draw's own design in readable units.
     unconstrained : array, shape (N, P)
         Each draw's own design before its transform, as a flat vector
-        (`jax.flatten_util.ravel_pytree` of ``problem.incentive.initial``).
+        (`IncentiveSpace.flatten`).
     follower_value : array, shape (N, F)
     status : int array, shape (N,)
         `AscentStatus` of the draw's own search (SOLVER_FAILED if a best response under its
@@ -185,7 +190,7 @@ def study_designs(
     common = shared.once("common", partial(shared.common, first, common_key))
     plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
     points = np.stack(
-        [np.asarray(ravel_pytree(found.best.unconstrained)[0]) for found in (common, plug_in)]
+        [problem.incentive.flatten(found.best.unconstrained) for found in (common, plug_in)]
     )
     solver = DrawSolver(
         problem,
@@ -228,7 +233,7 @@ class _Shared:
 
     def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
         """Search unless it was done before; either way the answer is the one on record."""
-        record = self.run.once(name, lambda: search_record(search()))
+        record = self.run.once(name, lambda: search_record(self.problem, search()))
         return search_of(self.problem, record)
 
     @property
@@ -257,11 +262,11 @@ class _Shared:
         program = self.program.with_search(Search(ascent=self.settings.search.ascent))
         again = program.run(self.mean, key=key, start=common.best.unconstrained)
         candidates = [again, plug_in]
-        best = best_score(
-            [self.score(found.best.unconstrained, self.mean, key) for found in candidates]
-        )
+        flatten, evaluation = self.problem.incentive.flatten, self.settings.evaluation
+        points = np.stack([flatten(found.best.unconstrained) for found in candidates])
+        scores = score_designs(self.problem, evaluation, self.score, points, self.mean, key)
         reached = np.append(plug_in.restart_objectives, again.restart_objectives)
-        return SearchResult(candidates[best].best, reached)
+        return SearchResult(candidates[best_score(scores)].best, reached)
 
 
 def _collect(

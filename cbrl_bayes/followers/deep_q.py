@@ -14,7 +14,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
 from cbrl_bayes.mdp import MDP, finite_status
-from cbrl_bayes.problems import Problem, follower_mdp
+from cbrl_bayes.problems import Problem
 
 __all__ = ["DeepQFollower"]
 
@@ -126,10 +126,9 @@ class DeepQFollower:
         memory: dict[str, Any],
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, dict[str, Any], Array]:
         """Learn; see `TrajectoryOracle.train`."""
-        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+        mdp = problem.mdp_fn(incentive, context, parameters)
         evaluate = self._evaluator(problem)
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(

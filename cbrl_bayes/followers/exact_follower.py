@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Array
 
@@ -29,10 +29,7 @@ class ExactFollower:
     (3, 2)
     """
 
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
+    runs_on_host: ClassVar[bool] = False
 
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""
@@ -47,7 +44,6 @@ class ExactFollower:
         memory: Array,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Solve exactly; see `TrajectoryOracle.train`."""
         mdp, response = respond(
@@ -55,7 +51,6 @@ class ExactFollower:
             incentive,
             context,
             parameters,
-            temperature_factor=temperature_factor,
             initial_values=memory,
         )
         return sampler_of(mdp, response.policy), response.values, response.status

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -11,7 +11,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.mdp import best_response, replace_fields
-from cbrl_bayes.problems import Problem, follower_mdp
+from cbrl_bayes.problems import Problem
 
 __all__ = ["MisspecifiedFollower"]
 
@@ -49,6 +49,7 @@ class MisspecifiedFollower:
     True
     """
 
+    runs_on_host: ClassVar[bool] = False
     temperature_scale: float = 1.0
     discount_scale: float = 1.0
     lapse: float = 0.0
@@ -66,11 +67,6 @@ class MisspecifiedFollower:
                 )
             )
 
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
-
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""
         return zero_values(problem)
@@ -84,13 +80,11 @@ class MisspecifiedFollower:
         memory: Array,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Solve the problem it believes in; see `TrajectoryOracle.train`."""
         mdp = problem.mdp_fn(incentive, context, parameters)
-        believed = follower_mdp(
-            self.believes or problem, incentive, context, parameters, temperature_factor
-        )
+        planned = problem if self.believes is None else self.believes.heated(problem.heat)
+        believed = planned.mdp_fn(incentive, context, parameters)
         believed = replace_fields(
             believed,
             temperature=believed.temperature * self.temperature_scale,

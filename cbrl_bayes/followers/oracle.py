@@ -47,7 +47,6 @@ class TrajectoryOracle(Protocol):
         memory: Any,
         *,
         key: Key[Array, ""],
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Any, Int[Array, ""] | Bool[Array, ""]]:
         """Train under one incentive, context and set of one follower's parameters.
 

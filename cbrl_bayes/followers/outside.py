@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,7 @@ class OutsideFollower:
     200
     """
 
+    runs_on_host: ClassVar[bool] = True
     train_fn: Trainer
     time_limit: float | None = None
     name: str = "outside follower"
@@ -98,11 +99,6 @@ class OutsideFollower:
                 )
             )
 
-    @property
-    def runs_on_host(self) -> bool:
-        """Lives outside compiled programs."""
-        return True
-
     def initial_memory(self, problem: Problem) -> tuple:
         """Return nothing: it keeps its own."""
         return ()
@@ -116,14 +112,13 @@ class OutsideFollower:
         memory: tuple,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, tuple, Array]:
         """Let it train; see `TrajectoryOracle.train`."""
-        if float(temperature_factor) != 1.0:
+        if float(problem.heat) != 1.0:
             raise InvalidInputError(
                 explain(
                     "an outside follower's temperature cannot be changed",
-                    received=f"temperature_factor {float(temperature_factor):g}",
+                    received=f"temperature times {float(problem.heat):g}",
                     remedy="an ascent with continuation=(1.0,)",
                 )
             )

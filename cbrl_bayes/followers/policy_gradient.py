@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_table
 from cbrl_bayes.mdp import MDP, finite_status, soft_policy_values
-from cbrl_bayes.problems import Problem, follower_mdp
+from cbrl_bayes.problems import Problem
 
 __all__ = ["PolicyGradientFollower"]
 
@@ -48,6 +48,7 @@ class PolicyGradientFollower:
     ((2, 2), 0)
     """
 
+    runs_on_host: ClassVar[bool] = False
     num_steps: int = 20
     step_size: float = 0.5
     warm_start: bool = True
@@ -62,11 +63,6 @@ class PolicyGradientFollower:
                 )
             )
 
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
-
     def initial_memory(self, problem: Problem) -> Array:
         """Return the logits of the uniform policy, shape (S, A)."""
         return zero_table(problem)
@@ -80,10 +76,9 @@ class PolicyGradientFollower:
         memory: Array,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Improve the policy; see `TrajectoryOracle.train`."""
-        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+        mdp = problem.mdp_fn(incentive, context, parameters)
         logits = memory if self.warm_start else jnp.zeros_like(memory)
         log_policy = jax.lax.fori_loop(
             0, self.num_steps, lambda _, p: self._improve(mdp, p), jax.nn.log_softmax(logits)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from cbrl_bayes.followers.tabular import (
     zero_table,
 )
 from cbrl_bayes.mdp import MDP, finite_status
-from cbrl_bayes.problems import Problem, follower_mdp
+from cbrl_bayes.problems import Problem
 
 __all__ = ["QLearningFollower"]
 
@@ -58,6 +58,7 @@ class QLearningFollower:
     ((2, 2), 0)
     """
 
+    runs_on_host: ClassVar[bool] = False
     num_steps: int = 500
     num_walkers: int = 8
     step_exponent: float = 0.7
@@ -74,11 +75,6 @@ class QLearningFollower:
                     accepted="counts >= 1, step_exponent in (0.5, 1], exploration in [0, 1]",
                 )
             )
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
 
     def initial_memory(self, problem: Problem) -> dict[str, Array]:
         """Return an empty table and walkers that have not begun."""
@@ -98,10 +94,9 @@ class QLearningFollower:
         memory: dict[str, Array],
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, dict[str, Array], Array]:
         """Learn; see `TrajectoryOracle.train`."""
-        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+        mdp = problem.mdp_fn(incentive, context, parameters)
         start = memory if self.warm_start else self.initial_memory(problem)
         learned, _ = jax.lax.scan(
             lambda kept, step_key: (self._step(mdp, kept, step_key), None),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -11,7 +11,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, softmax_policy, zero_values
 from cbrl_bayes.mdp import finite_status, value_iteration
-from cbrl_bayes.problems import Problem, follower_mdp
+from cbrl_bayes.problems import Problem
 
 __all__ = ["SweepFollower"]
 
@@ -43,6 +43,7 @@ class SweepFollower:
     ((2,), 0)
     """
 
+    runs_on_host: ClassVar[bool] = False
     num_sweeps: int = 50
     warm_start: bool = True
 
@@ -51,11 +52,6 @@ class SweepFollower:
             raise InvalidInputError(
                 explain("num_sweeps is negative", received=self.num_sweeps, accepted=">= 0")
             )
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
 
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""
@@ -70,10 +66,9 @@ class SweepFollower:
         memory: Array,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Sweep; see `TrajectoryOracle.train`."""
-        mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+        mdp = problem.mdp_fn(incentive, context, parameters)
         start = memory if self.warm_start else jnp.zeros_like(memory)
         values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=start)
         policy = softmax_policy(mdp.q_values(values), mdp.temperature)

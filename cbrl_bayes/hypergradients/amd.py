@@ -1,17 +1,16 @@
 """Adaptive model design (AMD): values and their derivatives kept up by warm-started sweeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
-from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, number_of_parameters, slope_of
+from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, slope_of
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
     leader_view,
@@ -19,7 +18,7 @@ from cbrl_bayes.hypergradients.pairs import (
     moved_laws,
     over_pairs,
 )
-from cbrl_bayes.mdp import MDP, finite_status, replace_fields, soft_bellman
+from cbrl_bayes.mdp import MDP, finite_status, soft_bellman
 from cbrl_bayes.problems import Problem
 
 __all__ = ["AMD"]
@@ -66,6 +65,9 @@ class AMD:
     0.369003
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.MODEL
+    runs_on_host: ClassVar[bool] = False
     num_sweeps: int = 20
 
     def __post_init__(self) -> None:
@@ -74,25 +76,10 @@ class AMD:
                 explain("num_sweeps is too small", received=self.num_sweeps, accepted=">= 1")
             )
 
-    @property
-    def is_exact(self) -> bool:
-        """Biased by the sweeps not made."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Sweeps the follower's own equations."""
-        return FollowerAccess.MODEL
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
-
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return zero tables: V, dV, V_U and G for each context and follower."""
-        S, d = problem.num_states, number_of_parameters(unconstrained)
-        tables = (jnp.zeros(S), jnp.zeros((S, d)), jnp.zeros(S), jnp.zeros((S, d)))
+        S, d = problem.num_states, problem.incentive.size
+        tables = _Tables(jnp.zeros(S), jnp.zeros((S, d)), jnp.zeros(S), jnp.zeros((S, d)))
         return memory_per_pair(problem, None, tables), key
 
     def estimate(
@@ -103,39 +90,32 @@ class AMD:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient after this step's sweeps; see `Estimator.estimate`."""
         tables, context_key = state
-        _, unravel = ravel_pytree(unconstrained)
 
-        def one_pair(context: Any, one: Mapping, kept: tuple, _: Array) -> tuple:
-            build = leader_view(problem, context, one)
-
-            def view(x: Any) -> tuple[MDP, Array]:
-                mdp, reward = build(x)
-                return replace_fields(mdp, temperature=mdp.temperature * temperature_factor), reward
-
+        def one_pair(context: Any, one: Mapping, kept: _Tables, _: Array) -> tuple:
+            view = leader_view(problem, context, one)
             viewed = view(unconstrained)
+
+            def slope(fn: Callable[[MDP, Array], Array]) -> Array:
+                return slope_of(lambda x: fn(*view(x)), problem.incentive, unconstrained)
+
             fixed = None
             if not moved_laws(view, unconstrained).transition:
                 # Then the slopes of rewards are all there is, and the same in every sweep.
-                fixed = (
-                    slope_of(lambda x: view(x)[0].reward, unconstrained),
-                    slope_of(lambda x: view(x)[1], unconstrained),
-                )
+                fixed = slope(lambda own, _: own.reward), slope(lambda _, reward: reward)
 
-            def sweep(_: Array, kept_tables: tuple) -> tuple:
-                return self._sweep(problem, view, viewed, unconstrained, fixed, kept_tables)
+            def sweep(_: Array, kept: _Tables) -> _Tables:
+                return _sweep(problem, viewed, slope, fixed, kept)
 
             kept = jax.lax.fori_loop(0, self.num_sweeps, sweep, kept)
             mdp, _ = viewed
-            leader_values, gradient_values = kept[2], kept[3]
-            moved_start = slope_of(lambda x: view(x)[0].initial @ leader_values, unconstrained)
-            gradient = mdp.initial @ gradient_values + moved_start
-            objective = mdp.initial @ leader_values
+            moved_start = slope(lambda own, _: own.initial @ kept.leader_values)
+            gradient = mdp.initial @ kept.gradient_values + moved_start
+            objective = mdp.initial @ kept.leader_values
             info = EstimateInfo.unsimulated(objective, finite_status(objective, gradient))
-            return unravel(gradient), kept, info
+            return problem.incentive.unflatten(gradient), kept, info
 
         contexts = choose_contexts(problem, parameters, None, context_key)
         gradient, tables, info = over_pairs(
@@ -143,39 +123,46 @@ class AMD:
         )
         return gradient, (tables, context_key), info
 
-    @staticmethod
-    def _sweep(
-        problem: Problem,
-        view: Any,
-        viewed: tuple[MDP, Array],
-        unconstrained: Any,
-        fixed: tuple | None,
-        tables: tuple,
-    ) -> tuple:
-        values, value_slope, leader_values, gradient_values = tables
-        mdp, leader_reward = viewed
-        q_values, swept = soft_bellman(mdp, values)
-        policy = jax.nn.softmax(q_values / mdp.temperature, axis=-1)
 
-        def leader_q(own: MDP, reward: Array) -> Array:
-            ahead = own.transition.expectation(leader_values) * own.continues[:, None]
-            return reward + problem.leader_discount * ahead
+class _Tables(NamedTuple):
+    """What is carried from step to step; the last axis of slopes is the choice's coordinate."""
 
-        if fixed is None:
-            own_slope = slope_of(lambda x: view(x)[0].q_values(values), unconstrained)
-            leader_slope = slope_of(lambda x: leader_q(*view(x)), unconstrained)
-        else:
-            own_slope, leader_slope = fixed
-        # Slopes of Q are own_slope + gamma P dV; what is needed of them are sums over actions.
-        weights = policy * leader_q(mdp, leader_reward)
-        mean_slope = jnp.einsum("sa,sad->sd", policy, own_slope) + expect_columns(
-            mdp, policy, value_slope, mdp.discount
-        )
-        weighted_slope = jnp.einsum("sa,sad->sd", weights, own_slope) + expect_columns(
-            mdp, weights, value_slope, mdp.discount
-        )
-        new_leader_values = weights.sum(1)
-        response = (weighted_slope - new_leader_values[:, None] * mean_slope) / mdp.temperature
-        earned = jnp.einsum("sa,sad->sd", policy, leader_slope)
-        ahead = expect_columns(mdp, policy, gradient_values, problem.leader_discount)
-        return swept, mean_slope, new_leader_values, earned + response + ahead
+    values: Float[Array, " state"]
+    value_slope: Float[Array, "state coordinate"]
+    leader_values: Float[Array, " state"]
+    gradient_values: Float[Array, "state coordinate"]
+
+
+def _sweep(
+    problem: Problem,
+    viewed: tuple[MDP, Array],
+    slope: Callable[[Callable[[MDP, Array], Array]], Array],
+    fixed: tuple[Array, Array] | None,
+    tables: _Tables,
+) -> _Tables:
+    mdp, leader_reward = viewed
+    q_values, swept = soft_bellman(mdp, tables.values)
+    policy = jax.nn.softmax(q_values / mdp.temperature, axis=-1)
+
+    def leader_q(own: MDP, reward: Array) -> Array:
+        ahead = own.transition.expectation(tables.leader_values) * own.continues[:, None]
+        return reward + problem.leader_discount * ahead
+
+    if fixed is None:
+        own_slope = slope(lambda own, _: own.q_values(tables.values))
+        leader_slope = slope(leader_q)
+    else:
+        own_slope, leader_slope = fixed
+    # Slopes of Q are own_slope + gamma P dV; what is needed of them are sums over actions.
+    weights = policy * leader_q(mdp, leader_reward)
+
+    def summed(by: Array) -> Array:
+        own = jnp.einsum("sa,sad->sd", by, own_slope)
+        return own + expect_columns(mdp, by, tables.value_slope, mdp.discount)
+
+    mean_slope = summed(policy)
+    leader_values = weights.sum(1)
+    response = (summed(weights) - leader_values[:, None] * mean_slope) / mdp.temperature
+    earned = jnp.einsum("sa,sad->sd", policy, leader_slope)
+    ahead = expect_columns(mdp, policy, tables.gradient_values, problem.leader_discount)
+    return _Tables(swept, mean_slope, leader_values, earned + response + ahead)

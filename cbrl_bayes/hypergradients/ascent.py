@@ -1,9 +1,8 @@
 """The leader's ascent: any estimator, any Optax optimiser, continuation, noise and restarts."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import Estimator
-from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
@@ -148,6 +147,14 @@ class AscentResult:
     trace: AscentTrace
     status: AscentStatus
 
+    def settled(self) -> "AscentResult":
+        """Return the result as plain numbers; a traced one stays as it is."""
+        if is_traced(self):
+            return self
+        plain = jax.tree.map(np.asarray, self)
+        status = AscentStatus(int(plain.status))
+        return AscentResult(plain.unconstrained, float(plain.objective), plain.trace, status)
+
     @property
     def worth(self) -> float:
         """The objective; -inf where it cannot be relied on."""
@@ -184,8 +191,7 @@ class AscentProgram:
         self._optimizer = self.settings.build_optimizer()
         # A follower outside compiled programs is called from Python, step by step.
         on_host = self.estimator.runs_on_host
-        self._begin = self._first_carry if on_host else jax.jit(self._first_carry)
-        self._advance = self._stage_on_host if on_host else self._stage_compiled
+        self._begin = self._first_walk if on_host else jax.jit(self._first_walk)
         self._stage_program = jax.jit(self._stage)
         self._judge = jax.jit(self._verdict)
 
@@ -199,6 +205,9 @@ class AscentProgram:
         on_step: Callable[[int], None] | None = None,
     ) -> AscentResult:
         """Ascend from ``start``.
+
+        Under a JAX transformation the ascent is a part of the caller's program and all leaves of
+        the result are traced arrays. A follower outside compiled programs cannot be used there.
 
         Parameters
         ----------
@@ -225,130 +234,97 @@ class AscentProgram:
         start_key, run_key = jax.random.split(key)
         if start is None:
             start = self.problem.incentive.random_start(start_key)
-        carry = self._begin(start, run_key, run_key if context_key is None else context_key)
-        pieces = []
-        for stage, factor in enumerate(self.settings.continuation):
-            try:
-                carry, trace = self._advance(carry, parameters, jnp.asarray(factor), stage, on_step)
-            except _Interrupted as stop:
-                pieces.append(stop.trace)
-                stop.error.partial = self._partial(stop.walk, pieces)
-                raise stop.error from stop.error.__cause__
-            pieces.append(jax.tree.map(np.asarray, trace))
-        trace = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
-        return self._result(carry, trace)
+        start = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start)
+        walk = self._begin(start, run_key, run_key if context_key is None else context_key)
+        pieces: list[AscentTrace] = []
+        try:
+            for reached in self._pieces(walk, parameters):
+                walk, piece = reached
+                pieces.append(piece)
+                if on_step is not None:
+                    on_step(len(piece.objective))
+        except FollowerError as error:
+            if pieces:
+                last = float(pieces[-1].objective[-1])
+                end = AscentResult(walk.point, last, _joined(pieces), AscentStatus.INTERRUPTED)
+                error.partial = end.settled()
+            raise
+        trace = _joined(pieces)
+        objective, status = self._judge(walk, trace)
+        return AscentResult(self._answer(walk), objective, trace, status).settled()
 
-    def _first_carry(self, start: Any, key: Array, context_key: Array) -> tuple:
+    def _first_walk(self, start: Any, key: Array, context_key: Array) -> "_Walk":
         step_key, _ = jax.random.split(key)
         state = self.estimator.init(self.problem, start, key=context_key)
-        return start, state, start, jnp.array(-jnp.inf), step_key
+        return self._set_out(start, state, step_key)
+
+    def _set_out(self, start: Any, state: Any, key: Array) -> "_Walk":
+        """Return a walk before its first step."""
+        zero = jax.tree.map(jnp.zeros_like, start)
+        nothing = jnp.array(-jnp.inf)
+        return _Walk(start, state, self._optimizer.init(start), start, nothing, zero, key)
+
+    def _pieces(
+        self, walk: "_Walk", parameters: Mapping[str, Any]
+    ) -> Iterator[tuple["_Walk", AscentTrace]]:
+        """Yield where the walk is: after each stage, or after each step of an outside follower."""
+        for stage, factor in enumerate(self.settings.continuation):
+            if not self.estimator.runs_on_host:
+                walk, trace = self._stage_program(walk, parameters, jnp.asarray(factor), stage)
+                yield walk, trace
+                continue
+            walk, step = self._enter_stage(walk, parameters, factor, stage)
+            for number in range(self.settings.num_steps):
+                walk, record = step(walk, number)
+                yield walk, jax.tree.map(lambda value: np.asarray(value)[None], record)
 
     def _stage(
-        self, carry: tuple, parameters: Mapping[str, Any], factor: Array, stage: Array
-    ) -> tuple[tuple, AscentTrace]:
-        first, key, stage_key = self._enter_stage(carry)
+        self, walk: "_Walk", parameters: Mapping[str, Any], factor: Array, stage: Array
+    ) -> tuple["_Walk", AscentTrace]:
+        walk, step = self._enter_stage(walk, parameters, factor, stage)
+        return jax.lax.scan(step, walk, jnp.arange(self.settings.num_steps))
 
-        def step(walk: tuple, number: Array) -> tuple[tuple, tuple]:
-            return self._step(walk, number, parameters, factor, stage, stage_key)
+    def _enter_stage(
+        self, walk: "_Walk", parameters: Mapping[str, Any], factor: Any, stage: Any
+    ) -> tuple["_Walk", Callable[["_Walk", Any], tuple["_Walk", AscentTrace]]]:
+        """Return the walk at the start of a stage, and the stage's step."""
+        key, stage_key = jax.random.split(walk.key)
+        start = walk.best if self.estimator.is_exact else walk.point
+        problem = self.problem.heated(factor)
 
-        walk, trace = jax.lax.scan(step, first, jnp.arange(self.settings.num_steps))
-        return self._leave_stage(walk, key), AscentTrace(*trace)
+        def step(walk: _Walk, number: Any) -> tuple[_Walk, AscentTrace]:
+            keys = jax.random.split(jax.random.fold_in(stage_key, number))
+            passed = stage * self.settings.num_steps + number
+            return self._step(problem, walk, number, passed, parameters, factor, keys)
 
-    def _stage_compiled(
-        self,
-        carry: tuple,
-        parameters: Mapping[str, Any],
-        factor: Array,
-        stage: int,
-        on_step: Callable[[int], None] | None,
-    ) -> tuple[tuple, AscentTrace]:
-        found = self._stage_program(carry, parameters, factor, stage)
-        if on_step is not None:
-            on_step(self.settings.num_steps)
-        return found
-
-    def _stage_on_host(
-        self,
-        carry: tuple,
-        parameters: Mapping[str, Any],
-        factor: Array,
-        stage: int,
-        on_step: Callable[[int], None] | None,
-    ) -> tuple[tuple, AscentTrace]:
-        walk, key, stage_key = self._enter_stage(carry)
-        records: list[tuple] = []
-        for number in range(self.settings.num_steps):
-            try:
-                walk, record = self._step(
-                    walk, jnp.asarray(number), parameters, factor, jnp.asarray(stage), stage_key
-                )
-            except FollowerError as error:
-                raise _Interrupted(error, walk, _stacked(records)) from error
-            records.append(record)
-            if on_step is not None:
-                on_step(1)
-        return self._leave_stage(walk, key), _stacked(records)
-
-    def _enter_stage(self, carry: tuple) -> tuple[tuple, Array, Array]:
-        start, state, _, _, key = carry
-        key, stage_key = jax.random.split(key)
-        zero = jax.tree.map(jnp.zeros_like, start)
-        first = (start, self._optimizer.init(start), state, start, jnp.array(-jnp.inf), zero)
-        return first, key, stage_key
-
-    def _leave_stage(self, walk: tuple, key: Array) -> tuple:
-        last, _, state, best, best_objective, tail = walk
-        answer = best if self.estimator.is_exact else tail
-        next_start = best if self.estimator.is_exact else last
-        return next_start, state, answer, best_objective, key
-
-    def _partial(self, walk: tuple, pieces: list[AscentTrace]) -> "AscentResult | None":
-        """Return where an interrupted ascent was, with the trace so far."""
-        trace = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
-        if not len(trace.objective):
-            return None
-        return AscentResult(
-            jax.tree.map(np.asarray, walk[0]),
-            float(trace.objective[-1]),
-            trace,
-            AscentStatus.INTERRUPTED,
-        )
+        return self._set_out(start, walk.state, key), step
 
     def _step(
         self,
-        walk: tuple,
-        number: Array,
+        problem: Problem,
+        walk: "_Walk",
+        number: Any,
+        passed: Any,
         parameters: Mapping[str, Any],
-        factor: Array,
-        stage: Array,
-        stage_key: Array,
-    ) -> tuple[tuple, tuple]:
-        x, optimizer_state, state, best, best_objective, tail = walk
-        estimate_key, noise_key = jax.random.split(jax.random.fold_in(stage_key, number))
-        # A follower outside compiled programs has a temperature of its own: it refuses the factor.
-        heated, rest = dict(parameters), jnp.asarray(factor)
-        if not self.estimator.runs_on_host:
-            heated, rest = self.problem.heated(parameters, factor)
+        factor: Any,
+        keys: Array,
+    ) -> tuple["_Walk", AscentTrace]:
+        """Make step ``number`` of a stage, after ``passed`` steps of the ascent."""
         gradient, state, info = self.estimator.estimate(
-            self.problem, x, heated, state, key=estimate_key, temperature_factor=rest
+            problem, walk.point, parameters, walk.state, key=keys[0]
         )
         norm = optax.tree.norm(gradient)
-        better = info.objective > best_objective
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), x, best)
-        noisy = self._add_noise(gradient, norm, noise_key, stage * self.settings.num_steps + number)
+        better = info.objective > walk.best_objective
+        noisy = self._add_noise(gradient, norm, keys[1], passed)
         descent = jax.tree.map(lambda leaf: -leaf, noisy)
-        change, stepped = self._optimizer.update(descent, optimizer_state, x)
+        change, stepped = self._optimizer.update(descent, walk.optimizer, walk.point)
         # One estimate that is not finite must not spoil all later iterates: stay, and say so.
         finite = jnp.isfinite(norm)
-        optimizer_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), stepped, optimizer_state
-        )
         change = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), change)
-        moved = optax.apply_updates(x, change)
+        moved = optax.apply_updates(walk.point, change)
         tail_steps = max(1, self.settings.num_steps // 5)
         share = (number >= self.settings.num_steps - tail_steps) / tail_steps
-        tail = jax.tree.map(lambda mean, leaf: mean + share * leaf, tail, moved)
-        record = (
+        record = AscentTrace(
             info.objective,
             norm,
             optax.tree.norm(change),
@@ -357,8 +333,16 @@ class AscentProgram:
             info.follower_steps,
             info.truncated_share,
         )
-        best_objective = jnp.where(better, info.objective, best_objective)
-        return (moved, optimizer_state, state, best, best_objective, tail), record
+        after = _Walk(
+            point=moved,
+            state=state,
+            optimizer=_chosen(finite, stepped, walk.optimizer),
+            best=_chosen(better, walk.point, walk.best),
+            best_objective=jnp.where(better, info.objective, walk.best_objective),
+            tail=jax.tree.map(lambda mean, leaf: mean + share * leaf, walk.tail, moved),
+            key=walk.key,
+        )
+        return after, record
 
     def _add_noise(self, gradient: Any, norm: Array, key: Array, number: Array) -> Any:
         if self.settings.gradient_noise == 0.0:
@@ -374,30 +358,17 @@ class AscentProgram:
         ]
         return jax.tree.unflatten(tree, noisy)
 
-    def ascend(
-        self, parameters: Mapping[str, Any], start: Any, key: Array, context_key: Array
-    ) -> AscentResult:
-        """Return what `run` returns, as one traceable function; all leaves are arrays.
+    def _answer(self, walk: "_Walk") -> Any:
+        return walk.best if self.estimator.is_exact else walk.tail
 
-        For programs that hold many ascents. Not for followers outside compiled programs.
-        """
-        _, run_key = jax.random.split(key)
-        carry = self._first_carry(start, run_key, context_key)
-        pieces = []
-        for stage, factor in enumerate(self.settings.continuation):
-            carry, trace = self._stage(carry, parameters, jnp.asarray(factor), jnp.asarray(stage))
-            pieces.append(trace)
-        trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
-        objective, status = self._verdict(carry, trace)
-        return AscentResult(carry[2], objective, trace, status)
-
-    def _verdict(self, carry: tuple, trace: AscentTrace) -> tuple[Any, Any]:
+    def _verdict(self, walk: "_Walk", trace: AscentTrace) -> tuple[Any, Any]:
         """Return objective and status."""
         tail_steps = max(1, self.settings.num_steps // 5)
-        objective = carry[3] if self.estimator.is_exact else trace.objective[-tail_steps:].mean()
+        tail = trace.objective[-tail_steps:].mean()
+        objective = walk.best_objective if self.estimator.is_exact else tail
         norms = trace.gradient_norm
         finite = jnp.isfinite(norms)
-        leaves = [objective, *jax.tree.leaves(carry[2])]
+        leaves = [objective, *jax.tree.leaves(self._answer(walk))]
         usable = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
         largest = jnp.where(finite, norms, 0.0).max()
         bound = jnp.maximum(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
@@ -416,22 +387,23 @@ class AscentProgram:
         )
         return objective, status
 
-    def _result(self, carry: tuple, trace: AscentTrace) -> AscentResult:
-        objective, status = self._judge(carry, trace)
-        answer = jax.tree.map(np.asarray, carry[2])
-        return AscentResult(answer, float(objective), trace, AscentStatus(int(status)))
+
+class _Walk(NamedTuple):
+    """Where an ascent is."""
+
+    point: Any
+    state: Any  # of the estimator
+    optimizer: Any
+    best: Any  # of the points of this stage
+    best_objective: Array
+    tail: Any  # mean of the stage's last points so far
+    key: Array
 
 
-class _Interrupted(Exception):  # noqa: N818 - a signal inside this module, never seen outside
-    """An outside follower failed in the middle of a stage."""
-
-    def __init__(self, error: FollowerError, walk: tuple, trace: AscentTrace) -> None:
-        super().__init__(str(error))
-        self.error, self.walk, self.trace = error, walk, trace
+def _chosen(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
 
 
-def _stacked(records: list[tuple]) -> AscentTrace:
-    columns: Any = [np.zeros(0)] * len(dataclasses.fields(AscentTrace))
-    if records:
-        columns = [np.stack([np.asarray(v) for v in one]) for one in zip(*records, strict=True)]
-    return AscentTrace(*columns)
+def _joined(pieces: list[AscentTrace]) -> AscentTrace:
+    join = jnp.concatenate if is_traced(pieces) else np.concatenate
+    return jax.tree.map(lambda *parts: join(parts), *pieces)

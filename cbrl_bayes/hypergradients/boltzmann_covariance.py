@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +100,8 @@ class BoltzmannCovariance:
     ()
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.TRAJECTORIES
     num_rollouts: int = 60
     max_steps: int = 200
     truncation_exponent: float = 0.5
@@ -123,16 +125,6 @@ class BoltzmannCovariance:
             )
 
     @property
-    def is_exact(self) -> bool:
-        """Carries simulation error."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Sees whole episodes."""
-        return FollowerAccess.TRAJECTORIES
-
-    @property
     def runs_on_host(self) -> bool:
         """As the oracle."""
         return self.oracle.runs_on_host
@@ -152,7 +144,6 @@ class BoltzmannCovariance:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
@@ -172,7 +163,6 @@ class BoltzmannCovariance:
                 one,
                 memory,
                 key=train_key,
-                temperature_factor=temperature_factor,
             )
             build = leader_view(problem, context, one)
             mdp, reward = build(unconstrained)
@@ -196,7 +186,6 @@ class BoltzmannCovariance:
                 cross_fit=self.cross_fit,
             )
             trace = _trace(advantage, follower_weights, weights)
-            temperature = mdp.temperature * temperature_factor
             scores = moved_laws(build, unconstrained)
             if self.runs_on_host and scores.transition:
                 _check_log_probabilities(base)
@@ -206,7 +195,7 @@ class BoltzmannCovariance:
                 direct = leader_surrogate(
                     base, weights, own, own_reward, scores, baseline=self.baseline
                 )
-                response = _response(base, trace, follower_weights, own, temperature, scores)
+                response = _response(base, trace, follower_weights, own, mdp.temperature, scores)
                 return direct + response
 
             gradient = jax.grad(surrogate)(unconstrained)

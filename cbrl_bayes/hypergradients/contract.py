@@ -86,6 +86,5 @@ class Estimator(Protocol):
         state: Any,
         *,
         key: Key[Array, ""],
-        temperature_factor: Float[Array, ""] | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient (a pytree like ``unconstrained``), the next State and Info."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,22 +48,14 @@ class Exact:
     0.369003
     """
 
+    access: ClassVar[FollowerAccess] = FollowerAccess.MODEL
+    runs_on_host: ClassVar[bool] = False
     resample_contexts: bool = False
 
     @property
     def is_exact(self) -> bool:
         """Exact unless contexts are drawn anew."""
         return not self.resample_contexts
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Solves the follower's MDP."""
-        return FollowerAccess.MODEL
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> tuple[Array, Array]:
         """Return zero soft values and the key of the contexts."""
@@ -80,7 +72,6 @@ class Exact:
         state: tuple[Array, Array],
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
         """Return the exact gradient; see `Estimator.estimate`."""
         warm, context_key = state
@@ -102,7 +93,6 @@ class Exact:
                     incentive,
                     context,
                     one,
-                    temperature_factor=temperature_factor,
                     initial_values=start,
                 )
                 gain = leader_gain(problem, incentive, context, one, mdp, response.policy)

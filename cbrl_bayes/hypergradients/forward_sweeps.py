@@ -4,24 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems import IncentiveSpace
 
-__all__ = ["expect_columns", "number_of_parameters", "slope_of"]
-
-
-def number_of_parameters(unconstrained: Any) -> int:
-    """Return d, the number of scalars in the leader's choice."""
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(unconstrained))
+__all__ = ["expect_columns", "slope_of"]
 
 
-def slope_of(fn: Callable[[Any], Array], unconstrained: Any) -> Float[Array, "... parameter"]:
+def slope_of(
+    fn: Callable[[Any], Array], space: IncentiveSpace, unconstrained: Any
+) -> Float[Array, "... parameter"]:
     """Return the derivative of ``fn`` in every scalar of the choice, last axis d."""
-    flat, unravel = ravel_pytree(unconstrained)
-    return jax.jacfwd(lambda x: fn(unravel(x)))(flat)
+    return jax.jacfwd(lambda x: fn(space.unflatten(x)))(space.flatten(unconstrained))
 
 
 def expect_columns(

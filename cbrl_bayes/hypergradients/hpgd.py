@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +114,8 @@ class HPGD:
     ()
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.TRAJECTORIES
     num_rollouts: int = 40
     num_branches: int = 20
     max_steps: int = 200
@@ -136,16 +138,6 @@ class HPGD:
             )
 
     @property
-    def is_exact(self) -> bool:
-        """Carries simulation error."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Sees trajectories, also from chosen states."""
-        return FollowerAccess.TRAJECTORIES
-
-    @property
     def runs_on_host(self) -> bool:
         """As the oracle."""
         return self.oracle.runs_on_host
@@ -162,7 +154,6 @@ class HPGD:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return an unbiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
@@ -181,7 +172,6 @@ class HPGD:
                 one,
                 memory,
                 key=train_key,
-                temperature_factor=temperature_factor,
             )
             gradient, objective, walked, cut = estimate_one(
                 problem,
@@ -189,7 +179,6 @@ class HPGD:
                 context,
                 one,
                 sample,
-                temperature_factor,
                 (walk_key, branch_key),
             )
             steps = jnp.stack([rollouts.active.sum() for rollouts in walked]).sum()
@@ -213,14 +202,12 @@ class HPGD:
         context: Any,
         parameters: Mapping,
         sample: TrajectorySampler,
-        temperature_factor: Array | float,
         keys: tuple,
     ) -> tuple[Any, Array, list[Trajectories], list[Array]]:
         """Return gradient, objective, rollouts and cuts for one follower in one context."""
         walk_key, branch_key = keys
         build = leader_view(problem, context, parameters)
         mdp, leader_reward = build(unconstrained)
-        temperature = mdp.temperature * temperature_factor
         limit_key, walk_key = jax.random.split(walk_key)
         walk = Truncation.of(problem.leader_discount, self.truncation_exponent)
         limit = walk.limits(
@@ -246,7 +233,7 @@ class HPGD:
                 base, weights, own_mdp, own_reward, scores, baseline=self.baseline
             )
             return direct + response_surrogate(
-                branches, own_mdp, leader_reward, temperature, scores
+                branches, own_mdp, leader_reward, mdp.temperature, scores
             )
 
         earned = (gather(leader_reward, base) * weights).sum() / limit.shape[0]
@@ -261,7 +248,6 @@ class HPGD:
         context: Any,
         parameters: Mapping,
         sample: TrajectorySampler,
-        temperature_factor: Array | float,
         keys: tuple,
     ) -> tuple[Any, Array, list[Trajectories], list[Array]]:
         """For any objective: the policy's frequencies, and branches from every state."""
@@ -293,12 +279,11 @@ class HPGD:
         )
         gap = self._slope_gap(slope, base, branches)
         scores = moved_laws(build, unconstrained)
-        temperature = mdp.temperature * temperature_factor
 
         def surrogate(x: Any) -> Array:
             own, _ = build(x)
             return objective(x, frequency) + paired_surrogate(
-                branches, [gap, gap], own, temperature, scores
+                branches, [gap, gap], own, mdp.temperature, scores
             )
 
         walked = [asked, base, base, *branches.rollouts]

@@ -11,7 +11,7 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input, follower_mdp
+from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input
 
 __all__ = [
     "choose_contexts",
@@ -125,16 +125,12 @@ def _refuse_other_response(problem: Problem) -> None:
 
 
 def follower_view(
-    problem: Problem,
-    context: Any,
-    parameters: Mapping[str, Any],
-    temperature_factor: Array | float,
+    problem: Problem, context: Any, parameters: Mapping[str, Any]
 ) -> Callable[[Any], MDP]:
-    """Return what the follower solves: unconstrained choice -> MDP, its lambda scaled."""
+    """Return what the follower solves: unconstrained choice -> MDP."""
 
     def build(unconstrained: Any) -> MDP:
-        incentive = problem.incentive.transform(unconstrained)
-        return follower_mdp(problem, incentive, context, parameters, temperature_factor)
+        return problem.mdp_fn(problem.incentive.transform(unconstrained), context, parameters)
 
     return build
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,9 @@ class Penalty:
     0.369
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.MODEL
+    runs_on_host: ClassVar[bool] = False
     price: float = 100.0
     growth: float = 1.01
     max_price: float = 1e4
@@ -88,21 +91,6 @@ class Penalty:
                 )
             )
 
-    @property
-    def is_exact(self) -> bool:
-        """Biased while c is finite."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Evaluates the follower's values."""
-        return FollowerAccess.MODEL
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
-
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return uniform policies and zero values for each pair, the contexts' key, step 0."""
         shape = (problem.num_states, problem.num_actions)
@@ -117,14 +105,13 @@ class Penalty:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient of the penalised objective; see `Estimator.estimate`."""
         tables, context_key, step = state
         price = jnp.minimum(self.price * self.growth**step, self.max_price)
 
         def one_pair(context: Any, one: Mapping, kept: tuple, _: Array) -> tuple:
-            build = follower_view(problem, context, one, temperature_factor)
+            build = follower_view(problem, context, one)
 
             def gain(x: Any, policy: Array) -> Array:
                 incentive = problem.incentive.transform(x)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +95,9 @@ class RTQ:
     ()
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.TRAINING
+    runs_on_host: ClassVar[bool] = False
     num_levels: int = 8
     first: int = 2
     num_samples: int = 1
@@ -106,21 +109,6 @@ class RTQ:
             raise InvalidInputError(
                 explain("RT-Q settings are out of range", received=self, accepted="all >= 1")
             )
-
-    @property
-    def is_exact(self) -> bool:
-        """Carries simulation error."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Steers the follower's training."""
-        return FollowerAccess.TRAINING
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
 
     @property
     def expected_iterations(self) -> float:
@@ -140,7 +128,6 @@ class RTQ:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the debiased estimate; see `Estimator.estimate`."""
         context_key, work_key = jax.random.split(key)
@@ -150,9 +137,7 @@ class RTQ:
 
         def one_pair(context: Any, one: Mapping, kept: Array, pair_key: Array) -> tuple:
             def one_sample(sample_key: Array) -> tuple:
-                return self._sample(
-                    problem, unconstrained, context, one, kept, temperature_factor, sample_key
-                )
+                return self._sample(problem, unconstrained, context, one, kept, sample_key)
 
             keys = jax.random.split(pair_key, self.num_samples)
             gradient, learned, info = jax.lax.map(one_sample, keys)
@@ -168,14 +153,13 @@ class RTQ:
         context: Any,
         parameters: Mapping,
         start: Array,
-        temperature_factor: Array | float,
         key: Array,
     ) -> tuple[Any, Array, EstimateInfo]:
         level_key, learn_key, first_key, second_key = jax.random.split(key, 4)
         chances = 2.0 ** -jnp.arange(1.0, self.num_levels + 1.0)
         chances /= chances.sum()
         level = jax.random.choice(level_key, self.num_levels, p=chances)  # k - 1
-        mdp = follower_view(problem, context, parameters, temperature_factor)(unconstrained)
+        mdp = follower_view(problem, context, parameters)(unconstrained)
 
         def learn(q: Array, begin: Array | int, end: Array | int) -> Array:
             return soft_q_iterations(mdp, q, key=learn_key, start=begin, stop=end)
@@ -195,7 +179,6 @@ class RTQ:
             context,
             parameters,
             sample,
-            temperature_factor,
             tuple(jax.random.split(first_key)),
         )
         difference, change, more, more_cut = self.difference(

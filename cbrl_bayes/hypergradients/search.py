@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
 from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
+from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, leader_outcome
 
 __all__ = ["Search", "SearchProgram", "SearchResult", "global_search"]
@@ -61,7 +61,7 @@ class Search:
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
                 explain(
-                    "screened candidates need starts to choose them for",
+                    "num_candidates > 0 requires num_starts >= 2",
                     received=f"num_starts={self.num_starts}",
                     accepted="num_starts >= 2",
                 )
@@ -158,10 +158,6 @@ class SearchProgram:
                 )
             )
         self._ascent = AscentProgram(self.problem, self.estimator, self.search.ascent)
-        flat, self._unravel = ravel_pytree(
-            jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.problem.incentive.initial)
-        )
-        self._initial = np.asarray(flat)
         self._screen = jax.jit(self._objectives)
 
     def with_search(self, search: Search) -> "SearchProgram":
@@ -181,6 +177,9 @@ class SearchProgram:
     ) -> SearchResult:
         """Search from ``start`` (if given) and from random starts.
 
+        Under a JAX transformation the search is a part of the caller's program, and all leaves
+        of the result are traced arrays.
+
         Parameters
         ----------
         parameters : mapping
@@ -194,49 +193,18 @@ class SearchProgram:
         Returns
         -------
         SearchResult
-        """
-        start_key, run_key, hop_key = jax.random.split(key, 3)
-        points = self._starts(parameters, start, start_key, run_key)
-        found: list[AscentResult] = []
-
-        def follow(point: Any) -> None:
-            ascent_key = jax.random.fold_in(run_key, len(found))
-            try:
-                found.append(
-                    self._ascent.run(
-                        parameters,
-                        key=ascent_key,
-                        start=point,
-                        context_key=run_key,
-                        on_step=on_step,
-                    )
-                )
-            except FollowerError as error:
-                error.finished = tuple(found)
-                raise
-
-        for point in points:
-            follow(point)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(hop_key)))
-        for _ in range(self.search.num_hops):
-            best, _ = ravel_pytree(max(found, key=attrgetter("worth")).unconstrained)
-            mutants = self._mutants(np.asarray(best), rng)
-            worth = np.asarray(self._screen(mutants, parameters, run_key))
-            for index in np.argsort(-worth)[:3]:
-                follow(self._unravel(mutants[index]))
-        objectives = [r.objective if r.worth > -np.inf else np.nan for r in found]
-        return SearchResult(max(found, key=attrgetter("worth")), np.array(objectives))
-
-    def traced(self, parameters: Mapping[str, Any], key: Array, start: Any) -> SearchResult:
-        """Return what `run` returns, as one traceable function; all leaves are arrays.
 
         Raises
         ------
         InvalidInputError
-            For a search that chooses candidates between ascents, and for followers outside
-            compiled programs.
+            Under a JAX transformation, for a search that chooses candidates between ascents, and
+            for followers outside compiled programs.
+        FollowerError
+            If an outside follower fails. Its ``finished`` holds the ascents that had ended.
         """
-        if self.search.needs_exact_objective or self.estimator.runs_on_host:
+        start_key, run_key, hop_key = jax.random.split(key, 3)
+        traced = is_traced((parameters, key, start))
+        if traced and (self.search.needs_exact_objective or self.estimator.runs_on_host):
             raise InvalidInputError(
                 explain(
                     "screening, hops and followers outside compiled programs cannot be part "
@@ -245,23 +213,40 @@ class SearchProgram:
                     remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
                 )
             )
-        start_key, run_key, _ = jax.random.split(key, 3)
+
+        def ascend(entry: tuple[Any, Any]) -> AscentResult:
+            number, point = entry
+            return self._ascent.run(
+                parameters,
+                key=jax.random.fold_in(run_key, number),
+                start=self.problem.incentive.unflatten(point),
+                context_key=run_key,
+                on_step=on_step,
+            )
+
         points = self._starts(parameters, start, start_key, run_key)
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
-        found = jax.lax.map(
-            lambda entry: self._ascent.ascend(
-                parameters, entry[1], jax.random.fold_in(run_key, entry[0]), run_key
-            ),
-            (jnp.arange(len(points)), stacked),
-        )
-        failed = jnp.isin(found.status, jnp.array(FAILED_ASCENTS))
-        best = jnp.argmax(jnp.where(failed, -jnp.inf, found.objective))
-        reached: Any = jnp.where(failed, jnp.nan, found.objective)
-        return SearchResult(jax.tree.map(lambda leaf: leaf[best], found), reached)
+        if traced:
+            found = jax.lax.map(ascend, (jnp.arange(len(points)), jnp.stack(points)))
+            return _best_of(found)
+        done: list[AscentResult] = []
+        try:
+            for point in points:
+                done.append(ascend((len(done), point)))
+        except FollowerError as error:
+            error.finished = tuple(done)
+            raise
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(hop_key)))
+        for _ in range(self.search.num_hops):
+            best = max(done, key=attrgetter("worth"))
+            mutants = self._mutants(self.problem.incentive.flatten(best.unconstrained), rng)
+            worth = np.asarray(self._screen(mutants, parameters, run_key))
+            for index in np.argsort(-worth)[:3]:
+                done.append(ascend((len(done), mutants[index])))
+        return _best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
 
     def _starts(
         self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array
-    ) -> list:
+    ) -> list[Array]:
         """Return the first start (given or default) and the most promising random ones."""
         search, space = self.search, self.problem.incentive
         first_key, key = jax.random.split(key)
@@ -270,22 +255,32 @@ class SearchProgram:
         num = max(more, search.num_candidates)
         scales = search.start_scales or (space.start_scale,)
         random = [
-            ravel_pytree(space.random_start(k, scales[i % len(scales)]))[0]
-            for i, k in enumerate(jax.random.split(key, max(num, 1)))
-        ][:num]
+            space.flatten(space.random_start(k, scales[i % len(scales)]))
+            for i, k in enumerate(jax.random.split(key, num) if num else ())
+        ]
         if search.num_candidates and more:
-            worth = np.asarray(self._screen(jnp.stack(random), parameters, run_key))
+            worth = np.asarray(self._screen(np.stack(random), parameters, run_key))
             random = [random[index] for index in np.argsort(-worth)[:more]]
-        return [first, *(self._unravel(point) for point in random)]
+        return [space.flatten(first), *random]
 
-    def _mutants(self, best: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _mutants(self, best: Any, rng: np.random.Generator) -> np.ndarray:
         shape = (self.search.num_mutants, best.size)
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
         return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)
 
     def _objectives(self, points: Array, parameters: Mapping[str, Any], key: Array) -> Array:
         def worth(point: Array) -> Array:
-            outcome = leader_outcome(self.problem, self._unravel(point), parameters, key=key)
+            unconstrained = self.problem.incentive.unflatten(point)
+            outcome = leader_outcome(self.problem, unconstrained, parameters, key=key)
             return jnp.where(jnp.isfinite(outcome.objective), outcome.objective, -jnp.inf)
 
         return jax.lax.map(worth, points)
+
+
+def _best_of(found: AscentResult) -> SearchResult:
+    """Return the best of ascents that are stacked along the first axis of all leaves."""
+    numeric = jnp if is_traced(found) else np
+    failed = numeric.isin(found.status, numeric.array(FAILED_ASCENTS))
+    best = numeric.argmax(numeric.where(failed, -numeric.inf, found.objective))
+    chosen = jax.tree.map(lambda leaf: leaf[best], found).settled()
+    return SearchResult(chosen, numeric.where(failed, numeric.nan, found.objective))

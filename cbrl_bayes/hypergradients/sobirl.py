@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
-from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, number_of_parameters, slope_of
+from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, slope_of
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
     follower_view,
@@ -63,6 +62,9 @@ class SoBiRL:
     0.369003
     """
 
+    is_exact: ClassVar[bool] = False
+    access: ClassVar[FollowerAccess] = FollowerAccess.MODEL
+    runs_on_host: ClassVar[bool] = False
     num_sweeps: int = 20
 
     def __post_init__(self) -> None:
@@ -71,24 +73,9 @@ class SoBiRL:
                 explain("num_sweeps is too small", received=self.num_sweeps, accepted=">= 1")
             )
 
-    @property
-    def is_exact(self) -> bool:
-        """Biased by the sweeps not made."""
-        return False
-
-    @property
-    def access(self) -> FollowerAccess:
-        """Sweeps the follower's own equations."""
-        return FollowerAccess.MODEL
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
-
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return zero tables: V and dV for each context and follower."""
-        S, d = problem.num_states, number_of_parameters(unconstrained)
+        S, d = problem.num_states, problem.incentive.size
         return memory_per_pair(problem, None, (jnp.zeros(S), jnp.zeros((S, d)))), key
 
     def estimate(
@@ -99,14 +86,12 @@ class SoBiRL:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient after this step's sweeps; see `Estimator.estimate`."""
         tables, context_key = state
-        _, unravel = ravel_pytree(unconstrained)
 
         def one_pair(context: Any, one: Mapping, kept: tuple, _: Array) -> tuple:
-            build = follower_view(problem, context, one, temperature_factor)
+            build = follower_view(problem, context, one)
 
             def gain(x: Any, policy: Array) -> Array:
                 incentive = problem.incentive.transform(x)
@@ -116,7 +101,7 @@ class SoBiRL:
             values, value_slope = kept
             values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=values)
             policy = jax.nn.softmax(mdp.q_values(values) / mdp.temperature, axis=-1)
-            own = slope_of(lambda x: build(x).q_values(values), unconstrained)
+            own = slope_of(lambda x: build(x).q_values(values), problem.incentive, unconstrained)
             mean_own = jnp.einsum("sa,sad->sd", policy, own)
             value_slope = jax.lax.fori_loop(
                 0,
@@ -134,7 +119,7 @@ class SoBiRL:
                 mdp, weights, value_slope, mdp.discount
             )
             response = slopes.sum(0) / mdp.temperature
-            gradient = jax.tree.map(jnp.add, direct, unravel(response))
+            gradient = jax.tree.map(jnp.add, direct, problem.incentive.unflatten(response))
             info = EstimateInfo.unsimulated(objective, finite_status(objective, response))
             return gradient, (values, value_slope), info
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, explain
@@ -74,6 +73,7 @@ class ZerothOrder:
     True
     """
 
+    is_exact: ClassVar[bool] = False
     radius: float = 0.5
     min_radius: float = 1e-3
     num_directions: int = 1
@@ -99,11 +99,6 @@ class ZerothOrder:
                     accepted="radii > 0, counts >= 1, truncation_exponent in [0, 1]",
                 )
             )
-
-    @property
-    def is_exact(self) -> bool:
-        """Noisy by its directions."""
-        return False
 
     @property
     def access(self) -> FollowerAccess:
@@ -138,29 +133,26 @@ class ZerothOrder:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the mean over the directions; see `Estimator.estimate`."""
         memory, context_key, step = state
         radius = jnp.maximum(self.radius / step, self.min_radius)
         noise_key, direction_key = jax.random.split(key)
-        flat, unravel = ravel_pytree(unconstrained)
+        space = problem.incentive
+        flat = space.flatten(unconstrained)
 
         def worth(point: Array, kept: Any) -> tuple[Any, Any, EstimateInfo]:
             if self.num_rollouts is None:
                 outcome = leader_outcome(
                     problem,
-                    unravel(point),
+                    space.unflatten(point),
                     parameters,
                     key=context_key,
-                    temperature_factor=temperature_factor,
                     initial_values=kept,
                 )
                 info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
                 return (), outcome.values, info
-            return self._simulate(
-                problem, unravel(point), parameters, kept, noise_key, temperature_factor
-            )
+            return self._simulate(problem, space.unflatten(point), parameters, kept, noise_key)
 
         # Both sides train from the same memory, or learning would pass for a slope.
         _, after, here = worth(flat, memory)
@@ -178,7 +170,7 @@ class ZerothOrder:
             here.follower_steps + there.follower_steps.sum(),
             jnp.maximum(here.truncated_share, there.truncated_share.max()),
         )
-        return unravel(slopes.mean(0)), (after, context_key, step + 1.0), info
+        return space.unflatten(slopes.mean(0)), (after, context_key, step + 1.0), info
 
     def _simulate(
         self,
@@ -187,7 +179,6 @@ class ZerothOrder:
         parameters: Mapping,
         memory: Any,
         key: Array,
-        temperature_factor: Array | float,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the mean discounted return of the leader over rollouts."""
         context_key, work_key = jax.random.split(key)
@@ -208,7 +199,6 @@ class ZerothOrder:
                 one,
                 kept,
                 key=train_key,
-                temperature_factor=temperature_factor,
             )
             walked = sample(
                 key=walk_key, num_steps=self.max_steps, num_rollouts=num_walkers, step_limit=limit

@@ -29,7 +29,7 @@ from cbrl_bayes.mdp.linear import (  # noqa: E402
     LinearSolver,
     default_linear_solver,
 )
-from cbrl_bayes.mdp.record import MDP, replace_fields  # noqa: E402
+from cbrl_bayes.mdp.record import MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
 from cbrl_bayes.mdp.transition import (  # noqa: E402
     DenseTransition,
@@ -53,6 +53,7 @@ __all__ = [
     "entropy",
     "expected_return",
     "finite_status",
+    "is_traced",
     "occupancy",
     "policy_values",
     "replace_fields",

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition
 
-__all__ = ["MDP", "replace_fields"]
+__all__ = ["MDP", "is_traced", "replace_fields"]
 
 ROW_SUM_TOLERANCE = 1e-8  # rounding of a few hundred float64 additions, with room to spare
 MOST_SHOWN = 5
@@ -69,7 +69,7 @@ class MDP:
         if self.terminal is None:
             states = np.shape(self.reward)[0] if np.ndim(self.reward) else 0
             object.__setattr__(self, "terminal", np.zeros(states, bool))
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+        if not is_traced(self):
             violations = [*_shape_violations(self)] or [*_value_violations(self)]
             if violations:
                 raise InvalidInputError("this is not a valid MDP: " + "; ".join(violations))
@@ -106,6 +106,11 @@ class MDP:
         """Return ``r + gamma E[values(s')]``, shape (S, A), units of reward."""
         ahead = self.transition.expectation(values) * self.continues[:, None]
         return self.reward + self.discount * ahead
+
+
+def is_traced(tree: object) -> bool:
+    """Return whether a leaf has no value yet, as under a JAX transformation."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def replace_fields(mdp: MDP, **changes: object) -> MDP:

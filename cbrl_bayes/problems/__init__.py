@@ -19,7 +19,6 @@ from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import (
     LeaderOutcome,
-    follower_mdp,
     leader_gain,
     leader_outcome,
     leader_total,
@@ -98,7 +97,6 @@ __all__ = [
     "constrained",
     "contract_design",
     "depends_on_input",
-    "follower_mdp",
     "follower_models",
     "four_rooms",
     "four_rooms_doors",

@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.mdp import is_traced
 
 __all__ = ["IncentiveSpace", "Labels", "scaled_sigmoid"]
 
@@ -96,6 +98,35 @@ class IncentiveSpace:
                         accepted="one dim per axis",
                     )
                 )
+
+    @property
+    def size(self) -> int:
+        """Number of scalars P that the leader chooses."""
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.initial))
+
+    def flatten(self, unconstrained: Any) -> Float[Array, " coordinate"]:
+        """Return a choice as one vector; a NumPy array unless the choice is traced."""
+        numeric: Any = jnp if is_traced(unconstrained) else np
+        leaves = [numeric.ravel(leaf) for leaf in jax.tree.leaves(unconstrained)]
+        return numeric.concatenate(leaves, dtype=float)
+
+    def unflatten(self, vector: Float[Array | np.ndarray, " coordinate"]) -> Any:
+        """Return the choice that `flatten` made a vector of.
+
+        Examples
+        --------
+        >>> from cbrl_bayes.problems import two_state
+        >>> space = two_state().incentive
+        >>> space.unflatten(np.array([0.5]))["bonus"].shape, space.size
+        ((), 1)
+        """
+        leaves, tree = jax.tree.flatten(self.initial)
+        ends = np.cumsum([np.size(leaf) for leaf in leaves])
+        parts = [
+            vector[end - np.size(leaf) : end].reshape(np.shape(leaf))
+            for leaf, end in zip(leaves, ends, strict=True)
+        ]
+        return jax.tree.unflatten(tree, parts)
 
     def random_start(self, key: Key[Array, ""], scale: float | None = None) -> Any:
         """Return ``initial`` plus normal noise of standard deviation ``scale``."""

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, replace_fields
+from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
 __all__ = [
     "LeaderOutcome",
-    "follower_mdp",
     "leader_gain",
     "leader_outcome",
     "leader_total",
@@ -51,25 +50,12 @@ class LeaderOutcome:
     values: Float[Array, "context follower state"]
 
 
-def follower_mdp(
-    problem: Problem,
-    incentive: Incentive,
-    context: Any,
-    parameters: Parameters,
-    temperature_factor: Float[Array, ""] | float = 1.0,
-) -> MDP:
-    """Return the MDP that one follower solves, its lambda times ``temperature_factor``."""
-    mdp = problem.mdp_fn(incentive, context, parameters)
-    return replace_fields(mdp, temperature=mdp.temperature * temperature_factor)
-
-
 def respond(
     problem: Problem,
     incentive: Incentive,
     context: Any,
     parameters: Parameters,
     *,
-    temperature_factor: Float[Array, ""] | float = 1.0,
     initial_values: Float[Array, " state"] | None = None,
 ) -> tuple[MDP, BestResponse]:
     """Build one follower's MDP and solve it, or respond as ``problem.response_fn`` says.
@@ -83,8 +69,6 @@ def respond(
         One context value.
     parameters : mapping
         One follower's parameters (`Problem.follower_parameters`).
-    temperature_factor : float
-        Multiplies lambda; used by temperature continuation.
     initial_values : array, shape (S,), optional
         Warm start.
 
@@ -92,7 +76,7 @@ def respond(
     -------
     tuple of MDP and BestResponse
     """
-    mdp = follower_mdp(problem, incentive, context, parameters, temperature_factor)
+    mdp = problem.mdp_fn(incentive, context, parameters)
     if problem.response_fn is not None:
         return mdp, problem.response_fn(mdp, parameters, initial_values)
     return mdp, best_response(mdp, initial_values=initial_values)
@@ -125,7 +109,6 @@ def leader_outcome(
     parameters: Parameters,
     *,
     key: Key[Array, ""] | None = None,
-    temperature_factor: Float[Array, ""] | float = 1.0,
     initial_values: Float[Array, "context follower state"] | None = None,
 ) -> LeaderOutcome:
     """Evaluate the leader's objective exactly, contexts enumerated (or sampled with ``key``).
@@ -142,8 +125,6 @@ def leader_outcome(
         All parameters (`Problem.complete_parameters`).
     key : typed key, optional
         Needed where contexts are sampled.
-    temperature_factor : float
-        Multiplies every follower's lambda.
     initial_values : array, shape (C, F, S), optional
         Warm start, from an earlier outcome's ``values``.
 
@@ -175,7 +156,6 @@ def leader_outcome(
             incentive,
             context,
             one,
-            temperature_factor=temperature_factor,
             initial_values=start,
         )
         gain = leader_gain(problem, incentive, context, one, mdp, response.policy)

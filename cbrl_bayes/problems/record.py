@@ -1,5 +1,6 @@
 """The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.mdp import MDP, BestResponse
-from cbrl_bayes.problems.contexts import ContextDistribution
+from cbrl_bayes.mdp import MDP, BestResponse, replace_fields
+from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.welfare import Aggregate
 
@@ -190,6 +191,7 @@ class Problem:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
     response_fn: Callable[[MDP, Parameters, Array | None], BestResponse] | None = None
+    heat: Array | float = field(init=False, repr=False, default=1.0)
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
     def __post_init__(self) -> None:
@@ -306,16 +308,36 @@ class Problem:
                 )
         return parameters
 
-    def heated(self, parameters: Parameters, factor: Array | float) -> tuple[dict[str, Any], Array]:
-        """Return parameters with every lambda multiplied, and the factor that is left to apply.
+    def heated(self, factor: Array | float) -> "Problem":
+        """Return the same problem with every follower's lambda multiplied by ``factor``.
 
-        Whatever depends on the parameter ``temperature`` is then heated with it. A problem
-        without this parameter keeps the factor for the temperature of its MDP.
+        All functions of the problem then see the parameter ``temperature`` times the factor. In
+        a problem without this parameter the temperature of the MDP is multiplied.
+
+        Parameters
+        ----------
+        factor : float
+            > 0; may be traced.
+
+        Examples
+        --------
+        >>> from cbrl_bayes.problems import two_state
+        >>> hot = two_state().heated(4.0)
+        >>> float(hot.mdp_fn({"bonus": 1.0}, 0.5, hot.default_parameters).temperature)
+        1.0
         """
-        if "temperature" not in parameters:
-            return dict(parameters), jnp.asarray(factor)
-        hot = jnp.asarray(parameters["temperature"]) * factor
-        return {**parameters, "temperature": hot}, jnp.ones_like(jnp.asarray(factor, float))
+        hot = copy.copy(self)  # nothing to check again, and a traced factor could not be
+        changes: dict[str, Any] = {"heat": self.heat * factor}
+        for name, place in PLACE_OF_PARAMETERS.items():
+            function = getattr(self, name)
+            if function is not None:
+                changes[name] = _Heated(function, factor, place)
+        if isinstance(self.contexts, SampledContexts):
+            sample_fn = _Heated(self.contexts.sample_fn, factor, 0)
+            changes["contexts"] = replace(self.contexts, sample_fn=sample_fn)
+        for name, value in changes.items():
+            object.__setattr__(hot, name, value)
+        return hot
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
         """Return the parameters that one follower (an index, may be traced) acts on."""
@@ -437,6 +459,40 @@ class Problem:
                         accepted=f"shape {mdp.reward.shape}",
                     )
                 )
+
+
+PLACE_OF_PARAMETERS = {
+    "mdp_fn": 2,
+    "leader_reward_fn": 2,
+    "incentive_price_fn": 2,
+    "objective_fn": 3,
+    "response_fn": 1,
+}
+"""Which argument of the problem's functions holds the parameters."""
+
+
+@dataclass(frozen=True)
+class _Heated:
+    """A function of a problem that sees temperatures times ``factor``."""
+
+    function: Callable[..., Any]
+    factor: Array | float
+    place: int
+
+    def __call__(self, *arguments: Any) -> Any:
+        given = list(arguments)
+        parameters = given[self.place]
+        if "temperature" in parameters:
+            hot = jnp.asarray(parameters["temperature"]) * self.factor
+            given[self.place] = {**parameters, "temperature": hot}
+            return self.function(*given)
+        found = self.function(*given)
+        if isinstance(found, MDP):
+            return replace_fields(found, temperature=found.temperature * self.factor)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.function)
 
 
 def _is_distribution(value: Any) -> bool:

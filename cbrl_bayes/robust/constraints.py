@@ -199,14 +199,11 @@ class ConstrainedCriterion:
         state: Any,
         *,
         key: Array,
-        temperature_factor: Array | float = 1.0,
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the gradient of the penalised criterion; see `Estimator.estimate`."""
 
         def one_draw(point: Any, draw: Mapping[str, Array]) -> tuple[_Worth, Array]:
-            found = leader_outcome(
-                problem, point, draw, key=state, temperature_factor=temperature_factor
-            )
+            found = leader_outcome(problem, point, draw, key=state)
             worth = _Worth(found.objective, found.incentive_cost, found.follower_value)
             return worth, found.status
 

@@ -129,7 +129,6 @@ def test_rt_q_levels_differ_as_their_policies_do():
             context,
             parameters,
             partial(rollout, mdp, jnp.exp(log_policy)),
-            1.0,
             tuple(jax.random.split(key)),
         )
         return ravel_pytree(found[0])[0]
@@ -160,9 +159,9 @@ def test_followers_of_their_own_temperature_and_continuation(name):
     found = []
     for estimator in (Exact(), MEANS[QUICK][name].estimator):
         state = estimator.init(problem, x, key=jax.random.key(0))
-        step = jax.jit(partial(estimator.estimate, problem))
+        step = jax.jit(partial(estimator.estimate, problem.heated(FACTOR)))
         for key in jax.random.split(jax.random.key(1), 8):
-            gradient, state, _ = step(x, parameters, state, key=key, temperature_factor=FACTOR)
+            gradient, state, _ = step(x, parameters, state, key=key)
         found.append(ravel_pytree(gradient)[0])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3, atol=1e-3 * np.abs(found[0]).max())
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize_scalar
 
 from cbrl_bayes.errors import InvalidInputError
@@ -17,6 +19,7 @@ from cbrl_bayes.problems import (
     Problem,
     SampledContexts,
     bus_replacement,
+    follower_models,
     four_rooms,
     leader_outcome,
     respond,
@@ -166,14 +169,45 @@ def test_only_what_is_named_a_law_must_sum_to_one():
 
 
 def test_heat_reaches_whatever_depends_on_temperature():
+    """Every function of the problem, and each follower's own temperature; nothing else."""
     problem = two_state()
-    parameters, rest = problem.heated(problem.default_parameters, 3.0)
-    assert float(parameters["temperature"]) == 0.75
-    assert float(rest) == 1.0
-    bus = bus_replacement()
-    parameters, rest = bus.heated(bus.default_parameters, 3.0)
-    assert rest == 3.0
-    assert float(parameters["RC"]) == 10.0
+
+    def harm(incentive, context, parameters):
+        return jnp.full((2, 2), parameters["temperature"])
+
+    contexts = SampledContexts(lambda parameters, key: parameters["temperature"], 2)
+    hot = replace(
+        problem, leader_reward_fn=harm, incentive_price_fn=harm, contexts=contexts
+    ).heated(3.0)
+    parameters = problem.default_parameters
+    assert float(hot.mdp_fn({"bonus": 1.0}, 0.5, parameters).temperature) == 0.75
+    assert float(hot.leader_reward_fn({}, 0.5, parameters)[0, 0]) == 0.75
+    assert float(hot.incentive_price_fn({}, 0.5, parameters)[0, 0]) == 0.75
+    assert hot.contexts.support(parameters, jax.random.key(0))[0].tolist() == [0.75, 0.75]
+    assert float(hot.heated(2.0).mdp_fn({"bonus": 1.0}, 0.5, parameters).temperature) == 1.5
+    own = follower_models.myopic(problem).heated(3.0)
+    mdp = own.mdp_fn({"bonus": 1.0}, 0.5, parameters)
+    assert own.response_fn(mdp, parameters, None).log_policy.shape == (2, 2)
+    assert repr(own.response_fn) == "Myopic(share=0.0)"
+    bus = bus_replacement().heated(3.0)
+    mdp = bus.mdp_fn({"subsidy": jnp.array(0.1)}, 0.0, bus.default_parameters)
+    assert float(mdp.temperature) == pytest.approx(0.3)
+    assert float(mdp.reward[0, 1]) == pytest.approx(-0.9)
+
+
+def test_choices_are_vectors_and_back():
+    space = IncentiveSpace(
+        {"b": jnp.zeros((2, 3)), "a": 0.0}, lambda x: {"x": x["b"]}, {"x": Labels(("i", "j"))}
+    )
+    vector = np.arange(7.0)
+    choice = space.unflatten(vector)
+    assert space.size == 7
+    assert choice["a"] == 0.0
+    np.testing.assert_array_equal(choice["b"], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    np.testing.assert_array_equal(space.flatten(choice), vector)
+    np.testing.assert_array_equal(ravel_pytree(choice)[0], vector)
+    turned = jax.jit(lambda v: space.flatten(space.unflatten(v)))(vector)
+    np.testing.assert_array_equal(turned, vector)
 
 
 def test_wrong_records_are_refused():
