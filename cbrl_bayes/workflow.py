@@ -390,20 +390,17 @@ def _with_response(
     # Contexts that are sampled take one common sample here.
     key = jax.random.key(0)
 
-    def policy(entry: tuple) -> Array:
-        parameters, incentive = entry
+    def policy(parameters: Mapping[str, Any], incentive: Mapping[str, Any]) -> Array:
         log_policy, _ = respond_everywhere(
-            problem, incentive, problem.default_parameters | parameters, key=key
+            problem, incentive, {**problem.default_parameters, **parameters}, key=key
         )
         return jnp.exp(log_policy)
 
-    def under(incentive: Mapping[str, Any]) -> np.ndarray:
-        solve = jax.jit(lambda sampled: jax.lax.map(lambda p: policy((p, incentive)), sampled))
-        return np.asarray(solve({name: jnp.asarray(v) for name, v in draws.items()}))
-
-    common = {name: jnp.asarray(value[0]) for name, value in designs.items()}
-    baseline = {name: jnp.zeros_like(value) for name, value in common.items()}
-    return add_response(tree, problem, {"baseline": under(baseline), "common": under(common)})
+    solve = jax.jit(lambda incentive: jax.lax.map(lambda p: policy(p, incentive), dict(draws)))
+    common = {name: value[0] for name, value in designs.items()}
+    baseline = {name: np.zeros_like(value) for name, value in common.items()}
+    policies = {"baseline": solve(baseline), "common": solve(common)}
+    return add_response(tree, problem, jax.tree.map(np.asarray, policies))
 
 
 def _prior_text(prior: Prior) -> str:

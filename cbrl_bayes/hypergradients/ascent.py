@@ -1,6 +1,5 @@
 """The leader's ascent: any estimator, any Optax optimiser, continuation, noise and restarts."""
 
-import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
+from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 __all__ = [
     "FAILED_ASCENTS",
@@ -24,20 +24,6 @@ __all__ = [
     "AscentStatus",
     "AscentTrace",
 ]
-
-
-class AscentStatus(enum.IntEnum):
-    """How an ascent ended."""
-
-    CONVERGED = 0
-    STEP_LIMIT = 1
-    NOT_FINITE = 2
-    SOLVER_FAILED = 3
-    INTERRUPTED = 4
-
-
-FAILED_ASCENTS = (AscentStatus.NOT_FINITE, AscentStatus.SOLVER_FAILED)
-"""How an ascent ends whose objective cannot be relied on."""
 
 
 @dataclass(frozen=True)

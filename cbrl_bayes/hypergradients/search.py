@@ -1,5 +1,6 @@
 """Search over local optima: random starts, screening, and hops from the best one found."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -67,6 +68,11 @@ class Search:
                     accepted="num_starts >= 2",
                 )
             )
+
+    @property
+    def num_random(self) -> int:
+        """Random starts drawn, before any screening."""
+        return max(self.num_starts - 1, self.num_candidates)
 
     @property
     def needs_exact_objective(self) -> bool:
@@ -161,6 +167,7 @@ class SearchProgram:
                 )
             )
         self._screen = jax.jit(self._objectives)
+        self._random = jax.jit(self._random_points)
 
     def with_search(self, search: Search) -> "SearchProgram":
         """Return a program for another search, with the same compiled ascent if that is equal."""
@@ -241,8 +248,7 @@ class SearchProgram:
         for _ in range(self.search.num_hops):
             best = max(done, key=attrgetter("worth"))
             mutants = self._mutants(self.problem.incentive.flatten(best.unconstrained), rng)
-            worth = np.asarray(self._screen(mutants, parameters, run_key))
-            for index in np.argsort(-worth)[:3]:
+            for index in self._best_first(mutants, parameters, run_key)[:3]:
                 done.append(ascend((len(done), mutants[index])))
         return _best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
 
@@ -254,21 +260,36 @@ class SearchProgram:
         first_key, key = jax.random.split(key)
         first = space.random_start(first_key) if start is None else start
         more = search.num_starts - 1
-        num = max(more, search.num_candidates)
-        scales = search.start_scales or (space.start_scale,)
-        random = [
-            space.flatten(space.random_start(k, scales[i % len(scales)]))
-            for i, k in enumerate(jax.random.split(key, num) if num else ())
-        ]
+        random = self._random(key) if more else ()
         if search.num_candidates and more:
-            worth = np.asarray(self._screen(np.stack(random), parameters, run_key))
-            random = [random[index] for index in np.argsort(-worth)[:more]]
+            random = np.asarray(random)[self._best_first(random, parameters, run_key)[:more]]
         return [space.flatten(first), *random]
+
+    def _random_points(self, key: Array) -> Array:
+        """Return all random starts as one program, shape (N, P)."""
+        search, space = self.search, self.problem.incentive
+        num = search.num_random
+        scales = np.resize(search.start_scales or (space.start_scale,), num)
+        return jax.vmap(lambda k, scale: space.flatten(space.random_start(k, scale)))(
+            jax.random.split(key, num), scales
+        )
 
     def _mutants(self, best: Any, rng: np.random.Generator) -> np.ndarray:
         shape = (self.search.num_mutants, best.size)
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
         return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)
+
+    def _best_first(self, points: Any, parameters: Mapping[str, Any], key: Array) -> np.ndarray:
+        """Return the points' positions by their objective, the largest first.
+
+        Candidates and mutants are cut into pieces of one size, so that they share a program.
+        """
+        size = math.gcd(len(points), self.search.num_candidates and self.search.num_random)
+        if self.search.num_hops:
+            size = math.gcd(size, self.search.num_mutants)
+        pieces = np.split(np.asarray(points), len(points) // size)
+        worth = [np.asarray(self._screen(piece, parameters, key)) for piece in pieces]
+        return np.argsort(-np.concatenate(worth))
 
     def _objectives(self, points: Array, parameters: Mapping[str, Any], key: Array) -> Array:
         def worth(point: Array) -> Array:

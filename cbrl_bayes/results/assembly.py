@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import arviz as az
+import arviz_base
 import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.designs import DesignStudy
-from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
 from cbrl_bayes.problems import DiscreteContexts, Labels, Problem
 from cbrl_bayes.results.provenance import certificate, fingerprint
+from cbrl_bayes.status import AscentStatus
 
 __all__ = ["add_design", "add_response", "fit_tree", "incentive_names"]
 
@@ -50,7 +50,7 @@ def fit_tree(
         "observed_data": _observed(model, draws),
     }
     # A group may be empty (a model without observed choices predicts none); ArviZ drops it.
-    tree = az.from_dict(groups, dims=dims, coords=coords)
+    tree = arviz_base.from_dict(groups, dims=dims, coords=coords)
     for name in groups:
         if name not in tree.children:
             tree[name] = xr.DataTree()

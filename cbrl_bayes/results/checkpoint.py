@@ -6,15 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import lazy_loader
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import BaseZarrError
 
 from cbrl_bayes.designs.running import Record
 from cbrl_bayes.errors import InvalidInputError, ResultsError, explain
+
+if TYPE_CHECKING:
+    import zarr
+    import zarr.codecs
+    import zarr.errors
+else:
+    zarr = lazy_loader.load("zarr")  # half a second of imports, only for a checkpoint
 
 __all__ = ["Checkpoint", "Records", "open_records"]
 
@@ -171,7 +176,7 @@ class Checkpoint(MutableMapping[Key, Record]):
             names = [e.name.removesuffix(".0") for e in entries if e.name.endswith(".0")]
         return [int(name) for name in names if name.isdecimal()]
 
-    def _longer(self, table: str, least: int) -> zarr.Array:
+    def _longer(self, table: str, least: int) -> "zarr.Array":
         """Lengthen a table, and never shorten it, whatever another process made of it since.
 
         To a power of two, so that many records lengthen it a few times only.
@@ -183,11 +188,11 @@ class Checkpoint(MutableMapping[Key, Record]):
         self._tables[table] = array, layout
         return array
 
-    def _existing(self) -> zarr.Group:
+    def _existing(self) -> "zarr.Group":
         try:
             group = zarr.open_group(self.path, mode="r+", zarr_format=3)
             schema, identity = group.attrs["schema"], group.attrs["identity"]
-        except (OSError, ValueError, KeyError, TypeError, BaseZarrError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
             raise ResultsError(
                 explain(
                     f"{self.path} is not a checkpoint of this package",
@@ -206,7 +211,7 @@ class Checkpoint(MutableMapping[Key, Record]):
         _same_work(identity, self.identity, str(self.path))
         return group
 
-    def _table(self, name: str, layout: list | None) -> tuple[zarr.Array, list]:
+    def _table(self, name: str, layout: list | None) -> "tuple[zarr.Array, list]":
         if name not in self._tables:
             if layout is not None and not (self.path / name / "zarr.json").is_file():
                 width = sum(int(np.prod(shape, dtype=int)) for _, shape, _ in layout)
@@ -217,14 +222,14 @@ class Checkpoint(MutableMapping[Key, Record]):
                     dtype="f8",
                     fill_value=np.nan,
                     attributes={"layout": json.dumps(layout)},
-                    compressors=[ZstdCodec(level=1), Crc32cCodec()],
+                    compressors=[zarr.codecs.ZstdCodec(level=1), zarr.codecs.Crc32cCodec()],
                     chunk_key_encoding={"name": "v2", "separator": "."},
                     config={"write_empty_chunks": True},
                 )
             self._tables[name] = self._opened(name)
         return self._tables[name]
 
-    def _opened(self, name: str) -> tuple[zarr.Array, list]:
+    def _opened(self, name: str) -> "tuple[zarr.Array, list]":
         """Open a table; its declared layout is checked before anything is read."""
         try:
             array: Any = self._group[name]
@@ -232,7 +237,13 @@ class Checkpoint(MutableMapping[Key, Record]):
             width = sum(math.prod(shape) for _, shape, _ in known)
             plain = all(np.dtype(kind).kind in "fiub" for _, _, kind in known)
             fits = array.dtype == np.float64 and array.chunks == (1, width) == (1, *array.shape[1:])
-        except (KeyError, TypeError, ValueError, AttributeError, BaseZarrError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            zarr.errors.BaseZarrError,
+        ) as error:
             raise self._foreign_table(name) from error
         if not (plain and fits):
             raise self._foreign_table(name)

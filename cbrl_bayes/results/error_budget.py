@@ -24,17 +24,17 @@ not finite are left out of all parts but ``mean_error``, which is NaN then; ``no
 them.
 """
 
-import arviz as az
+import lazy_loader
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.designs import Expectation
 from cbrl_bayes.errors import InvalidInputError, explain
 
 __all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]
 
+az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
+
 SOURCES = ("posterior", "contexts", "simulation", "optimiser")
-EXPECTATION = Expectation().name
 
 
 def error_budget(study: xr.DataTree) -> xr.Dataset:
@@ -107,13 +107,16 @@ def _optimiser(decision: xr.Dataset, observed: xr.DataArray) -> xr.DataArray:
 
     Ascents by another criterion reach values that are no mean objectives: NaN.
     """
+    from cbrl_bayes.designs import Expectation  # needs JAX, which reading results does not
+
+    expectation = Expectation().name
     found = xr.full_like(observed, np.nan)
     found.loc[{"design": "plug_in"}] = best_of_restarts_variance(
         decision["restart_objective"].values
     )
-    if EXPECTATION in decision.get("criterion", ()):
-        reached = decision["start_value"].sel(criterion=EXPECTATION).values
-        found.loc[{"design": EXPECTATION}] = best_of_restarts_variance(reached)
+    if expectation in decision.get("criterion", ()):
+        reached = decision["start_value"].sel(criterion=expectation).values
+        found.loc[{"design": expectation}] = best_of_restarts_variance(reached)
     return found
 
 

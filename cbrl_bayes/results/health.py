@@ -3,13 +3,15 @@
 import json
 from dataclasses import dataclass, field
 
-import arviz as az
+import lazy_loader
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
+from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 __all__ = ["Health", "assess"]
+
+az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 RHAT_PASS, RHAT_FAIL = 1.01, 1.05
 ESS_PASS, ESS_FAIL = 400, 100

@@ -1,15 +1,17 @@
 """One table of what a study found, every number with its interval, beside its health."""
 
-import arviz as az
+import lazy_loader
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.hypergradients import FAILED_ASCENTS
 from cbrl_bayes.results.health import assess
 from cbrl_bayes.results.table import Table, bounds, check_interval, design_title
+from cbrl_bayes.status import FAILED_ASCENTS
 
 __all__ = ["entry_name", "summary"]
+
+az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
 MOST_ENTRIES = 8

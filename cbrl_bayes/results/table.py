@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-import arviz as az
+import lazy_loader
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -15,6 +15,8 @@ from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.results.health import Health, assess
 
 __all__ = ["Table", "bounds", "check_interval", "design_title", "need_group", "study_table"]
+
+az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}
 BEST_PER_DRAW = "best per draw"

@@ -17,7 +17,7 @@ Beside the variables of a design study, `add_robust` writes into ``decision``:
 
 import json
 
-import arviz as az
+import arviz_stats as az
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd

@@ -19,7 +19,7 @@ Variables (``output``: a quantity of the study, ``parameter``: an uncertain para
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import arviz as az
+import arviz_stats as az
 import numpy as np
 import pandas as pd
 import xarray as xr

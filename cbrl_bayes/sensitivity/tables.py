@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
-import arviz as az
+import arviz_stats as az
 import numpy as np
 import pandas as pd
 import xarray as xr

@@ -15,7 +15,7 @@ PACKAGE = Path(cbrl_bayes.__file__).parent
 ROOT = PACKAGE.parent
 
 ORDER = (
-    ("errors", "version"),
+    ("errors", "status", "version"),
     ("progress", "files"),
     ("mdp",),
     ("problems",),
@@ -35,7 +35,7 @@ EXCEPTIONS = {"hypergradients": {"inference"}, "inference": {"hypergradients", "
 LABELS = {"behaviour", "results", "plots", "reports", "workflow", "cli"}
 QUESTIONS = {"robust", "information", "sensitivity", "calibration"}
 ONLY_HERE = {
-    "arviz": {"results", "plots", *QUESTIONS},
+    "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
     "SALib": {"sensitivity"},
     "numpyro": {"inference", "workflow"},

@@ -1,0 +1,29 @@
+from .assembly import (
+    add_design as add_design,
+    add_response as add_response,
+    fit_tree as fit_tree,
+    incentive_names as incentive_names,
+)
+from .checkpoint import Checkpoint as Checkpoint, Records as Records, open_records as open_records
+from .error_budget import error_budget as error_budget
+from .health import Health as Health, assess as assess
+from .identity import identify as identify
+from .ingredients import (
+    Designed as Designed,
+    designed as designed,
+    posterior_draws as posterior_draws,
+    thinned as thinned,
+    with_groups as with_groups,
+)
+from .keywords import running as running
+from .provenance import certificate as certificate, fingerprint as fingerprint
+from .schema import check_tree as check_tree, tree_violations as tree_violations
+from .storage import load as load, save as save
+from .summary import summary as summary
+from .table import (
+    Table as Table,
+    check_interval as check_interval,
+    design_title as design_title,
+    need_group as need_group,
+    study_table as study_table,
+)
