@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.evaluation import (
@@ -39,7 +39,7 @@ from cbrl_bayes.hypergradients import (
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignSettings", "DesignStudy", "study_designs"]
+__all__ = ["DesignSettings", "DesignStudy", "SolvedStudy", "StudyPrograms", "study_designs"]
 
 COMMON, PLUG_IN = "common", "plug_in"
 
@@ -185,134 +185,186 @@ def study_designs(
     >>> study.objective.shape, bool((study.regret >= 0).all())
     ((3,), True)
     """
-    settings, run = settings or DesignSettings(), run or Running()
     draws, num = complete_draws(problem, draws)
-    plug_key, common_key, draw_key = jax.random.split(key, 3)
-    shared = _Shared(problem, draws, num, estimator, settings, run)
-    first = shared.once("plug_in_search", partial(shared.plug_in, plug_key))
-    common = shared.once("common", partial(shared.common, first, common_key))
-    plug_in = shared.once("plug_in", partial(shared.second_chance, first, common, plug_key))
-    points = np.stack(
-        [problem.incentive.flatten(found.best.unconstrained) for found in (common, plug_in)]
-    )
-    solver = DrawSolver(
-        problem,
-        estimator,
-        settings.per_draw,
-        settings.evaluation,
-        points,
-        draw_key,
-        shared.program.with_search(settings.per_draw),
-        shared.score,
-    )
-
-    def item(index: int) -> tuple[int, dict[str, np.ndarray]]:
-        return index, {name: value[index] for name, value in draws.items()}
-
-    on_host = estimator.runs_on_host or settings.evaluation.runs_on_host
-    run.each("draws", solver, item, num, stage="designs per draw", on_host=on_host)
-    return _collect(problem, run.stacked("draws", num), common, plug_in, points)
+    programs = StudyPrograms(problem, estimator, settings or DesignSettings(), num)
+    return _collect(problem, programs.solve(draws, key=key, run=run or Running()))
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """The designs that serve all draws."""
+class SolvedStudy:
+    """All searches and scores of a study.
+
+    Attributes
+    ----------
+    common, plug_in : SearchResult
+    points : array, shape (2, P)
+        These two designs before their transform, in this order.
+    columns : dict of arrays, each (N, ...)
+        The records of `DrawSolver`, stacked.
+    """
+
+    common: SearchResult
+    plug_in: SearchResult
+    points: Float[np.ndarray, "design coordinate"]
+    columns: Mapping[str, np.ndarray]
+
+    def own(self, name: str) -> np.ndarray:
+        """Return a field of `Score` of each draw's own design, (N, ...)."""
+        chosen = self.columns["chosen"]
+        return self.columns[f"score.{name}"][np.arange(len(chosen)), chosen]
+
+    def for_all(self, name: str) -> np.ndarray:
+        """Return a field of `Score` of the designs that serve all draws, (2, N, ...)."""
+        return np.moveaxis(self.columns[f"score.{name}"][:, : len(self.points)], 1, 0)
+
+    @property
+    def own_points(self) -> Float[np.ndarray, "draw coordinate"]:
+        """Each draw's own design before its transform."""
+        searched = self.columns["unconstrained"]
+        shared = np.broadcast_to(self.points, (len(searched), *self.points.shape))
+        candidates = np.concatenate([shared, searched[:, None]], axis=1)
+        return candidates[np.arange(len(searched)), self.columns["chosen"]]
+
+
+@dataclass(frozen=True)
+class StudyPrograms:
+    """The searches of a study, compiled once for any number of sets of draws.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimator : Estimator
+    settings : DesignSettings
+    num : int
+        Draws that the plug-in and the common design are made from.
+    """
 
     problem: Problem
-    draws: Mapping[str, np.ndarray]
-    num: int
     estimator: Estimator
     settings: DesignSettings
-    run: Running
+    num: int
+
+    def solve(
+        self, draws: Mapping[str, np.ndarray], *, key: Key[Array, ""], run: Running
+    ) -> SolvedStudy:
+        """Find and score all designs.
+
+        Parameters
+        ----------
+        draws : mapping
+            All parameters, name -> array (N, ...), N >= ``num``. Draws beyond ``num`` are solved
+            and scored like the others; the plug-in and the common design do not know them.
+        key : typed key
+        run : Running
+            See `study_designs`.
+        """
+        plug_key, common_key, draw_key = jax.random.split(key, 3)
+        mean = {name: jnp.asarray(value[: self.num].mean(0)) for name, value in draws.items()}
+        subset = {name: jnp.asarray(value[self.kept]) for name, value in draws.items()}
+
+        def once(name: str, search: Callable[[], SearchResult]) -> SearchResult:
+            """Search unless it was done before; either way the answer is the one on record."""
+            stage = f"{name.split('_s')[0].replace('_', '-')} design"
+            record = run.once(name, lambda: search_record(self.problem, search()), stage=stage)
+            return search_of(self.problem, record)
+
+        first = once("plug_in_search", lambda: self.plug_in.run(mean, key=plug_key))
+        common = once(
+            "common",
+            lambda: self.common.run(subset, key=common_key, start=first.best.unconstrained),
+        )
+        plug_in = once("plug_in", partial(self._second_chance, first, common, mean, plug_key))
+        flatten = self.problem.incentive.flatten
+        points = np.stack([flatten(found.best.unconstrained) for found in (common, plug_in)])
+        evaluation = self.settings.evaluation
+        solver = DrawSolver(
+            self.problem,
+            self.estimator,
+            self.settings.per_draw,
+            evaluation,
+            points,
+            draw_key,
+            self.own,
+            self.score,
+        )
+
+        def item(index: int) -> tuple[int, dict[str, np.ndarray]]:
+            return index, {name: value[index] for name, value in draws.items()}
+
+        num = len(next(iter(draws.values())))
+        on_host = self.estimator.runs_on_host or evaluation.runs_on_host
+        run.each("draws", solver, item, num, stage="designs per draw", on_host=on_host)
+        return SolvedStudy(common, plug_in, points, run.stacked("draws", num))
 
     @cached_property
-    def program(self) -> SearchProgram:
-        """Compiled once for all searches whose ascents are set alike."""
+    def kept(self) -> np.ndarray:
+        """Draws over which the common design is optimised."""
+        return evenly_spaced(self.num, self.settings.num_search_draws)
+
+    @cached_property
+    def plug_in(self) -> SearchProgram:
+        """The search under one set of parameters."""
         return SearchProgram(self.problem, self.estimator, self.settings.search)
 
     @cached_property
+    def again(self) -> SearchProgram:
+        """One ascent from where another ended."""
+        return self.plug_in.with_search(Search(ascent=self.settings.search.ascent))
+
+    @cached_property
+    def common(self) -> SearchProgram:
+        """The ascent of the mean over draws."""
+        average = PosteriorCriterion(self.estimator, len(self.kept))
+        return SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
+
+    @cached_property
+    def own(self) -> SearchProgram:
+        """The search under one draw."""
+        return self.plug_in.with_search(self.settings.per_draw)
+
+    @cached_property
     def score(self) -> Callable[..., Score]:
+        """The evaluation of one design."""
         return score_program(self.problem, self.settings.evaluation)
 
-    def once(self, name: str, search: Callable[[], SearchResult]) -> SearchResult:
-        """Search unless it was done before; either way the answer is the one on record."""
-        stage = f"{name.split('_s')[0].replace('_', '-')} design"
-        record = self.run.once(name, lambda: search_record(self.problem, search()), stage=stage)
-        return search_of(self.problem, record)
-
-    @property
-    def mean(self) -> dict[str, Array]:
-        return {name: jnp.asarray(value.mean(0)) for name, value in self.draws.items()}
-
-    def plug_in(self, key: Array) -> SearchResult:
-        """Search at the mean of the draws."""
-        return self.program.run(self.mean, key=key)
-
-    def common(self, plug_in: SearchResult, key: Array) -> SearchResult:
-        """Ascend the mean over draws from the plug-in design."""
-        kept = evenly_spaced(self.num, self.settings.num_search_draws)
-        subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
-        average = PosteriorCriterion(self.estimator, len(kept))
-        program = SearchProgram(self.problem, average, Search(ascent=self.settings.search.ascent))
-        return program.run(subset, key=key, start=plug_in.best.unconstrained)
-
-    def second_chance(
-        self, plug_in: SearchResult, common: SearchResult, key: Array
+    def _second_chance(
+        self, plug_in: SearchResult, common: SearchResult, mean: Mapping[str, Array], key: Array
     ) -> SearchResult:
         """Search the plug-in design from the common one too.
 
         Otherwise its regret could tell of an unlucky search instead of neglected uncertainty.
         """
-        program = self.program.with_search(Search(ascent=self.settings.search.ascent))
-        again = program.run(self.mean, key=key, start=common.best.unconstrained)
+        again = self.again.run(mean, key=key, start=common.best.unconstrained)
         candidates = [again, plug_in]
         flatten, evaluation = self.problem.incentive.flatten, self.settings.evaluation
         points = np.stack([flatten(found.best.unconstrained) for found in candidates])
-        scores = score_designs(self.problem, evaluation, self.score, points, self.mean, key)
+        scores = score_designs(self.problem, evaluation, self.score, points, mean, key)
         reached = np.append(plug_in.restart_objectives, again.restart_objectives)
         return SearchResult(candidates[best_score(scores)].best, reached)
 
 
-def _collect(
-    problem: Problem,
-    columns: Mapping[str, np.ndarray],
-    common: SearchResult,
-    plug_in: SearchResult,
-    shared: np.ndarray,
-) -> DesignStudy:
-    """Put the records of all draws into the arrays of the study."""
-    num = len(columns["chosen"])
-    every, chosen = np.arange(num), columns["chosen"]
-
-    def own(name: str) -> np.ndarray:
-        return columns[f"score.{name}"][every, chosen]
-
-    def for_all(name: str) -> np.ndarray:
-        return np.moveaxis(columns[f"score.{name}"][:, : len(shared)], 1, 0)
-
-    candidates = np.concatenate(
-        [np.broadcast_to(shared, (num, *shared.shape)), columns["unconstrained"][:, None]], axis=1
-    )
-    points = candidates[every, chosen]
+def _collect(problem: Problem, solved: SolvedStudy) -> DesignStudy:
+    """Put all searches and scores into the arrays of the study."""
+    own, for_all, columns = solved.own, solved.for_all, solved.columns
     failed = own("status") != SolveStatus.CONVERGED
     return DesignStudy(
         objective=own("objective"),
         standard_error=own("standard_error"),
         incentive_cost=own("incentive_cost"),
-        incentive=readable_designs(problem, points),
-        unconstrained=points,
+        incentive=readable_designs(problem, solved.own_points),
+        unconstrained=solved.own_points,
         follower_value=own("follower_value"),
         status=np.where(failed, int(AscentStatus.SOLVER_FAILED), columns["status"]),
-        source=chosen,
+        source=columns["chosen"],
         trace=trace_of(columns),
         designs=(COMMON, PLUG_IN),
-        design_incentive=readable_designs(problem, shared),
-        design_unconstrained=shared,
+        design_incentive=readable_designs(problem, solved.points),
+        design_unconstrained=solved.points,
         design_objective=for_all("objective"),
         design_standard_error=for_all("standard_error"),
         design_context_error=for_all("context_error"),
         regret=own("objective") - for_all("objective"),
         design_solve_status=for_all("status"),
-        design_status=np.array([int(common.best.status), int(plug_in.best.status)]),
-        restart_objectives=plug_in.restart_objectives,
+        design_status=np.array([int(solved.common.best.status), int(solved.plug_in.best.status)]),
+        restart_objectives=solved.plug_in.restart_objectives,
     )
