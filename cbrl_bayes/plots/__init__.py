@@ -1,17 +1,13 @@
 """Figures of a study, drawn with matplotlib from a results tree."""
 
 from cbrl_bayes.plots.calibration import plot_coverage, plot_ranks
-from cbrl_bayes.plots.figures import (
-    plot_convergence,
-    plot_incentive,
-    plot_objectives,
-    plot_posterior,
-    plot_response,
-    save_figures,
-)
+from cbrl_bayes.plots.designs import plot_designs, plot_objectives
+from cbrl_bayes.plots.diagnostics import plot_convergence, plot_posterior
+from cbrl_bayes.plots.figures import save_figures
+from cbrl_bayes.plots.incentive import plot_incentive
 from cbrl_bayes.plots.information import plot_information
 from cbrl_bayes.plots.inline import design_colours, inline_figure, sequential_colours
-from cbrl_bayes.plots.robust import plot_designs
+from cbrl_bayes.plots.response import plot_response
 from cbrl_bayes.plots.sensitivity import (
     plot_follower_models,
     plot_power_scaling,

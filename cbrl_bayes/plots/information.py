@@ -1,7 +1,5 @@
 """The figure of a study's group ``information``: what to learn, and how much of it."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -10,14 +8,18 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.plots.style import COLOURS
+from cbrl_bayes.plots.gate import gated
+from cbrl_bayes.plots.style import COLOURS, wrapped
 
 __all__ = ["plot_information"]
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
-def plot_information(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
+@gated("information", "value_of_information(problem, study, key=...) first")
+def plot_information(
+    study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False
+) -> Figure:
     """Draw EVPPI per parameter and EVSI against the number of episodes, with EVPI as a line.
 
     EVSI stands twice: filled circles by regression, open squares by moment matching; experiments
@@ -25,10 +27,12 @@ def plot_information(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
 
     Parameters
     ----------
-    tree : xarray.DataTree
+    study : xarray.DataTree
         With the group ``information``.
     prob : float
         Probability of the intervals, in (0, 1).
+    accept_failed : bool
+        Draw the numbers although the study FAILED its checks.
 
     Returns
     -------
@@ -39,31 +43,27 @@ def plot_information(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     InvalidInputError
         Without parameters and experiments to show.
     """
-    data = tree["information"].to_dataset() if "information" in tree.children else xr.Dataset()
+    data = study["information"].to_dataset()
     shown = [dim for dim in ("parameter", "experiment") if dim in data.dims]
     if not shown:
         raise InvalidInputError(
             explain(
-                "there is no value of information to draw",
-                received=f"groups {', '.join(tree.children)}",
-                remedy="value_of_information(problem, study, ...)",
+                "the study holds no value of a parameter or an experiment",
+                remedy="value_of_information(problem, study, key=..., experiments=[...])",
             )
         )
     half = float(norm.ppf(0.5 + prob / 2.0))
     figure, axes = plt.subplots(
         1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False, layout="constrained"
     )
-    unit = data["evpi"].attrs.get("units", "")
+    unit, bars = data["evpi"].attrs.get("units", ""), f"{100 * prob:g} % normal intervals"
     for panel, dim in zip(axes.ravel(), shown, strict=True):
         if dim == "parameter":
             _parameters(panel, data, half)
-            panel.set_xlabel(_wrapped(f"value of knowing it [{unit}]"))
+            panel.set_xlabel(wrapped(f"value of knowing it [{unit}], {bars}"))
         else:
             _experiments(panel, data, half)
-            panel.set_ylabel(_wrapped(f"value of the sample [{unit}]", 36))
-    figure.suptitle(
-        f"bars and grey band: {100 * prob:g} % normal intervals", fontsize="small", color="#555555"
-    )
+            panel.set_ylabel(wrapped(f"value of the sample [{unit}], {bars}", 36))
     return figure
 
 
@@ -83,7 +83,7 @@ def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
     evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])
     panel.axvspan(evpi - error, evpi + error, color=COLOURS["prior"], alpha=0.2, linewidth=0)
     panel.axvline(evpi, color=COLOURS["data"], linestyle="--", label="everything known (EVPI)")
-    panel.set_yticks(at, [_wrapped(str(name), 20) for name in ordered["parameter"].values])
+    panel.set_yticks(at, [wrapped(str(name), 20) for name in ordered["parameter"].values])
     panel.set_ylim(-0.6, len(at) - 0.4)
     panel.set_xlim(left=min(0.0, 1.1 * float(ordered["evppi_held_out"].min())))
     panel.locator_params(axis="x", nbins=5)
@@ -105,7 +105,7 @@ def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
             fmt="o-",
             color=colour,
             capsize=3,
-            label=_wrapped(setting, 40),
+            label=wrapped(setting, 40),
         )
         panel.errorbar(
             n * 1.06,
@@ -131,7 +131,3 @@ def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
     panel.locator_params(axis="y", nbins=5)
     panel.set_title("experiments")
     panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-
-
-def _wrapped(text: str, width: int = 48) -> str:
-    return "\n".join(textwrap.wrap(text, width))

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS
 from cbrl_bayes.sensitivity.prior import THRESHOLD
@@ -20,7 +21,8 @@ SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def plot_power_scaling(study: xr.DataTree) -> Figure:
+@gated("sensitivity", "prior_sensitivity(problem, study, ...) first")
+def plot_power_scaling(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
     """Draw how prior and likelihood move each output, and what that costs the common design.
 
     Left: ``psense`` with two standard errors, the outputs it is largest for. Right: the expected
@@ -67,7 +69,8 @@ def plot_power_scaling(study: xr.DataTree) -> Figure:
     return figure
 
 
-def plot_sobol(study: xr.DataTree) -> Figure:
+@gated("sensitivity", "sobol_indices(problem, study, ...) first")
+def plot_sobol(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
     """Draw first-order indices with their intervals, beside the correlation of the draws."""
     group = _need(study, "sensitivity", "sobol_first_order", "sobol_indices")
     names = _largest(group["sobol_first_order"].max("parameter"))
@@ -119,7 +122,8 @@ def plot_sobol(study: xr.DataTree) -> Figure:
     return figure
 
 
-def plot_stress(study: xr.DataTree, *, prob: float = 0.9) -> Figure:
+@gated("stress", "stress_test(problem, study, ...) first")
+def plot_stress(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False) -> Figure:
     """Draw what each design achieves in each stressed world, and its regret there."""
     group = _need(study, "stress", "objective", "stress_test").stack(one=("chain", "draw"))
     worlds, designs = list(group["stress"].values), list(map(str, group["design"].values))
@@ -154,7 +158,8 @@ def plot_stress(study: xr.DataTree, *, prob: float = 0.9) -> Figure:
     return figure
 
 
-def plot_follower_models(study: xr.DataTree) -> Figure:
+@gated("model_comparison", "compare_followers(...) first")
+def plot_follower_models(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
     """Draw how well each follower model predicts, and what deciding by the wrong one loses."""
     group = _need(study, "model_comparison", "loss", "compare_followers")
     names = list(map(str, group["model"].values))

@@ -1,12 +1,13 @@
 """Colours and small helpers that all figures share."""
 
+import textwrap
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "band", "density"]
+__all__ = ["COLOURS", "band", "density", "wrapped"]
 
 COLOURS = {
     "own": "#0072B2",
@@ -42,3 +43,8 @@ def density(axes: Axes, draws: Any, colour: str, label: str, *, filled: bool = T
     axes.hist(
         values, bins=bins, density=True, histtype=style, color=colour, alpha=alpha, label=label
     )
+
+
+def wrapped(text: str, width: int = 48, *, indent: str = "") -> str:
+    """Break a text into lines; those after the first begin with ``indent``. Words stay whole."""
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False, subsequent_indent=indent))
