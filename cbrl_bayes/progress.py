@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cbrl_bayes.errors import InvalidInputError, explain
+
 __all__ = ["Progress", "Report", "reporter", "silent"]
 
 Report = Callable[[str, int, int], None]
@@ -34,6 +36,14 @@ def reporter(progress: Progress = None) -> Iterator[Report]:
     >>> seen
     ['draws 1/2']
     """
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise InvalidInputError(
+            explain(
+                "progress cannot be used",
+                received=repr(progress),
+                accepted="None, True, False or a function of (stage, done, total)",
+            )
+        )
     if callable(progress):
         yield progress
     elif progress or (progress is None and _watched()):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import pandas as pd
 import xarray as xr
 from jaxtyping import Array, Key
 
@@ -162,7 +163,7 @@ def infer(
 
 def design(
     problem: Problem,
-    fit: xr.DataTree | Mapping[str, np.ndarray],
+    fit: xr.DataTree | Mapping[str, np.ndarray] | pd.DataFrame,
     *,
     key: Key[Array, ""],
     estimator: Estimator | None = None,
@@ -181,13 +182,14 @@ def design(
         If the fit has one value per group and the problem a single follower, the groups become
         its followers, with equal weights that sum to one. A problem with several followers must
         name them as the groups.
-    fit : xarray.DataTree or mapping
+    fit : xarray.DataTree, mapping or pandas.DataFrame
         From `infer`, or draws from any other tool: parameter name -> array (draws, ...).
     key : typed key
     estimator : Estimator, optional
         Default: `Exact()`.
     num_draws : int
-        Posterior draws to solve for, evenly spaced; rounded to the same number in every chain.
+        Posterior draws to solve for, evenly spaced; as many of each chain: this number or
+        just above.
     settings : DesignSettings, optional
         Default: `default_design_settings`.
     executor : Executor, optional
@@ -229,14 +231,15 @@ def design(
     >>> study["design"]["leader_objective"].shape
     (1, 3)
     """
-    estimator = estimator or Exact()
-    settings = settings or default_design_settings(estimator)
+    estimator = Exact() if estimator is None else estimator
+    require_kind(estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
+    settings = default_design_settings(estimator) if settings is None else settings
     require_kind(
         problem, Problem, "problem", "problem = cb.Problem(...) or cb.problems.two_state()"
     )
     require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
     require_key(key)
-    if not isinstance(num_draws, int) or num_draws < 1:
+    if not isinstance(num_draws, int | np.integer) or num_draws < 1:
         raise InvalidInputError(
             explain("num_draws cannot be used", received=num_draws, accepted="1, 2, ...")
         )
@@ -297,11 +300,13 @@ def default_design_settings(estimator: Estimator) -> DesignSettings:
     )
 
 
-def _posterior(problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray]) -> xr.Dataset:
+def _posterior(
+    problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray] | pd.DataFrame
+) -> xr.Dataset:
     """Return the draws of a fit, or of a mapping from another tool."""
     require_kind(
         fit,
-        (xr.DataTree, Mapping),
+        (xr.DataTree, Mapping, pd.DataFrame),
         "fit",
         "fit = cb.infer(problem, data, key=...), or {parameter name: array of draws}",
     )
@@ -335,8 +340,8 @@ def _posterior(problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray]) ->
     return fit["posterior"].to_dataset()
 
 
-def _as_dataset(draws: Mapping[str, np.ndarray]) -> xr.Dataset:
-    arrays = {name: np.asarray(value, float) for name, value in draws.items()}
+def _as_dataset(draws: Mapping[str, np.ndarray] | pd.DataFrame) -> xr.Dataset:
+    arrays = {str(name): np.asarray(value, float) for name, value in draws.items()}
     if not arrays or any(array.ndim == 0 for array in arrays.values()):
         raise InvalidInputError(
             explain(

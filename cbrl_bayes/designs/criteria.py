@@ -7,7 +7,7 @@ problem's ``aggregate`` is `AcrossContexts`, which applies a criterion to the co
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Criterion(Protocol):
     """Judges a design by what it is worth under N draws."""
 

@@ -128,11 +128,13 @@ def value_of_information(
     >>> bool(known["evpi"] > 0), known["evppi"].dims
     (True, ('parameter',))
     """
-    settings = settings or InformationSettings()
+    settings = InformationSettings() if settings is None else settings
     require_key(key)
     require_kind(settings, InformationSettings, "settings", "cb.InformationSettings(...)")
     made = designed(problem, study)
     problem = made.problem
+    for experiment in experiments:
+        require_kind(experiment, Experiment, "experiments", "experiments=[cb.Experiment(...)]")
     _check_names(experiments)
     chosen = thinned(study["posterior"].to_dataset(), settings.num_draws)
     draws = posterior_draws(problem, chosen)

@@ -161,9 +161,9 @@ def posterior_draws(problem: Problem, posterior: xr.Dataset) -> dict[str, np.nda
 
 
 def thinned(posterior: xr.Dataset, num_draws: int) -> xr.Dataset:
-    """Return about ``num_draws`` evenly spaced draws, as many of each chain."""
+    """Return evenly spaced draws, as many of each chain: ``num_draws`` or just above."""
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-    per_chain = min(draws, max(1, round(num_draws / chains)))
+    per_chain = min(draws, -(-num_draws // chains))
     return posterior.isel(draw=evenly_spaced(draws, per_chain))
 
 

@@ -7,7 +7,7 @@ expected value, expected objective.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class ChanceConstraint(Protocol):
     """An outcome that must be as wanted with probability ``prob`` over posterior draws."""
 

@@ -80,10 +80,18 @@ def robust_designs(
     >>> list(map(str, study["decision"]["design"].values))
     ['common', 'plug_in', 'cvar_0.5']
     """
-    settings, estimator = settings or RobustSettings(), estimator or Exact()
+    settings = RobustSettings() if settings is None else settings
+    estimator = Exact() if estimator is None else estimator
     criteria = (CVaR(0.1), WorstCase(0.9), MinimaxRegret(0.9)) if criteria is None else criteria
     require_key(key)
     require_kind(settings, RobustSettings, "settings", "cb.RobustSettings(...)")
+    require_kind(estimator, Estimator, "estimator", "cb.Exact()")
+    for criterion in criteria:
+        require_kind(criterion, Criterion, "criteria", "criteria=[cb.CVaR(0.1), ...]")
+    for constraint in constraints:
+        require_kind(
+            constraint, ChanceConstraint, "constraints", "constraints=[cb.CostAtMost(...)]"
+        )
     parts = designed(problem, study)
     used = {
         "criteria": list(criteria),
