@@ -23,13 +23,13 @@ from cbrl_bayes.inference import (
     PerGroup,
     Prior,
     SVISettings,
+    chain_layout,
     default_priors,
     fit,
     identification,
 )
-from cbrl_bayes.inference.chunks import chain_layout
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.progress import Progress
+from cbrl_bayes.progress import Progress, reporter
 from cbrl_bayes.results import (
     Checkpoint,
     Records,
@@ -60,6 +60,12 @@ def behaviour_model(
     context_family: ContextFamily | None = None,
 ) -> BehaviourModel:
     """Build the NumPyro model that `infer` fits; arguments as there."""
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
+    remedy = "cb.from_table, cb.load_trajectories or cb.make_trajectories, which return one"
+    if isinstance(data, xr.DataTree):
+        remedy = "the observed behaviour; a fit is what cb.design takes"
+    require_kind(data, xr.Dataset, "data", remedy)
+    require_kind(context_family, ContextFamily | None, "context_family")
     chosen = default_priors(problem, priors)
     grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
     known = problem.default_parameters
@@ -79,7 +85,7 @@ def infer(
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> xr.DataTree:
     """Infer rationality, reward parameters and the context law from observed behaviour.
 
@@ -105,8 +111,8 @@ def infer(
         is refused. (Without a checkpoint the same steps are compiled otherwise: draws may then
         differ by rounding, which a chain carries on.) Delete the folder when it is no longer of
         use. Variational inference begins anew.
-    progress : bool
-        Show a progress bar.
+    progress : bool or callable, optional
+        See `cbrl_bayes.progress.reporter`.
 
     Returns
     -------
@@ -137,6 +143,10 @@ def infer(
     >>> fit["posterior"]["temperature"].dims
     ('chain', 'draw')
     """
+    require_kind(
+        settings, NUTSSettings | SVISettings | None, "settings", "cb.NUTSSettings(num_samples=1000)"
+    )
+    require_key(key)
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
     records = None
@@ -151,7 +161,8 @@ def infer(
             devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
         )
         records = open_records(checkpoint, lambda: identity)
-    draws = fit(model, key=key, settings=settings, progress=progress, records=records)
+    with reporter(progress) as report:
+        draws = fit(model, key=key, settings=settings, records=records, report=report)
     used = {
         "inference": settings or NUTSSettings(),
         "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},
