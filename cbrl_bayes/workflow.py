@@ -105,11 +105,10 @@ def infer(
     context_family : ContextFamily, optional
         For problems with continuous contexts.
     checkpoint : str or Path, optional
-        A folder that receives the chains as they are drawn (NUTS: every 50 steps or fewer). If
-        the run dies, the same call goes on from there, with the same draws, bit for bit, as if
-        it had not; on another kind of machine, or where chains no longer find a device each, it
-        is refused. (Without a checkpoint the same steps are compiled otherwise: draws may then
-        differ by rounding, which a chain carries on.) Delete the folder when it is no longer of
+        A folder that receives the chains as they are drawn, at most 50 steps of every chain at a
+        time (NUTS). If the run dies, the same call goes on from there, with the same draws, bit
+        for bit, as without a checkpoint. It must run on the same kind of machine, with as many
+        devices for its chains. Delete the folder when it is no longer of
         use. Variational inference begins anew.
     progress : bool or callable, optional
         See `cbrl_bayes.progress.reporter`.
@@ -130,7 +129,7 @@ def infer(
     DataError, InvalidInputError
         Naming every violation.
     ResultsError
-        If the checkpoint is of another run (of what, is said) or cannot be written.
+        If the checkpoint belongs to a different run (what differs is named) or cannot be written.
 
     Examples
     --------
