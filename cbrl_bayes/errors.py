@@ -1,7 +1,7 @@
 """The errors this package raises: one base class and few leaves, all in one form of words."""
 
 from collections.abc import Mapping, Sequence
-from types import UnionType
+from types import FunctionType, UnionType
 from typing import Any, get_args
 
 __all__ = [
@@ -197,6 +197,8 @@ def _in_words(value: Any) -> str:
         return "None"
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    if isinstance(value, FunctionType):
+        return f"the function {value.__name__}"
     if isinstance(value, str):
         return f"the text {value[:40]!r}"
     if getattr(value, "ndim", 0) and hasattr(value, "dtype"):

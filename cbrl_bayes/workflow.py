@@ -24,13 +24,13 @@ from cbrl_bayes.inference import (
     PerGroup,
     Prior,
     SVISettings,
+    chain_layout,
     default_priors,
     fit,
     identification,
 )
-from cbrl_bayes.inference.chunks import chain_layout
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.progress import Progress
+from cbrl_bayes.progress import Progress, reporter
 from cbrl_bayes.results import (
     Checkpoint,
     Records,
@@ -61,6 +61,12 @@ def behaviour_model(
     context_family: ContextFamily | None = None,
 ) -> BehaviourModel:
     """Build the NumPyro model that `infer` fits; arguments as there."""
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
+    remedy = "cb.from_table, cb.load_trajectories or cb.make_trajectories, which return one"
+    if isinstance(data, xr.DataTree):
+        remedy = "the observed behaviour; a fit is what cb.design takes"
+    require_kind(data, xr.Dataset, "data", remedy)
+    require_kind(context_family, ContextFamily | None, "context_family")
     chosen = default_priors(problem, priors)
     grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
     known = problem.default_parameters
@@ -80,7 +86,7 @@ def infer(
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> xr.DataTree:
     """Infer rationality, reward parameters and the context law from observed behaviour.
 
@@ -100,14 +106,13 @@ def infer(
     context_family : ContextFamily, optional
         For problems with continuous contexts.
     checkpoint : str or Path, optional
-        A folder that receives the chains as they are drawn (NUTS: every 50 steps or fewer). If
-        the run dies, the same call goes on from there, with the same draws, bit for bit, as if
-        it had not; on another kind of machine, or where chains no longer find a device each, it
-        is refused. (Without a checkpoint the same steps are compiled otherwise: draws may then
-        differ by rounding, which a chain carries on.) Delete the folder when it is no longer of
+        A folder that receives the chains as they are drawn, at most 50 steps of every chain at a
+        time (NUTS). If the run dies, the same call goes on from there, with the same draws, bit
+        for bit, as without a checkpoint. It must run on the same kind of machine, with as many
+        devices for its chains. Delete the folder when it is no longer of
         use. Variational inference begins anew.
-    progress : bool
-        Show a progress bar.
+    progress : bool or callable, optional
+        See `cbrl_bayes.progress.reporter`.
 
     Returns
     -------
@@ -125,7 +130,7 @@ def infer(
     DataError, InvalidInputError
         Naming every violation.
     ResultsError
-        If the checkpoint is of another run (of what, is said) or cannot be written.
+        If the checkpoint belongs to a different run (what differs is named) or cannot be written.
 
     Examples
     --------
@@ -138,6 +143,10 @@ def infer(
     >>> fit["posterior"]["temperature"].dims
     ('chain', 'draw')
     """
+    require_kind(
+        settings, NUTSSettings | SVISettings | None, "settings", "cb.NUTSSettings(num_samples=1000)"
+    )
+    require_key(key)
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
     records = None
@@ -152,7 +161,8 @@ def infer(
             devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
         )
         records = open_records(checkpoint, lambda: identity)
-    draws = fit(model, key=key, settings=settings, progress=progress, records=records)
+    with reporter(progress) as report:
+        draws = fit(model, key=key, settings=settings, records=records, report=report)
     used = {
         "inference": settings or NUTSSettings(),
         "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},

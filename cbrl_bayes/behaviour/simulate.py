@@ -62,30 +62,30 @@ def simulate_trajectories(
             )
         )
     in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
-    context_key, walk_key = jax.random.split(key)
-    values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
+    follower = np.arange(num_episodes) % problem.followers.num_followers
+
+    def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:
+        context, who, walker = episode
+        one = problem.follower_parameters(truth, who)
+        mdp, response = respond(problem, in_force, context, one)
+        steps = rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
+        return steps.state[0], steps.action[0], steps.active[0].sum()
 
     @jax.jit
-    def walk(context: Any, follower: Array, walker: Array) -> Any:
-        one = problem.follower_parameters(truth, follower)
-        mdp, response = respond(problem, in_force, context, one)
-        return rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
+    def everyone(key: Key[Array, ""]) -> Any:
+        context_key, walk_key = jax.random.split(key)
+        values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
+        walkers = jax.random.split(walk_key, num_episodes)
+        return values, chosen, jax.lax.map(walk, (values, follower, walkers))
 
-    states, actions, who = [], [], []
-    for episode, walker in enumerate(jax.random.split(walk_key, num_episodes)):
-        follower = episode % problem.followers.num_followers
-        context = jax.tree.map(lambda leaf, e=episode: leaf[e], values)
-        walked = walk(context, follower, walker)
-        steps = int(walked.active.sum())
-        states.append(np.asarray(walked.state)[0, :steps])
-        actions.append(np.asarray(walked.action)[0, :steps])
-        who.append(problem.followers.names[follower])
+    values, chosen, (state, action, length) = jax.tree.map(np.asarray, everyone(key))
+    who = [problem.followers.names[index] for index in follower]
     discrete = isinstance(problem.contexts, DiscreteContexts)
     observed = discrete and context_observed
     names = [problem.contexts.names[int(i)] for i in chosen] if observed else None
     data = make_trajectories(
-        states,
-        actions,
+        [row[:steps] for row, steps in zip(state, length, strict=True)],
+        [row[:steps] for row, steps in zip(action, length, strict=True)],
         group=who if len(set(who)) > 1 else None,
         context=names,
         regime=[regime] * num_episodes,

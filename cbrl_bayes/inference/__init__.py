@@ -9,7 +9,7 @@ import numpyro.distributions
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
 from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
-from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, SVISettings, fit  # noqa: E402
+from cbrl_bayes.inference.fit import FitDraws, SVISettings, fit  # noqa: E402
 from cbrl_bayes.inference.generative import (  # noqa: E402
     BehaviourSimulation,
     GenerativeModel,
@@ -25,6 +25,7 @@ from cbrl_bayes.inference.likelihood import (  # noqa: E402
 )
 from cbrl_bayes.inference.mle import MaximumLikelihood, maximum_likelihood  # noqa: E402
 from cbrl_bayes.inference.model import BehaviourModel  # noqa: E402
+from cbrl_bayes.inference.nuts import NUTSSettings, chain_layout  # noqa: E402
 from cbrl_bayes.inference.preferences import (  # noqa: E402
     PreferenceModel,
     count_comparisons,
@@ -71,6 +72,7 @@ __all__ = [
     "SVISettings",
     "ShareModel",
     "ShareSimulation",
+    "chain_layout",
     "choice_rows",
     "contraction",
     "count_comparisons",

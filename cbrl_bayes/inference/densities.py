@@ -13,7 +13,7 @@ from numpyro.distributions import biject_to
 from cbrl_bayes.inference.likelihood import transition_log_likelihood
 from cbrl_bayes.inference.model import BehaviourModel
 
-__all__ = ["log_prior", "transition_part"]
+__all__ = ["log_prior", "site_densities", "transition_part"]
 
 
 def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -43,14 +43,9 @@ def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dic
     """
 
     def densities(sampled: Mapping[str, Array]) -> dict[str, Array]:
-        # Best responses are traced too and dropped by the compiler: the priors do not need them.
-        seeded = handlers.seed(handlers.substitute(model, dict(sampled)), jax.random.key(0))
-        sites = handlers.trace(seeded).get_trace()
-        return {
-            name: site["fn"].log_prob(site["value"]).sum() + _jacobian(site)
-            for name, site in sites.items()
-            if site["type"] == "sample" and not site["is_observed"]
-        }
+        with handlers.trace() as sites, handlers.substitute(data=dict(sampled)):
+            model.parameters()
+        return site_densities(sites)
 
     chains, draws = next(iter(posterior.values())).shape[:2]
     flat = {
@@ -59,6 +54,15 @@ def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dic
     }
     found = jax.jit(lambda all_draws: jax.lax.map(densities, all_draws))(flat)
     return {name: np.asarray(value).reshape(chains, draws) for name, value in found.items()}
+
+
+def site_densities(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+    """Return the log density of each sampled site of a trace, as `log_prior` does."""
+    return {
+        name: site["fn"].log_prob(site["value"]).sum() + _jacobian(site)
+        for name, site in sites.items()
+        if site["type"] == "sample"
+    }
 
 
 def _jacobian(site: Mapping[str, Any]) -> Array:

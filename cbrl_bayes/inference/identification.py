@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
 from cbrl_bayes.inference.likelihood import choice_rows, policies
 from cbrl_bayes.inference.model import BehaviourModel
@@ -85,20 +85,23 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
     )
     if not names:
         return Identification((), np.zeros(0), (), "")
-    flat, unravel = ravel_pytree({name: jnp.log(centre[name]) for name in names})
+    logs = np.log([float(centre[name]) for name in names])
+    visits = model.counts.action_count.sum(1) if len(model.counts.action_count) else np.ones(1)
 
-    def rows(vector: Any) -> Any:
-        moved = centre | {name: jnp.exp(value) for name, value in unravel(vector).items()}
+    def rows(vector: Array) -> Array:
+        moved = centre | dict(zip(names, jnp.exp(vector), strict=True))
         log_policy, _ = policies(model.problem, model.counts, moved)
         if len(model.counts.action_count):
             return choice_rows(model.counts, log_policy)
         return log_policy.reshape(-1, log_policy.shape[-1])
 
-    log_rows = rows(flat)
-    slopes = jax.jacfwd(rows)(flat)
-    visits = model.counts.action_count.sum(1) if len(model.counts.action_count) else 1.0
-    weights = jnp.exp(log_rows) * jnp.asarray(visits).reshape(-1, 1)
-    information = np.asarray(jnp.einsum("ra,rai,raj->ij", weights, slopes, slopes))
+    @jax.jit
+    def information_at(vector: Array) -> Array:
+        slopes = jax.jacfwd(rows)(vector)
+        weights = jnp.exp(rows(vector)) * visits.reshape(-1, 1)
+        return jnp.einsum("ra,rai,raj->ij", weights, slopes, slopes)
+
+    information = np.asarray(information_at(logs))
     values, vectors = np.linalg.eigh(information)
     flat_directions = [
         _direction(names, vectors[:, index])

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
-from scipy.optimize import minimize
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.inference.likelihood import (
@@ -83,6 +82,8 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
                 remedy="pooled or per-group parameters, or NUTS",
             )
         )
+    from scipy.optimize import minimize  # takes a tenth of a second
+
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()

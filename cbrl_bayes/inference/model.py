@@ -80,19 +80,10 @@ class BehaviourModel:
     def __call__(self, *, condition: bool = True) -> None:
         """Run the model under NumPyro's handlers."""
         problem, counts = self.problem, self.counts
-        groups = len(counts.groups)
-        parameters = problem.default_parameters
-        for name, prior in self.priors.items():
-            parameters[name] = prior.sample(name, groups)
-        if self.context_family is not None:
-            parameters |= self._family(condition)
-        for name, value in problem.derived(parameters).items():
-            numpyro.deterministic(name, value)
+        parameters = self.parameters()
         log_policy, status = policies(problem, counts, parameters)
         numpyro.deterministic("solve_status", status)
-        self._choices(log_policy, condition)
-        if "context_probability" in self.priors:
-            self._contexts(parameters["context_probability"], condition)
+        self.observe(parameters, choice_rows(counts, log_policy), condition=condition)
         if condition and counts.has_latent_contexts:
             weights = jnp.log(parameters["context_probability"])
             evidence = context_evidence(problem, counts, parameters)
@@ -101,15 +92,60 @@ class BehaviourModel:
         if condition and len(counts.transition_count):
             numpyro.factor("transitions", transition_log_likelihood(problem, counts, parameters))
 
+    def parameters(self) -> dict[str, Any]:
+        """Sample all parameters inside NumPyro, and record what the problem derives from them."""
+        parameters = self.problem.default_parameters
+        for name, prior in self.priors.items():
+            parameters[name] = prior.sample(name, len(self.counts.groups))
+        if self.context_family is not None:
+            parameters |= {
+                name: numpyro.sample(name, prior)
+                for name, prior in self.context_family.priors.items()
+            }
+        for name, value in self.problem.derived(parameters).items():
+            numpyro.deterministic(name, value)
+        return parameters
+
+    def observe(
+        self, parameters: Mapping[str, Any], rows: Array, *, condition: bool = True
+    ) -> None:
+        """State inside NumPyro the laws of contexts and choices, on condition of the data or not.
+
+        Parameters
+        ----------
+        parameters : mapping
+        rows : array, shape (rows, A)
+            Log policy in each decision point (`choice_rows`).
+        condition : bool
+            If False, contexts and choices are drawn.
+        """
+        if self.context_family is not None:
+            values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
+            with numpyro.plate("episode", values.shape[0]):
+                numpyro.sample(
+                    "context_value",
+                    self.context_family.family_fn(parameters),
+                    obs=values if condition else None,
+                )
+        self._choices(rows, condition)
+        if "context_probability" in self.priors:
+            self._contexts(parameters["context_probability"], condition)
+
     def complete(self, sampled: Mapping[str, Array]) -> dict[str, Any]:
         """Return all parameters of one draw: defaults with the sampled ones put in."""
         parameters = self.problem.default_parameters
         return parameters | {n: jnp.asarray(v) for n, v in sampled.items() if n in parameters}
 
-    def pointwise(self, sampled: Mapping[str, Array]) -> Array:
-        """Return the log-likelihood of each episode under one draw, shape (episodes,)."""
-        parameters = self.complete(sampled)
-        log_policy, _ = policies(self.problem, self.counts, parameters)
+    def pointwise(self, parameters: Mapping[str, Any], log_policy: Array) -> Array:
+        """Return the log-likelihood of each episode, shape (episodes,), in one draw.
+
+        Parameters
+        ----------
+        parameters : mapping
+            All of them.
+        log_policy : array, shape (cells, S, A)
+            Under these parameters (`policies`).
+        """
         if self.context_family is None:
             return episode_log_likelihood(
                 self.counts,
@@ -136,7 +172,7 @@ class BehaviourModel:
                 )
             )
 
-    def _choices(self, log_policy: Array, condition: bool) -> None:
+    def _choices(self, rows: Array, condition: bool) -> None:
         observed = self.counts.action_count
         if len(observed) == 0:
             return
@@ -145,7 +181,7 @@ class BehaviourModel:
                 "action_count",
                 dist.Multinomial(
                     total_count=jnp.asarray(observed.sum(1)),
-                    logits=choice_rows(self.counts, log_policy),
+                    logits=rows,
                     total_count_max=None if condition else int(observed.sum(1).max()),
                 ),
                 obs=jnp.asarray(observed) if condition else None,
@@ -160,17 +196,3 @@ class BehaviourModel:
             dist.Multinomial(total_count=total, probs=probability),
             obs=jnp.asarray(observed) if condition else None,
         )
-
-    def _family(self, condition: bool) -> dict[str, Array]:
-        assert self.context_family is not None  # for the type checker
-        sampled = {
-            name: numpyro.sample(name, prior) for name, prior in self.context_family.priors.items()
-        }
-        values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
-        with numpyro.plate("episode", values.shape[0]):
-            numpyro.sample(
-                "context_value",
-                self.context_family.family_fn(sampled),
-                obs=values if condition else None,
-            )
-        return sampled

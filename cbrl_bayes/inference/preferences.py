@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -13,8 +12,10 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, run_nuts
+from cbrl_bayes.inference.fit import FitDraws
+from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
 from cbrl_bayes.problems.rlhf import NEVER, comparison_log_probability
+from cbrl_bayes.progress import Progress, reporter
 
 __all__ = ["PreferenceModel", "count_comparisons", "fit_preferences", "ties_as_half_wins"]
 
@@ -217,7 +218,11 @@ def ties_as_half_wins(counts: Float[np.ndarray, "row 3"]) -> Float[np.ndarray, "
 
 
 def fit_preferences(
-    model: PreferenceModel, *, key: Key[Array, ""], settings: NUTSSettings | None = None
+    model: PreferenceModel,
+    *,
+    key: Key[Array, ""],
+    settings: NUTSSettings | None = None,
+    progress: Progress = None,
 ) -> FitDraws:
     """Draw from the posterior by NUTS.
 
@@ -227,6 +232,8 @@ def fit_preferences(
     key : typed key
     settings : NUTSSettings, optional
         Default: 2 chains, 500 steps each of warm-up and sampling.
+    progress : bool or callable, optional
+        See `cbrl_bayes.progress.reporter`.
 
     Returns
     -------
@@ -236,8 +243,8 @@ def fit_preferences(
     """
     begun = time.perf_counter()
     chosen = settings or NUTSSettings(num_chains=2)
-    posterior, stats = run_nuts(model, key, chosen, progress=False)
-    jax.block_until_ready(posterior)
+    with reporter(progress) as report:
+        posterior, stats = run_nuts(model, key=key, settings=chosen, report=report)
     return FitDraws(
         posterior=posterior,
         sample_stats=stats,

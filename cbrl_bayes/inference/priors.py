@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_kind
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 __all__ = ["ContextFamily", "Hierarchical", "PerGroup", "Pooled", "Prior", "default_priors"]
@@ -31,6 +31,9 @@ class Pooled:
 
     prior: dist.Distribution
 
+    def __post_init__(self) -> None:
+        _require_law(self.prior, "Pooled.prior")
+
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw the parameter inside a NumPyro model."""
         return numpyro.sample(name, self.prior)
@@ -47,6 +50,9 @@ class PerGroup:
     """
 
     prior: dist.Distribution
+
+    def __post_init__(self) -> None:
+        _require_law(self.prior, "PerGroup.prior")
 
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw one value per group, shape (G,)."""
@@ -72,6 +78,10 @@ class Hierarchical:
     location: dist.Distribution
     scale: dist.Distribution = field(default_factory=lambda: dist.HalfNormal(0.5))
 
+    def __post_init__(self) -> None:
+        _require_law(self.location, "Hierarchical.location")
+        _require_law(self.scale, "Hierarchical.scale")
+
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw population and groups; returns shape (G,)."""
         median = numpyro.sample(f"{name}_population", self.location)
@@ -96,6 +106,11 @@ class ContextFamily:
 
     family_fn: Callable[[Mapping[str, Any]], dist.Distribution]
     priors: Mapping[str, dist.Distribution]
+
+    def __post_init__(self) -> None:
+        require_kind(self.priors, Mapping, "ContextFamily.priors", "{name: distribution}")
+        for name, prior in self.priors.items():
+            _require_law(prior, f"ContextFamily.priors[{name!r}]")
 
 
 Prior = Pooled | PerGroup | Hierarchical
@@ -149,7 +164,7 @@ def default_priors(
             median = float(np.exp(np.log(centre).mean()))
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
         elif name == "context_probability" or name in problem.laws:
-            priors[name] = Pooled(dist.Dirichlet(jnp.ones(centre.shape)))
+            priors[name] = Pooled(dist.Dirichlet(np.ones(centre.shape)))
         elif centre.ndim == 0 and problem.ranges.get(name) == (0.0, 1.0):
             priors[name] = Pooled(dist.Beta(1.0, float((1.0 - centre) / centre)))
         elif centre.ndim == 0 and centre > 0:
@@ -162,6 +177,7 @@ def default_priors(
                     remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
                 )
             )
+    require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name, prior in (given or {}).items():
         if name not in known:
             raise InvalidInputError(
@@ -170,7 +186,9 @@ def default_priors(
                     accepted=", ".join(sorted(known)),
                 )
             )
-        chosen = Pooled(prior) if isinstance(prior, dist.Distribution) else prior
+        if not isinstance(prior, Prior):
+            _require_law(prior, f"priors[{name!r}]")
+        chosen = prior if isinstance(prior, Prior) else Pooled(prior)
         if not isinstance(chosen, Pooled) and name not in problem.per_follower:
             raise InvalidInputError(
                 explain(
@@ -180,3 +198,10 @@ def default_priors(
             )
         priors[name] = chosen
     return priors
+
+
+def _require_law(value: Any, name: str) -> None:
+    known = "a value that is known is no prior: set it in the problem's parameters"
+    is_number = isinstance(value, int | float | np.generic | np.ndarray | Array)
+    remedy = ["a NumPyro distribution, such as dist.LogNormal(0.0, 1.0)"]
+    require_kind(value, dist.Distribution, name, [*remedy, known] if is_number else remedy)

@@ -21,11 +21,14 @@ import numpyro.distributions as dist
 import optax
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float, Key
+from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, init_to_sample
 from numpyro.infer.autoguide import AutoDelta
 
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.inference.fit import FitDraws, NUTSSettings, run_nuts
+from cbrl_bayes.inference.fit import FitDraws
+from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
+from cbrl_bayes.progress import Progress, reporter
 
 __all__ = [
     "DirichletShares",
@@ -270,7 +273,7 @@ def fit_shares(
     key: Key[Array, ""],
     settings: NUTSSettings | None = None,
     num_starts: int = 1,
-    progress: bool = False,
+    progress: Progress = None,
 ) -> FitDraws:
     """Draw from the posterior of a model of shares by NUTS.
 
@@ -287,7 +290,8 @@ def fit_shares(
     num_starts : int
         Where above 1, all chains begin at the best of so many local maxima of the posterior.
         Mixtures have several; R-hat then speaks of the one that was chosen.
-    progress : bool
+    progress : bool or callable, optional
+        See `cbrl_bayes.progress.reporter`.
 
     Returns
     -------
@@ -315,22 +319,34 @@ def fit_shares(
 
     def program() -> None:
         draw = model.parameters(share.shape[1], design.shape[1])
-        for name in sorted(draw):
-            numpyro.deterministic(f"of_{name}", draw[name])
         numpyro.factor("composition", model.log_density(draw, *given).sum())
 
     begun = time.perf_counter()
     start_key, sample_key = jax.random.split(key)
     start = _best_maximum(program, start_key, num_starts) if num_starts > 1 else None
-    posterior, stats = run_nuts(
-        program, sample_key, settings or NUTSSettings(), progress, start=start
-    )
+    with reporter(progress) as report:
+        sampled, stats = run_nuts(
+            program,
+            key=sample_key,
+            settings=settings or NUTSSettings(),
+            start=start,
+            derived=False,
+            report=report,
+        )
     seconds = time.perf_counter() - begun
+
+    def examine(sites: Draws) -> tuple[Draws, Array]:
+        with handlers.substitute(data=sites):
+            draw = model.parameters(share.shape[1], design.shape[1])
+        return draw, model.log_density(draw, *given)
+
     # What the model works with; the sites that were sampled are parts of it.
-    draws = {n.removeprefix("of_"): v for n, v in posterior.items() if n.startswith("of_")}
-    chains, number = next(iter(draws.values())).shape[:2]
-    flat = {n: jnp.asarray(v).reshape(-1, *v.shape[2:]) for n, v in draws.items()}
-    table = jax.jit(lambda d: jax.lax.map(lambda one: model.log_density(one, *given), d))(flat)
+    chains, number = next(iter(sampled.values())).shape[:2]
+    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in sampled.items()}
+    found = jax.jit(lambda draws: jax.lax.map(examine, draws))(flat)
+    draws, table = jax.tree.map(
+        lambda leaf: np.asarray(leaf).reshape(chains, number, *leaf.shape[1:]), found
+    )
     return FitDraws(
         posterior=draws,
         sample_stats=stats,
@@ -338,7 +354,7 @@ def fit_shares(
         prior={},
         prior_predictive={},
         seconds=seconds,
-        log_likelihood={"composition": np.asarray(table).reshape(chains, number, -1)},
+        log_likelihood={"composition": table},
     )
 
 

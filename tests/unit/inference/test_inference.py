@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 import xarray as xr
 from numpyro import handlers
@@ -441,6 +442,78 @@ def test_priors_are_checked():
     )
     with pytest.raises(InvalidInputError, match="does not cover hierarchies"):
         maximum_likelihood(model)
+
+
+WRONG = {
+    "settings, dictionary": (
+        {"settings": {"num_samples": 5}},
+        "settings has the wrong type; received: a dict; accepted: NUTSSettings, SVISettings or "
+        "None; try: cb.NUTSSettings(num_samples=1000)",
+    ),
+    "settings, class": (
+        {"settings": cb.NUTSSettings},
+        "received: the class NUTSSettings; accepted: NUTSSettings, SVISettings or None; "
+        "try: NUTSSettings(...), with parentheses",
+    ),
+    "prior, number": (
+        {"priors": {"temperature": 6.0}},
+        "priors['temperature'] has the wrong type; received: the float 6.0; accepted: "
+        "Distribution; try: a NumPyro distribution, such as dist.LogNormal(0.0, 1.0); a value "
+        "that is known is no prior: set it in the problem's parameters",
+    ),
+    "prior, class": ({"priors": {"temperature": dist.LogNormal}}, "try: LogNormal(...), with"),
+    "priors, number": ({"priors": 5}, "priors has the wrong type; received: the int 5"),
+    "key, number": (
+        {"key": 7},
+        "key is not a JAX random key; received: the int 7; accepted: one key from "
+        "jax.random.key; try: key=jax.random.key(7)",
+    ),
+    "key, numpy": ({"key": np.int64(3)}, "received: the int64 3;"),
+    "key, none": ({"key": None}, "received: None; accepted: one key from jax.random.key"),
+    "key, raw": (
+        {"key": np.zeros(2, np.uint32)},
+        "received: an array of shape (2,) and type uint32; accepted: one key from "
+        "jax.random.key; try: key=jax.random.wrap_key_data(key)",
+    ),
+    "keys": ({"key": jax.random.split(jax.random.key(0), 2)}, "key holds several keys"),
+    "problem, class": ({"problem": cb.Problem}, "received: the class Problem;"),
+    "problem, function": (
+        {"problem": two_state},
+        "problem has the wrong type; received: the function two_state; accepted: Problem",
+    ),
+    "problem, name": ({"problem": "two_state"}, "received: the text 'two_state'"),
+    "data, frame": (
+        {"data": pd.DataFrame({"state": [0]})},
+        "data has the wrong type; received: a DataFrame; accepted: Dataset; try: cb.from_table, "
+        "cb.load_trajectories or cb.make_trajectories, which return one",
+    ),
+    "data, array": ({"data": np.zeros((3, 2))}, "received: an array of shape (3, 2) and type"),
+    "data, path": ({"data": Path("data.csv")}, "data has the wrong type; received: a PosixPath"),
+    "data, results": ({"data": xr.DataTree()}, "a fit is what cb.design takes"),
+    "family": ({"context_family": {}}, "context_family has the wrong type; received: a dict"),
+}
+
+
+@pytest.mark.parametrize(("given", "words"), WRONG.values(), ids=WRONG)
+def test_arguments_of_the_wrong_kind_are_caught_at_the_door(given, words):
+    problem = two_state()
+    arguments = {"problem": problem, "data": cb.make_trajectories([[0]], [[1]])}
+    arguments |= {"key": jax.random.key(0)} | given
+    with pytest.raises(InvalidInputError) as caught:
+        cb.infer(arguments.pop("problem"), arguments.pop("data"), **arguments)
+    assert words in str(caught.value)
+
+
+def test_prior_records_hold_distributions():
+    for make, name in (
+        (cb.Pooled, "Pooled.prior"),
+        (PerGroup, "PerGroup.prior"),
+        (Hierarchical, "Hierarchical.location"),
+        (lambda law: ContextFamily(lambda parameters: law, {"mean": law}), "priors['mean']"),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            make(1.0)
+        assert f"{name} has the wrong type; received: the float 1.0" in str(caught.value)
 
 
 def test_prior_predictive_spans_behaviour(fitted):

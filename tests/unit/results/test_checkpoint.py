@@ -27,8 +27,7 @@ from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import FollowerError, ResultsError
 from cbrl_bayes.followers import Episode, OutsideFollower
 from cbrl_bayes.hypergradients import BoltzmannCovariance, Exact
-from cbrl_bayes.inference import Pooled
-from cbrl_bayes.inference.chunks import chain_layout
+from cbrl_bayes.inference import Pooled, chain_layout
 from cbrl_bayes.problems import two_state
 from cbrl_bayes.results import Checkpoint, identify
 from cbrl_bayes.workflow import _prior_text
@@ -588,7 +587,7 @@ def _infer(checkpoint=None, seed=3, episodes=60):
 
 
 @pytest.mark.slow
-def test_a_fit_goes_on_from_its_last_chunk(tmp_path, monkeypatch):
+def test_a_fit_goes_on_from_its_last_block(tmp_path, monkeypatch):
     write, written = Checkpoint.__setitem__, []
 
     def dies_at_the_second(self, key, record):
@@ -604,16 +603,9 @@ def test_a_fit_goes_on_from_its_last_chunk(tmp_path, monkeypatch):
     before = _stamps(tmp_path / "cut")
     resumed = _infer(tmp_path / "cut")
     after = _stamps(tmp_path / "cut")
-    assert len(after) == 3  # 113 steps in chunks of 38
+    assert len(after) == 3  # 113 steps in blocks of 38
     assert {path: after[path] for path in before} == before
-    _assert_same(resumed, _infer(tmp_path / "whole"))
-    # NumPyro's own loop takes the same steps, compiled otherwise: rounding of 1e-12 was seen
-    # after 113 steps; draws of another chain would differ by some 0.1.
-    plain = _infer()
-    for name, array in plain["posterior"].data_vars.items():
-        np.testing.assert_allclose(
-            resumed["posterior"][name], array, rtol=1e-5, atol=1e-8, err_msg=str(name)
-        )
+    _assert_same(resumed, _infer())
     with pytest.raises(ResultsError, match="received: other data, key"):
         _infer(tmp_path / "cut", seed=4, episodes=50)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
@@ -641,4 +633,4 @@ def test_a_fit_killed_at_a_random_moment_goes_on(tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _assert_same(_infer(folder), _infer(tmp_path / "whole"))
+    _assert_same(_infer(folder), _infer())

@@ -1,0 +1,122 @@
+"""What draws of the parameters imply: derived values, densities, simulated data."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+from numpyro import handlers
+
+from cbrl_bayes.inference.densities import site_densities
+from cbrl_bayes.inference.likelihood import choice_rows, policies, transition_log_likelihood
+from cbrl_bayes.inference.model import BehaviourModel
+
+__all__ = ["Replay"]
+
+Draws = Mapping[str, np.ndarray]
+
+
+class Replay:
+    """Runs a model again for draws of its parameters.
+
+    Draws are taken in blocks of one size, so that prior and posterior share compiled programs,
+    and best responses are solved once per draw.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+    block : int
+        Draws in one call of a program.
+    """
+
+    def __init__(self, model: BehaviourModel, block: int) -> None:
+        self.model, self.block = model, block
+        self._examined = _mapped(self._examine)
+        self._predicted = _mapped(self._predict)
+
+    def prior_draws(self, key: Key[Array, ""], num: int) -> tuple[Draws, np.ndarray]:
+        """Draw all sampled sites from the prior; also return the random key left to each draw."""
+        draws, keys = jax.jit(lambda key: jax.lax.map(self._draw, jax.random.split(key, num)))(key)
+        return jax.tree.map(np.asarray, draws), np.asarray(keys)
+
+    def examine(self, draws: Draws, kept: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+        """Return what follows from each draw, and its choice probabilities where ``kept``.
+
+        Parameters
+        ----------
+        draws : mapping
+            Sampled site -> array (draw, ...).
+        kept : int array
+            Draws whose choice probabilities are wanted, in ascending order.
+
+        Returns
+        -------
+        parts : dict
+            ``derived``, ``stats``, ``log_prior`` (name -> array (draw, ...)) and
+            ``log_likelihood``, shape (draw, episode).
+        rows : array, shape (kept, rows, A)
+            Log policy in each decision point.
+        """
+        parts, rows = [], []
+        for index, (part, log_policy) in self._in_blocks(self._examined, draws):
+            parts.append(part)
+            rows.append(log_policy[np.isin(index, kept)])
+        return _joined(parts), np.concatenate(rows)
+
+    def predict(self, draws: Draws, keys: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Simulate data once for each draw, with its key and its choice probabilities."""
+        given = {
+            name: draws[name] for name in draws if name in self.model.problem.default_parameters
+        }
+        found = self._in_blocks(self._predicted, (given, keys, rows))
+        return _joined([part for _, part in found])
+
+    def _draw(self, key: Array) -> tuple[dict[str, Array], Array]:
+        seeded = handlers.seed(rng_seed=key)
+        with seeded, handlers.trace() as sites:
+            self.model.parameters()
+        free = {n: site["value"] for n, site in sites.items() if site["type"] == "sample"}
+        return free, jax.random.key_data(seeded.rng_key)
+
+    def _examine(self, draw: dict[str, Array]) -> tuple[dict[str, Any], Array]:
+        model = self.model
+        with handlers.trace() as sites, handlers.substitute(data=draw):
+            parameters = model.parameters()
+        log_policy, status = policies(model.problem, model.counts, parameters)
+        stats = {"solve_status": status}
+        if len(model.counts.transition_count):
+            # It belongs to no one episode, so the pointwise log-likelihood does not hold it.
+            stats["transition_log_likelihood"] = transition_log_likelihood(
+                model.problem, model.counts, parameters
+            )
+        derived = {n: site["value"] for n, site in sites.items() if site["type"] == "deterministic"}
+        return {
+            "derived": derived,
+            "stats": stats,
+            "log_prior": site_densities(sites),
+            "log_likelihood": model.pointwise(parameters, log_policy),
+        }, choice_rows(model.counts, log_policy)
+
+    def _predict(self, one: tuple[dict[str, Array], Array, Array]) -> dict[str, Array]:
+        draw, key, rows = one
+        with handlers.seed(rng_seed=key), handlers.trace() as sites:
+            self.model.observe(self.model.complete(draw), rows, condition=False)
+        return {n: site["value"] for n, site in sites.items() if site["type"] == "sample"}
+
+    def _in_blocks(self, program: Callable, draws: Any) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield positions and results; the last block is filled up with the last draw."""
+        num = len(jax.tree.leaves(draws)[0])
+        for begin in range(0, num, self.block):
+            index = np.minimum(np.arange(begin, begin + self.block), num - 1)
+            found = program(jax.tree.map(lambda leaf, at=index: leaf[at], draws))
+            whole = min(num - begin, self.block)
+            yield index[:whole], jax.tree.map(lambda leaf, n=whole: np.asarray(leaf)[:n], found)
+
+
+def _mapped(function: Callable) -> Callable:
+    return jax.jit(lambda draws: jax.lax.map(function, draws))
+
+
+def _joined(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
