@@ -18,6 +18,10 @@ __all__ = ["Table", "bounds", "check_interval", "design_title", "need_group", "s
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}
 BEST_PER_DRAW = "best per draw"
+WITHHELD = (
+    "Numbers of its designs are withheld, as the study FAILED its checks. To see them pass "
+    "accept_failed=True (--accept-failed)."
+)
 FORMATS: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "probability": ".3f"}
 
 
@@ -91,10 +95,7 @@ class Table:
         if self.health is not None:
             lines.append(str(self.health))
         if self.withheld:
-            lines.append(
-                "Numbers of its designs are withheld, as the study FAILED its checks. To see them "
-                "pass accept_failed=True (--accept-failed)."
-            )
+            lines.append(WITHHELD)
         return lines
 
 
