@@ -1,7 +1,6 @@
-"""What the command line takes: names, option types, and how they become problems and settings."""
+"""What the command line takes: names and options, and the problems and settings they stand for."""
 
 import inspect
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,19 +15,22 @@ __all__ = [
     "AcceptFailed",
     "CheckpointFolder",
     "DaskAddress",
+    "Draws",
     "EstimatorName",
     "Json",
+    "Kind",
     "Method",
+    "Output",
     "PenaltyWeight",
     "Prob",
     "ProblemName",
+    "Results",
     "SearchName",
     "Seed",
     "Slip",
     "Temperature",
     "chosen_problem",
     "chosen_search",
-    "design_as_given",
     "holds_trajectories",
     "observed_behaviour",
 ]
@@ -75,17 +77,41 @@ class EstimatorName(StrEnum):
     ZEROTH_ORDER = "zeroth_order"
 
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same numbers.")]
-Temperature = Annotated[
-    float | None, typer.Option(help="lambda (Four-Rooms, two_state); rationality is 1/lambda.")
+def _between(prob: float) -> float:
+    if not 0.0 < prob < 1.0:
+        raise typer.BadParameter(f"{prob} must lie between 0 and 1")
+    return prob
+
+
+def _writable(output: Path | None) -> Path | None:
+    """Refuse before the work begins what could only be refused after it."""
+    if output is not None and output.suffix not in (".nc", ".zarr"):
+        raise typer.BadParameter(f"{output} must end in .nc or .zarr")
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}")
+    return output
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Results = Annotated[Path, typer.Argument(help="A results file (.nc, .zarr).")]
+Output = Annotated[
+    Path | None, typer.Option(callback=_writable, help="Save the result here (.nc, .zarr).")
 ]
-PenaltyWeight = Annotated[float | None, typer.Option(help="beta of Four-Rooms.")]
+Seed = Annotated[
+    int,
+    typer.Option(min=-(2**63), max=2**63 - 1, help="The same seed gives the same numbers."),
+]
+Draws = Annotated[int, typer.Option(min=1, help="Posterior draws to design for.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="lambda (four_rooms, two_state); rationality is 1/lambda.")
+]
+PenaltyWeight = Annotated[float | None, typer.Option(help="beta of four_rooms.")]
 Slip = Annotated[
     str | None,
-    typer.Option(help="Four-Rooms: 'as-published' (.44), 'simulator' (.33) or a number."),
+    typer.Option(help="four_rooms: 'as-published' (.44), 'simulator' (.33) or a number."),
 ]
-Prob = Annotated[float, typer.Option(help="Probability of credible intervals.")]
+Prob = Annotated[float, typer.Option(callback=_between, help="Probability of the intervals.")]
+Kind = Annotated[str, typer.Option(help="Intervals: eti (equal-tailed) or hdi (highest-density).")]
 CheckpointFolder = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="Folder for finished work; the same call goes on from it."),
@@ -95,7 +121,7 @@ DaskAddress = Annotated[
     typer.Option("--dask", help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786."),
 ]
 AcceptFailed = Annotated[
-    bool, typer.Option("--accept-failed", help="Show designs although the study failed.")
+    bool, typer.Option("--accept-failed", help="Show designs although the study FAILED.")
 ]
 
 
@@ -128,7 +154,7 @@ def _slip(text: str | None) -> float | None:
         return float(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"slip {text!r} is neither a number nor one of {', '.join(named)}"
+            f"--slip {text} is neither a number nor one of {', '.join(named)}"
         ) from error
 
 
@@ -137,11 +163,11 @@ def observed_behaviour(problem: ProblemName, data: Path | None, groups: str | No
     from cbrl_bayes.behaviour import load_trajectories, load_zurcher
 
     if (data is None) == (groups is None):
-        raise typer.BadParameter("give either --data FILE or, for bus_replacement, --groups")
+        raise typer.BadParameter("give --data FILE, or --groups for bus_replacement")
     if data is not None:
         return load_trajectories(data)
     if problem is not ProblemName.BUS_REPLACEMENT:
-        raise typer.BadParameter("--groups goes with bus_replacement only")
+        raise typer.BadParameter("--groups works with bus_replacement only")
     return load_zurcher(_groups(str(groups)))
 
 
@@ -152,7 +178,7 @@ def _groups(text: str) -> tuple[int, ...]:
             first, _, last = part.partition("-")
             chosen += range(int(first), int(last or first) + 1)
     except ValueError as error:
-        raise typer.BadParameter(f"groups {text!r} are not numbers like 4, 1-4 or 1,3") from error
+        raise typer.BadParameter(f"--groups {text} are not numbers like 4, 1-4 or 1,3") from error
     return tuple(chosen)
 
 
@@ -168,43 +194,8 @@ def chosen_search(name: SearchName) -> "Search":
     return Search(ascent=Ascent(num_steps=400))
 
 
-def design_as_given(problem: "Problem", estimator: Any, search: "Search", seed: int) -> dict:
-    """Search the best incentive at the default parameters."""
-    import jax
-    import numpy as np
-
-    from cbrl_bayes.hypergradients import SearchProgram
-    from cbrl_bayes.problems import leader_outcome
-    from cbrl_bayes.progress import reporter
-
-    begun = time.perf_counter()
-    program = SearchProgram(problem, estimator, search)
-    parameters = problem.default_parameters
-    with reporter() as report:
-        done = 0
-
-        def on_step(steps: int) -> None:
-            nonlocal done
-            done += steps
-            report("ascent steps", done, search.total_steps)
-
-        found = program.run(parameters, key=jax.random.key(seed), on_step=on_step)
-    best = found.best
-    outcome = leader_outcome(problem, best.unconstrained, parameters, key=jax.random.key(seed))
-    incentive = problem.incentive.transform(best.unconstrained)
-    return {
-        "leader_objective": float(outcome.objective),
-        "seconds": time.perf_counter() - begun,
-        "objective_unit": problem.objective_unit,
-        "incentive_cost": float(outcome.incentive_cost),
-        "status": best.status.name,
-        "restart_objectives": [float(v) for v in found.restart_objectives],
-        "incentive": {name: np.asarray(value).tolist() for name, value in incentive.items()},
-    }
-
-
 def holds_trajectories(file: Path) -> bool:
-    """Trajectories have a variable ``state`` at the top; results have groups."""
+    """Tell whether a file holds trajectories, which have an axis ``episode``."""
     import xarray as xr
 
     from cbrl_bayes.errors import ResultsError

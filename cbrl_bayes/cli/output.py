@@ -1,81 +1,118 @@
 """What the command line writes: tables or JSON on standard output, the rest on standard error."""
 
 import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 
-__all__ = ["check_output", "emit", "emit_summary", "errors", "finish"]
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from cbrl_bayes.results import Table
+
+__all__ = ["emit", "emit_table", "errors", "finish"]
 
 errors = Console(stderr=True, highlight=False)
 
-
-def check_output(output: Path | None, prob: float) -> None:
-    """Refuse before the work begins what could only be refused after it."""
-    if output is not None and output.suffix not in (".nc", ".zarr"):
-        raise typer.BadParameter(f"--output {output} must end in .nc or .zarr")
-    if output is not None and not output.parent.is_dir():
-        raise typer.BadParameter(f"--output: there is no folder {output.parent}")
-    if not 0.0 < prob < 1.0:
-        raise typer.BadParameter(f"--prob {prob} must lie between 0 and 1")
+FILES = {"data": "DATA", "fit": "fit.nc"}
+"""Options that name a file, and what a study calls the file: places are no part of it."""
 
 
 def finish(
-    tree: Any, output: Path | None, prob: float, as_json: bool, accept_failed: bool = False
+    context: typer.Context, tree: "xr.DataTree", table: "Table", before: "xr.DataTree | None" = None
 ) -> None:
-    """Save a tree if asked to, and print its summary."""
-    from cbrl_bayes.results import save, summary as summarise
+    """Save a tree with the command that made it, if asked to, and print a table of it.
 
+    Parameters
+    ----------
+    context : typer.Context
+        Of the command.
+    tree, table
+        What it made.
+    before : xarray.DataTree, optional
+        The file that it began with.
+    """
+    from cbrl_bayes.results import save
+
+    output = context.params["output"]
     if output is not None:
+        tree.attrs["commands"] = json.dumps(_calls(context, tree, before))
         save(tree, output)
         errors.print(f"written: {output}", markup=False)
-    emit_summary(summarise(tree, prob=prob, accept_failed=accept_failed), as_json)
+    emit_table(table, context.params["as_json"])
 
 
-def emit_summary(found: Any, as_json: bool) -> None:
-    """Print a summary as text or as one JSON object."""
+def _calls(
+    context: typer.Context, tree: "xr.DataTree", before: "xr.DataTree | None"
+) -> list[dict[str, Any]]:
+    """Return the commands of the file before, and this one."""
+    from cbrl_bayes.reports.reproduce import OPTIONS, kept_commands
+
+    command = str(context.command.name)
+    kept = [] if before is None else kept_commands(before)
+    if command == "design":  # it takes the place of an earlier one
+        kept = [call for call in kept if call["command"] == "infer"]
+    given = {name.replace("_", "-"): value for name, value in context.params.items()}
+    options = {
+        name: FILES.get(name, value)
+        for name, value in given.items()
+        if name in OPTIONS[command] and value is not None
+    }
+    return [
+        *kept,
+        {
+            "command": command,
+            "problem": context.params["problem"],
+            "options": options,
+            "created": tree.attrs["created"],
+        },
+    ]
+
+
+def emit_table(table: "Table", as_json: bool) -> None:
+    """Print a table as text or as one JSON object."""
     if not as_json:
-        typer.echo(str(found))
+        typer.echo(str(table))
         return
-    rows = found.frame.reset_index().astype(object)
-    health = found.health
-    typer.echo(
-        json.dumps(
-            {
-                **{name: _plain(value) for name, value in found.details.items()},
-                "prob": found.prob,
-                "kind": found.kind,
-                "health": {
-                    "verdict": health.verdict,
-                    "failures": health.failures,
-                    "reviews": health.reviews,
-                },
-                "withheld": found.withheld,
-                "rows": rows.where(rows.notna(), None).to_dict(orient="records"),
-            }
-        )
-    )
+    first, *rest = table.frames.items()
+    numbers = {
+        **table.details,
+        "prob": table.prob,
+        "kind": table.kind,
+        "withheld": table.withheld,
+        "rows": _rows(first[1]),
+        **({"further": {heading: _rows(frame) for heading, frame in rest}} if rest else {}),
+    }
+    if table.health is not None:
+        numbers["health"] = {"verdict": table.health.verdict} | vars(table.health)
+    emit(numbers, as_json)
+
+
+def emit(numbers: Mapping[str, Any], as_json: bool) -> None:
+    """Print numbers by name, or as one JSON object."""
+    plain = _plain(numbers)
+    if as_json:
+        typer.echo(json.dumps(plain))
+        return
+    for name, value in plain.items():
+        text = str(value)
+        typer.echo(f"{name}: {text if len(text) < 200 else text[:200] + ' ...'}")
+
+
+def _rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    named = frame if any(frame.index.names) else frame.rename_axis("name")
+    return named.reset_index().to_dict(orient="records")
 
 
 def _plain(value: Any) -> Any:
-    """Turn what is not finite into null, which JSON knows."""
-    if isinstance(value, str):
-        return value
-    return [_plain(entry) for entry in value] if np.ndim(value) else _number(value)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def emit(numbers: dict[str, Any], as_json: bool) -> None:
-    """Print numbers by name, or as one JSON object."""
-    if as_json:
-        typer.echo(json.dumps(numbers))
-        return
-    for name, value in numbers.items():
-        text = str(value)
-        typer.echo(f"{name}: {text if len(text) < 200 else text[:200] + ' ...'}")
+    """Turn arrays into lists, and numbers that are not finite into null, which JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(entry) for entry in value]
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and not np.isfinite(plain) else plain

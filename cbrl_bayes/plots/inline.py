@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cbrl_bayes.plots.style import COLOURS
+from cbrl_bayes.results.table import design_title
 
 __all__ = ["design_colours", "inline_figure", "sequential_colours"]
 
@@ -19,16 +20,17 @@ MORE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 
 
 def design_colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each design by name; unknown names take the rest of the palette.
+    """Return a colour for each design by name or title; others take the rest of the palette.
 
     Examples
     --------
     >>> design_colours(["common", "worst_case"])
     {'common': '#D55E00', 'worst_case': '#CC79A7'}
     """
-    further = [name for name in names if name not in COLOURS]
+    known = COLOURS | {design_title(name): colour for name, colour in COLOURS.items()}
+    further = [name for name in names if name not in known]
     given = {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(further)}
-    return {name: COLOURS.get(name) or given[name] for name in names}
+    return {name: known.get(name) or given[name] for name in names}
 
 
 def inline_figure(draw: Callable[[], Figure]) -> str:

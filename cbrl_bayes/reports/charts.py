@@ -1,16 +1,18 @@
-"""Places and colours of cells and intervals, in the units of an SVG drawing."""
+"""Drawings: cells and intervals as SVG that can be pointed at, and figures as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.plots import sequential_colours
-from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Row
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.plots import inline_figure, sequential_colours
+from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Part, Picture, Row, Text
 from cbrl_bayes.reports.tables import Spread, number
 
-__all__ = ["Line", "grid_map", "interval_bars"]
+__all__ = ["Line", "grid_map", "interval_bars", "picture"]
 
 CELL = 34.0
 LEFT, RIGHT, ROW_HEIGHT, TOP = 230.0, 690.0, 26.0, 8.0
@@ -40,6 +42,23 @@ class Line:
     colour: str
     option: int | None = None
     diamond: float | None = None
+
+
+def picture(draw: Callable[[], Any], words: str, caption: str) -> list[Part]:
+    """Return a figure of the package, or say why there is none.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws and returns the figure.
+    words : str
+        For those who do not see it.
+    caption : str
+    """
+    try:
+        return [Picture(inline_figure(draw), words, caption)]
+    except InvalidInputError as error:  # there is nothing such a figure could show
+        return [Text(f"{caption}: no figure ({error})", "note")]
 
 
 def grid_map(

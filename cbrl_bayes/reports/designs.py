@@ -17,10 +17,18 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
+from cbrl_bayes.results.table import design_title
 from cbrl_bayes.robust.tables import own_and_best, win_shares
 
-__all__ = ["design_sections"]
+__all__ = ["DESIGN_SECTIONS", "design_sections"]
 
+DESIGN_SECTIONS = {
+    "incentive": "Incentive by design",
+    "objective": "Leader's objective by design",
+    "regret": "Regret",
+    "comparison": "Which design beats which",
+}
+"""Anchor -> title."""
 MOST_DESIGNS = 20
 FURTHER = ("criterion_value", "satisfied_probability", "feasible")
 """What robust designs add to the group ``decision``."""
@@ -41,34 +49,27 @@ def design_sections(tree: xr.DataTree, prob: float) -> list[Section]:
     more: list[Part] = [Text(f"{left} more designs are in the file.", "note")] if left > 0 else []
     decision = decision.isel(design=slice(MOST_DESIGNS))
     own = own_and_best(tree)[0].transpose("chain", "draw").values
-    names = (*map(clipped, decision["design"].values), OWN)
+    names = (*map(clipped, map(design_title, decision["design"].values)), OWN)
     unit = clipped(tree.attrs.get("objective_unit", ""))
-    title = "Recommended incentive" if kept_constraints(decision)[0] else "Incentive by design"
-    sections = [
+    found = {
+        "incentive": incentive_parts(design, decision, names, prob),
+        "objective": _objective(design, decision, own, names, unit, prob),
+        "regret": _regret(decision, names, unit, prob),
+        "comparison": _comparison(decision, own, names, unit, prob),
+    }
+    titles = dict(DESIGN_SECTIONS)
+    if kept_constraints(decision)[0]:
+        titles["incentive"] = "Recommended incentive"
+    return [
         Section(
-            "incentive",
+            anchor,
             title,
-            incentive_parts(design, decision, names, prob),
+            [*found[anchor], *more],
             judged=True,
-            names=names,
-        ),
-        Section(
-            "objective",
-            "Leader's objective by design",
-            _objective(design, decision, own, names, unit, prob),
-            judged=True,
-        ),
-        Section("regret", "Regret", _regret(decision, names, unit, prob), judged=True),
-        Section(
-            "comparison",
-            "Which design beats which",
-            _comparison(decision, own, names, unit, prob),
-            judged=True,
-        ),
+            names=names if anchor == "incentive" else (),
+        )
+        for anchor, title in titles.items()
     ]
-    for section in sections:
-        section.parts.extend(more)
-    return sections
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _objective(
         _Score(name, one["objective"].values, error(one))
         for name, one in zip(names[:-1], _by_design(decision), strict=True)
     ]
-    # Once robust designs are added, the draws' own are scored anew, and no error is kept.
+    # With robust designs the best per draw are scored anew, and no error is kept.
     scores.append(_Score(OWN, own, "" if "own_objective" in decision else error(design)))
     head = ("design", "mean", "sd", interval_words(prob), "simulation s.e. of one draw, mean")
     return [
@@ -133,14 +134,13 @@ def _by_design(decision: xr.Dataset) -> list[xr.Dataset]:
 
 
 def _scored(scores: list[_Score], axis: str, head: tuple[str, ...], prob: float) -> list[Part]:
-    plain = [score.name if score.name != OWN else "own" for score in scores]
-    colours = design_colours(plain)
+    colours = design_colours([score.name for score in scores])
     lines, rows, sentences = [], [], []
     for index, score in enumerate(scores):
         found = spread(score.values, prob)
         loss = f" ({found.loss})" if found.lost else ""
         words = f"{score.name}: mean {number(found.mean)}, {interval_words(prob)} {found.bounds}"
-        lines.append(Line(score.name, words + loss, found, colours[plain[index]], index))
+        lines.append(Line(score.name, words + loss, found, colours[score.name], index))
         last = number(found.largest) if score.last is None else score.last
         rows.append((score.name + loss, number(found.mean), number(found.sd), found.bounds, last))
         sentences.append([Text(f"Chosen: {words} {axis[axis.index('[') :]}{loss}.", "note")])
@@ -165,7 +165,7 @@ def _comparison(
     ]
     fixed, worth = range(len(scores)), np.stack(scores)
     every = np.vstack([worth, own.ravel()])
-    # Among designs for all draws as in `compare_designs`; then the draws' own against them.
+    # Among designs for all draws as in `compare_designs`; then the best per draw against them.
     shares = np.vstack([win_shares(worth), win_shares(every)[-1:, :-1]])
 
     def share(first: int, second: int) -> str:

@@ -17,10 +17,11 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
+from cbrl_bayes.results.table import BEST_PER_DRAW
 
 __all__ = ["OWN", "incentive_arrays", "incentive_parts", "kept_constraints"]
 
-OWN = "best for each draw"
+OWN = BEST_PER_DRAW
 MOST_ARRAYS = 6
 MOST_ENTRIES, MOST_SIDE, MOST_BARS = 12, 200, 40
 MOST_CELLS = 12_000
@@ -28,13 +29,13 @@ MOST_CELLS = 12_000
 
 MEANING = {
     "common": "one incentive for all posterior draws: it maximises the mean objective over them",
-    "plug_in": "the best incentive if the posterior mean of the parameters were the truth",
+    "plug-in": "the best incentive if the posterior mean of the parameters were the truth",
     "cvar": "maximises the mean objective over the worst share of draws that its name states",
     "var": "maximises the objective that all but the share of draws in its name exceed",
     "mean_variance": "maximises mean objective less a charge for its variance",
     "worst_case": "maximises the smallest objective over the credible set of draws",
     "minimax_regret": "minimises the largest regret over the draws",
-    OWN: "what the best incentive would be if a draw were the truth; shown is the mean over draws",
+    OWN: "the best incentive if one draw were the truth; shown is the mean over draws",
 }
 
 
@@ -57,7 +58,7 @@ def kept_constraints(decision: xr.Dataset) -> np.ndarray:
 def incentive_parts(
     design: xr.Dataset, decision: xr.Dataset, names: tuple[str, ...], prob: float
 ) -> list[Part]:
-    """Return which incentive is recommended, and every design's incentive beside the draws' own.
+    """Return which incentive is recommended, and every design's incentive beside the best per draw.
 
     Parameters
     ----------
@@ -97,9 +98,9 @@ class _Entries:
     title, unit : str
         The title has the unit too.
     labels, spreads : lists
-        Name of each entry, and the spread of the draws' own designs.
+        Name of each entry, and the spread of the best per draw.
     values : array, shape (designs + 1, entries)
-        Of each design; last the mean over the draws' own.
+        Of each design; last the mean of the best per draw.
     order : list of int
         Places of the entries, largest first (in the design where an entry is largest).
     total : int
@@ -147,8 +148,7 @@ def _recommended(names: tuple[str, ...], kept: np.ndarray) -> list[Part]:
     """Say which design is recommended: the common one, unless it breaks a constraint."""
     about = Text(
         "The intervals say how far the best incentive of a single posterior draw may lie "
-        "from it: they show what is not known about the followers, not what to "
-        "pay."
+        "from it. They show what is not known about the followers, not what to pay."
     )
     if kept[0]:
         return [Text(f"The recommended incentive is the {names[0]} design. {about.text}")]
@@ -160,7 +160,7 @@ def _recommended(names: tuple[str, ...], kept: np.ndarray) -> list[Part]:
     )
     return [
         Text(
-            f"The {names[0]} design does not keep the chance constraints, and is not recommended. "
+            f"The {names[0]} design does not keep the chance constraints. It is not recommended. "
             f"{words}",
             "warning",
         ),
@@ -183,8 +183,8 @@ def _table(entries: _Entries, names: tuple[str, ...], prob: float) -> Table:
     head = (
         "entry",
         *names[:-1],
-        "mean over draws' own",
-        f"their {interval_words(prob)}",
+        f"{OWN}, mean",
+        f"{OWN}, {interval_words(prob)}",
         "left out",
     )
     more = f"; the {len(rows)} largest of {entries.total} entries" if cut else ""
@@ -194,7 +194,7 @@ def _table(entries: _Entries, names: tuple[str, ...], prob: float) -> Table:
 def _drawn(entries: _Entries, array: str, index: int, name: str, prob: float) -> Part:
     chosen, unit = entries.values[index], entries.unit
     tips = [
-        f"{label}: {number(float(value))} {unit} in this design; best for each draw: mean "
+        f"{label}: {number(float(value))} {unit} in this design; {OWN}: mean "
         f"{number(found.mean)}, {interval_words(prob)} {found.bounds} {unit}"
         + (f"; {found.loss}" if found.lost else "")
         for label, value, found in zip(entries.labels, chosen, entries.spreads, strict=True)
@@ -205,7 +205,7 @@ def _drawn(entries: _Entries, array: str, index: int, name: str, prob: float) ->
         bounds = (float(every.min(initial=0.0)), float(every.max(initial=0.0)))
         cells = entries.cells.copy(data=chosen).rename(array)
         return grid_map(cells, tips, bounds, entries.title, caption)
-    colour = design_colours(["own"])["own"]
+    colour = design_colours([OWN])[OWN]
     lines = [
         Line(label, tip, found, colour, diamond=float(value))
         for label, tip, found, value in zip(
@@ -215,7 +215,7 @@ def _drawn(entries: _Entries, array: str, index: int, name: str, prob: float) ->
     inside = 100 * inner_probability(prob)
     caption += (
         f". Diamond: the design; dot and lines: mean, {inside:g} % and {100 * prob:g} % "
-        "equal-tailed intervals of the best for each draw"
+        f"equal-tailed intervals of the {OWN}"
     )
     if len(lines) < entries.total:
         caption += f". The {len(lines)} largest of {entries.total} entries"

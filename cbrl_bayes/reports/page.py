@@ -12,7 +12,7 @@ import xarray as xr
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError, explain
 from cbrl_bayes.reports.parts import Section
 from cbrl_bayes.reports.sections import judged, sections
-from cbrl_bayes.results import Health, assess, check_tree
+from cbrl_bayes.results import Health, assess, check_interval, check_tree
 
 __all__ = ["Report", "report"]
 
@@ -128,18 +128,14 @@ def report(
     >>> page.health.verdict, "Withheld" in page.html
     ('FAIL', True)
     """
-    if not 0.0 < prob < 1.0:
-        raise InvalidInputError(
-            explain(
-                "the intervals cannot be computed", received=f"prob={prob}", accepted="0 < prob < 1"
-            )
-        )
+    check_interval(prob)
     if path is not None:
         _checked(path)
     check_tree(tree)
     try:
         health = assess(tree)
-        made = sections(tree, health, prob=prob, question=question, accept_failed=accept_failed)
+        failed = health.verdict == "FAIL"
+        made = sections(tree, prob=prob, question=question, withheld=failed and not accept_failed)
     except CbrlBayesError:
         raise
     except Exception as error:  # a tree may hold anything where the schema is silent
@@ -151,13 +147,9 @@ def report(
         ) from error
     made = [section for section in made if section.parts]
     title = f"{tree.attrs['problem']}: incentive design under uncertainty"
-    page = Report(
-        title,
-        health,
-        accept_failed and health.verdict == "FAIL",
-        made,
-        _page(title, health, accept_failed, made, tree, prob),
-    )
+    accepted = failed and accept_failed
+    html = _page(title, health, accepted, made, tree, prob)
+    page = Report(title, health, accepted, made, html)
     if path is not None:
         page.save(path)
     return page

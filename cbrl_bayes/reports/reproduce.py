@@ -2,24 +2,21 @@
 
 The file may come from a stranger, and what is printed here is meant to be copied. So a program
 holds plain values, their text only as Python literals or in comments, and names from `SETTINGS`; a
-command holds whole numbers and words of this package, nothing else.
+command holds names and values from `OPTIONS`, nothing else.
 """
 
 import json
 import math
+import re
 from collections.abc import Hashable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import xarray as xr
 
 from cbrl_bayes import designs, followers, hypergradients, inference, problems
-from cbrl_bayes.cli.input import SearchName, chosen_search
-from cbrl_bayes.errors import CbrlBayesError
-from cbrl_bayes.results.provenance import describe, fingerprint
-from cbrl_bayes.workflow import default_design_settings
 
-__all__ = ["commands", "program"]
+__all__ = ["commands", "kept_commands", "program"]
 
 SETTINGS: dict[str, type] = {
     **{
@@ -46,8 +43,33 @@ LATER = ("information", "sensitivity", "model_comparison", "stress")
 PLAIN_DESIGNS = 2
 READY_MADE = (*problems.READY_MADE, "rlhf", "shared_default_policy")
 WIDTH = 88
-CHAINS = ("num_chains", "num_warmup", "num_samples")
-NONE = "# No command makes {}: use the program above."
+
+NUMBER = r"-?[0-9][0-9.e+-]*"
+OPTIONS: dict[str, dict[str, str]] = {
+    "infer": {
+        "data": "DATA",
+        "groups": "[0-9][0-9,-]*",
+        "method": "nuts|svi",
+        "chains": NUMBER,
+        "warmup": NUMBER,
+        "samples": NUMBER,
+    },
+    "design": {
+        "fit": "fit.nc",
+        "estimator": "|".join(hypergradients.ESTIMATORS),
+        "search": "plain|continuation|global",
+        "draws": NUMBER,
+    },
+    "robust": dict.fromkeys(
+        ("cvar", "worst-case", "minimax-regret", "most-cost", "most-cost-prob"), NUMBER
+    ),
+}
+"""Command -> the options that numbers depend on, and what their values may be."""
+for options in OPTIONS.values():
+    slip = "as-published|simulator|[0-9.]+"
+    options |= {"seed": NUMBER, "temperature": NUMBER, "penalty-weight": NUMBER, "slip": slip}
+FILES = {"infer": ("", "fit.nc"), "design": ("fit.nc", "study.nc"), "robust": ("study.nc",) * 2}
+"""Command -> the file it takes and the file it makes, as a page calls them."""
 
 
 def program(tree: xr.DataTree) -> str:
@@ -97,11 +119,7 @@ def program(tree: xr.DataTree) -> str:
 
 
 def commands(tree: xr.DataTree) -> str:
-    """Return commands for the command line, or say in comments why there are none.
-
-    A command is printed only where its options can say all that the file keeps: the problem as it
-    is made without arguments (by its fingerprint), and settings that are the default ones but for
-    what has an option.
+    """Return the commands that made the study, or say in a comment that there are none.
 
     Parameters
     ----------
@@ -111,96 +129,54 @@ def commands(tree: xr.DataTree) -> str:
     -------
     str
     """
-    attrs = tree.attrs
-    designed = _json(attrs, "design_settings")
-    file = "study.nc" if designed else "fit.nc"
-    if attrs.get("stage") == "design only":
-        lines = [NONE.format("designs for draws from another tool")]
-    elif not _is_default_problem(attrs):
-        lines = [
-            NONE.format("this problem from its name alone"),
-            "# Options for some arguments: --temperature, --penalty-weight, --slip.",
-        ]
-    else:
-        name = attrs["problem"]
-        lines = [
-            "# With default priors and families of contexts, as commands have no other:",
-            _infer_command(name, _json(attrs, "settings")),
-        ]
-        if designed:
-            lines.append(_design_command(name, designed))
-            lines += _later(tree)
-    return "\n".join([*lines, f"cbrl-bayes report {file} -o report.html"])
+    calls = kept_commands(tree)
+    lines = [] if calls else ["# Made from Python, or by an older version: use the program above."]
+    for call in calls:
+        takes, makes = FILES[call["command"]]
+        if takes and not lines:
+            lines.append(f"# {takes} was made from Python: use the program above.")
+        given = [call["problem"], *([takes] if call["command"] == "robust" else [])]
+        for name, value in call["options"].items():
+            values = value if isinstance(value, list) else [value]
+            given += [f"--{name} {each}" for each in values]
+        lines.append(f"cbrl-bayes {call['command']} {' '.join(given)} --output {makes}")
+    file = "study.nc" if "design" in tree.children else "fit.nc"
+    more = _later(tree, told=any(call["command"] == "robust" for call in calls))
+    return "\n".join([*lines, *more, f"cbrl-bayes report {file} -o report.html"])
 
 
-def _is_default_problem(attrs: Mapping[Hashable, Any]) -> bool:
-    """Tell whether the command line makes this problem from its name alone."""
-    name = attrs.get("problem")
-    if name not in problems.READY_MADE:
-        return False
+def kept_commands(tree: xr.DataTree) -> list[dict[str, Any]]:
+    """Return the commands that a tree keeps, or none if they are not those that made it.
+
+    The file may come from a stranger: the list is empty unless every command, problem, option and
+    value is one that `OPTIONS` knows.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+
+    Returns
+    -------
+    list of dict
+        With ``command``, ``problem``, ``options`` and ``created`` (when its result was made).
+    """
     try:
-        return fingerprint(problems.READY_MADE[str(name)]()) == attrs.get("fingerprint")
-    except CbrlBayesError:  # data that it needs are not here
-        return False
+        found = json.loads(tree.attrs.get("commands", "[]"))
+        good = all(_is_call(call) for call in found)
+        # A study that Python designed anew still has the commands of what it was before.
+        whole = good and found[-1]["created"] == tree.attrs["created"]
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return []
+    return found if whole else []
 
 
-def _infer_command(name: str, settings: dict[str, Any]) -> str:
-    used, seed = settings.get("inference"), _seed(settings.get("seed"))
-    kept = used if isinstance(used, dict) else {}
-    if seed is not None and _is_default(kept, inference.NUTSSettings(), CHAINS):
-        chains, warmup, samples = (kept[each] for each in CHAINS)
-        how = f"--chains {chains} --warmup {warmup} --samples {samples}"
-    elif seed is not None and _is_default(kept, inference.SVISettings(), ("num_samples",)):
-        how = f"--method svi --chains 1 --samples {kept['num_samples']}"
-    else:
-        return NONE.format("a fit with these settings and this seed")
-    return f"cbrl-bayes infer {name} --data DATA {how} --seed {seed} --output fit.nc"
-
-
-def _design_command(name: str, designed: dict[str, Any]) -> str:
-    estimator, num, seed = (
-        designed.get("estimator"),
-        designed.get("num_draws"),
-        _seed(designed.get("seed")),
+def _is_call(call: dict[str, Any]) -> bool:
+    known = OPTIONS[call["command"]]
+    return call["problem"] in problems.READY_MADE and all(
+        type(value) in (int, float, str) and re.fullmatch(known[name], str(value))
+        for name, given in call["options"].items()
+        for value in (given if isinstance(given, list) else [given])
     )
-    none = NONE.format("designs with this estimator, these settings and this seed")
-    made = {word: make() for word, make in hypergradients.ESTIMATORS.items()}
-    by = next((word for word, how in made.items() if _is_default(estimator, how)), None)
-    if by is None or seed is None or not _is_count(num):
-        return none
-    usual = default_design_settings(made[by])
-    searches = {"": usual} | {
-        f" --search {each.value}": replace(usual, search=chosen_search(each)) for each in SearchName
-    }
-    free = ("num_workers",)  # it changes no number
-    search = next(
-        (
-            text
-            for text, settings in searches.items()
-            if _is_default(designed.get("design"), settings, free)
-        ),
-        None,
-    )
-    if search is None:
-        return none
-    return (
-        f"cbrl-bayes design {name} --fit fit.nc --estimator {by}{search} --draws {num} "
-        f"--seed {seed} --output study.nc"
-    )
-
-
-def _is_default(kept: object, settings: object, but: tuple[str, ...] = ()) -> bool:
-    """Tell whether the tree keeps just these settings, except for counts named in ``but``."""
-    wanted = json.loads(json.dumps(describe(settings)))
-    if not isinstance(kept, dict) or set(kept) != set(wanted):
-        return False
-    return all(
-        _is_count(kept[name]) if name in but else kept[name] == wanted[name] for name in wanted
-    )
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 < value < 2**31
 
 
 def expression(value: Any, indent: int = 0) -> str:
@@ -240,9 +216,10 @@ def _place(kind: object) -> tuple[str, set[str]]:
     return "", set()
 
 
-def _later(tree: xr.DataTree) -> list[str]:
-    more = tree["decision"].sizes.get("design", 0) > PLAIN_DESIGNS
-    if not more and not set(LATER) & set(tree.children):
+def _later(tree: xr.DataTree, *, told: bool = False) -> list[str]:
+    """Say what is left out; ``told``: the designs by other criteria are not."""
+    designs = tree["decision"].sizes.get("design", 0) if "decision" in tree.children else 0
+    if not (designs > PLAIN_DESIGNS and not told) and not set(LATER) & set(tree.children):
         return []
     return [
         "# Left out is what was added to the study later: designs by other criteria, value of",

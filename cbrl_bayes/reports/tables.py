@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.reports.parts import Part, Table, Text
+from cbrl_bayes.results.table import design_title
 
 __all__ = [
     "Spread",
@@ -283,7 +284,8 @@ def _axis_names(
     """Name the places of an axis: all of them, or those ``at``."""
     at = np.arange(array.sizes[axis]) if at is None else at
     if axis in array.coords:
-        return [clipped(number(value)) for value in array.coords[axis].values[at]]
+        named = design_title if axis == "design" else number
+        return [clipped(named(value)) for value in array.coords[axis].values[at]]
     labels = [coord for coord in array.coords.values() if coord.dims == (axis,)]
     if labels:
         return [

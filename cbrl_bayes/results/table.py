@@ -20,6 +20,10 @@ az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked fo
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}
 BEST_PER_DRAW = "best per draw"
+WITHHELD = (
+    "Numbers of its designs are withheld, as the study FAILED its checks. To see them pass "
+    "accept_failed=True (--accept-failed)."
+)
 FORMATS: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "probability": ".3f"}
 
 
@@ -93,10 +97,7 @@ class Table:
         if self.health is not None:
             lines.append(str(self.health))
         if self.withheld:
-            lines.append(
-                "Numbers of its designs are withheld, as the study FAILED its checks. To see them "
-                "pass accept_failed=True (--accept-failed)."
-            )
+            lines.append(WITHHELD)
         return lines
 
 

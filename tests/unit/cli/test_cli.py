@@ -49,7 +49,7 @@ def test_version_and_help_do_not_import_jax():
 
 
 def test_every_ready_made_thing_is_on_offer():
-    from cbrl_bayes.cli.app import EstimatorName, ProblemName
+    from cbrl_bayes.cli.input import EstimatorName, ProblemName
     from cbrl_bayes.hypergradients import ESTIMATORS
     from cbrl_bayes.problems import READY_MADE
 

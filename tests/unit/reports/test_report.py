@@ -15,10 +15,9 @@ from typer.testing import CliRunner
 
 import cbrl_bayes as cb
 from cbrl_bayes.cli.app import app
-from cbrl_bayes.cli.input import SearchName, chosen_search
 from cbrl_bayes.errors import InvalidInputError, ResultsError
 from cbrl_bayes.hypergradients import ESTIMATORS
-from cbrl_bayes.reports import report, reproduce
+from cbrl_bayes.reports import report
 from cbrl_bayes.reports.charts import Line, grid_map, interval_bars
 from cbrl_bayes.reports.designs import MOST_DESIGNS
 from cbrl_bayes.reports.incentives import MOST_ARRAYS, MOST_CELLS, OWN
@@ -26,7 +25,9 @@ from cbrl_bayes.reports.parts import Table, Text
 from cbrl_bayes.reports.reproduce import SETTINGS, commands, expression, program
 from cbrl_bayes.reports.sections import judged
 from cbrl_bayes.reports.tables import group_parts, number, spread
-from cbrl_bayes.results.provenance import describe, fingerprint
+from cbrl_bayes.results.provenance import describe
+from cbrl_bayes.results.table import WITHHELD
+from cbrl_bayes.robust.tables import BEATS
 from cbrl_bayes.workflow import default_design_settings
 from tests.unit.files.test_untrusted_files import small_tree
 
@@ -134,32 +135,32 @@ def test_numbers_on_the_page_are_those_of_the_tables():
     found = cb.compare_designs(tree)
     shown = _table_rows(html, "leader&#39;s objective [money] over 60 posterior draws")
     regrets = _table_rows(html, "regret [money] over 60 posterior draws")
-    for name, row in found.table.iterrows():
-        name = OWN if name.startswith("own") else name
+    for name, row in found.frame.iterrows():
         interval = f"{number(row['lower'])} to {number(row['upper'])}"
         assert shown[name][:3] == [number(row["mean"]), number(row["sd"]), interval]
         if name != OWN:
             assert regrets[name][0] == number(row["regret"])
     shares = _table_rows(html, "P(row beats column)")
-    for i, name in enumerate(found.beats):
-        expected = [number(value) for value in found.beats.loc[name]]
+    beats = found.frames[BEATS]
+    for i, name in enumerate(beats):
+        expected = [number(value) for value in beats.loc[name]]
         assert shares[name] == [*expected[:i], "\N{EN DASH}", *expected[i + 1 :]]
     against = _table_rows(html, "common against the others")
-    assert against["plug_in"][0] == number(found.beats.loc["common", "plug_in"])
-    told = cb.summary(tree).table
-    bonus = told.loc[("design per draw", "incentive_bonus")]
+    assert against["plug-in"][0] == number(beats.loc["common", "plug-in"])
+    told = cb.summary(tree).frame
+    bonus = told.loc[("best per draw", "incentive_bonus")]
     interval = f"{number(bonus['lower'])} to {number(bonus['upper'])}"
     assert _table_rows(html, "incentive_bonus")["incentive_bonus"][3:] == [
         number(bonus["mean"]),
         interval,
     ]
-    cell = told.loc[("design per draw", "incentive_penalty[row 1, column 2]")]
+    cell = told.loc[("best per draw", "incentive_penalty[row 1, column 2]")]
     tip = (
         f"mean {number(cell['mean'])}, 90 % equal-tailed interval {number(cell['lower'])} to "
         f"{number(cell['upper'])} points"
     )
     value = number(float(decision["incentive_penalty"][0, 1]))
-    assert f"row 1, column 2: {value} points in this design; best for each draw: {tip}" in html
+    assert f"row 1, column 2: {value} points in this design; best per draw: {tip}" in html
 
 
 def test_text_from_the_file_cannot_run():
@@ -221,44 +222,59 @@ HARMLESS = {
 }
 
 
-def _default_tree(estimator="exact", search=None):
+def _default_tree(estimator="exact"):
     """Return a tree as the command line would have made it."""
     how = ESTIMATORS[estimator]()
-    settings = default_design_settings(how)
-    if search:
-        settings = cb.DesignSettings(**vars(settings) | {"search": chosen_search(search)})
     tree = small_study()
     fitted = {"inference": describe(cb.NUTSSettings()), "seed": [0, 7]}
     designed = {
-        "design": describe(settings),
+        "design": describe(default_design_settings(how)),
         "estimator": describe(how),
         "num_draws": 9,
         "seed": [0, 8],
     }
+    calls = [
+        {
+            "command": "infer",
+            "problem": "two_state",
+            "options": {"data": "DATA", "method": "nuts", "chains": 4, "seed": 7},
+            "created": "earlier",
+        },
+        {
+            "command": "design",
+            "problem": "two_state",
+            "options": {"fit": "fit.nc", "estimator": estimator, "draws": 9, "temperature": 0.25},
+            "created": tree.attrs["created"],
+        },
+        {
+            "command": "robust",
+            "problem": "two_state",
+            "options": {"cvar": [0.1, 0.25], "most-cost": -1.5},
+            "created": tree.attrs["created"],
+        },
+    ]
     tree.attrs |= {
         "problem": "two_state",
         "stage": "design",
         "settings": json.dumps(fitted),
-        "fingerprint": fingerprint(cb.problems.two_state()),
         "design_settings": json.dumps(designed),
+        "commands": json.dumps(calls),
     }
     return tree
 
 
 def _places(value):
-    """Yield every dictionary in a value, with each of its names."""
-    if isinstance(value, dict):
-        for name in value:
-            yield value, name
-            yield from _places(value[name])
+    """Yield every dictionary and list in a value, with each of its places."""
+    if isinstance(value, dict | list):
+        for place in value if isinstance(value, dict) else range(len(value)):
+            yield value, place
+            yield from _places(value[place])
 
 
-@pytest.mark.parametrize("attribute", ["settings", "design_settings"])
-def test_what_is_printed_to_copy_cannot_do_harm(attribute, monkeypatch):
+@pytest.mark.parametrize("attribute", ["settings", "design_settings", "commands"])
+def test_what_is_printed_to_copy_cannot_do_harm(attribute):
     """Each setting in turn is replaced by what would leave its place in Python or in a shell."""
     tree = _default_tree("hpgd")
-    assert reproduce._is_default_problem(tree.attrs)
-    monkeypatch.setattr(reproduce, "_is_default_problem", lambda attrs: True)  # once is enough
     good = tree.attrs[attribute]
     for at in range(len(list(_places(json.loads(good))))):
         for evil in BREAKS_OUT:
@@ -275,14 +291,39 @@ def test_what_is_printed_to_copy_cannot_do_harm(attribute, monkeypatch):
             names = Counter(ast.unparse(node.func) for node in calls)
             assert set(names) <= HARMLESS
             assert all(names[f"cb.{verb}"] == 1 for verb in ("infer", "design", "save", "report"))
-            for line in commands(tree).splitlines():
-                # No letter that a shell reads as more than itself, comment or not.
-                assert re.fullmatch(r"(# )?[\w .,:-]+", line), line
-                assert "taken" not in line
-    monkeypatch.undo()
+            _assert_harmless(commands(tree))
     tree.attrs |= {"problem": "two_state; taken", "fingerprint": "$(taken)"}
-    assert "taken" not in commands(tree)
     assert "$" not in program(tree)
+
+
+def _assert_harmless(text):
+    for line in text.splitlines():
+        # No letter that a shell reads as more than itself, comment or not.
+        assert re.fullmatch(r"(# )?[\w .,:-]+", line), line
+        assert "taken" not in line
+
+
+def test_no_foreign_word_gets_into_a_command():
+    """Names of options, more options, and values that a shell or the command would read anew."""
+    for change in (
+        {"seed; touch taken": 1},
+        {"output": "taken.nc"},
+        {"seed": "--output"},
+        {"seed": "x" * 65},
+        {"seed": "a\nb"},
+        {"seed": "a\n"},
+        {"cvar": [[0.1]]},
+        {"cvar": {"taken": 1}},
+    ):
+        tree = _default_tree()
+        calls = json.loads(tree.attrs["commands"])
+        calls[1]["options"] |= change
+        tree.attrs["commands"] = json.dumps(calls)
+        _assert_harmless(commands(tree))
+        assert commands(tree).startswith("# Made from Python")
+    for damaged in ("{", "{}", "[]", "[1]", "null", '"taken"', '[{"command": "infer"}]'):
+        tree.attrs["commands"] = damaged
+        assert commands(tree).startswith("# Made from Python")
 
 
 def test_a_failed_study_is_withheld_unless_accepted():
@@ -290,17 +331,19 @@ def test_a_failed_study_is_withheld_unless_accepted():
     text = report(tree).html
     assert "Health: FAIL" in text
     assert "3 designed draws are few" in text
-    assert text.count("Withheld: this study failed its checks") == 4
+    assert text.count(WITHHELD) == 4
     assert "no incentive is recommended" in text
     value = number(float(tree["decision"]["incentive"][0]))
     shown = report(tree, accept_failed=True).html
-    assert "Withheld" not in shown
+    assert WITHHELD not in shown
     assert "Do not rely on them" in shown
     assert f">{value}</td>" in shown
     assert "recommended incentive is the common" in shown
     assert "recommended incentive is the common" not in text
-    assert "Withheld" in report(tree)._repr_html_()
+    assert WITHHELD in report(tree)._repr_html_()
     assert "do not rely on it" in report(tree, accept_failed=True)._repr_html_()
+    passed = report(small_study(), accept_failed=True)  # a study that passed carries no warning
+    assert "FAILED" not in passed.html + passed._repr_html_()
 
 
 def test_draws_that_failed_are_counted():
@@ -325,7 +368,7 @@ def test_draws_that_failed_are_counted():
     # The mean of the draws' own is one number in the table, in each tip and on the map.
     mean = number(float(design["incentive_penalty"][0, 7:, 0].mean()))
     assert _table_rows(text, "incentive_penalty [points]")["row 1, column 1"][2] == mean
-    assert f"row 1, column 1: {mean} points in this design; best for each draw: mean {mean}" in text
+    assert f"row 1, column 1: {mean} points in this design; best per draw: mean {mean}" in text
     assert text.count("points; 7 of 60 draws not finite") == 6  # three designs, tip and title
     decision["objective"][0] = np.nan
     tree["decision"] = xr.DataTree(decision)
@@ -338,7 +381,7 @@ def test_only_a_design_that_keeps_the_constraints_is_recommended():
     constraint = {"constraint": ["P(cost) >= 0.9"]}
     for feasible, said in (
         ([1, 0], "The recommended incentive is the common design"),
-        ([0, 1], "Designs that keep all of them: plug_in."),
+        ([0, 1], "Designs that keep all of them: plug-in."),
         ([0, 0], "No design shown here keeps all of them."),
     ):
         one = decision.assign(feasible=("design", feasible)).assign_coords(constraint)
@@ -486,8 +529,6 @@ def test_the_program_makes_the_study_again(tmp_path, monkeypatch):
     for group in ("posterior", "design", "decision"):
         xr.testing.assert_equal(names["study"][group].to_dataset(), study[group].to_dataset())
     assert (tmp_path / "report.html").exists()
-    # The number of steps of SVI has no option; the problem and the design's seed have.
-    assert commands(study).splitlines()[1].startswith("# No command makes a fit")
 
 
 def test_settings_as_python():
@@ -506,54 +547,30 @@ def test_settings_as_python():
     assert "wrap_key_data(np.array([5, 7], np.uint32))" in program(tree)
 
 
-def test_commands_say_all_or_say_that_they_cannot():
-    fit = (
-        "cbrl-bayes infer two_state --data DATA --chains 4 --warmup 500 --samples 500 --seed 7 "
-        "--output fit.nc"
-    )
-    page = "cbrl-bayes report study.nc -o report.html"
-    for estimator in ESTIMATORS:
-        for search in (None, *SearchName):
-            head, *found = commands(_default_tree(estimator, search)).splitlines()
-            assert head.startswith("# With default priors")
-            assert found[0] == fit
-            assert found[2:] == [page]
-            # Under its own search, an estimator needs no word for it.
-            usual = default_design_settings(ESTIMATORS[estimator]()).search
-            words = "" if not search or chosen_search(search) == usual else f" --search {search}"
-            assert found[1] == (
-                f"cbrl-bayes design two_state --fit fit.nc --estimator {estimator}"
-                f"{words} --draws 9 --seed 8 --output study.nc"
-            )
+def test_commands_are_those_that_made_the_study():
     tree = _default_tree("hpgd")
-    for place, value in (
-        ("estimator", describe(cb.HPGD(num_rollouts=7))),
-        ("seed", [5, 8]),
-        ("design", describe(cb.DesignSettings())),
-    ):
-        other = tree.copy()
-        kept = json.loads(tree.attrs["design_settings"]) | {place: value}
-        other.attrs["design_settings"] = json.dumps(kept)
-        lines = commands(other).splitlines()
-        assert lines[1] == fit
-        assert lines[2].startswith("# No command makes designs with this estimator")
-    svi = {"inference": describe(cb.SVISettings(num_samples=70)), "seed": [0, 7]}
-    tree.attrs["settings"] = json.dumps(svi)
-    assert " --method svi --chains 1 --samples 70 --seed 7 " in commands(tree)
-    slow = {"inference": describe(cb.NUTSSettings(target_accept=0.9)), "seed": [0, 7]}
-    tree.attrs["settings"] = json.dumps(slow)
-    assert "# No command makes a fit" in commands(tree)
-    made = cb.problems.two_state(temperature=0.5)  # an argument that the tree does not keep
-    for change in (
-        {"fingerprint": fingerprint(made)},
-        {"problem": "mine"},
-        {"stage": "design only"},
-    ):
-        other = _default_tree()
-        other.attrs |= change
-        lines = commands(other).splitlines()
-        assert lines[0].startswith("# No command makes")
-        assert [line for line in lines if not line.startswith("#")] == [page]
+    lines = [
+        "cbrl-bayes infer two_state --data DATA --method nuts --chains 4 --seed 7 --output fit.nc",
+        "cbrl-bayes design two_state --fit fit.nc --estimator hpgd --draws 9 --temperature 0.25 "
+        "--output study.nc",
+        "cbrl-bayes robust two_state study.nc --cvar 0.1 --cvar 0.25 --most-cost -1.5 "
+        "--output study.nc",
+        "cbrl-bayes report study.nc -o report.html",
+    ]
+    assert commands(tree).splitlines() == lines
+    calls = json.loads(tree.attrs["commands"])
+    tree.attrs["commands"] = json.dumps(calls[1:])
+    head, *found = commands(tree).splitlines()
+    assert head == "# fit.nc was made from Python: use the program above."
+    assert found == lines[1:]
+    tree.attrs["created"] = "later"  # designed anew from Python
+    head, *found = commands(tree).splitlines()
+    assert head == "# Made from Python, or by an older version: use the program above."
+    assert found == lines[3:]
+    del tree.attrs["commands"]
+    assert commands(tree).splitlines()[0] == head
+    tree["stress"] = xr.DataTree()
+    assert "# Left out is what was added to the study later" in commands(tree)
 
 
 def test_files_and_wrong_use(tmp_path):

@@ -1,0 +1,123 @@
+"""The sections on further questions (information, sensitivity, stress, ...) and on the search."""
+
+import json
+from typing import NamedTuple
+
+import xarray as xr
+
+from cbrl_bayes.plots import plot_convergence, plot_information
+from cbrl_bayes.reports.charts import picture
+from cbrl_bayes.reports.parts import Part, Text
+from cbrl_bayes.reports.tables import group_parts, number, spread
+
+__all__ = ["QUESTIONS", "ascent_parts", "further_parts"]
+
+
+class Question(NamedTuple):
+    """A group that a study may hold: its title, what it tells, and the call that adds it."""
+
+    title: str
+    words: str
+    how: str
+
+
+QUESTIONS = {
+    "information": Question(
+        "Value of information",
+        "What knowing more would be worth, in the unit of the objective. "
+        "evpi: knowing every parameter; evppi: knowing one; evsi: the data of one experiment. "
+        "Held out: options chosen on one part of the draws and counted on the other. A value "
+        "within two standard errors of zero is not shown to be positive.",
+        "value_of_information(problem, study, ...)",
+    ),
+    "sensitivity": Question(
+        "Sensitivity",
+        "How far priors and single parameters move the result. Power scaling: how "
+        "far an output's distribution moves when prior or likelihood is raised to a power alpha; "
+        "above .05 it counts as sensitive. Sobol first order: share of an output's variance that "
+        "one parameter explains.",
+        "prior_sensitivity(problem, study, ...) and cb.sobol_indices(...)",
+    ),
+    "model_comparison": Question(
+        "Comparison of follower models",
+        "Whether another kind of follower predicts the behaviour "
+        "better (elpd: larger is better), and what the design for one model loses if another is "
+        "the truth.",
+        "compare_followers(...)",
+    ),
+    "stress": Question(
+        "Stress tests",
+        "What the designs achieve when the model is wrong in a stated way. "
+        "Change: against no stress. Regret: against the design that is best in that world.",
+        "stress_test(problem, study, stresses, ...)",
+    ),
+    "error_budget": Question(
+        "Error budget",
+        "How the variance of each design's reported objective splits into its "
+        "sources: what is not known of the followers (posterior), sampled contexts, simulated "
+        "followers, and the luck of the search (optimiser; estimated from the "
+        "ascents of the search, which show about half of it). Mean error: Monte-Carlo standard "
+        "error of the mean.",
+        "design(problem, fit, ...) of this version",
+    ),
+}
+
+
+def further_parts(tree: xr.DataTree, name: str, prob: float) -> list[Part]:
+    """Return what a group says of itself, its figure, and tables of all its variables.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    name : str
+        The group's; one of `QUESTIONS`, or any other.
+    prob : float
+        Probability of the intervals.
+    """
+    words = QUESTIONS[name].words if name in QUESTIONS else ""
+    parts: list[Part] = [Text(words)] if words else []
+    parts += [
+        Text(f"{word}: {line}", "warning")
+        for word, kind in (("FAIL", "failures"), ("REVIEW", "reviews"))
+        for line in _lines(tree[name].attrs.get(kind))
+    ]
+    if name == "information":
+        parts += picture(
+            lambda: plot_information(tree, prob=prob, accept_failed=True),
+            "Value of information with standard errors; the numbers are in the tables",
+            "Value of information",
+        )
+    for node in tree[name].subtree:
+        below = node.path.removeprefix(f"/{name}").strip("/")
+        parts += [Text(below, "note")] if below else []
+        parts += group_parts(node.to_dataset(inherit=False), prob)
+    return parts
+
+
+def _lines(text: object) -> list[str]:
+    """Return the sentences of a verdict that a group keeps as JSON."""
+    try:
+        found = json.loads(str(text)) if text is not None else []
+    except ValueError:
+        return [str(text)]
+    return list(map(str, found)) if isinstance(found, list) else [str(found)]
+
+
+def ascent_parts(tree: xr.DataTree, prob: float) -> list[Part]:
+    """Return where the ascents of the plug-in search ended, and how those of the draws went."""
+    restarts = tree["decision"].to_dataset()["restart_objective"]
+    found = spread(restarts.values, 1.0)
+    low, high = map(number, found.outer)
+    unit = tree.attrs.get("objective_unit", "")
+    failed = f"; {found.lost} failed" if found.lost else ""
+    words = (
+        f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
+        f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread says that there are "
+        "many local optima, and that a better one may exist."
+    )
+    drawn = picture(
+        lambda: plot_convergence(tree, prob=prob),
+        "Objective and gradient norm along the ascents",
+        f"Ascents of the best per draw: median and {100 * prob:g} % band over draws",
+    )
+    return [Text(words), *drawn]
