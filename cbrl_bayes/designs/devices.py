@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cbrl_bayes.designs.executors import Results, Work
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 
 __all__ = ["DeviceExecutor"]
 
@@ -59,14 +59,11 @@ class DeviceExecutor:
     side_by_side: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.draws_per_device, self.side_by_side) < 1 or self.devices == ():
-            raise InvalidInputError(
-                explain(
-                    "settings of the devices are out of range",
-                    received=self,
-                    accepted="counts >= 1 and at least one device",
-                )
-            )
+        require_ranges(
+            self, "settings of the devices", draws_per_device=">= 1", side_by_side=">= 1"
+        )
+        if self.devices == ():
+            raise InvalidInputError("devices is empty; accepted: at least one device, or None")
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result), a chunk of draws at a time."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import gather
@@ -121,7 +121,7 @@ def score_designs(
     if evaluation.runs_on_host:
         raise InvalidInputError(
             explain(
-                "an evaluation outside compiled programs cannot be part of one program",
+                "an evaluation outside compiled programs cannot be part of one",
                 received=evaluation,
                 remedy="ThreadExecutor or DaskExecutor",
             )
@@ -202,14 +202,13 @@ class SimulatedEvaluation:
         return self.oracle.runs_on_host
 
     def __post_init__(self) -> None:
-        if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:
-            raise InvalidInputError(
-                explain(
-                    "simulated evaluation is set too small",
-                    received=self,
-                    accepted="num_replicates >= 2, the others >= 1",
-                )
-            )
+        require_ranges(
+            self,
+            "settings of the simulated evaluation",
+            num_replicates=">= 2",
+            num_rollouts=">= 1",
+            max_steps=">= 1",
+        )
 
     def score(
         self,

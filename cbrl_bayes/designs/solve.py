@@ -27,7 +27,7 @@ from cbrl_bayes.designs.per_draw import (
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.hypergradients import (
     AscentStatus,
     AscentTrace,
@@ -69,12 +69,7 @@ class DesignSettings:
         require_kind(self.search, Search, "search", "Search(...)")
         require_kind(self.per_draw, Search, "per_draw", "Search(...)")
         require_kind(self.evaluation, Evaluation, "evaluation", "ExactEvaluation()")
-        if self.num_search_draws < 1:
-            raise InvalidInputError(
-                explain(
-                    "num_search_draws is too small", received=self.num_search_draws, accepted=">= 1"
-                )
-            )
+        require_ranges(self, "design settings", num_search_draws=">= 1")
 
 
 @dataclass(frozen=True)

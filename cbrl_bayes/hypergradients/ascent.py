@@ -11,7 +11,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import (
+    FollowerError,
+    InvalidInputError,
+    explain,
+    require_kind,
+    require_ranges,
+)
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
@@ -80,17 +86,22 @@ class Ascent:
     gradient_tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "ascent settings",
+            num_steps=">= 1",
+            learning_rate="> 0",
+            clip_norm="> 0 or None",
+            gradient_noise=">= 0",
+            gradient_tolerance="> 0",
+        )
         factors = np.asarray(self.continuation, float)
-        fits = factors.size and (factors > 0).all() and factors[-1] == 1.0
-        clip = 1.0 if self.clip_norm is None else self.clip_norm
-        numbers = (self.learning_rate, self.gradient_tolerance, clip)
-        if not fits or self.num_steps < 1 or min(numbers) <= 0 or self.gradient_noise < 0:
+        if not factors.size or not (factors > 0).all() or factors[-1] != 1.0:
             raise InvalidInputError(
                 explain(
                     "ascent settings are out of range",
-                    received=self,
-                    accepted="num_steps >= 1, positive rates, temperature factors > 0 of "
-                    "which the last is 1, gradient_noise >= 0",
+                    received=f"continuation = {self.continuation}",
+                    accepted="factors > 0, the last one 1",
                 )
             )
 

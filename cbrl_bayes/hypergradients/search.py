@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import (
+    FollowerError,
+    InvalidInputError,
+    explain,
+    require_kind,
+    require_ranges,
+)
 from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import is_traced
@@ -56,15 +62,23 @@ class Search:
 
     def __post_init__(self) -> None:
         require_kind(self.ascent, Ascent, "ascent", "Ascent(...)")
-        counts = (self.num_candidates, self.num_hops, *self.start_scales)
-        if self.num_starts < 1 or self.num_mutants < 1 or min((0, *counts)) < 0:
-            raise InvalidInputError(explain("search settings are out of range", received=self))
+        require_ranges(
+            self,
+            "search settings",
+            num_starts=">= 1",
+            num_candidates=">= 0",
+            num_hops=">= 0",
+            num_mutants=">= 1",
+            hop_scale=">= 0",
+            hop_coordinates="> 0",
+        )
+        scales = {f"start_scales[{i}]": scale for i, scale in enumerate(self.start_scales)}
+        require_ranges(scales, "search settings", **dict.fromkeys(scales, ">= 0"))
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
                 explain(
                     "num_candidates > 0 requires num_starts >= 2",
-                    received=f"num_starts={self.num_starts}",
-                    accepted="num_starts >= 2",
+                    received=f"num_candidates={self.num_candidates}, num_starts={self.num_starts}",
                 )
             )
 
@@ -154,10 +168,9 @@ class SearchProgram:
         if self.search.needs_exact_objective and not self.estimator.is_exact:
             raise InvalidInputError(
                 explain(
-                    "screening and hops compare exact objectives, which a simulating "
-                    "estimator does not have",
+                    "num_candidates and num_hops compare exact objectives; this estimator has none",
                     received=type(self.estimator).__name__,
-                    remedy="Search(num_starts=...) with continuation, or the exact estimator",
+                    remedy="Search(num_starts=...) with continuation, or Exact()",
                 )
             )
         self._screen = jax.jit(self._objectives)
@@ -209,8 +222,7 @@ class SearchProgram:
         if traced and (self.search.needs_exact_objective or self.estimator.runs_on_host):
             raise InvalidInputError(
                 explain(
-                    "screening, hops and followers outside compiled programs cannot be part "
-                    "of one program",
+                    "screening, hops and outside followers cannot be part of a compiled program",
                     received=self.search,
                     remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
                 )

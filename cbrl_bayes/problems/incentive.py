@@ -96,8 +96,9 @@ class IncentiveSpace:
         if "cost" in named and len(named) > 1:
             raise InvalidInputError(
                 explain(
-                    "the name 'cost' is taken: results hold the incentive's cost under it",
-                    remedy="another name for this part of the incentive",
+                    "no part of an incentive can have the name 'cost': results use it for what "
+                    "the incentive costs",
+                    remedy="another name",
                 )
             )
         for name, array in named.items():
