@@ -46,10 +46,12 @@ class DeviceExecutor:
     --------
     >>> import jax
     >>> from cbrl_bayes.designs import evaluate_designs
+    >>> from cbrl_bayes.designs.running import Running
     >>> from cbrl_bayes.problems import two_state
     >>> temperatures = {"temperature": np.linspace(0.1, 0.4, 5)}
     >>> scores = evaluate_designs(two_state(), np.zeros((2, 1)), temperatures,
-    ...                           key=jax.random.key(0), executor=DeviceExecutor())
+    ...                           key=jax.random.key(0),
+    ...                           run=Running(executor=DeviceExecutor()))
     >>> scores.objective.shape
     (2, 5)
     """

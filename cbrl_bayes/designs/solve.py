@@ -261,9 +261,9 @@ class _Shared:
         program = self.program.with_search(Search(ascent=self.settings.search.ascent))
         again = program.run(self.mean, key=key, start=common.best.unconstrained)
         candidates = [again, plug_in]
-        flatten, evaluation = self.problem.incentive.flatten, self.settings.evaluation
+        flatten = self.problem.incentive.flatten
         points = np.stack([flatten(found.best.unconstrained) for found in candidates])
-        scores = score_designs(self.problem, evaluation, self.score, points, self.mean, key)
+        scores = score_designs(self.problem, self.score, points, self.mean, key)
         reached = np.append(plug_in.restart_objectives, again.restart_objectives)
         return SearchResult(candidates[best_score(scores)].best, reached)
 

@@ -1,9 +1,10 @@
 """Search over local optima: random starts, screening, and hops from the best one found."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +175,7 @@ class SearchProgram:
                 )
             )
         self._screen = jax.jit(self._objectives)
+        self._draw_points = jax.jit(self._random_points)
 
     def with_search(self, search: Search) -> "SearchProgram":
         """Return a program for another search, with the same compiled ascent if that is equal."""
@@ -217,7 +219,6 @@ class SearchProgram:
         FollowerError
             If an outside follower fails. Its ``finished`` holds the ascents that had ended.
         """
-        start_key, run_key, hop_key = jax.random.split(key, 3)
         traced = is_traced((parameters, key, start))
         if traced and (self.search.needs_exact_objective or self.estimator.runs_on_host):
             raise InvalidInputError(
@@ -228,17 +229,19 @@ class SearchProgram:
                 )
             )
 
+        keys = _search_keys(key)
+
         def ascend(entry: tuple[Any, Any]) -> AscentResult:
             number, point = entry
             return self._ascent.run(
                 parameters,
-                key=jax.random.fold_in(run_key, number),
+                key=jax.random.fold_in(keys.run, number),
                 start=self.problem.incentive.unflatten(point),
-                context_key=run_key,
+                context_key=keys.run,
                 on_step=on_step,
             )
 
-        points = self._starts(parameters, start, start_key, run_key)
+        points = self._starts(parameters, start, keys)
         if traced:
             found = jax.lax.map(ascend, (jnp.arange(len(points)), jnp.stack(points)))
             return _best_of(found)
@@ -249,38 +252,54 @@ class SearchProgram:
         except FollowerError as error:
             error.finished = tuple(done)
             raise
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(hop_key)))
+        rng = np.random.default_rng(np.asarray(keys.hops))
         for _ in range(self.search.num_hops):
             best = max(done, key=attrgetter("worth"))
             mutants = self._mutants(self.problem.incentive.flatten(best.unconstrained), rng)
-            worth = np.asarray(self._screen(mutants, parameters, run_key))
+            worth = self._worth(mutants, parameters, keys.run)
             for index in np.argsort(-worth)[:3]:
                 done.append(ascend((len(done), mutants[index])))
         return _best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
 
-    def _starts(
-        self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array
-    ) -> list[Array]:
+    def _starts(self, parameters: Mapping[str, Any], start: Any, keys: "_Keys") -> list[Any]:
         """Return the first start (given or default) and the most promising random ones."""
         search, space = self.search, self.problem.incentive
-        first_key, key = jax.random.split(key)
-        first = space.random_start(first_key) if start is None else start
         more = search.num_starts - 1
-        num = max(more, search.num_candidates)
-        scales = search.start_scales or (space.start_scale,)
-        random = [
-            space.flatten(space.random_start(k, scales[i % len(scales)]))
-            for i, k in enumerate(jax.random.split(key, num) if num else ())
-        ]
+        first = None if start is None else space.flatten(start)
+        random: Any = ()
+        if first is None or more:
+            drawn, random = self._draw_points(keys.starts)
+            first = drawn if first is None else first
+            random = random if is_traced(random) else np.asarray(random)
         if search.num_candidates and more:
-            worth = np.asarray(self._screen(np.stack(random), parameters, run_key))
-            random = [random[index] for index in np.argsort(-worth)[:more]]
-        return [space.flatten(first), *random]
+            random = random[np.argsort(-self._worth(random, parameters, keys.run))[:more]]
+        return [first, *random]
+
+    def _random_points(self, key: Array) -> tuple[Array, Array]:
+        """Return a start of the default scale, and the candidates, one per row."""
+        search, space = self.search, self.problem.incentive
+        first_key, key = jax.random.split(key)
+        num = max(search.num_starts - 1, search.num_candidates)
+        scales = np.resize(search.start_scales or (space.start_scale,), num)
+
+        def point(one_key: Array, scale: Any) -> Array:
+            return space.flatten(space.random_start(one_key, scale))
+
+        return point(first_key, space.start_scale), jax.vmap(point)(
+            jax.random.split(key, num), scales
+        )
 
     def _mutants(self, best: Any, rng: np.random.Generator) -> np.ndarray:
         shape = (self.search.num_mutants, best.size)
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
         return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)
+
+    def _worth(self, points: np.ndarray, parameters: Mapping[str, Any], key: Array) -> np.ndarray:
+        """Return exact objectives; candidates and mutants share one program where they can."""
+        common = math.gcd(self.search.num_candidates, self.search.num_mutants)
+        size = common if common >= 16 else len(points)
+        parts = points.reshape(-1, size, points.shape[1])
+        return np.concatenate([self._screen(part, parameters, key) for part in parts])
 
     def _objectives(self, points: Array, parameters: Mapping[str, Any], key: Array) -> Array:
         def worth(point: Array) -> Array:
@@ -289,6 +308,20 @@ class SearchProgram:
             return jnp.where(jnp.isfinite(outcome.objective), outcome.objective, -jnp.inf)
 
         return jax.lax.map(worth, points)
+
+
+class _Keys(NamedTuple):
+    """The random keys of a search."""
+
+    starts: Array
+    run: Array
+    hops: Array  # as numbers
+
+
+@jax.jit
+def _search_keys(key: Array) -> _Keys:
+    starts, run, hops = jax.random.split(key, 3)
+    return _Keys(starts, run, jax.random.key_data(hops))
 
 
 def _best_of(found: AscentResult) -> SearchResult:

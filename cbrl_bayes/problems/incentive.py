@@ -141,7 +141,7 @@ class IncentiveSpace:
         ]
         return jax.tree.unflatten(tree, parts)
 
-    def random_start(self, key: Key[Array, ""], scale: float | None = None) -> Any:
+    def random_start(self, key: Key[Array, ""], scale: Array | float | None = None) -> Any:
         """Return ``initial`` plus normal noise of standard deviation ``scale``."""
         leaves, tree = jax.tree.flatten(self.initial)
         keys = jax.random.split(key, len(leaves))
