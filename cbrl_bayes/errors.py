@@ -14,6 +14,7 @@ __all__ = [
     "explain",
     "require_key",
     "require_kind",
+    "require_ranges",
 ]
 
 
@@ -139,6 +140,61 @@ def require_kind(
             remedy=remedy,
         )
     )
+
+
+def require_ranges(owner: object, what: str, **ranges: str) -> None:
+    """Refuse numbers out of range, naming each.
+
+    Parameters
+    ----------
+    owner : mapping, or object with attributes
+        Holds the numbers by name.
+    what : str
+        Whose numbers they are, in the plural.
+    **ranges : str
+        Name -> ">= 1", "> 0", "[0, 1)", "(0, inf)"; " or None" may be added.
+
+    Raises
+    ------
+    InvalidInputError
+        For numbers outside, NaN, and what is no number.
+
+    Examples
+    --------
+    >>> try:
+    ...     require_ranges({"slip": 1.5, "steps": 3}, "settings", slip="[0, 1)", steps=">= 1")
+    ... except InvalidInputError as error:
+    ...     print(error)
+    settings are out of range; received: slip = 1.5; accepted: slip in [0, 1)
+    """
+    values = owner if isinstance(owner, Mapping) else vars(owner)
+    wrong = {name: text for name, text in ranges.items() if not _inside(values[name], text)}
+    if wrong:
+        raise InvalidInputError(
+            explain(
+                f"{what} are out of range",
+                received=", ".join(f"{name} = {values[name]!r}" for name in wrong),
+                accepted=", ".join(
+                    f"{name} {text}" if text[0] == ">" else f"{name} in {text}"
+                    for name, text in wrong.items()
+                ),
+            )
+        )
+
+
+def _inside(value: Any, accepted: str) -> bool:
+    accepted, _, nothing = accepted.partition(" or ")
+    if value is None:
+        return bool(nothing)
+    try:
+        if accepted[0] == ">":
+            sign, bound = accepted.split()
+            return bool(value >= float(bound) if sign == ">=" else value > float(bound))
+        low, high = map(float, accepted[1:-1].split(","))
+        within = low <= value if accepted[0] == "[" else low < value
+        return bool(within and (value <= high if accepted[-1] == "]" else value < high))
+    except (TypeError, ValueError):  # no number
+        return False
 
 
 def _makes(value: Any, kind: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cbrl_bayes.designs.executors import Results, Work
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 
 __all__ = ["DeviceExecutor"]
 
@@ -46,10 +46,12 @@ class DeviceExecutor:
     --------
     >>> import jax
     >>> from cbrl_bayes.designs import evaluate_designs
+    >>> from cbrl_bayes.designs.running import Running
     >>> from cbrl_bayes.problems import two_state
     >>> temperatures = {"temperature": np.linspace(0.1, 0.4, 5)}
     >>> scores = evaluate_designs(two_state(), np.zeros((2, 1)), temperatures,
-    ...                           key=jax.random.key(0), executor=DeviceExecutor())
+    ...                           key=jax.random.key(0),
+    ...                           run=Running(executor=DeviceExecutor()))
     >>> scores.objective.shape
     (2, 5)
     """
@@ -59,14 +61,11 @@ class DeviceExecutor:
     side_by_side: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.draws_per_device, self.side_by_side) < 1 or self.devices == ():
-            raise InvalidInputError(
-                explain(
-                    "settings of the devices are out of range",
-                    received=self,
-                    accepted="counts >= 1 and at least one device",
-                )
-            )
+        require_ranges(
+            self, "settings of the devices", draws_per_device=">= 1", side_by_side=">= 1"
+        )
+        if self.devices == ():
+            raise InvalidInputError("devices is empty; accepted: at least one device, or None")
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result), a chunk of draws at a time."""

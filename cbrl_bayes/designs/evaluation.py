@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import gather
@@ -21,6 +21,7 @@ __all__ = [
     "ExactEvaluation",
     "Score",
     "SimulatedEvaluation",
+    "require_no_tracing",
     "score_designs",
     "score_program",
     "scores_are_noisy",
@@ -96,7 +97,6 @@ def score_program(problem: Problem, evaluation: Evaluation) -> Callable[..., Sco
 
 def score_designs(
     problem: Problem,
-    evaluation: Evaluation,
     score: Callable[..., Score],
     designs: Float[Array | np.ndarray, "design coordinate"],
     parameters: Mapping[str, Any],
@@ -105,28 +105,27 @@ def score_designs(
     """Return the scores of many designs under one set of parameters, stacked in the leaves.
 
     ``score`` is from `score_program`; it runs once per design, with the same contexts and noise.
-
-    Raises
-    ------
-    InvalidInputError
-        Under a JAX transformation, for an evaluation outside compiled programs.
     """
 
     def one(point: Array) -> Score:
         return score(problem.incentive.unflatten(point), parameters, key)
 
-    if not is_traced((designs, parameters, key)):
-        scores = [jax.tree.map(np.asarray, one(point)) for point in designs]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
-    if evaluation.runs_on_host:
+    if is_traced((designs, parameters, key)):
+        return jax.lax.map(one, designs)
+    scores = [jax.tree.map(np.asarray, one(point)) for point in designs]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *scores)
+
+
+def require_no_tracing(evaluation: Evaluation, item: Any) -> None:
+    """Refuse a traced item for an evaluation that runs in Python."""
+    if evaluation.runs_on_host and is_traced(item):
         raise InvalidInputError(
             explain(
-                "an evaluation outside compiled programs cannot be part of one program",
+                "an evaluation outside compiled programs cannot be part of one",
                 received=evaluation,
                 remedy="ThreadExecutor or DaskExecutor",
             )
         )
-    return jax.lax.map(one, designs)
 
 
 @dataclass(frozen=True)
@@ -202,14 +201,13 @@ class SimulatedEvaluation:
         return self.oracle.runs_on_host
 
     def __post_init__(self) -> None:
-        if self.num_replicates < 2 or min(self.num_rollouts, self.max_steps) < 1:
-            raise InvalidInputError(
-                explain(
-                    "simulated evaluation is set too small",
-                    received=self,
-                    accepted="num_replicates >= 2, the others >= 1",
-                )
-            )
+        require_ranges(
+            self,
+            "settings of the simulated evaluation",
+            num_replicates=">= 2",
+            num_rollouts=">= 1",
+            max_steps=">= 1",
+        )
 
     def score(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jax
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain, require_ranges
 
 __all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
 
@@ -64,10 +64,7 @@ class ThreadExecutor:
     num_workers: int = 2
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise InvalidInputError(
-                explain("num_workers is too small", received=self.num_workers, accepted=">= 1")
-            )
+        require_ranges(self, "settings of the threads", num_workers=">= 1")
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish; the first alone, so that programs compile once."""
@@ -149,11 +146,9 @@ class DaskExecutor:
     worker_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        positive = self.num_workers >= 1 and self.worker_timeout > 0
-        if not positive or not str(self.memory_limit).strip():
-            raise InvalidInputError(
-                explain("settings of the cluster are out of range", received=self)
-            )
+        require_ranges(self, "settings of the cluster", num_workers=">= 1", worker_timeout="> 0")
+        if not str(self.memory_limit).strip():
+            raise InvalidInputError('memory_limit is empty; accepted: for example "4GiB"')
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish."""
@@ -296,7 +291,7 @@ def _cause(error: Any, from_dask: Any) -> BaseException:
     if isinstance(error, from_dask.KilledWorker):
         return CbrlBayesError(
             explain(
-                f"an item ended every worker that tried it ({error})",
+                f"an item killed every worker that tried it ({error})",
                 remedy="more memory for each worker (memory_limit)",
             )
         )

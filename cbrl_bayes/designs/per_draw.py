@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
     Score,
+    require_no_tracing,
     score_designs,
     score_program,
     scores_are_noisy,
@@ -87,18 +88,17 @@ class DrawSolver(Work):
             ``score.*``: fields of `Score` for the shared designs and the draw's own, in this
             order; ``chosen``: which of them is best; and the draw's own search.
         """
+        require_no_tracing(self.evaluation, item)
         number, draw = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
-        keys = jax.random.split(jax.random.fold_in(self.key, number), 3)
+        keys = _draw_keys(self.key, number)
         start = self.problem.incentive.unflatten(self.shared[0])
         found = search_record(self.problem, self._program.run(parameters, key=keys[0], start=start))
         numeric: Any = jnp if is_traced(found) else np
         designs = numeric.concatenate([self.shared, found["unconstrained"][None]])
 
         def scored(key: Array) -> Score:
-            return score_designs(
-                self.problem, self.evaluation, self._score, designs, parameters, key
-            )
+            return score_designs(self.problem, self._score, designs, parameters, key)
 
         scores = scored(keys[1])
         chosen = best_score(scores)
@@ -106,6 +106,11 @@ class DrawSolver(Work):
             # The best of several noisy scores is too good: report it from fresh noise.
             scores = scored(keys[2])
         return {**_named("score", scores), "chosen": numeric.asarray(chosen), **found}
+
+
+@jax.jit
+def _draw_keys(key: Array, number: Array) -> tuple[Array, ...]:
+    return tuple(jax.random.split(jax.random.fold_in(key, number), 3))
 
 
 def best_score(scores: Score) -> Int[Array, ""]:

@@ -13,6 +13,7 @@ from cbrl_bayes.designs.evaluation import (
     Evaluation,
     ExactEvaluation,
     Score,
+    require_no_tracing,
     score_designs,
     score_program,
 )
@@ -161,12 +162,11 @@ class _Scorer(Work):
         self._score = score or score_program(self.problem, self.evaluation)
 
     def __call__(self, item: tuple[Any, Mapping[str, Any], Array]) -> Record:
+        require_no_tracing(self.evaluation, item)
         number, draw, designs = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
         key = jax.random.fold_in(self.key, number)
-        return vars(
-            score_designs(self.problem, self.evaluation, self._score, designs, parameters, key)
-        )
+        return vars(score_designs(self.problem, self._score, designs, parameters, key))
 
 
 def complete_draws(

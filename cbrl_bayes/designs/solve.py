@@ -27,7 +27,7 @@ from cbrl_bayes.designs.per_draw import (
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.hypergradients import (
     AscentStatus,
     AscentTrace,
@@ -69,12 +69,7 @@ class DesignSettings:
         require_kind(self.search, Search, "search", "Search(...)")
         require_kind(self.per_draw, Search, "per_draw", "Search(...)")
         require_kind(self.evaluation, Evaluation, "evaluation", "ExactEvaluation()")
-        if self.num_search_draws < 1:
-            raise InvalidInputError(
-                explain(
-                    "num_search_draws is too small", received=self.num_search_draws, accepted=">= 1"
-                )
-            )
+        require_ranges(self, "design settings", num_search_draws=">= 1")
 
 
 @dataclass(frozen=True)
@@ -336,9 +331,9 @@ class StudyPrograms:
         """
         again = self.again.run(mean, key=key, start=common.best.unconstrained)
         candidates = [again, plug_in]
-        flatten, evaluation = self.problem.incentive.flatten, self.settings.evaluation
+        flatten = self.problem.incentive.flatten
         points = np.stack([flatten(found.best.unconstrained) for found in candidates])
-        scores = score_designs(self.problem, evaluation, self.score, points, mean, key)
+        scores = score_designs(self.problem, self.score, points, mean, key)
         reached = np.append(plug_in.restart_objectives, again.restart_objectives)
         return SearchResult(candidates[best_score(scores)].best, reached)
 

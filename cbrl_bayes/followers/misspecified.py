@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.mdp import best_response, replace_fields
@@ -56,16 +56,13 @@ class MisspecifiedFollower:
     believes: Problem | None = None
 
     def __post_init__(self) -> None:
-        shares = 0.0 <= self.discount_scale <= 1.0 and 0.0 <= self.lapse <= 1.0
-        if self.temperature_scale <= 0 or not shares:
-            raise InvalidInputError(
-                explain(
-                    "misspecification is out of range",
-                    received=f"temperature_scale={self.temperature_scale}, discount_scale="
-                    f"{self.discount_scale}, lapse={self.lapse}",
-                    accepted="temperature_scale > 0, discount_scale and lapse in [0, 1]",
-                )
-            )
+        require_ranges(
+            self,
+            "settings of the misspecified follower",
+            temperature_scale="> 0",
+            discount_scale="[0, 1]",
+            lapse="[0, 1]",
+        )
 
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""

@@ -181,7 +181,7 @@ class _Call:
     def run(self, doing: str, function: Callable, *arguments: Any, **named: Any) -> Any:
         """Call in a thread of its own where there is a time limit."""
         if not callable(function):
-            raise self.error(f"gave a {type(function).__name__} where a function was expected")
+            raise self.error(f"returned {function!r}, not a function")
         if self.time_limit is None:
             try:
                 return function(*arguments, **named)

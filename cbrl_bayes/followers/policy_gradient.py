@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_table
 from cbrl_bayes.mdp import MDP, finite_status, soft_policy_values
@@ -54,14 +54,7 @@ class PolicyGradientFollower:
     warm_start: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_steps < 0 or not 0.0 < self.step_size <= 1.0:
-            raise InvalidInputError(
-                explain(
-                    "policy gradient settings are out of range",
-                    received=self,
-                    accepted="num_steps >= 0, step_size in (0, 1]",
-                )
-            )
+        require_ranges(self, "policy gradient settings", num_steps=">= 0", step_size="(0, 1]")
 
     def initial_memory(self, problem: Problem) -> Array:
         """Return the logits of the uniform policy, shape (S, A)."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import (
     explore,
@@ -66,15 +66,14 @@ class QLearningFollower:
     warm_start: bool = True
 
     def __post_init__(self) -> None:
-        shares = 0.5 < self.step_exponent <= 1.0 and 0.0 <= self.exploration <= 1.0
-        if min(self.num_steps, self.num_walkers) < 1 or not shares:
-            raise InvalidInputError(
-                explain(
-                    "Q-learning settings are out of range",
-                    received=self,
-                    accepted="counts >= 1, step_exponent in (0.5, 1], exploration in [0, 1]",
-                )
-            )
+        require_ranges(
+            self,
+            "Q-learning settings",
+            num_steps=">= 1",
+            num_walkers=">= 1",
+            step_exponent="(0.5, 1]",
+            exploration="[0, 1]",
+        )
 
     def initial_memory(self, problem: Problem) -> dict[str, Array]:
         """Return an empty table and walkers that have not begun."""

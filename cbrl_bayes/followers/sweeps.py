@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, softmax_policy, zero_values
 from cbrl_bayes.mdp import finite_status, value_iteration
@@ -48,10 +48,7 @@ class SweepFollower:
     warm_start: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_sweeps < 0:
-            raise InvalidInputError(
-                explain("num_sweeps is negative", received=self.num_sweeps, accepted=">= 0")
-            )
+        require_ranges(self, "sweep settings", num_sweeps=">= 0")
 
     def initial_memory(self, problem: Problem) -> Array:
         """Return soft values of zero, shape (S,)."""

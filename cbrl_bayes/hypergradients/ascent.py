@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import (
+    FollowerError,
+    InvalidInputError,
+    explain,
+    require_kind,
+    require_ranges,
+)
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
@@ -66,17 +72,22 @@ class Ascent:
     gradient_tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "ascent settings",
+            num_steps=">= 1",
+            learning_rate="> 0",
+            clip_norm="> 0 or None",
+            gradient_noise=">= 0",
+            gradient_tolerance="> 0",
+        )
         factors = np.asarray(self.continuation, float)
-        fits = factors.size and (factors > 0).all() and factors[-1] == 1.0
-        clip = 1.0 if self.clip_norm is None else self.clip_norm
-        numbers = (self.learning_rate, self.gradient_tolerance, clip)
-        if not fits or self.num_steps < 1 or min(numbers) <= 0 or self.gradient_noise < 0:
+        if not factors.size or not (factors > 0).all() or factors[-1] != 1.0:
             raise InvalidInputError(
                 explain(
                     "ascent settings are out of range",
-                    received=self,
-                    accepted="num_steps >= 1, positive rates, temperature factors > 0 of "
-                    "which the last is 1, gradient_noise >= 0",
+                    received=f"continuation = {self.continuation}",
+                    accepted="factors > 0, the last one 1",
                 )
             )
 
@@ -196,7 +207,8 @@ class AscentProgram:
         on_host = self.estimator.runs_on_host
         self._begin = self._first_walk if on_host else jax.jit(self._first_walk)
         self._stage_program = jax.jit(self._stage)
-        self._judge = jax.jit(self._verdict)
+        self._end = jax.jit(self._result)
+        self._whole_program = jax.jit(self._whole)
 
     def run(
         self,
@@ -234,11 +246,14 @@ class AscentProgram:
             If an outside follower fails. Its ``partial`` is an AscentResult that ends where the
             ascent was (None if it had not made a step): go on with ``start=partial.unconstrained``.
         """
-        start_key, run_key = jax.random.split(key)
-        if start is None:
-            start = self.problem.incentive.random_start(start_key)
-        start = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start)
-        walk = self._begin(start, run_key, run_key if context_key is None else context_key)
+        if start is not None:
+            start = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start)
+        if len(self.settings.continuation) == 1 and not self.estimator.runs_on_host:
+            found = self._whole_program(start, key, context_key, parameters)
+            if on_step is not None:
+                on_step(self.settings.num_steps)
+            return found.settled()
+        walk = self._begin(start, key, context_key)
         pieces: list[AscentTrace] = []
         try:
             for reached in self._pieces(walk, parameters):
@@ -252,12 +267,21 @@ class AscentProgram:
                 end = AscentResult(walk.point, last, _joined(pieces), AscentStatus.INTERRUPTED)
                 error.partial = end.settled()
             raise
-        trace = _joined(pieces)
-        objective, status = self._judge(walk, trace)
-        return AscentResult(self._answer(walk), objective, trace, status).settled()
+        return self._end(walk, _joined(pieces)).settled()
 
-    def _first_walk(self, start: Any, key: Array, context_key: Array) -> "_Walk":
-        step_key, _ = jax.random.split(key)
+    def _whole(
+        self, start: Any, key: Array, context_key: Array | None, parameters: Mapping[str, Any]
+    ) -> AscentResult:
+        """Do an ascent of one stage, at the followers' own temperatures, as one program."""
+        walk = self._first_walk(start, key, context_key)
+        return self._result(*self._stage(walk, parameters, 1.0, 0))
+
+    def _first_walk(self, start: Any, key: Array, context_key: Array | None) -> "_Walk":
+        start_key, run_key = jax.random.split(key)
+        if start is None:
+            start = self.problem.incentive.random_start(start_key)
+        step_key, _ = jax.random.split(run_key)
+        context_key = run_key if context_key is None else context_key
         state = self.estimator.init(self.problem, start, key=context_key)
         return self._set_out(start, state, step_key)
 
@@ -282,7 +306,7 @@ class AscentProgram:
                 yield walk, jax.tree.map(lambda value: np.asarray(value)[None], record)
 
     def _stage(
-        self, walk: "_Walk", parameters: Mapping[str, Any], factor: Array, stage: Array
+        self, walk: "_Walk", parameters: Mapping[str, Any], factor: Any, stage: Any
     ) -> tuple["_Walk", AscentTrace]:
         walk, step = self._enter_stage(walk, parameters, factor, stage)
         return jax.lax.scan(step, walk, jnp.arange(self.settings.num_steps))
@@ -361,17 +385,14 @@ class AscentProgram:
         ]
         return jax.tree.unflatten(tree, noisy)
 
-    def _answer(self, walk: "_Walk") -> Any:
-        return walk.best if self.estimator.is_exact else walk.tail
-
-    def _verdict(self, walk: "_Walk", trace: AscentTrace) -> tuple[Any, Any]:
-        """Return objective and status."""
+    def _result(self, walk: "_Walk", trace: AscentTrace) -> AscentResult:
         tail_steps = max(1, self.settings.num_steps // 5)
-        tail = trace.objective[-tail_steps:].mean()
-        objective = walk.best_objective if self.estimator.is_exact else tail
+        exact = self.estimator.is_exact
+        objective = walk.best_objective if exact else trace.objective[-tail_steps:].mean()
+        answer = walk.best if exact else walk.tail
         norms = trace.gradient_norm
         finite = jnp.isfinite(norms)
-        leaves = [objective, *jax.tree.leaves(self._answer(walk))]
+        leaves = [objective, *jax.tree.leaves(answer)]
         usable = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
         largest = jnp.where(finite, norms, 0.0).max()
         bound = jnp.maximum(self.settings.gradient_tolerance * abs(objective), 1e-6 * largest)
@@ -388,7 +409,7 @@ class AscentProgram:
             ],
             int(AscentStatus.STEP_LIMIT),
         )
-        return objective, status
+        return AscentResult(answer, cast(Any, objective), trace, cast(Any, status))
 
 
 class _Walk(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
@@ -112,17 +112,15 @@ class BoltzmannCovariance:
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     def __post_init__(self) -> None:
-        counts = (self.num_rollouts - 1, self.max_steps, self.num_contexts or 1)
-        shares = 0.0 <= self.truncation_exponent <= 1.0 and 0.0 <= self.critic_memory < 1.0
-        if min(counts) < 1 or not shares:
-            raise InvalidInputError(
-                explain(
-                    "Boltzmann covariance settings are out of range",
-                    received=self,
-                    accepted="num_rollouts >= 2, other counts >= 1, truncation_exponent in "
-                    "[0, 1], critic_memory in [0, 1)",
-                )
-            )
+        require_ranges(
+            self,
+            "Boltzmann covariance settings",
+            num_rollouts=">= 2",
+            max_steps=">= 1",
+            num_contexts=">= 1 or None",
+            truncation_exponent="[0, 1]",
+            critic_memory="[0, 1)",
+        )
 
     @property
     def runs_on_host(self) -> bool:
@@ -272,7 +270,7 @@ def _check_log_probabilities(base: Trajectories) -> None:
     if bool((jnp.isnan(base.log_probability) & base.active).any()):
         raise InvalidInputError(
             explain(
-                "the incentive moves the transitions, and the follower does not report the "
+                "the incentive changes the transitions; the follower must then report the "
                 "log-probability of its actions",
                 remedy="Episode(..., log_probability=...), or ZerothOrder",
             )

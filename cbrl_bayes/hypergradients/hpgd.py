@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle, TrajectorySampler
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
@@ -126,16 +126,15 @@ class HPGD:
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     def __post_init__(self) -> None:
-        contexts = 1 if self.num_contexts is None else self.num_contexts
-        counts = (self.num_rollouts, self.num_branches, self.max_steps, contexts)
-        if min(counts) < 1 or not 0.0 <= self.truncation_exponent <= 1.0:
-            raise InvalidInputError(
-                explain(
-                    "HPGD settings are out of range",
-                    received=self,
-                    accepted="counts >= 1, truncation_exponent in [0, 1]",
-                )
-            )
+        require_ranges(
+            self,
+            "HPGD settings",
+            num_rollouts=">= 1",
+            num_branches=">= 1",
+            max_steps=">= 1",
+            num_contexts=">= 1 or None",
+            truncation_exponent="[0, 1]",
+        )
 
     @property
     def runs_on_host(self) -> bool:

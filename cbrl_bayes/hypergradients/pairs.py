@@ -116,10 +116,10 @@ def _refuse_other_response(problem: Problem) -> None:
     if problem.response_fn is not None:
         raise InvalidInputError(
             explain(
-                f"followers of problem {problem.name!r} do not respond at best, on which this "
-                "estimator's formula rests",
+                "this estimator needs followers who respond at best; those of problem "
+                f"{problem.name!r} do not",
                 received=problem.response_fn,
-                remedy="exact, or zeroth_order with num_rollouts=None",
+                remedy="Exact() or ZerothOrder(num_rollouts=None)",
             )
         )
 

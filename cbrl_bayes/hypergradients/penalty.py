@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
@@ -81,15 +81,8 @@ class Penalty:
     num_inner_steps: int = 3
 
     def __post_init__(self) -> None:
-        fits = self.price > 0 and self.growth >= 1.0 and self.max_price >= self.price
-        if not fits or self.num_inner_steps < 1:
-            raise InvalidInputError(
-                explain(
-                    "penalty settings are out of range",
-                    received=self,
-                    accepted="0 < price <= max_price, growth >= 1, num_inner_steps >= 1",
-                )
-            )
+        require_ranges(self, "penalty settings", price="> 0", growth=">= 1", num_inner_steps=">= 1")
+        require_ranges(self, "penalty settings", max_price=f">= {self.price}")
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return uniform policies and zero values for each pair, the contexts' key, step 0."""

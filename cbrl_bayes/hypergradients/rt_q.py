@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.followers import soft_q_iterations
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.hpgd import HPGD
@@ -105,10 +105,8 @@ class RTQ:
     rollouts: HPGD = field(default_factory=HPGD)
 
     def __post_init__(self) -> None:
-        if min(self.num_levels, self.first, self.num_samples) < 1:
-            raise InvalidInputError(
-                explain("RT-Q settings are out of range", received=self, accepted="all >= 1")
-            )
+        require_ranges(self, "RT-Q settings", num_levels=">= 1", first=">= 1", num_samples=">= 1")
+        require_kind(self.rollouts, HPGD, "rollouts", "HPGD(...)")
 
     @property
     def expected_iterations(self) -> float:

@@ -4,14 +4,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import (
+    FollowerError,
+    InvalidInputError,
+    explain,
+    require_kind,
+    require_ranges,
+)
 from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import is_traced
@@ -57,15 +63,23 @@ class Search:
 
     def __post_init__(self) -> None:
         require_kind(self.ascent, Ascent, "ascent", "Ascent(...)")
-        counts = (self.num_candidates, self.num_hops, *self.start_scales)
-        if self.num_starts < 1 or self.num_mutants < 1 or min((0, *counts)) < 0:
-            raise InvalidInputError(explain("search settings are out of range", received=self))
+        require_ranges(
+            self,
+            "search settings",
+            num_starts=">= 1",
+            num_candidates=">= 0",
+            num_hops=">= 0",
+            num_mutants=">= 1",
+            hop_scale=">= 0",
+            hop_coordinates="> 0",
+        )
+        scales = {f"start_scales[{i}]": scale for i, scale in enumerate(self.start_scales)}
+        require_ranges(scales, "search settings", **dict.fromkeys(scales, ">= 0"))
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
                 explain(
                     "num_candidates > 0 requires num_starts >= 2",
-                    received=f"num_starts={self.num_starts}",
-                    accepted="num_starts >= 2",
+                    received=f"num_candidates={self.num_candidates}, num_starts={self.num_starts}",
                 )
             )
 
@@ -160,14 +174,13 @@ class SearchProgram:
         if self.search.needs_exact_objective and not self.estimator.is_exact:
             raise InvalidInputError(
                 explain(
-                    "screening and hops compare exact objectives, which a simulating "
-                    "estimator does not have",
+                    "num_candidates and num_hops compare exact objectives; this estimator has none",
                     received=type(self.estimator).__name__,
-                    remedy="Search(num_starts=...) with continuation, or the exact estimator",
+                    remedy="Search(num_starts=...) with continuation, or Exact()",
                 )
             )
         self._screen = jax.jit(self._objectives)
-        self._random = jax.jit(self._random_points)
+        self._draw_points = jax.jit(self._random_points)
 
     def with_search(self, search: Search) -> "SearchProgram":
         """Return a program for another search, with the same compiled ascent if that is equal."""
@@ -211,29 +224,29 @@ class SearchProgram:
         FollowerError
             If an outside follower fails. Its ``finished`` holds the ascents that had ended.
         """
-        start_key, run_key, hop_key = jax.random.split(key, 3)
         traced = is_traced((parameters, key, start))
         if traced and (self.search.needs_exact_objective or self.estimator.runs_on_host):
             raise InvalidInputError(
                 explain(
-                    "screening, hops and followers outside compiled programs cannot be part "
-                    "of one program",
+                    "screening, hops and outside followers cannot be part of a compiled program",
                     received=self.search,
                     remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
                 )
             )
 
+        keys = _search_keys(key)
+
         def ascend(entry: tuple[Any, Any]) -> AscentResult:
             number, point = entry
             return self._ascent.run(
                 parameters,
-                key=jax.random.fold_in(run_key, number),
+                key=jax.random.fold_in(keys.run, number),
                 start=self.problem.incentive.unflatten(point),
-                context_key=run_key,
+                context_key=keys.run,
                 on_step=on_step,
             )
 
-        points = self._starts(parameters, start, start_key, run_key)
+        points = self._starts(parameters, start, keys)
         if traced:
             found = jax.lax.map(ascend, (jnp.arange(len(points)), jnp.stack(points)))
             return _best_of(found)
@@ -244,33 +257,40 @@ class SearchProgram:
         except FollowerError as error:
             error.finished = tuple(done)
             raise
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(hop_key)))
+        rng = np.random.default_rng(np.asarray(keys.hops))
         for _ in range(self.search.num_hops):
             best = max(done, key=attrgetter("worth"))
             mutants = self._mutants(self.problem.incentive.flatten(best.unconstrained), rng)
-            for index in self._best_first(mutants, parameters, run_key)[:3]:
+            worth = self._worth(mutants, parameters, keys.run)
+            for index in np.argsort(-worth)[:3]:
                 done.append(ascend((len(done), mutants[index])))
         return _best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
 
-    def _starts(
-        self, parameters: Mapping[str, Any], start: Any, key: Array, run_key: Array
-    ) -> list[Array]:
+    def _starts(self, parameters: Mapping[str, Any], start: Any, keys: "_Keys") -> list[Any]:
         """Return the first start (given or default) and the most promising random ones."""
         search, space = self.search, self.problem.incentive
-        first_key, key = jax.random.split(key)
-        first = space.random_start(first_key) if start is None else start
         more = search.num_starts - 1
-        random = self._random(key) if more else ()
+        first = None if start is None else space.flatten(start)
+        random: Any = ()
+        if first is None or more:
+            drawn, random = self._draw_points(keys.starts)
+            first = drawn if first is None else first
+            random = random if is_traced(random) else np.asarray(random)
         if search.num_candidates and more:
-            random = np.asarray(random)[self._best_first(random, parameters, run_key)[:more]]
-        return [space.flatten(first), *random]
+            random = random[np.argsort(-self._worth(random, parameters, keys.run))[:more]]
+        return [first, *random]
 
-    def _random_points(self, key: Array) -> Array:
-        """Return all random starts as one program, shape (N, P)."""
+    def _random_points(self, key: Array) -> tuple[Array, Array]:
+        """Return a start of the default scale, and the candidates, one per row."""
         search, space = self.search, self.problem.incentive
-        num = search.num_random
+        first_key, key = jax.random.split(key)
+        num = max(search.num_starts - 1, search.num_candidates)
         scales = np.resize(search.start_scales or (space.start_scale,), num)
-        return jax.vmap(lambda k, scale: space.flatten(space.random_start(k, scale)))(
+
+        def point(one_key: Array, scale: Any) -> Array:
+            return space.flatten(space.random_start(one_key, scale))
+
+        return point(first_key, space.start_scale), jax.vmap(point)(
             jax.random.split(key, num), scales
         )
 
@@ -279,17 +299,12 @@ class SearchProgram:
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
         return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)
 
-    def _best_first(self, points: Any, parameters: Mapping[str, Any], key: Array) -> np.ndarray:
-        """Return the points' positions by their objective, the largest first.
-
-        Candidates and mutants are cut into pieces of one size, so that they share a program.
-        """
-        size = math.gcd(len(points), self.search.num_candidates and self.search.num_random)
-        if self.search.num_hops:
-            size = math.gcd(size, self.search.num_mutants)
-        pieces = np.split(np.asarray(points), len(points) // size)
-        worth = [np.asarray(self._screen(piece, parameters, key)) for piece in pieces]
-        return np.argsort(-np.concatenate(worth))
+    def _worth(self, points: np.ndarray, parameters: Mapping[str, Any], key: Array) -> np.ndarray:
+        """Return exact objectives; candidates and mutants share one program where they can."""
+        common = math.gcd(self.search.num_candidates, self.search.num_mutants)
+        size = common if common >= 16 else len(points)
+        parts = points.reshape(-1, size, points.shape[1])
+        return np.concatenate([self._screen(part, parameters, key) for part in parts])
 
     def _objectives(self, points: Array, parameters: Mapping[str, Any], key: Array) -> Array:
         def worth(point: Array) -> Array:
@@ -298,6 +313,20 @@ class SearchProgram:
             return jnp.where(jnp.isfinite(outcome.objective), outcome.objective, -jnp.inf)
 
         return jax.lax.map(worth, points)
+
+
+class _Keys(NamedTuple):
+    """The random keys of a search."""
+
+    starts: Array
+    run: Array
+    hops: Array  # as numbers
+
+
+@jax.jit
+def _search_keys(key: Array) -> _Keys:
+    starts, run, hops = jax.random.split(key, 3)
+    return _Keys(starts, run, jax.random.key_data(hops))
 
 
 def _best_of(found: AscentResult) -> SearchResult:

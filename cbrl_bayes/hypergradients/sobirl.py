@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.forward_sweeps import expect_columns, slope_of
 from cbrl_bayes.hypergradients.pairs import (
@@ -68,10 +68,7 @@ class SoBiRL:
     num_sweeps: int = 20
 
     def __post_init__(self) -> None:
-        if self.num_sweeps < 1:
-            raise InvalidInputError(
-                explain("num_sweeps is too small", received=self.num_sweeps, accepted=">= 1")
-            )
+        require_ranges(self, "SoBiRL settings", num_sweeps=">= 1")
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return zero tables: V and dV for each context and follower."""

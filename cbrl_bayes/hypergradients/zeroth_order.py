@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
@@ -84,21 +84,17 @@ class ZerothOrder:
     oracle: TrajectoryOracle = field(default_factory=ExactFollower)
 
     def __post_init__(self) -> None:
-        counts = (
-            self.num_directions,
-            self.max_steps,
-            self.num_rollouts or 1,
-            self.num_contexts or 1,
+        require_ranges(
+            self,
+            "zeroth-order settings",
+            radius="> 0",
+            min_radius="> 0",
+            num_directions=">= 1",
+            num_rollouts=">= 1 or None",
+            max_steps=">= 1",
+            num_contexts=">= 1 or None",
+            truncation_exponent="[0, 1]",
         )
-        fits = min(self.radius, self.min_radius) > 0 and 0 <= self.truncation_exponent <= 1
-        if min(counts) < 1 or not fits:
-            raise InvalidInputError(
-                explain(
-                    "zeroth-order settings are out of range",
-                    received=self,
-                    accepted="radii > 0, counts >= 1, truncation_exponent in [0, 1]",
-                )
-            )
 
     @property
     def access(self) -> FollowerAccess:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import SuccessorTransition
 
@@ -59,14 +59,7 @@ class Krylov:
     max_iterations: int = 10_000
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.tolerance < 1.0 or self.max_iterations < 1:
-            raise InvalidInputError(
-                explain(
-                    "Krylov settings are out of range",
-                    received=self,
-                    accepted="0 < tolerance < 1 and max_iterations >= 1",
-                )
-            )
+        require_ranges(self, "Krylov settings", tolerance="(0, 1)", max_iterations=">= 1")
 
     def solve(
         self,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
@@ -137,20 +137,22 @@ def bus_replacement(
 def _check_settings(
     RC: float, theta11: float, target_bin: float, num_bins: int, late_cost: float, largest: float
 ) -> None:
-    if not (0 < target_bin < num_bins and late_cost > 0 and 0 < largest <= 1):
-        raise InvalidInputError(
-            explain(
-                "bus settings are out of range",
-                received=f"target_mileage={target_bin * MILES_PER_BIN:g}, "
-                f"late_cost={late_cost}, largest_subsidy={largest}",
-                accepted=f"0 < target_mileage < {num_bins * MILES_PER_BIN}, late_cost > 0, "
-                "0 < largest_subsidy <= 1",
-            )
-        )
-    if min(RC, theta11) <= 0:
-        raise InvalidInputError(
-            explain("RC and theta11 must be positive", received=f"RC={RC}, theta11={theta11}")
-        )
+    given = {
+        "RC": RC,
+        "theta11": theta11,
+        "target_mileage": target_bin * MILES_PER_BIN,
+        "late_cost": late_cost,
+        "largest_subsidy": largest,
+    }
+    require_ranges(
+        given,
+        "bus settings",
+        RC="> 0",
+        theta11="> 0",
+        target_mileage=f"(0, {num_bins * MILES_PER_BIN})",
+        late_cost="> 0",
+        largest_subsidy="(0, 1]",
+    )
 
 
 def _subsidy(largest: float, money: float, unit: str) -> IncentiveSpace:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 
 __all__ = ["ContextDistribution", "DiscreteContexts", "SampledContexts"]
 
@@ -114,10 +114,7 @@ class SampledContexts:
     parameters: Parameters = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise InvalidInputError(
-                explain("num_samples is too small", received=self.num_samples, accepted=">= 1")
-            )
+        require_ranges(self, "settings of the sampled contexts", num_samples=">= 1")
 
     @property
     def num_contexts(self) -> int:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, places, walk
@@ -80,15 +80,13 @@ def four_rooms(
     (105,)
     """
     cells = free_cells(map_text, (start, target, *goals))
-    if not 0.0 <= slip < 1.0 or penalty_budget <= 0 or penalty_weight < 0:
-        raise InvalidInputError(
-            explain(
-                "Four-Rooms settings are out of range",
-                received=f"slip={slip}, penalty_budget={penalty_budget}, "
-                f"penalty_weight={penalty_weight}",
-                accepted="0 <= slip < 1, penalty_budget > 0, penalty_weight >= 0",
-            )
-        )
+    require_ranges(
+        {"slip": slip, "penalty_budget": penalty_budget, "penalty_weight": penalty_weight},
+        "Four-Rooms settings",
+        slip="[0, 1)",
+        penalty_budget="> 0",
+        penalty_weight=">= 0",
+    )
     number = {cell: index for index, cell in enumerate(cells)}
     S = len(cells)
     goal_states = jnp.array([number[goal] for goal in goals])

@@ -223,7 +223,7 @@ def _checked_settings(
     """Return one cost per door."""
     if not doors or len(set(doors.values())) != len(doors):
         raise InvalidInputError(
-            explain("doors need at least one name, and a cell of its own for each", received=doors)
+            explain("doors need at least one name and different cells", received=doors)
         )
     costs = np.asarray(door_cost, float)
     fits = costs.shape in ((), (len(doors),))

@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 
 __all__ = ["HouseholdEconomy"]
@@ -70,15 +70,9 @@ class HouseholdEconomy:
     discount: float = 0.9
 
     def __post_init__(self) -> None:
-        steps = self.hours_step, self.spending_step, self.wage, self.price
-        if self.num_assets < 11 or not (np.isfinite(steps).all() and min(steps) > 0.0):
-            raise InvalidInputError(
-                explain(
-                    "the economy cannot be set up",
-                    received=self,
-                    accepted="num_assets >= 11; wage, price and steps > 0",
-                )
-            )
+        positive = dict.fromkeys(("hours_step", "spending_step", "wage", "price"), "(0, inf)")
+        ranges = {"num_assets": ">= 11", "discount": "[0, 1)", **positive}
+        require_ranges(self, "settings of the economy", **ranges)
         levels = self.spending_levels
         counts = (self.num_goods, self.num_hours, self.num_assets, *levels)
         if not all(float(count).is_integer() for count in counts):
@@ -100,10 +94,6 @@ class HouseholdEconomy:
                     f"spending_levels={levels}",
                     accepted="a good, two hours, two different spending levels >= 0",
                 )
-            )
-        if not 0.0 <= self.discount < 1.0:
-            raise InvalidInputError(
-                explain("discount is out of range", received=self.discount, accepted="[0, 1)")
             )
 
     @cached_property

@@ -96,8 +96,9 @@ class IncentiveSpace:
         if "cost" in named and len(named) > 1:
             raise InvalidInputError(
                 explain(
-                    "the name 'cost' is taken: results hold the incentive's cost under it",
-                    remedy="another name for this part of the incentive",
+                    "no part of an incentive can have the name 'cost': results use it for what "
+                    "the incentive costs",
+                    remedy="another name",
                 )
             )
         for name, array in named.items():
@@ -140,7 +141,7 @@ class IncentiveSpace:
         ]
         return jax.tree.unflatten(tree, parts)
 
-    def random_start(self, key: Key[Array, ""], scale: float | None = None) -> Any:
+    def random_start(self, key: Key[Array, ""], scale: Array | float | None = None) -> Any:
         """Return ``initial`` plus normal noise of standard deviation ``scale``."""
         leaves, tree = jax.tree.flatten(self.initial)
         keys = jax.random.split(key, len(leaves))

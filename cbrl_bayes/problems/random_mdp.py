@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
@@ -58,11 +58,13 @@ def random_mdp(
     >>> round(float(at_zero.objective), 12)
     -1.0
     """
-    sizes = (num_states, num_actions, num_successors, num_parameters)
-    if min(sizes) < 1:
-        raise InvalidInputError(
-            explain("the random MDP's sizes are too small", received=sizes, accepted="all >= 1")
-        )
+    sizes = {
+        "num_states": num_states,
+        "num_actions": num_actions,
+        "num_successors": num_successors,
+        "num_parameters": num_parameters,
+    }
+    require_ranges(sizes, "sizes of the random MDP", **dict.fromkeys(sizes, ">= 1"))
     rng = np.random.default_rng(seed)
     pairs = (num_states, num_actions)
     features = jnp.asarray(rng.normal(size=(*pairs, num_parameters)) / num_parameters**0.5)

@@ -49,7 +49,7 @@ class Followers:
         if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise InvalidInputError(
                 explain(
-                    "followers need one weight >= 0 each, finite and not all 0",
+                    "followers need one weight each: finite, >= 0, not all of them 0",
                     received=f"names {self.names}, weights {self.weights}",
                 )
             )
@@ -354,9 +354,9 @@ class Problem:
         if self.leader_reward_fn is None:
             raise InvalidInputError(
                 explain(
-                    f"problem {self.name!r} has a general objective_fn and no leader reward",
-                    remedy="an estimator that takes any objective: exact, hpgd, sobirl, penalty, "
-                    "or zeroth_order with num_rollouts=None",
+                    f"problem {self.name!r} has an objective_fn; this needs a leader_reward_fn",
+                    remedy="an estimator that takes any objective: Exact, HPGD, SoBiRL, Penalty, "
+                    "or ZerothOrder(num_rollouts=None)",
                 )
             )
         reward = self.leader_reward_fn(incentive, context, parameters)
@@ -369,10 +369,10 @@ class Problem:
         if self.aggregate is not None:
             raise InvalidInputError(
                 explain(
-                    f"problem {self.name!r} has an aggregate over followers, which cannot be "
-                    "estimated one follower at a time",
+                    f"problem {self.name!r} has an aggregate; it cannot be estimated one "
+                    "follower at a time",
                     received=self.aggregate,
-                    remedy="exact, or zeroth_order with num_rollouts=None; ExactEvaluation",
+                    remedy="Exact() or ZerothOrder(num_rollouts=None); scores by ExactEvaluation()",
                 )
             )
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.mdp import MDP, DenseTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
@@ -270,22 +270,22 @@ def _labels(num_rounds: int, ladder_steps: int) -> dict[str, Any]:
 def _check_settings(
     num_rivals: int, num_rounds: int, num_bids: int | None, highest: float, cost: float
 ) -> None:
-    if num_rivals < 0 or num_rounds < 1 or (num_bids is not None and num_bids < 1):
-        raise InvalidInputError(
-            explain(
-                "the sale cannot be set up",
-                received=f"num_rivals={num_rivals}, num_rounds={num_rounds}, num_bids={num_bids}",
-                accepted="num_rivals >= 0, num_rounds >= 1, num_bids >= 1",
-            )
-        )
-    if not (np.isfinite([highest, cost]).all() and highest > 0 and cost >= 0):
-        raise InvalidInputError(
-            explain(
-                "amounts of money are out of range",
-                received=f"highest_value={highest}, participation_cost={cost}",
-                accepted="highest_value > 0, participation_cost >= 0",
-            )
-        )
+    given = {
+        "num_rivals": num_rivals,
+        "num_rounds": num_rounds,
+        "num_bids": num_bids,
+        "highest_value": highest,
+        "participation_cost": cost,
+    }
+    require_ranges(
+        given,
+        "settings of the sale",
+        num_rivals=">= 0",
+        num_rounds=">= 1",
+        num_bids=">= 1 or None",
+        highest_value="(0, inf)",
+        participation_cost="[0, inf)",
+    )
 
 
 def _checked_cells(value_probability: tuple[float, ...], initial_share: float) -> int:
@@ -298,12 +298,5 @@ def _checked_cells(value_probability: tuple[float, ...], initial_share: float) -
                 accepted="at least 2 probabilities",
             )
         )
-    if not 0.0 < initial_share < 1.0:
-        raise InvalidInputError(
-            explain(
-                "the search cannot start here",
-                received=f"initial_share={initial_share}",
-                accepted="between 0 and 1",
-            )
-        )
+    require_ranges({"initial_share": initial_share}, "settings of the sale", initial_share="(0, 1)")
     return len(value_probability)

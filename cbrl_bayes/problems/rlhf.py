@@ -157,7 +157,7 @@ def rlhf(
     if has_ties and log_tie.shape != log_temperature.shape:
         raise InvalidInputError(
             explain(
-                "annotators need one tie strength each",
+                "annotator_tie_strength needs one value for each annotator",
                 received=len(log_tie),
                 accepted=str(len(log_temperature)),
             )

@@ -211,7 +211,7 @@ def household_accounts(
     if not isinstance(decision, _HouseholdDecision) or problem.followers.num_followers > 1:
         raise InvalidInputError(
             explain(
-                "accounts are of households of a tax problem with one follower",
+                "household_accounts needs a tax problem with one follower",
                 received=f"problem {problem.name!r}, followers {problem.followers.names}",
             )
         )

@@ -95,7 +95,7 @@ class KolmPollak:
                     "inequality aversion is out of range",
                     received=self.aversion,
                     accepted="finite and > 0",
-                    remedy="no aggregate for the plain mean",
+                    remedy="aggregate=None for the plain mean",
                 )
             )
 

@@ -228,7 +228,9 @@ def test_random_mdp_has_its_known_optimum():
     )
     assert float(info.objective) == pytest.approx(-1.0, abs=1e-12)
     assert float(np.abs(gradient["weight"]).max()) < 1e-12
-    with pytest.raises(InvalidInputError, match="all >= 1"):
+    with pytest.raises(
+        InvalidInputError, match="received: num_states = 0; accepted: num_states >= 1"
+    ):
         random_mdp(num_states=0)
 
 

@@ -137,7 +137,7 @@ def test_other_failures_are_named():
     for train, words in (
         (nothing, "0 episodes, accepted: 4"),
         (broken, "failed while training: RuntimeError: no licence"),
-        (no_player, "gave a NoneType where a function was expected"),
+        (no_player, "returned None, not a function"),
         (table, "a ndarray, accepted: a list of Episode"),
     ):
         with pytest.raises(FollowerError, match=words):

@@ -144,7 +144,7 @@ def test_settings_are_checked():
         SearchProgram(two_state(), HPGD(), global_search())
     with pytest.raises(InvalidInputError, match="num_replicates >= 2"):
         SimulatedEvaluation(num_replicates=1)
-    with pytest.raises(InvalidInputError, match="num_search_draws is too small"):
+    with pytest.raises(InvalidInputError, match="accepted: num_search_draws >= 1"):
         DesignSettings(num_search_draws=0)
 
 

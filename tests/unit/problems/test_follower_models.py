@@ -105,7 +105,9 @@ def test_estimators_that_need_the_soft_optimum_refuse(name):
     estimator = ESTIMATORS[name]()
     x = problem.incentive.initial
     state = estimator.init(problem, x, key=jax.random.key(0))
-    with pytest.raises(InvalidInputError, match=r"do not respond at best.*try: exact"):
+    with pytest.raises(
+        InvalidInputError, match=r"needs followers who respond at best.*try: Exact\(\)"
+    ):
         estimator.estimate(problem, x, problem.default_parameters, state, key=jax.random.key(1))
 
 

@@ -210,7 +210,7 @@ def test_a_law_of_goals_may_be_an_array():
     ("arguments", "words"),
     [
         ({"doors": {}}, "doors need at least one name"),
-        ({"doors": {"one": (3, 6), "again": (3, 6)}}, "a cell of its own"),
+        ({"doors": {"one": (3, 6), "again": (3, 6)}}, "at least one name and different cells"),
         ({"doors": {"in the wall": (0, 0)}}, "goal or door is not a free cell"),
         ({"door_cost": -0.1}, "door_cost cannot be used"),
         ({"door_cost": (0.1, 0.2)}, "or 4 of them"),

@@ -216,7 +216,7 @@ def test_own_comparisons_mislead():
         ({"annotator_temperature": (0.0,)}, "annotator_temperature cannot be used"),
         ({"annotator_temperature": ()}, "annotator_temperature cannot be used"),
         ({"annotator_tie_strength": (-1.0,)}, "annotator_tie_strength cannot be used"),
-        ({"annotator_tie_strength": (1.0, 1.0)}, "one tie strength each"),
+        ({"annotator_tie_strength": (1.0, 1.0)}, "tie_strength needs one value for each annotator"),
         ({"annotator_probability": (0.5, 0.5)}, "one probability each"),
         ({"annotator_probability": (0.5,)}, "not a distribution"),
         ({"prompt_names": ("a", "b")}, "2 names"),

@@ -539,7 +539,7 @@ def test_threads_yield_what_ran_before_they_raise():
         assert (2, 20) in found
         assert all(value == 10 * index for index, value in found)
         assert len(found) < 12
-    with pytest.raises(cb.CbrlBayesError, match="num_workers is too small"):
+    with pytest.raises(cb.CbrlBayesError, match="accepted: num_workers >= 1"):
         ThreadExecutor(0)
 
 
