@@ -28,10 +28,7 @@ FLEET = jnp.zeros(())
 
 
 def log_choice(
-    prices: np.ndarray,
-    draws: dict[str, np.ndarray],
-    discount: float = 0.9999,
-    num_bins: int = 90,
+    prices: np.ndarray, draws: dict[str, np.ndarray], discount: float = 0.9999, num_bins: int = 90
 ) -> np.ndarray:
     """Return the manager's log-probabilities of keeping and replacing, (prices, draws, S, 2).
 
@@ -59,10 +56,7 @@ def log_choice(
 
 
 def replacement_probability(
-    prices: np.ndarray,
-    draws: dict[str, np.ndarray],
-    discount: float = 0.9999,
-    num_bins: int = 90,
+    prices: np.ndarray, draws: dict[str, np.ndarray], discount: float = 0.9999, num_bins: int = 90
 ) -> np.ndarray:
     """Return the chance of replacing in each bin, (prices, draws, S); see `log_choice`."""
     return np.exp(log_choice(prices, draws, discount, num_bins)[..., REPLACE])

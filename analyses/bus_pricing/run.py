@@ -67,11 +67,7 @@ def spread(draws: np.ndarray) -> dict[str, float]:
 def posterior(data: xr.Dataset) -> tuple[xr.DataTree, dict]:
     """Infer RC, theta11 and the increments of group 4."""
     fit = cb.infer(
-        bus_replacement(),
-        data,
-        key=jax.random.key(0),
-        priors=PRIORS,
-        settings=cb.NUTSSettings(),
+        bus_replacement(), data, key=jax.random.key(0), priors=PRIORS, settings=cb.NUTSSettings()
     )
     checked = fit["posterior"].to_dataset()[["RC", "theta11", "increment_probability"]]
     return fit, {

@@ -23,10 +23,7 @@ from cbrl_bayes.workflow import behaviour_model
 
 HERE = Path(__file__).parent
 GROUPS = {"1,2,3": (1, 2, 3), "4": (4,), "1-4": (1, 2, 3, 4)}
-PRIORS = {
-    "RC": dist.LogNormal(np.log(10.0), 1.0),
-    "theta11": dist.LogNormal(np.log(2.5), 1.0),
-}
+PRIORS = {"RC": dist.LogNormal(np.log(10.0), 1.0), "theta11": dist.LogNormal(np.log(2.5), 1.0)}
 """In units of the noise scale; 95 % of each within a factor of 7 of its median."""
 
 

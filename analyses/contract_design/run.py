@@ -52,10 +52,7 @@ NUM_PROJECTS = (0, 6, 24, 96)
 
 STUDIED = 24
 NUM_DRAWS = 52
-PRIORS = {
-    "temperature": dist.LogNormal(np.log(0.2), 1.0),
-    "effort_cost": dist.LogNormal(0.0, 0.5),
-}
+PRIORS = {"temperature": dist.LogNormal(np.log(0.2), 1.0), "effort_cost": dist.LogNormal(0.0, 0.5)}
 """Money: 95 % of the temperature within a factor of 7 of .2, of the cost within 2.7 of 1."""
 
 ASCENT = cb.Ascent(num_steps=150, learning_rate=0.1, continuation=(3.0, 1.0))

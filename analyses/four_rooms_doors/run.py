@@ -32,10 +32,7 @@ from tables import fill, interval, markdown, shown  # noqa: E402
 
 TRUE_TEMPERATURE, TRUE_LAW = 0.004, (0.35, 0.65)
 NUM_WALKERS, NUM_STEPS, NUM_DRAWS = 15, 100, 52
-LEADERS = {
-    "arrival": four_rooms_doors(),
-    "target": four_rooms_doors(target_weight=1.0),
-}
+LEADERS = {"arrival": four_rooms_doors(), "target": four_rooms_doors(target_weight=1.0)}
 """Both pay .0005 per step and open door; the second also earns 1 per step in cell (8,4)."""
 
 SETTINGS = cb.DesignSettings(

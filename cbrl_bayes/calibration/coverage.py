@@ -108,11 +108,7 @@ def calibrate_decisions(
     found.attrs = certificate(
         problem,
         "decision calibration",
-        {
-            "simulation": simulation,
-            "sampling": sampling,
-            "design": settings,
-        },
+        {"simulation": simulation, "sampling": sampling, "design": settings},
     ) | {
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
         "tie_seed": np.asarray(jax.random.key_data(rank_key)).tolist(),

@@ -36,20 +36,12 @@ def four_rooms_behaviour() -> xr.Dataset:
         The content of ``data/four_rooms_behaviour.nc``.
     """
     return simulate_trajectories(
-        four_rooms(),
-        key=jax.random.key(20260101),
-        num_episodes=40,
-        num_steps=60,
-        parameters=TRUTH,
+        four_rooms(), key=jax.random.key(20260101), num_episodes=40, num_steps=60, parameters=TRUTH
     )
 
 
 def run_demo(
-    output: Path,
-    *,
-    report: Report = print,
-    progress: Progress = None,
-    num_draws: int = 100,
+    output: Path, *, report: Report = print, progress: Progress = None, num_draws: int = 100
 ) -> list[Path]:
     """Run the chain, print summaries, leave results and figures.
 

@@ -98,8 +98,7 @@ Output = Annotated[
     Path | None, typer.Option(callback=_writable, help="Save the result here (.nc, .zarr).")
 ]
 Seed = Annotated[
-    int,
-    typer.Option(min=-(2**63), max=2**63 - 1, help="The same seed gives the same numbers."),
+    int, typer.Option(min=-(2**63), max=2**63 - 1, help="The same seed gives the same numbers.")
 ]
 Draws = Annotated[int, typer.Option(min=1, help="Posterior draws to design for.")]
 Temperature = Annotated[

@@ -77,13 +77,7 @@ class PosteriorCriterion:
 
         def one_draw(entry: tuple) -> tuple:
             draw, own_state, own_key = entry
-            return self.estimator.estimate(
-                problem,
-                unconstrained,
-                draw,
-                own_state,
-                key=own_key,
-            )
+            return self.estimator.estimate(problem, unconstrained, draw, own_state, key=own_key)
 
         keys = jax.random.split(key, self.num_draws)
         gradient, state, info = map_in_order(

@@ -17,13 +17,7 @@ from cbrl_bayes.designs.evaluation import (
     score_designs,
     score_program,
 )
-from cbrl_bayes.designs.per_draw import (
-    DrawSolver,
-    best_score,
-    search_of,
-    search_record,
-    trace_of,
-)
+from cbrl_bayes.designs.per_draw import DrawSolver, best_score, search_of, search_record, trace_of
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.thinning import evenly_spaced

@@ -46,11 +46,5 @@ class ExactFollower:
         key: Array,
     ) -> tuple[TrajectorySampler, Array, Array]:
         """Solve exactly; see `TrajectoryOracle.train`."""
-        mdp, response = respond(
-            problem,
-            incentive,
-            context,
-            parameters,
-            initial_values=memory,
-        )
+        mdp, response = respond(problem, incentive, context, parameters, initial_values=memory)
         return sampler_of(mdp, response.policy), response.values, response.status

@@ -10,12 +10,7 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
-from cbrl_bayes.followers.tabular import (
-    explore,
-    sampler_of,
-    softmax_policy,
-    zero_table,
-)
+from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy, zero_table
 from cbrl_bayes.mdp import MDP, finite_status
 from cbrl_bayes.problems import Problem
 

@@ -203,13 +203,7 @@ class BoltzmannCovariance:
             return gradient, (memory, critic), info
 
         return over_pairs(
-            problem,
-            parameters,
-            contexts,
-            state,
-            one_pair,
-            key=work_key,
-            on_host=self.runs_on_host,
+            problem, parameters, contexts, state, one_pair, key=work_key, on_host=self.runs_on_host
         )
 
     def _update(self, critic: Array, base: Trajectories, earned: Array, factor: Array) -> Array:

@@ -88,13 +88,7 @@ class Exact:
 
             def worth(x: Any) -> tuple[tuple[Array, Array], BestResponse]:
                 incentive = problem.incentive.transform(x)
-                mdp, response = respond(
-                    problem,
-                    incentive,
-                    context,
-                    one,
-                    initial_values=start,
-                )
+                mdp, response = respond(problem, incentive, context, one, initial_values=start)
                 gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
                 return (gain, mdp.initial @ response.values), response
 

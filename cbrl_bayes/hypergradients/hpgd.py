@@ -173,25 +173,14 @@ class HPGD:
                 key=train_key,
             )
             gradient, objective, walked, cut = estimate_one(
-                problem,
-                unconstrained,
-                context,
-                one,
-                sample,
-                (walk_key, branch_key),
+                problem, unconstrained, context, one, sample, (walk_key, branch_key)
             )
             steps = jnp.stack([rollouts.active.sum() for rollouts in walked]).sum()
             share = cut_share(cut)
             return gradient, memory, EstimateInfo(objective, status, steps, share)
 
         return over_pairs(
-            problem,
-            parameters,
-            contexts,
-            state,
-            one_pair,
-            key=work_key,
-            on_host=self.runs_on_host,
+            problem, parameters, contexts, state, one_pair, key=work_key, on_host=self.runs_on_host
         )
 
     def from_rollouts(

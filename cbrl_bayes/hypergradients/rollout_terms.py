@@ -180,11 +180,7 @@ def leader_surrogate(
 
 
 def response_surrogate(
-    branches: Branches,
-    mdp: MDP,
-    leader_reward: Array,
-    temperature: Array | float,
-    scores: Scores,
+    branches: Branches, mdp: MDP, leader_reward: Array, temperature: Array | float, scores: Scores
 ) -> Float[Array, ""]:
     """Return a scalar whose derivative is the hypergradient's part through the policy."""
     leader_gap = [

@@ -172,12 +172,7 @@ class RTQ:
             return rollout(mdp, jnp.exp(policies[0]), **arguments)
 
         gradient, objective, walked, cut = self.rollouts.from_rollouts(
-            problem,
-            unconstrained,
-            context,
-            parameters,
-            sample,
-            tuple(jax.random.split(first_key)),
+            problem, unconstrained, context, parameters, sample, tuple(jax.random.split(first_key))
         )
         difference, change, more, more_cut = self.difference(
             problem,

@@ -169,12 +169,7 @@ class ZerothOrder:
         return space.unflatten(slopes.mean(0)), (after, context_key, step + 1.0), info
 
     def _simulate(
-        self,
-        problem: Problem,
-        unconstrained: Any,
-        parameters: Mapping,
-        memory: Any,
-        key: Array,
+        self, problem: Problem, unconstrained: Any, parameters: Mapping, memory: Any, key: Array
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the mean discounted return of the leader over rollouts."""
         context_key, work_key = jax.random.split(key)
@@ -205,11 +200,5 @@ class ZerothOrder:
             return (), kept, EstimateInfo(returns.mean(), status, walked.active.sum(), cut)
 
         return over_pairs(
-            problem,
-            parameters,
-            contexts,
-            memory,
-            one_pair,
-            key=work_key,
-            on_host=self.runs_on_host,
+            problem, parameters, contexts, memory, one_pair, key=work_key, on_host=self.runs_on_host
         )

@@ -160,8 +160,7 @@ class DirichletShares:
                 axis=1,
             ),
             "concentration": numpyro.sample(
-                "concentration",
-                dist.LogNormal(jnp.full(classes, jnp.log(20.0)), 1.0).to_event(1),
+                "concentration", dist.LogNormal(jnp.full(classes, jnp.log(20.0)), 1.0).to_event(1)
             ),
         }
         if num_covariates:

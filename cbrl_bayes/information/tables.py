@@ -44,11 +44,7 @@ from cbrl_bayes.information.values import InformationValue
 from cbrl_bayes.results.provenance import describe
 from cbrl_bayes.results.table import Table, need_group, study_table
 
-__all__ = [
-    "add_information",
-    "draws_per_effective_draw",
-    "information_table",
-]
+__all__ = ["add_information", "draws_per_effective_draw", "information_table"]
 
 DRAWS_REVIEW, DRAWS_FAIL = 200, 50
 DROPPED_FAIL = 0.05
@@ -120,11 +116,7 @@ def add_information(
             "evpi_own_design": float(regret.mean()),
             "evpi_own_design_standard_error": float(own_error),
         },
-        coords={
-            "option": list(options[0]),
-            "chain": chosen["chain"],
-            "draw": chosen["draw"],
-        },
+        coords={"option": list(options[0]), "chain": chosen["chain"], "draw": chosen["draw"]},
     )
     data = data.merge(_values("evpi", perfect))
     if partial:

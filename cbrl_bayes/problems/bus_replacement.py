@@ -110,11 +110,7 @@ def bus_replacement(
         incentive=_subsidy(largest_subsidy, money, unit),
         contexts=DiscreteContexts(("fleet",), jnp.zeros(1), (1.0,)),
         mdp_fn=mdp_fn,
-        parameters={
-            "RC": RC,
-            "theta11": theta11,
-            "increment_probability": increment_probability,
-        },
+        parameters={"RC": RC, "theta11": theta11, "increment_probability": increment_probability},
         leader_reward_fn=harm,
         incentive_price_fn=price,
         leader_discount=leader_discount,

@@ -151,13 +151,7 @@ def leader_outcome(
     def one_pair(entry: tuple) -> tuple:
         (context, follower), start = entry
         one = problem.follower_parameters(parameters, follower)
-        mdp, response = respond(
-            problem,
-            incentive,
-            context,
-            one,
-            initial_values=start,
-        )
+        mdp, response = respond(problem, incentive, context, one, initial_values=start)
         gain = leader_gain(problem, incentive, context, one, mdp, response.policy)
         cost = _cost(problem, incentive, context, one, mdp, response.policy)
         return gain, cost, mdp.initial @ response.values, response.status, response.values

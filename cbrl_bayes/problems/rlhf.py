@@ -230,7 +230,7 @@ def _reward_model(
             {"answer": (("answer",), answers)},
             unit="log-odds",
             description="reward model",
-        ),
+        )
     }
     if log_tie is not None:
         initial["log_tie"] = jnp.asarray(log_tie)

@@ -62,11 +62,7 @@ def picture(draw: Callable[[], Any], words: str, caption: str) -> list[Part]:
 
 
 def grid_map(
-    values: xr.DataArray,
-    tips: Sequence[str],
-    bounds: tuple[float, float],
-    title: str,
-    caption: str,
+    values: xr.DataArray, tips: Sequence[str], bounds: tuple[float, float], title: str, caption: str
 ) -> GridMap:
     """Lay out one value per cell on rows and columns.
 

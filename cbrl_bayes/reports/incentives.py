@@ -180,13 +180,7 @@ def _table(entries: _Entries, names: tuple[str, ...], prob: float) -> Table:
         for i in sorted(entries.order[:MOST_ENTRIES])
     ]
     cut = len(rows) < entries.total
-    head = (
-        "entry",
-        *names[:-1],
-        f"{OWN}, mean",
-        f"{OWN}, {interval_words(prob)}",
-        "left out",
-    )
+    head = ("entry", *names[:-1], f"{OWN}, mean", f"{OWN}, {interval_words(prob)}", "left out")
     more = f"; the {len(rows)} largest of {entries.total} entries" if cut else ""
     return Table(entries.title + more, head, rows).without_empty_columns()
 

@@ -25,12 +25,7 @@ from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import DesignScores, complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import (
-    Ascent,
-    AscentProgram,
-    AscentStatus,
-    Estimator,
-)
+from cbrl_bayes.hypergradients import Ascent, AscentProgram, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.robust.constraints import (

@@ -39,13 +39,7 @@ from cbrl_bayes.results.table import (
 )
 from cbrl_bayes.robust.search import RobustStudy
 
-__all__ = [
-    "add_robust",
-    "compare_designs",
-    "own_and_best",
-    "tail_mean",
-    "win_shares",
-]
+__all__ = ["add_robust", "compare_designs", "own_and_best", "tail_mean", "win_shares"]
 
 OBJECTIVES = (
     "objective",

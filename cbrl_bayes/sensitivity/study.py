@@ -129,13 +129,7 @@ def prior_sensitivity(
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     sensitivity, error = power_scaling_sensitivity(table, densities, generator, num_resamples)
     names, options = made.options(num_options)
-    scores = evaluate_designs(
-        made.problem,
-        options,
-        made.draws,
-        key=key,
-        evaluation=evaluation,
-    )
+    scores = evaluate_designs(made.problem, options, made.draws, key=key, evaluation=evaluation)
     _check_finite(names, scores)
     decisions, pareto_k = [], np.full((len(COMPONENTS), len(alphas)), np.nan)
     for row, component in enumerate(COMPONENTS):

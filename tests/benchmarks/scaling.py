@@ -138,10 +138,7 @@ def lane_rows() -> list[dict]:
     """Time and memory per lane, one after the other and side by side."""
     problem = four_rooms(temperature=0.005)
     rows = []
-    for name, estimator in (
-        ("exact", Exact()),
-        ("hpgd", HPGD(num_rollouts=60, num_branches=40)),
-    ):
+    for name, estimator in (("exact", Exact()), ("hpgd", HPGD(num_rollouts=60, num_branches=40))):
         x = problem.incentive.random_start(jax.random.key(5), 1.0)
         state = estimator.init(problem, x, key=jax.random.key(0))
 

@@ -10,13 +10,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
 from cbrl_bayes.hypergradients import ESTIMATORS
-from tests.conformance.checks import (
-    MEANS,
-    PROBLEMS,
-    SMALL,
-    check_contract,
-    measure_mean,
-)
+from tests.conformance.checks import MEANS, PROBLEMS, SMALL, check_contract, measure_mean
 
 HEAD = """\
 # Conformance

@@ -26,14 +26,7 @@ from cbrl_bayes.hypergradients import (
 from cbrl_bayes.hypergradients.pairs import leader_view
 from cbrl_bayes.mdp import best_response, rollout
 from cbrl_bayes.problems import READY_MADE, SampledContexts, leader_outcome, random_mdp, two_state
-from tests.conformance.checks import (
-    MEANS,
-    PROBLEMS,
-    SMALL,
-    MeanCheck,
-    check_contract,
-    measure_mean,
-)
+from tests.conformance.checks import MEANS, PROBLEMS, SMALL, MeanCheck, check_contract, measure_mean
 from tests.conftest import make_moving_problem
 
 QUICK = "moving"
@@ -74,12 +67,7 @@ def test_contract(name, problem_name):
 @pytest.mark.parametrize(
     ("problem_name", "name"),
     [
-        _slow_unless(
-            (name, problem) in QUICK_MEANS,
-            problem,
-            name,
-            name=f"{name} on {problem}",
-        )
+        _slow_unless((name, problem) in QUICK_MEANS, problem, name, name=f"{name} on {problem}")
         for problem, checks in MEANS.items()
         for name in checks
     ],
@@ -235,8 +223,7 @@ def test_random_mdp_has_its_known_optimum():
 
 
 @pytest.mark.parametrize(
-    "problem_name",
-    [_slow_unless(n in ("moving", "two_state"), n, name=n) for n in PROBLEMS],
+    "problem_name", [_slow_unless(n in ("moving", "two_state"), n, name=n) for n in PROBLEMS]
 )
 def test_exact_against_central_differences(problem_name):
     """Relative error below 1e-6 along random directions."""

@@ -155,9 +155,6 @@ PROBLEMS = {
         60,
     ),
     "tax_design": (_small_taxes, 30),
-    "two_state": (
-        lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1),
-        100,
-    ),
+    "two_state": (lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1), 100),
 }
 """Problem -> (simulation, data sets)."""

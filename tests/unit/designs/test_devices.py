@@ -78,9 +78,7 @@ def test_a_study_is_that_of_threads(devices, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "estimator",
-    [cb.Exact(), cb.HPGD(num_rollouts=4, max_steps=20)],
-    ids=["exact", "hpgd"],
+    "estimator", [cb.Exact(), cb.HPGD(num_rollouts=4, max_steps=20)], ids=["exact", "hpgd"]
 )
 @pytest.mark.slow
 def test_searches_with_stages_and_restarts_are_those_of_threads(devices, estimator):

@@ -29,13 +29,7 @@ from cbrl_bayes.inference import (
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.likelihood import context_evidence
-from cbrl_bayes.problems import (
-    SampledContexts,
-    bus_replacement,
-    four_rooms,
-    respond,
-    two_state,
-)
+from cbrl_bayes.problems import SampledContexts, bus_replacement, four_rooms, respond, two_state
 from cbrl_bayes.workflow import behaviour_model
 from tests.conftest import make_moving_problem
 from tests.unit.behaviour.test_behaviour import RAW, needs_raw_files

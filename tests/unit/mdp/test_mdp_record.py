@@ -14,11 +14,7 @@ def test_layouts_agree():
     values = jnp.asarray(rng.normal(size=12))
     weights = jnp.asarray(rng.random((12, 3)))
     policy = weights / weights.sum(1, keepdims=True)
-    for method, argument in (
-        ("expectation", values),
-        ("push", weights),
-        ("matrix", policy),
-    ):
+    for method, argument in (("expectation", values), ("push", weights), ("matrix", policy)):
         one, other = getattr(sparse, method)(argument), getattr(dense, method)(argument)
         np.testing.assert_allclose(one, other, atol=1e-14, err_msg=method)  # rounding
     state, action, following = jnp.array([0, 3]), jnp.array([2, 1]), jnp.array([4, 7])

@@ -116,11 +116,7 @@ def test_zeroth_order_on_exact_values_is_taken():
     estimator = ZerothOrder(num_rollouts=None)
     state = estimator.init(problem, problem.incentive.initial, key=jax.random.key(0))
     gradient, _, _ = estimator.estimate(
-        problem,
-        problem.incentive.initial,
-        problem.default_parameters,
-        state,
-        key=jax.random.key(1),
+        problem, problem.incentive.initial, problem.default_parameters, state, key=jax.random.key(1)
     )
     assert np.isfinite(float(gradient["bonus"]))
 

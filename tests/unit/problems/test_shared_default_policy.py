@@ -179,10 +179,7 @@ def test_gradient_over_rooms():
         (lambda: _three_arms(initial=jnp.array([0.5, 0.5])), "not a law of the first state"),
         (lambda: _three_arms(initial=jnp.array([0.5])), "not a law of the first state"),
         (lambda: _three_arms(initial=jnp.array([float("nan")])), "not a law of the first state"),
-        (
-            lambda: _three_arms(state_labels=Labels(("row", "column"))),
-            "state_labels do not fit",
-        ),
+        (lambda: _three_arms(state_labels=Labels(("row", "column"))), "state_labels do not fit"),
         (
             lambda: _three_arms(
                 state_labels=Labels(("state",), {"place": (("state",), ("a", "b"))})

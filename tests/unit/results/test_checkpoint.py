@@ -546,11 +546,7 @@ def test_threads_yield_what_ran_before_they_raise():
 def test_a_study_reads_its_records_as_it_would_its_results():
     """The records of one run, handed to another, are all that it needs."""
     records: dict = {}
-    arguments = {
-        "estimator": Exact(),
-        "key": jax.random.key(0),
-        "settings": SETTINGS,
-    }
+    arguments = {"estimator": Exact(), "key": jax.random.key(0), "settings": SETTINGS}
     one = study_designs(two_state(), _draws(4), run=Running(records=records), **arguments)
     assert len(records) == 3 + 4
 

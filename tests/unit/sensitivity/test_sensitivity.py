@@ -82,11 +82,7 @@ def test_what_says_the_same_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("input_of", "low", "high"),
-    [
-        (lambda z: z, 0.965, 0.98),
-        (np.exp, 0.5, 0.93),
-    ],
+    ("input_of", "low", "high"), [(lambda z: z, 0.965, 0.98), (np.exp, 0.5, 0.93)]
 )
 def test_the_stated_bias_of_unbounded_inputs(input_of, low, high):
     """Y = X, so S = 1. Docstring: .97 (sd .006) for normal X, .76 (sd .09) for log-normal X.
