@@ -151,36 +151,3 @@ def test_examples_in_docstrings_run(name):
 def test_the_facade_offers_what_it_lists():
     for name in cbrl_bayes.__all__:
         assert getattr(cbrl_bayes, name) is not None
-
-
-def _blocks(path):
-    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.S)
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param("README.md", marks=pytest.mark.slow),  # the quickstart page, at full size
-        "docs/own_problem.md",
-        pytest.param("docs/calibration.md", marks=pytest.mark.slow),
-        pytest.param("docs/choosing.md", marks=pytest.mark.slow),
-        pytest.param("docs/followers.md", marks=pytest.mark.slow),
-        pytest.param("docs/clusters.md", marks=pytest.mark.slow),
-        pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
-        pytest.param("docs/information.md", marks=pytest.mark.slow),
-        pytest.param("docs/robust.md", marks=pytest.mark.slow),
-        pytest.param("docs/sensitivity.md", marks=pytest.mark.slow),
-        *(
-            pytest.param(f"docs/gallery/{path.name}", marks=pytest.mark.slow)
-            for path in sorted((ROOT / "docs/gallery").glob("*.md"))
-            if path.name != "index.md"
-        ),
-    ],
-)
-def test_pages_run_as_written(page, tmp_path, monkeypatch):
-    """Every Python block of a page, in order, from a copy of the data folder."""
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.chdir(tmp_path)
-    blocks = _blocks(ROOT / page)
-    assert blocks
-    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "__page__"})
