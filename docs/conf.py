@@ -37,4 +37,4 @@ numpydoc_show_class_members = False
 
 html_math_renderer = "mathml"
 html_theme = "furo"
-html_title = f"cbrl_bayes {release}"
+html_title = f"cbrl_bayes {release.split('+')[0]}"
