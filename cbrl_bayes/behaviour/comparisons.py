@@ -36,7 +36,7 @@ def load_comparisons(
     download: bool = True,
     limits: FileLimits | None = DEFAULT_LIMITS,
 ) -> xr.Dataset:
-    """Load pairwise judgements: who compared which answers to which prompt, and what was said.
+    """Load pairwise judgements: who compared which answers to which prompt, and what they said.
 
     Each row of the file is one judgement by one annotator of two answers to one prompt, given
     by two language models. Rows of one ``id`` are judgements of the same pair of answers.
@@ -49,7 +49,7 @@ def load_comparisons(
         the folder that the environment variable ``CBRL_DATA_DIR`` names, else in the user's
         cache, else from the public repository dustalov/llmfao (CC BY 4.0), with a checksum.
     download : bool
-        Whether the public repository may be asked.
+        Whether the file may be downloaded.
     limits : FileLimits or None
         How large a file given by ``path`` may be. None: any.
 
@@ -64,8 +64,8 @@ def load_comparisons(
     Raises
     ------
     DataError
-        For a file that cannot be had, whose content is not as published (default path), or that
-        has rows which cannot be used; the message lists them.
+        If the file is not found, differs from the published one (default path), or has rows that
+        cannot be used; the message lists them.
     """
     if path is None:
         file = _locate(download)
@@ -73,13 +73,13 @@ def load_comparisons(
             raise DataError(
                 explain(
                     f"{file.name} is not the published file: its checksum differs",
-                    remedy="fetch it again from dustalov/llmfao, or name it with path=",
+                    remedy="download it again from dustalov/llmfao, or pass path=",
                 )
             )
     else:
         file = Path(path)
         if not file.is_file():
-            raise DataError(explain("there is no such file of comparisons", received=str(file)))
+            raise DataError(explain("the file does not exist", received=str(file)))
         check_size(file.name, BYTES_PER_BYTE * file.stat().st_size, DataError, limits)
     return _as_dataset(_read(file))
 
@@ -124,7 +124,7 @@ def _violations(row: dict[str, str]) -> list[str]:
         if not (row[name].isascii() and row[name].isdigit() and len(row[name]) <= MOST_DIGITS)
     ]
     if row["winner"] not in OUTCOMES:
-        found.append(f"winner {row['winner']!r} is none of {', '.join(OUTCOMES)}")
+        found.append(f"winner {row['winner']!r} is not one of {', '.join(OUTCOMES)}")
     if not row["left"] or not row["right"]:
         found.append("an answer has no name")
     elif row["left"] == row["right"]:
@@ -162,10 +162,12 @@ def _locate(download: bool) -> Path:
     cache = pooch.os_cache("cbrl_bayes")
     remedy = f"set CBRL_DATA_DIR to a folder that holds {FILE}"
     if not download and not (Path(cache) / FILE).is_file():
-        raise DataError(explain(f"the file {FILE} is not at hand", remedy=remedy))
+        raise DataError(explain(f"the file {FILE} was not found", remedy=remedy))
     try:
         return Path(pooch.retrieve(SOURCE, CHECKSUM, fname=FILE, path=cache))
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
-            explain(f"the file {FILE} could not be fetched ({type(error).__name__})", remedy=remedy)
+            explain(
+                f"the file {FILE} could not be downloaded ({type(error).__name__})", remedy=remedy
+            )
         ) from error

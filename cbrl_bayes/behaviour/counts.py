@@ -85,6 +85,11 @@ class BehaviourCounts:
     transition_count: np.ndarray
 
     @property
+    def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Regime, context and group of each cell."""
+        return self.cell_regime, self.cell_context, self.cell_group
+
+    @property
     def num_cells(self) -> int:
         """Number of policies that one likelihood evaluation solves for."""
         return len(self.cell_regime)
@@ -191,8 +196,8 @@ def _contexts(problem: Problem, data: xr.Dataset) -> tuple[np.ndarray, Any, int]
         return context, problem.contexts.values, problem.contexts.num_contexts
     if "context_value" not in data or not np.isfinite(data["context_value"].values).all():
         raise DataError(
-            "the problem draws its contexts from a continuous family, and the data have no "
-            "finite variable context_value (episode) with the contexts that were observed"
+            "contexts of this problem are numbers: the data need a variable context_value "
+            "(episode) with the observed contexts, all finite"
         )
     values, context = np.unique(data["context_value"].values, return_inverse=True)
     return context, values, len(values)

@@ -19,8 +19,8 @@ def make_household_shares(
     Parameters
     ----------
     share : array, shape (N, G)
-        Shares of spending, >= 0, each row summing to one up to rounding (they are then made to).
-        A zero means that the good was not bought while the household was watched.
+        Shares of spending, >= 0, each row summing to one up to rounding; rows are then
+        scaled to sum to one. A zero: the household did not buy the good during the survey.
     goods : tuple of str
     covariates : dict, optional
         Name -> array of shape (N,), finite.
@@ -58,7 +58,7 @@ def make_household_shares(
                 f"budget shares of household {first} are not shares",
                 received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
                 accepted="finite numbers >= 0 that sum to one",
-                remedy=f"mend or leave out the households like it, {int(wrong.sum())} in all",
+                remedy=f"correct or leave out such households ({int(wrong.sum())} of them)",
             )
         )
     data = xr.Dataset(

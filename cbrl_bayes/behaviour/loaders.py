@@ -37,15 +37,14 @@ def load_trajectories(
 ) -> xr.Dataset:
     """Read and check trajectories: netCDF (.nc), zarr (.zarr) or a table (.csv).
 
-    Nothing in the file is executed, and what it declares is checked before anything is
-    allocated.
+    Nothing in the file is executed, and its sizes are checked before memory is allocated.
 
     Parameters
     ----------
     path : str or Path
         A table needs the columns of `from_table`.
     limits : FileLimits or None
-        How much the file may ask for. None: it is trusted and opened at once.
+        How much memory the file may need. None: no limit and no check.
 
     Returns
     -------
@@ -54,16 +53,16 @@ def load_trajectories(
     Raises
     ------
     DataError
-        If the file is absent, unreadable, asks for more than the limits or is not of the
-        documented format.
+        If the file is absent, unreadable, larger than the limits or not in the documented
+        format.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(explain("there is no such data file", received=path))
+        raise DataError(explain("the data file does not exist", received=path))
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
             explain(
-                "the file type is not known",
+                "the file type is unknown",
                 received=path.name,
                 accepted=", ".join([*ENGINES, ".csv"]),
             )
@@ -138,7 +137,7 @@ def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMIT
         return _from_table(table, limits)
     except DataError:
         raise
-    except Exception as error:  # a table may hold any Python object
+    except Exception as error:  # a table can hold any Python object
         raise DataError(
             explain(
                 f"the table cannot be read ({type(error).__name__}: {error})",
@@ -154,7 +153,7 @@ def _from_table(table: pd.DataFrame, limits: FileLimits | None) -> xr.Dataset:
             explain(
                 "columns are missing from the table" if missing else "columns share a name",
                 received=list(table.columns),
-                accepted=f"also {', '.join(missing)}" if missing else "each name once",
+                accepted=f"columns {', '.join(missing)} as well" if missing else "each name once",
             )
         )
     table = table.copy()
@@ -201,7 +200,7 @@ def _whole_numbers(table: pd.DataFrame, name: str, empty: int | None = None) -> 
             explain(
                 f"column {name!r}, row {row} is not a whole number",
                 received=table.loc[row, name],
-                accepted=f"at most {MOST_NUMBER:,} in absolute value",
+                accepted=f"whole numbers, at most {MOST_NUMBER:,} in absolute value",
             )
         )
     return numbers.astype(int)
@@ -267,7 +266,7 @@ def _check_episodes(episodes: list[pd.DataFrame]) -> None:
             if name in rows and rows[name].nunique() > 1:
                 found.append(
                     f"{name} of follower {who!r} changes within an episode "
-                    "(give each stretch an episode of its own)"
+                    "(make each part an episode of its own)"
                 )
     if found:
         raise DataError("this table cannot be used: " + "; ".join(found))

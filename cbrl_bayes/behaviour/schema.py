@@ -135,7 +135,7 @@ def violations_of(data: xr.Dataset, problem: Problem | None = None) -> Iterator[
             yield f"{name} has type {data[name].dtype}, accepted: integers"
             return
     if data.sizes["episode"] == 0:
-        yield "there is no episode"
+        yield "the data have no episodes"
         return
     state, action = data["state"].values, data["action"].values
     present = state != MISSING

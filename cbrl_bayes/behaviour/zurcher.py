@@ -54,7 +54,7 @@ def load_zurcher(
         environment variable ``CBRL_DATA_DIR``, else the user's cache, else the public
         repository OpenSourceEconomics/zurcher-data (MIT), with a checksum.
     download : bool
-        Whether the public repository may be asked.
+        Whether the files may be downloaded.
 
     Returns
     -------
@@ -64,13 +64,11 @@ def load_zurcher(
     Raises
     ------
     DataError
-        For an unknown group, a file that cannot be had or whose content is not as published.
+        For an unknown group, or a file that is not found or differs from the published one.
     """
     unknown = [group for group in groups if group not in GROUP_FILES]
     if unknown or not groups:
-        raise DataError(
-            explain("there is no such bus group", received=list(groups), accepted="1, 2, 3, 4")
-        )
+        raise DataError(explain("unknown bus group", received=list(groups), accepted="1, 2, 3, 4"))
     states, actions, slots, seen, buses, names = [], [], [], [], [], []
     for group in groups:
         for bus in _read_group(group, directory, download):
@@ -99,7 +97,7 @@ def _read_group(group: int, directory: str | Path | None, download: bool) -> np.
         raise DataError(
             explain(
                 f"{name} is not the published file: its checksum differs",
-                remedy="fetch it again from OpenSourceEconomics/zurcher-data",
+                remedy="download it again from OpenSourceEconomics/zurcher-data",
             )
         )
     return np.array(content.split(), float).reshape(-1, rows)
@@ -118,7 +116,7 @@ def _locate(name: str, directory: str | Path | None, download: bool) -> Path:
     if not download and not (Path(cache) / name).is_file():
         raise DataError(
             explain(
-                f"the bus data file {name} is not at hand",
+                f"the bus data file {name} was not found",
                 remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
             )
         )
@@ -127,7 +125,7 @@ def _locate(name: str, directory: str | Path | None, download: bool) -> Path:
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
             explain(
-                f"the bus data file {name} could not be fetched ({type(error).__name__})",
+                f"the bus data file {name} could not be downloaded ({type(error).__name__})",
                 remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
             )
         ) from error

@@ -128,13 +128,13 @@ class BehaviourSimulation:
                     "the simulation's sizes are out of range",
                     received=f"{self.num_episodes} episodes of {self.num_steps} steps, "
                     f"{self.num_hidden} hidden",
-                    accepted="at least 1 of each, hidden from 0 to all",
+                    accepted="num_episodes >= 1, num_steps >= 1, 0 <= num_hidden <= num_episodes",
                 )
             )
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if self.num_hidden and (self.record_transitions or not discrete):
             raise InvalidInputError(
-                "hidden contexts go with a finite list of contexts and without recorded transitions"
+                "num_hidden > 0 requires a finite list of contexts and record_transitions=False"
             )
         object.__setattr__(self, "priors", default_priors(self.problem, self.priors))
         readable = self.problem.incentive.transform(self.problem.incentive.initial)
@@ -142,7 +142,7 @@ class BehaviourSimulation:
         if set(self.incentive) - set(zero):
             raise InvalidInputError(
                 explain(
-                    "the problem has no such incentives",
+                    "unknown incentives",
                     received=sorted(self.incentive),
                     accepted=", ".join(zero),
                 )

@@ -32,8 +32,7 @@ def policies(
         _, response = respond(problem, incentive, value, one)
         return response.log_policy, response.status
 
-    cells = (counts.cell_regime, counts.cell_context, counts.cell_group)
-    log_policy, status = jax.lax.map(solve, jax.tree.map(jnp.asarray, cells))
+    log_policy, status = jax.lax.map(solve, jax.tree.map(jnp.asarray, counts.cells))
     return log_policy, status.max()
 
 
@@ -94,8 +93,7 @@ def context_evidence(
         going = chance * mdp.continues[counts.move_state]
         return _safe_log(mdp.initial[counts.first_state]), _safe_log(going)
 
-    cells = (counts.cell_regime, counts.cell_context, counts.cell_group)
-    starts, moves = jax.lax.map(one_cell, jax.tree.map(jnp.asarray, cells))
+    starts, moves = jax.lax.map(one_cell, jax.tree.map(jnp.asarray, counts.cells))
     num = len(counts.episode_names)
     of_episode = jnp.maximum(jnp.asarray(counts.episode_cells), 0)
     per_move = moves[of_episode[counts.move_episode], jnp.arange(moves.shape[1])[:, None]]
@@ -123,7 +121,7 @@ def law_of_cell(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], index: int
 ) -> Array:
     """Return the transition probabilities that hold in one cell."""
-    cell = (counts.cell_regime[index], counts.cell_context[index], int(counts.cell_group[index]))
+    cell = (int(array[index]) for array in counts.cells)
     return _cell_mdp(problem, counts, parameters, *cell).transition.probability
 
 

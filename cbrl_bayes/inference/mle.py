@@ -78,8 +78,8 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
         raise InvalidInputError(
             explain(
-                "maximum likelihood does not cover hierarchies or context families",
-                remedy="pooled or per-group parameters, or NUTS",
+                "maximum likelihood does not cover hierarchical priors or a context family",
+                remedy="Pooled or PerGroup priors, or cb.infer",
             )
         )
     from scipy.optimize import minimize  # takes a tenth of a second
@@ -108,7 +108,8 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     )
     norm = float(np.linalg.norm(answer.jac))
     best = jnp.asarray(answer.x)
-    choices, moves = (float(part) for part in _parts(model, constrained(best)))
+    parts = jax.jit(lambda vector: _parts(model, constrained(vector)))
+    choices, moves = (float(part) for part in parts(best))
     errors, is_maximum = _standard_errors(loss, constrained, best)
     return MaximumLikelihood(
         estimates=jax.tree.map(np.asarray, constrained(best)),
@@ -135,8 +136,8 @@ def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]
 
 def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, np.ndarray], bool]:
     """Return errors and whether this is a proper maximum; NaN where some direction is flat."""
-    hessian = np.asarray(jax.hessian(loss)(best))
-    slope = np.asarray(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0])(best))
+    hessian = np.asarray(jax.jit(jax.hessian(loss))(best))
+    slope = np.asarray(jax.jit(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0]))(best))
     curvature = np.linalg.eigvalsh(hessian)
     _, unravel = ravel_pytree(constrained(best))
     if not curvature[0] > FLAT * max(curvature[-1], 0.0):

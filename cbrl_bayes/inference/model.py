@@ -58,7 +58,8 @@ class BehaviourModel:
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if discrete == (self.context_family is not None):
             raise InvalidInputError(
-                "a ContextFamily goes with a problem whose contexts are sampled, and only there"
+                "pass context_family if the contexts of the problem are sampled "
+                "(SampledContexts), and only then"
             )
         family = self.context_family.priors if self.context_family else {}
         unknown = sorted({*self.priors, *family} - set(self.problem.default_parameters))
@@ -69,7 +70,7 @@ class BehaviourModel:
                     accepted=", ".join(sorted(self.problem.default_parameters)),
                 )
             )
-        if len(self.counts.transition_count):
+        if len(self.counts.transition_count) and self.counts.num_cells > 1:
             self._check_shared_law()
 
     @property
@@ -166,8 +167,8 @@ class BehaviourModel:
         if any(not np.array_equal(law, laws[0]) for law in laws[1:]):
             raise DataError(
                 explain(
-                    "recorded transitions (successor_slot) follow laws that differ between "
-                    "contexts, regimes or groups, which their likelihood does not cover",
+                    "transition laws differ between contexts, regimes or groups: recorded "
+                    "transitions (successor_slot) cannot be used",
                     remedy="leave successor_slot out of the data",
                 )
             )

@@ -180,8 +180,9 @@ class _Chains:
         if not _usable(state):
             raise NotConvergedError(
                 explain(
-                    "no first point with a finite density was found in 100 draws from the prior",
-                    remedy="priors that allow the observed behaviour",
+                    "the sampler found no starting point: the density was zero or not "
+                    "finite at 100 draws from the prior",
+                    remedy="check that the priors allow the observed behaviour",
                 )
             )
         return state

@@ -77,15 +77,19 @@ class PreferenceModel:
         if not len(rows) or (rows < 0).any() or (rows >= sizes).any():
             raise InvalidInputError(
                 explain(
-                    "a comparison is of something that is not there",
-                    received=f"largest indices {rows.max(0, initial=-1).tolist()}",
-                    accepted=f"prompt, left, right, annotator from 0, below {sizes}",
+                    "indices of comparisons are out of range",
+                    received=f"smallest {rows.min(0, initial=0).tolist()}, "
+                    f"largest {rows.max(0, initial=-1).tolist()}",
+                    accepted="at least one row; prompt, left, right, annotator from 0, "
+                    f"below {sizes}",
                 )
             )
         if (rows[:, 1] == rows[:, 2]).any():
             raise InvalidInputError("an answer is compared with itself")
         if not np.isfinite(counts).all() or (counts < 0).any():
-            raise InvalidInputError(explain("counts are out of range", accepted="finite, >= 0"))
+            raise InvalidInputError(
+                explain("counts are out of range", accepted="finite numbers >= 0")
+            )
 
     @property
     def has_ties(self) -> bool:

@@ -172,7 +172,7 @@ def default_priors(
         else:
             raise InvalidInputError(
                 explain(
-                    f"there is no default prior for {name!r}",
+                    f"parameter {name!r} has no default prior",
                     received=centre,
                     remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
                 )
@@ -193,7 +193,8 @@ def default_priors(
             raise InvalidInputError(
                 explain(
                     f"parameter {name!r} cannot differ between followers",
-                    accepted=f"a pooled prior, or one of {problem.per_follower}",
+                    received=type(chosen).__name__,
+                    accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
                 )
             )
         priors[name] = chosen
@@ -201,7 +202,7 @@ def default_priors(
 
 
 def _require_law(value: Any, name: str) -> None:
-    known = "a value that is known is no prior: set it in the problem's parameters"
+    known = "a known value needs no prior: set it in the parameters of the problem"
     is_number = isinstance(value, int | float | np.generic | np.ndarray | Array)
     remedy = ["a NumPyro distribution, such as dist.LogNormal(0.0, 1.0)"]
     require_kind(value, dist.Distribution, name, [*remedy, known] if is_number else remedy)

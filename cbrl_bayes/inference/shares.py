@@ -140,9 +140,9 @@ class DirichletShares:
         if not 0 <= place < num_goods - 1:
             raise InvalidInputError(
                 explain(
-                    "ordered_good is no good with a free logit",
+                    "ordered_good is out of range",
                     received=place,
-                    accepted=f"0 to {num_goods - 2}",
+                    accepted=f"0 to {num_goods - 2}: any good but the last",
                 )
             )
         ordered = numpyro.sample(
@@ -311,7 +311,7 @@ def fit_shares(
                 received=f"shares {share.shape}, covariates {design.shape}",
                 accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
                 "sum to one in each row",
-                remedy="make_household_shares, which names the first wrong row",
+                remedy="make_household_shares, which names the first row that is wrong",
             )
         )
     given = jnp.asarray(share), jnp.asarray(design)

@@ -109,13 +109,13 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
         check_trajectories(data.drop_vars("action"))
     with pytest.raises(DataError, match="type float64"):
         check_trajectories(data.assign(state=data.state.astype(float)))
-    with pytest.raises(DataError, match="no such data file"):
+    with pytest.raises(DataError, match="data file does not exist"):
         load_trajectories(tmp_path / "none.nc")
     (tmp_path / "odd.nc").write_bytes(b"not a file of data")
     with pytest.raises(DataError, match="cannot be read"):
         load_trajectories(tmp_path / "odd.nc")
     (tmp_path / "odd.txt").write_text("x")
-    with pytest.raises(DataError, match="file type is not known"):
+    with pytest.raises(DataError, match="file type is unknown"):
         load_trajectories(tmp_path / "odd.txt")
     with pytest.raises(DataError, match="3 state sequences and 1 action"):
         make_trajectories([[0], [0], [0]], [[0]])
@@ -227,7 +227,7 @@ def test_zurcher_files_are_compared_with_their_checksum(tmp_path):
 def test_zurcher_without_files(tmp_path, monkeypatch):
     monkeypatch.delenv("CBRL_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(DataError, match=r"not at hand.*CBRL_DATA_DIR"):
+    with pytest.raises(DataError, match=r"was not found.*CBRL_DATA_DIR"):
         load_zurcher((4,), download=False)
-    with pytest.raises(DataError, match="no such bus group"):
+    with pytest.raises(DataError, match="unknown bus group"):
         load_zurcher((9,))

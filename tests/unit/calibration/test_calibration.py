@@ -478,9 +478,9 @@ def test_what_cannot_be_simulated_is_refused():
     problem = two_state()
     with pytest.raises(InvalidInputError, match="sizes are out of range"):
         BehaviourSimulation(problem, num_episodes=3, num_hidden=4)
-    with pytest.raises(InvalidInputError, match="hidden contexts go with"):
+    with pytest.raises(InvalidInputError, match="num_hidden > 0 requires"):
         BehaviourSimulation(problem, num_hidden=1, record_transitions=True)
-    with pytest.raises(InvalidInputError, match=r"no such incentives.*bonus"):
+    with pytest.raises(InvalidInputError, match=r"unknown incentives.*bonus"):
         BehaviourSimulation(problem, incentive={"subsidy": 1.0})
     with pytest.raises(InvalidInputError, match="calibration settings"):
         CalibrationSettings(num_kept=3)

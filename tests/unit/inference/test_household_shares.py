@@ -175,9 +175,9 @@ def test_covariates_and_designs_must_fit():
     with pytest.raises(InvalidInputError, match=r"shares \(2, 2\), covariates \(3, 0\)"):
         fit_shares(DirichletShares(), np.full((2, 2), 0.5), np.zeros((3, 0)), key=jax.random.key(0))
     for wrong in ([[0.5, np.nan]], [[1.2, -0.2]], [[0.0, 0.0]]):
-        with pytest.raises(InvalidInputError, match="names the first wrong row"):
+        with pytest.raises(InvalidInputError, match="names the first row that is wrong"):
             fit_shares(DirichletShares(), np.array(wrong), np.zeros((1, 0)), key=jax.random.key(0))
-    with pytest.raises(InvalidInputError, match="ordered_good is no good"):
+    with pytest.raises(InvalidInputError, match="ordered_good is out of range"):
         fit_shares(
             DirichletShares(ordered_good=1),
             np.full((2, 2), 0.5),

@@ -261,7 +261,7 @@ def test_continuous_contexts_with_their_family():
     with pytest.raises(DataError, match="context_value"):
         cb.infer(problem, data, key=jax.random.key(0), context_family=family)
     data["context_value"] = ("episode", costs)
-    with pytest.raises(InvalidInputError, match="ContextFamily goes with"):
+    with pytest.raises(InvalidInputError, match="pass context_family if"):
         cb.infer(problem, data, key=jax.random.key(0))
     fit = cb.infer(problem, data, key=jax.random.key(0), settings=settings, context_family=family)
     mean = fit["posterior"]["cost_mean"]
@@ -434,7 +434,7 @@ def test_priors_are_checked():
     model = behaviour_model(
         problem, data, priors={"temperature": Hierarchical(dist.LogNormal(-5.0, 1.0))}
     )
-    with pytest.raises(InvalidInputError, match="does not cover hierarchies"):
+    with pytest.raises(InvalidInputError, match="does not cover hierarchical priors"):
         maximum_likelihood(model)
 
 
@@ -452,8 +452,8 @@ WRONG = {
     "prior, number": (
         {"priors": {"temperature": 6.0}},
         "priors['temperature'] has the wrong type; received: the float 6.0; accepted: "
-        "Distribution; try: a NumPyro distribution, such as dist.LogNormal(0.0, 1.0); a value "
-        "that is known is no prior: set it in the problem's parameters",
+        "Distribution; try: a NumPyro distribution, such as dist.LogNormal(0.0, 1.0); a known "
+        "value needs no prior: set it in the parameters of the problem",
     ),
     "prior, class": ({"priors": {"temperature": dist.LogNormal}}, "try: LogNormal(...), with"),
     "priors, number": ({"priors": 5}, "priors has the wrong type; received: the int 5"),

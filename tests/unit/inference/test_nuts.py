@@ -63,7 +63,7 @@ def test_a_first_point_of_density_zero_is_drawn_again():
     )
     wanted = mcmc.get_samples(group_by_chain=True)["level"]
     np.testing.assert_allclose(draws["level"], wanted, rtol=1e-9)
-    with pytest.raises(NotConvergedError, match="no first point with a finite density"):
+    with pytest.raises(NotConvergedError, match="the sampler found no starting point"):
         run_nuts(_above(50.0), key=jax.random.key(0), settings=SETTINGS)
 
 

@@ -297,8 +297,8 @@ def test_counting_keeps_every_judgement():
     [
         (ROWS[:, :3], COUNTS, "wrong shape"),
         (ROWS, COUNTS[:2], "wrong shape"),
-        (ROWS + np.array([0, 0, 0, 5]), COUNTS, "not there"),
-        (ROWS - np.array([1, 0, 0, 0]), COUNTS, "not there"),
+        (ROWS + np.array([0, 0, 0, 5]), COUNTS, "out of range"),
+        (ROWS - np.array([1, 0, 0, 0]), COUNTS, "out of range"),
         (ROWS[:, [0, 1, 1, 3]], COUNTS, "compared with itself"),
         (ROWS, -COUNTS, "counts are out of range"),
     ],
@@ -375,7 +375,10 @@ def test_comparisons_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (GOOD + "9,5,3,1,3,draw,Three,One\n", "line 5: winner 'draw' is none of left, right, tie"),
+        (
+            GOOD + "9,5,3,1,3,draw,Three,One\n",
+            "line 5: winner 'draw' is not one of left, right, tie",
+        ),
         (GOOD + "9,x,3,1,3,left,Three,One\n", "line 5: prompt 'x' is not a number"),
         (GOOD + "9,5,3,1,,left,Three,One\n", "worker '' is not a number"),
         (GOOD + "9,5,3,1,3,left,One,One\n", "'One' is compared with itself"),
@@ -395,7 +398,7 @@ def test_damaged_comparisons_are_refused(content, words, tmp_path):
 
 
 def test_comparisons_that_are_not_there(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist"):
         load_comparisons(tmp_path / "absent.csv")
     monkeypatch.setenv("CBRL_DATA_DIR", str(tmp_path))
     (tmp_path / "llmfao_crowd_comparisons.csv").write_text(GOOD)
