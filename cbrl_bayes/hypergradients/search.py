@@ -84,11 +84,6 @@ class Search:
             )
 
     @property
-    def num_random(self) -> int:
-        """Random starts drawn, before any screening."""
-        return max(self.num_starts - 1, self.num_candidates)
-
-    @property
     def needs_exact_objective(self) -> bool:
         """Whether candidates are compared by the exact objective."""
         return self.num_candidates > 0 or self.num_hops > 0
