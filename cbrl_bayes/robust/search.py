@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
@@ -284,18 +283,18 @@ class _Judge:
         kept = np.union1d(kept, [int(np.argmin(self.depth))])
         subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
         first = self._starts(criterion, pool)
-        _, unravel = ravel_pytree(self.problem.incentive.initial)
+        space = self.problem.incentive
         programs = [
             AscentProgram(self.problem, estimator, self.settings.ascent)
             for estimator in self._estimators(criterion, kept, pool)
         ]
         ends, results = [], []
         for start in first:
-            point = unravel(jnp.asarray(start))
+            point = space.unflatten(start)
             for program in programs:
                 result = program.run(subset, key=key, start=point)
                 point = result.unconstrained
-            ends.append(np.asarray(ravel_pytree(point)[0]))
+            ends.append(space.flatten(point))
             results.append(result)
         best = max(results, key=attrgetter("worth"))
         return {"ends": np.stack(ends), "status": np.array(int(best.status))}
