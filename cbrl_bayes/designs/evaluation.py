@@ -33,6 +33,8 @@ __all__ = [
 class Score:
     """What one incentive is worth under one set of parameters.
 
+    For many designs and draws all arrays get these as leading axes.
+
     Attributes
     ----------
     objective : float
@@ -50,12 +52,12 @@ class Score:
         Worst `SolveStatus`.
     """
 
-    objective: Float[Array, ""]
-    standard_error: Float[Array, ""]
-    context_error: Float[Array, ""]
-    incentive_cost: Float[Array, ""]
-    follower_value: Float[Array, " follower"]
-    status: Int[Array, ""]
+    objective: Float[Any, "*many"]
+    standard_error: Float[Any, "*many"]
+    context_error: Float[Any, "*many"]
+    incentive_cost: Float[Any, "*many"]
+    follower_value: Float[Any, "*many follower"]
+    status: Int[Any, "*many"]
 
 
 @runtime_checkable
