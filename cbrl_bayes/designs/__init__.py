@@ -21,7 +21,7 @@ from cbrl_bayes.designs.evaluation import (
     scores_are_noisy,
 )
 from cbrl_bayes.designs.executors import DaskExecutor, Executor, ThreadExecutor
-from cbrl_bayes.designs.scoring import DesignScores, evaluate_designs, readable_designs
+from cbrl_bayes.designs.scoring import evaluate_designs, readable_designs
 from cbrl_bayes.designs.solve import DesignSettings, DesignStudy, study_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
 
@@ -30,7 +30,6 @@ __all__ = [
     "CVaR",
     "Criterion",
     "DaskExecutor",
-    "DesignScores",
     "DesignSettings",
     "DesignStudy",
     "DeviceExecutor",

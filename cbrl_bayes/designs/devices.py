@@ -20,8 +20,8 @@ class DeviceExecutor:
     """The devices JAX sees on this machine: one program for many draws, sharded over them.
 
     Draws are taken in chunks of ``draws_per_device`` for each device; a device goes through its
-    share in turn. Results are those of threads up to rounding only, as the same steps are
-    compiled otherwise. CPU cores become devices by ``JAX_NUM_CPU_DEVICES``, set before Python
+    share in turn. Results agree with those of threads up to rounding: the same steps are
+    compiled differently. To make CPU cores devices, set ``JAX_NUM_CPU_DEVICES`` before Python
     starts.
 
     Parameters
@@ -38,9 +38,8 @@ class DeviceExecutor:
     Raises
     ------
     InvalidInputError
-        For settings out of range, and by `run` for work that cannot be one compiled program:
-        searches with screening or hops, followers outside compiled programs, functions of your
-        own.
+        For settings out of range, and for work that cannot be one compiled program: searches
+        with ``num_candidates`` or ``num_hops``, outside followers, functions of your own.
 
     Examples
     --------
@@ -102,7 +101,7 @@ class DeviceExecutor:
             side = None if self.side_by_side == 1 else self.side_by_side
             return jax.lax.map(one, items, batch_size=side)
 
-        # No device waits for another: there is nothing to check about what they share.
+        # No device needs a result of another, so there is nothing to check.
         program = jax.shard_map(
             share, mesh=mesh, in_specs=over_draws, out_specs=over_draws, check_vma=False
         )

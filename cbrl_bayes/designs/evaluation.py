@@ -33,34 +33,36 @@ __all__ = [
 class Score:
     """What one incentive is worth under one set of parameters.
 
+    For many designs and draws all arrays get these as leading axes.
+
     Attributes
     ----------
     objective : float
         The leader's objective.
     standard_error : float
-        Of ``objective``, from simulation alone; 0 where it is exact. It is no part of the
-        posterior's spread.
+        Of ``objective``, from simulation alone; 0 if it is exact. The spread over draws is not
+        part of it.
     context_error : float
         The part of it that comes from sampling contexts; 0 where they are enumerated.
     incentive_cost : float
-        NaN where the evaluation does not split it off.
+        NaN if the evaluation does not report it.
     follower_value : array, shape (F,)
-        NaN where the evaluation cannot see it.
+        NaN if the evaluation does not report it.
     status : int
         Worst `SolveStatus`.
     """
 
-    objective: Float[Array, ""]
-    standard_error: Float[Array, ""]
-    context_error: Float[Array, ""]
-    incentive_cost: Float[Array, ""]
-    follower_value: Float[Array, " follower"]
-    status: Int[Array, ""]
+    objective: Float[Any, "*many"]
+    standard_error: Float[Any, "*many"]
+    context_error: Float[Any, "*many"]
+    incentive_cost: Float[Any, "*many"]
+    follower_value: Float[Any, "*many follower"]
+    status: Int[Any, "*many"]
 
 
 @runtime_checkable
 class Evaluation(Protocol):
-    """Turns an incentive and parameters into a `Score`; traceable unless it says otherwise."""
+    """Turns an incentive and parameters into a `Score`; traceable unless it ``runs_on_host``."""
 
     @property
     def is_exact(self) -> bool:
@@ -179,11 +181,11 @@ class SimulatedEvaluation:
     num_rollouts : int
         Rollouts of each context and follower in a replicate.
     max_steps : int
-        Longest rollout; what lies beyond is lost (a share gamma_U^max_steps at most).
+        Longest rollout. Later rewards are left out (a share gamma_U^max_steps at most).
     retrain : bool
         Train the follower anew for every replicate, so that the standard error includes the
-        luck of its training. Followers that learn call for it; for one that solves its problem
-        it changes nothing but the cost.
+        luck of its training. Use it for followers that learn. For a follower that solves its
+        problem it only adds cost.
     oracle : TrajectoryOracle
         The follower.
     """

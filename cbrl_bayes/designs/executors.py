@@ -16,7 +16,7 @@ from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain, requir
 __all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
 
 Results = Generator[tuple[int, Any], None, None]
-"""(Number of the item, result) as they finish; to be closed by whoever stops early."""
+"""(Number of the item, result) as items finish. Close it if you stop early."""
 
 MOST_PROGRAM_SETS = 4
 """Pieces of work whose compiled programs a worker of a cluster keeps at a time."""
@@ -40,9 +40,9 @@ class Executor(Protocol):
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number of the item, ``work(item)``) as they finish, in any order.
 
-        Items are taken as they are needed and results let go once yielded. If an item fails,
-        the results of all that run at the time are yielded before the error is raised. Closing
-        the generator ends threads and processes; callers do so whatever happens to them.
+        Items are taken when they are needed; results are not kept. If an item fails, the items
+        that run at that time finish and are yielded; then the error is raised. Closing the
+        generator ends threads and processes; callers always close it.
         """
 
 
@@ -124,8 +124,8 @@ class DaskExecutor:
         Of each process of the local cluster, e.g. "4GiB": a worker that grows beyond 95 % of it is
         ended and begun anew. For other clusters their own limits hold.
     worker_timeout : float
-        Seconds, > 0, after which a cluster without any worker is given up, at the start and
-        later. More where workers wait in the queue of a batch system.
+        Seconds, > 0, to wait while the cluster has no worker, at the start and later. Allow
+        more if workers wait in the queue of a batch system.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def _arrive(parcel: _Parcel) -> _Parcel:
 
 
 def _apply(token: str, work: _Parcel, item: _Parcel) -> Any:
-    """Do one item in a worker; compiled programs of work that is over are dropped."""
+    """Do one item in a worker process; programs compiled for earlier work are dropped there."""
     if token not in _SEEN:
         if len(_SEEN) >= MOST_PROGRAM_SETS:
             _SEEN.clear()
@@ -287,7 +287,7 @@ def _dask() -> Any:
 
 
 def _cause(error: Any, from_dask: Any) -> BaseException:
-    """Word what only a cluster can do to an item; errors of the work itself stay as they are."""
+    """Return the error to raise: the cluster's in plain words, the work's own unchanged."""
     if isinstance(error, from_dask.KilledWorker):
         return CbrlBayesError(
             explain(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
@@ -22,29 +22,7 @@ from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignScores", "complete_draws", "evaluate_designs", "readable_designs"]
-
-
-@dataclass(frozen=True)
-class DesignScores:
-    """What D designs are worth under N draws.
-
-    Attributes
-    ----------
-    objective, standard_error, context_error, incentive_cost : arrays, shape (D, N)
-        The leader's objective, its error from simulation alone, the part of that error that comes
-        from sampling contexts, and what the incentive costs.
-    follower_value : array, shape (D, N, F)
-    status : int array, shape (D, N)
-        Worst `SolveStatus`.
-    """
-
-    objective: Float[np.ndarray, "design draw"]
-    standard_error: Float[np.ndarray, "design draw"]
-    context_error: Float[np.ndarray, "design draw"]
-    incentive_cost: Float[np.ndarray, "design draw"]
-    follower_value: Float[np.ndarray, "design draw follower"]
-    status: Int[np.ndarray, "design draw"]
+__all__ = ["complete_draws", "evaluate_designs", "readable_designs"]
 
 
 def evaluate_designs(
@@ -57,7 +35,7 @@ def evaluate_designs(
     score: Callable[..., Score] | None = None,
     run: Running | None = None,
     table: str = "scores_of_the_designs",
-) -> DesignScores:
+) -> Score:
     """Score every design under every draw.
 
     Designs are compared within a draw by the same contexts and noise (a key per draw), so that
@@ -84,7 +62,8 @@ def evaluate_designs(
 
     Returns
     -------
-    DesignScores
+    Score
+        Its arrays have the shape (D, N), or (D, N, F).
 
     Raises
     ------
@@ -130,7 +109,7 @@ def evaluate_designs(
     scorer = _Scorer(problem, evaluation, key, score)
     run.each(table, scorer, item, num, on_host=evaluation.runs_on_host)
     found = run.stacked(table, num)
-    return DesignScores(**{name: np.moveaxis(value, 0, 1) for name, value in found.items()})
+    return Score(**{name: np.moveaxis(value, 0, 1) for name, value in found.items()})
 
 
 def readable_designs(

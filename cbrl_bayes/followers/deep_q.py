@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
 from cbrl_bayes.mdp import MDP, finite_status
@@ -68,6 +68,7 @@ class DeepQFollower:
     (3, 2)
     """
 
+    runs_on_host: ClassVar[bool] = False
     num_steps: int = 1000
     num_walkers: int = 16
     batch_size: int = 64
@@ -83,30 +84,18 @@ class DeepQFollower:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (
-            self.num_steps,
-            self.num_walkers,
-            self.batch_size,
-            self.width,
-            self.depth,
-            self.buffer_size - self.num_walkers + 1,
+        counts = ("num_steps", "num_walkers", "batch_size", "width", "depth")
+        require_ranges(
+            self,
+            "deep Q settings",
+            **dict.fromkeys(counts, ">= 1"),
+            buffer_size=f">= {self.num_walkers}",
+            target_rate="(0, 1]",
+            exploration="[0, 1]",
+            learning_rate="> 0",
+            value_scale="> 0",
         )
-        rates = 0.0 < self.target_rate <= 1.0 and 0.0 <= self.exploration <= 1.0
-        if min(counts) < 1 or not rates or min(self.learning_rate, self.value_scale) <= 0:
-            raise InvalidInputError(
-                explain(
-                    "deep Q settings are out of range",
-                    received=self,
-                    accepted="counts >= 1, buffer_size >= num_walkers, rates in (0, 1], "
-                    "learning_rate and value_scale > 0",
-                )
-            )
         _equinox()
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Compiled."""
-        return False
 
     def initial_memory(self, problem: Problem) -> dict[str, Any]:
         """Return fresh weights, an empty buffer and walkers that have not begun."""

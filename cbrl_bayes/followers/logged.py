@@ -35,9 +35,9 @@ class Log:
 def follower_from_logs(logs: Sequence[Log], *, tolerance: float = 1e-6) -> OutsideFollower:
     """Return a follower that draws episodes, without replacement, from what was logged.
 
-    It serves to estimate the hypergradient and the objective *at* a logged incentive; a step
-    away from it there is nothing on record, and it says so. No episode is handed out twice in
-    one answer: estimators that judge some episodes by others rely on that.
+    Use it to estimate the hypergradient and the objective *at* a logged incentive. For any other
+    incentive it raises an error. No episode is handed out twice in one answer: some estimators
+    judge one half of the episodes by the other.
 
     Parameters
     ----------

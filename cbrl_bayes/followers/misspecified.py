@@ -1,4 +1,4 @@
-"""Followers that are not what the leader's model says: temperature, lapses, myopia, beliefs."""
+"""Followers who differ from the leader's model: temperature, lapses, myopia, beliefs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["MisspecifiedFollower"]
 
 @dataclass(frozen=True)
 class MisspecifiedFollower:
-    """Responds at best, but to another problem than the leader has in mind, and not always.
+    """Responds at best to a problem that differs from the leader's model, and may lapse.
 
     For robustness studies: the leader's estimator keeps its own model while the trajectories
     come from this follower. One that is still learning is `SweepFollower` or

@@ -171,7 +171,7 @@ class OutsideFollower:
 
 @dataclass(frozen=True)
 class _Call:
-    """One call to the outside, with the words for what may go wrong."""
+    """One call to the outside, and the error to raise if it goes wrong."""
 
     name: str
     incentive: Mapping[str, np.ndarray]

@@ -48,8 +48,8 @@ class Ascent:
         Gradients longer than this are shortened to it; None for no clipping.
     continuation : tuple of float
         Factors on every follower's temperature (lambda), one stage each, warm-started; the last
-        must be 1. High temperatures smooth the leader's landscape: with (10, 3, 1) many local
-        optima of the target temperature are passed by.
+        must be 1. High temperatures smooth the leader's landscape: (10, 3, 1) avoids many local
+        optima of the target temperature.
     gradient_noise : float
         Standard deviation of normal noise added to each coordinate of the gradient, relative to
         the gradient's root mean square; falls linearly to zero over the run.
@@ -168,7 +168,7 @@ class AscentResult:
 
     @property
     def worth(self) -> float:
-        """The objective; -inf where it cannot be relied on."""
+        """The objective; -inf if it cannot be trusted."""
         return -np.inf if self.status in FAILED_ASCENTS else self.objective
 
 

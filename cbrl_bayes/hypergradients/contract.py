@@ -15,7 +15,7 @@ __all__ = ["EstimateInfo", "Estimator", "FollowerAccess"]
 
 
 class FollowerAccess(enum.Enum):
-    """What an estimator must have of the follower, from least to most."""
+    """What an estimator needs from the follower, from least to most."""
 
     TRAJECTORIES = "trajectories"
     TRAINING = "control of its training"
@@ -25,7 +25,7 @@ class FollowerAccess(enum.Enum):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EstimateInfo:
-    """What a reader of diagnostics needs of one estimate.
+    """Diagnostics of one estimate.
 
     Attributes
     ----------
@@ -73,11 +73,11 @@ class Estimator(Protocol):
 
     @property
     def access(self) -> FollowerAccess:
-        """What it must have of the follower."""
+        """What it needs from the follower."""
 
     @property
     def runs_on_host(self) -> bool:
-        """Whether `estimate` must run in Python, step by step, as its follower cannot be traced."""
+        """Whether `estimate` must run in Python, step by step: JAX cannot trace its follower."""
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Key[Array, ""]) -> Any:
         """Return the State before the first estimate."""

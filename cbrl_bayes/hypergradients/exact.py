@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
+from cbrl_bayes.hypergradients.pairs import memory_per_pair
 from cbrl_bayes.mdp import BestResponse
-from cbrl_bayes.problems import Problem, leader_gain, leader_outcome, leader_total, respond
+from cbrl_bayes.problems import Problem, leader_gain, leader_total, respond
 
 __all__ = ["Exact"]
 
@@ -59,10 +60,7 @@ class Exact:
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> tuple[Array, Array]:
         """Return zero soft values and the key of the contexts."""
-        shapes = jax.eval_shape(
-            lambda: leader_outcome(problem, unconstrained, problem.default_parameters, key=key)
-        )
-        return jnp.zeros(shapes.values.shape), key
+        return memory_per_pair(problem, None, jnp.zeros(problem.num_states)), key
 
     def estimate(
         self,

@@ -47,7 +47,7 @@ def memory_per_pair(problem: Problem, num_contexts: int | None, memory: Any) -> 
 
 
 def contexts_change(problem: Problem, num: int | None) -> bool:
-    """Return whether `choose_contexts` draws others every time, so that memory cannot carry."""
+    """Return whether `choose_contexts` draws new contexts at every step; memory is then useless."""
     return num is not None or isinstance(problem.contexts, SampledContexts)
 
 
@@ -112,7 +112,7 @@ def over_pairs(
 
 
 def _refuse_other_response(problem: Problem) -> None:
-    """Raise where followers do not play the soft optimum that the estimators' formulas need."""
+    """Raise unless followers play the soft optimum, which the estimators' formulas assume."""
     if problem.response_fn is not None:
         raise InvalidInputError(
             explain(
@@ -149,7 +149,7 @@ def leader_view(
 
 
 def map_in_order(fn: Callable, entries: Any, *, on_host: bool) -> Any:
-    """Map over leading axes one by one: compiled, or in Python for what cannot be traced."""
+    """Map over leading axes one by one: compiled, or in Python if JAX cannot trace ``fn``."""
     if not on_host:
         return jax.lax.map(fn, entries)
     count = jax.tree.leaves(entries)[0].shape[0]

@@ -84,11 +84,6 @@ class Search:
             )
 
     @property
-    def num_random(self) -> int:
-        """Random starts drawn, before any screening."""
-        return max(self.num_starts - 1, self.num_candidates)
-
-    @property
     def needs_exact_objective(self) -> bool:
         """Whether candidates are compared by the exact objective."""
         return self.num_candidates > 0 or self.num_hops > 0
@@ -100,7 +95,7 @@ class Search:
 
 
 def global_search(*, num_hops: int = 12, num_steps: int = 200) -> Search:
-    """Return the search that reached the best known optimum in every Four-Rooms cell.
+    """Return a thorough search; it reached the best known optimum in every Four-Rooms cell.
 
     384 random starts of three widths are screened, seven followed, then ``num_hops`` rounds of
     hops of 256 mutants each.
@@ -129,8 +124,8 @@ class SearchResult:
     ----------
     best : AscentResult
     restart_objectives : array, shape (num ascents,)
-        What each ascent reached, in the order they ran; NaN for failed ones. A wide spread
-        says that the optimum found is one of many.
+        What each ascent reached, in the order they ran; NaN for failed ones. If they differ
+        widely, the problem has many local optima.
     """
 
     best: AscentResult

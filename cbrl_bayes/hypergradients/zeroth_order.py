@@ -109,16 +109,11 @@ class ZerothOrder:
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return the followers' memories, the key of sampled contexts, and step 1."""
-        if self.num_rollouts is None:
-            parameters = problem.default_parameters
-            shapes = jax.eval_shape(
-                lambda: leader_outcome(problem, unconstrained, parameters, key=key)
-            )
-            memory: Any = jnp.zeros(shapes.values.shape)  # soft values, for warm starts
+        if self.num_rollouts is None:  # soft values, for warm starts
+            memory = memory_per_pair(problem, None, jnp.zeros(problem.num_states))
         else:
-            memory = memory_per_pair(
-                problem, self.num_contexts, self.oracle.initial_memory(problem)
-            )
+            follower = self.oracle.initial_memory(problem)
+            memory = memory_per_pair(problem, self.num_contexts, follower)
         return memory, key, jnp.ones(())
 
     def estimate(

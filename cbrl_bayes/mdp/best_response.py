@@ -86,8 +86,8 @@ def best_response(
     Newton's method on :math:`V = T V`, :math:`(TV)(s) = \lambda \log \sum_a \exp(Q_V(s,a) /
     \lambda)`: with :math:`\pi = \mathrm{softmax}(Q_V/\lambda)` each step solves
     :math:`(I - \gamma P_\pi)\,\Delta = T V - V`. This is soft policy iteration; it converges
-    from any start, in the end quadratically, also where value iteration (rate gamma) does not
-    get there. Derivatives of any order, forward and reverse, with respect to reward,
+    from any start, in the end quadratically, also where value iteration (rate gamma) is too
+    slow. Derivatives of any order, forward and reverse, with respect to reward,
     transition probabilities, discount and temperature come from the implicit function theorem,
     not from the iterations.
 

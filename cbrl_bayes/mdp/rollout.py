@@ -114,14 +114,14 @@ def rollout(
         ends = terminal[state]
         reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
         follows = jnp.where(ends, state, reached)
-        seen = (state, action, follows, log_policy[state, action], going)
+        seen = Trajectories(state, action, follows, log_policy[state, action], going)
         record = jax.tree.map(lambda book, page: book.at[step].set(page), record, seen)
         return step + 1, follows, going & ~ends & (step + 1 < limit), record
 
     blank = jnp.zeros((num_steps, walkers), jnp.int32)
-    record = (blank, blank, blank, jnp.zeros(blank.shape), jnp.zeros(blank.shape, bool))
+    record = Trajectories(blank, blank, blank, jnp.zeros(blank.shape), jnp.zeros(blank.shape, bool))
     *_, record = jax.lax.while_loop(unfinished, advance, (0, state, limit > 0, record))
-    return Trajectories(*(page.T for page in record))
+    return jax.tree.map(jnp.transpose, record)
 
 
 def _climb(ladder: Array, height: Array) -> Array:

@@ -27,7 +27,7 @@ class DiscreteContexts:
     values : pytree of arrays
         What the problem's functions receive; every leaf has leading axis C.
     probability : array, shape (C,)
-        The law in use where nothing was inferred; sums to one.
+        Default law; sums to one.
 
     Examples
     --------

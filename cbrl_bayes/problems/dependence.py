@@ -12,8 +12,7 @@ __all__ = ["depends_on_input"]
 def depends_on_input(fn: Callable[[Any], Any], argument: Any) -> bool:
     """Return False only if no path of operations leads from ``argument`` to ``fn``'s result.
 
-    Saves estimators the score terms of laws that the incentive does not touch, without a flag
-    that a user could set wrongly.
+    Estimators use it to leave out the score terms of laws that the incentive does not change.
 
     Examples
     --------

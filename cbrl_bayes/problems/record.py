@@ -118,9 +118,9 @@ class Problem:
     mdp_fn : callable
         ``(incentive, context, parameters) -> MDP``; ``parameters`` are one follower's.
     parameters : mapping
-        What the leader may not know, beside the context law: name -> default value. The usual
-        one is ``temperature`` (lambda > 0, units of the follower's reward; rationality is
-        1/lambda). A value is shared by all followers unless it is listed in ``per_follower``.
+        What the leader may not know, beside the context law: name -> default value. Most
+        problems have ``temperature`` (lambda > 0, units of the follower's reward; rationality is
+        1/lambda). All followers share a value unless its name is in ``per_follower``.
     leader_reward_fn : callable, optional
         ``(incentive, context, parameters) -> array (S, A)``: the leader's reward before price.
     incentive_price_fn : callable, optional
@@ -155,8 +155,7 @@ class Problem:
     ranges : mapping
         Parameter name -> (low, high), both excluded; a temperature is positive anyway.
     uncertain : tuple of str
-        Names of the parameters that inference takes as unknown unless told otherwise, beside
-        the context law.
+        Names of the parameters that `infer` estimates by default, beside the context law.
     response_fn : callable, optional
         ``(mdp, parameters, initial values or None) -> BestResponse``, differentiable, in place of
         the best response (`follower_models`). Estimators: as with an ``aggregate``.

@@ -83,13 +83,12 @@ class Tasks:
                     accepted=f"{A} different names",
                 )
             )
-        labels = self.state_labels
-        lengths = {name: len(values) for name, (_, values) in labels.coords.items()}
-        if len(labels.dims) != 1 or set(lengths.values()) - {S}:
+        misfit = self.state_labels.misfit((S,))
+        if misfit:
             raise InvalidInputError(
                 explain(
                     "state_labels do not fit the tasks",
-                    received=f"dims {labels.dims}, lengths {lengths}",
+                    received=misfit,
                     accepted=f"one dimension, {S} values in each coordinate",
                 )
             )

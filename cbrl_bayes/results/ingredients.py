@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.designs import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain, require_kind
@@ -113,7 +112,7 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
                 remedy="pass the problem that was given to design, or design again",
             )
         )
-    size = ravel_pytree(problem.incentive.initial)[0].size
+    size = problem.incentive.size
     if design.sizes["coordinate"] != size:
         raise InvalidInputError(
             explain(

@@ -44,7 +44,7 @@ class ChanceConstraint(Protocol):
         """Return a number per draw, >= 0 where the outcome is as wanted.
 
         ``outcomes`` has objective, incentive_cost (..., N) and follower_value (..., N, F), as
-        `DesignScores` has.
+        `Score` has.
         """
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
@@ -17,12 +16,13 @@ from cbrl_bayes.designs.criteria import Criterion
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
     ExactEvaluation,
+    Score,
     score_program,
     scores_are_noisy,
 )
 from cbrl_bayes.designs.executors import ThreadExecutor
 from cbrl_bayes.designs.running import Record, Running
-from cbrl_bayes.designs.scoring import DesignScores, complete_draws, evaluate_designs
+from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.hypergradients import Ascent, AscentProgram, AscentStatus, Estimator
@@ -83,7 +83,7 @@ class RobustStudy:
         Known designs, then one per criterion.
     designs : array, shape (D, P)
         Before their transform.
-    scores : DesignScores
+    scores : Score
         Of these designs under all N draws, with the same contexts and noise within a draw.
     own_objective : array, shape (N,)
         Of each draw's own design, scored like the others.
@@ -111,7 +111,7 @@ class RobustStudy:
 
     names: tuple[str, ...]
     designs: Float[np.ndarray, "design coordinate"]
-    scores: DesignScores
+    scores: Score
     own_objective: Float[np.ndarray, " draw"]
     best: Float[np.ndarray, " draw"]
     depth: Float[np.ndarray, " draw"]
@@ -174,7 +174,7 @@ def search_designs(
 
     score = score_program(problem, settings.evaluation)
 
-    def scored(table: str, points: np.ndarray, own_key: Array = score_key) -> DesignScores:
+    def scored(table: str, points: np.ndarray, own_key: Array = score_key) -> Score:
         return evaluate_designs(
             problem,
             points,
@@ -225,17 +225,17 @@ class _Pool:
     """Designs seen so far and their scores on all draws."""
 
     designs: np.ndarray
-    scores: DesignScores
+    scores: Score
 
-    def joined(self, designs: np.ndarray, scores: DesignScores) -> "_Pool":
-        both = {n: np.concatenate([v, getattr(scores, n)]) for n, v in vars(self.scores).items()}
-        return _Pool(np.concatenate([self.designs, designs]), DesignScores(**both))
+    def joined(self, designs: np.ndarray, scores: Score) -> "_Pool":
+        both = jax.tree.map(lambda *parts: np.concatenate(parts), self.scores, scores)
+        return _Pool(np.concatenate([self.designs, designs]), both)
 
-    def chosen(self, index: np.ndarray) -> DesignScores:
-        return DesignScores(**{name: value[index] for name, value in vars(self.scores).items()})
+    def chosen(self, index: np.ndarray) -> Score:
+        return jax.tree.map(lambda leaf: leaf[index], self.scores)
 
 
-def _usable_objective(scores: DesignScores) -> np.ndarray:
+def _usable_objective(scores: Score) -> np.ndarray:
     """Return objectives, -inf where a best response did not converge."""
     usable = np.isfinite(scores.objective) & (scores.status == SolveStatus.CONVERGED)
     return np.where(usable, scores.objective, -np.inf)
@@ -253,24 +253,24 @@ class _Judge:
     depth: np.ndarray
     constraints: tuple[ChanceConstraint, ...]
 
-    def values(self, criterion: Criterion, scores: DesignScores) -> np.ndarray:
+    def values(self, criterion: Criterion, scores: Score) -> np.ndarray:
         """Return the criterion of each design on all draws, -inf where it failed."""
         best, depth = jnp.asarray(self.best), jnp.asarray(self.depth)
         found = [float(criterion.value(jnp.asarray(row), best, depth)) for row in scores.objective]
         fine = np.isfinite(_usable_objective(scores)).all(1) & np.isfinite(found)
         return np.where(fine, found, -np.inf)
 
-    def satisfied(self, scores: DesignScores) -> np.ndarray:
+    def satisfied(self, scores: Score) -> np.ndarray:
         shares = [np.asarray(satisfied_probability(c, scores)) for c in self.constraints]
         return np.stack(shares) if shares else np.ones((0, len(scores.objective)))
 
-    def shortfall(self, scores: DesignScores) -> np.ndarray:
+    def shortfall(self, scores: Score) -> np.ndarray:
         """Return by how much probability each design misses its worst constraint; 0 for none."""
         demanded = np.array([c.prob for c in self.constraints])[:, None]
         missing = np.maximum(demanded - self.satisfied(scores) - 1e-12, 0.0)
         return missing.max(0, initial=0.0)
 
-    def order(self, criterion: Criterion, scores: DesignScores) -> np.ndarray:
+    def order(self, criterion: Criterion, scores: Score) -> np.ndarray:
         """Return designs from best to worst: those that keep the constraints come first."""
         values = self.values(criterion, scores)
         missed = np.where(np.isfinite(values), self.shortfall(scores), np.inf)
@@ -284,18 +284,18 @@ class _Judge:
         kept = np.union1d(kept, [int(np.argmin(self.depth))])
         subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
         first = self._starts(criterion, pool)
-        _, unravel = ravel_pytree(self.problem.incentive.initial)
+        space = self.problem.incentive
         programs = [
             AscentProgram(self.problem, estimator, self.settings.ascent)
             for estimator in self._estimators(criterion, kept, pool)
         ]
         ends, results = [], []
         for start in first:
-            point = unravel(jnp.asarray(start))
+            point = space.unflatten(start)
             for program in programs:
                 result = program.run(subset, key=key, start=point)
                 point = result.unconstrained
-            ends.append(np.asarray(ravel_pytree(point)[0]))
+            ends.append(space.flatten(point))
             results.append(result)
         best = max(results, key=attrgetter("worth"))
         return {"ends": np.stack(ends), "status": np.array(int(best.status))}
@@ -405,7 +405,7 @@ def _collect(
     names: Sequence[str],
     designs: np.ndarray,
     criteria: Sequence[Criterion],
-    scores: DesignScores,
+    scores: Score,
     own_score: np.ndarray,
     starts: list[np.ndarray],
     statuses: list[AscentStatus],

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.designs.average import PosteriorCriterion
@@ -81,11 +80,7 @@ class TemperatureShift:
         """See `Stress.shift`."""
         if "temperature" in draws:
             return problem, {**draws, "temperature": draws["temperature"] * self.factor}
-
-        def heated(mdp: MDP) -> MDP:
-            return replace_fields(mdp, temperature=mdp.temperature * self.factor)
-
-        return _with_mdp(problem, heated), dict(draws)
+        return problem.heated(self.factor), dict(draws)
 
 
 @dataclass(frozen=True)
@@ -209,7 +204,7 @@ class AlteredProblem:
         """See `Stress.shift`."""
         altered = self.alter(problem)
         before, after = (sorted(p.default_parameters) for p in (problem, altered))
-        sizes = [ravel_pytree(p.incentive.initial)[0].size for p in (problem, altered)]
+        sizes = [p.incentive.size for p in (problem, altered)]
         if before != after or sizes[0] != sizes[1]:
             raise InvalidInputError(
                 explain(
@@ -387,10 +382,9 @@ def _search_again(
     num = len(next(iter(draws.values())))
     kept = evenly_spaced(num, num_draws)
     subset = {name: jnp.asarray(value[kept]) for name, value in draws.items()}
-    unravel = ravel_pytree(problem.incentive.initial)[1]
     program = SearchProgram(problem, PosteriorCriterion(estimator, len(kept)), search)
-    found = program.run(subset, key=key, start=unravel(jnp.asarray(begin)))
-    point = np.asarray(ravel_pytree(found.best.unconstrained)[0])
+    found = program.run(subset, key=key, start=problem.incentive.unflatten(jnp.asarray(begin)))
+    point = np.asarray(problem.incentive.flatten(found.best.unconstrained))
     return {"point": point, "status": np.array(int(found.best.status))}
 
 

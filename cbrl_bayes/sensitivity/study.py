@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
-from cbrl_bayes.designs import DesignScores, Evaluation, evaluate_designs
+from cbrl_bayes.designs import Evaluation, Score, evaluate_designs
 from cbrl_bayes.errors import InvalidInputError, NotConvergedError, explain
 from cbrl_bayes.hypergradients import Estimator, Search
 from cbrl_bayes.problems import Problem
@@ -348,7 +348,7 @@ def compare_followers(
     )
 
 
-def _check_finite(names: Sequence[str], scores: DesignScores) -> None:
+def _check_finite(names: Sequence[str], scores: Score) -> None:
     """Raise if a design has no finite objective under some draw."""
     wrong = (~np.isfinite(scores.objective)).sum(1)
     if wrong.any():
