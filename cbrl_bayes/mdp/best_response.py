@@ -124,6 +124,14 @@ def best_response(
     """
     solver = linear_solver or default_linear_solver(mdp)
     start = jnp.zeros(mdp.num_states) if initial_values is None else initial_values
+    return _solve(mdp, start, solver, tolerance, max_iterations)
+
+
+@partial(jax.jit, static_argnames=("solver", "tolerance", "max_iterations"))
+def _solve(
+    mdp: MDP, start: Array, solver: LinearSolver, tolerance: float, max_iterations: int
+) -> BestResponse:
+    """Solve; traced once for all MDPs of one shape, in whatever program they stand."""
     frozen = jax.lax.stop_gradient(mdp)
     found, iterations, converged = _newton(
         frozen, jax.lax.stop_gradient(start), solver, tolerance, max_iterations

@@ -16,6 +16,7 @@ from cbrl_bayes.plots import plot_designs, plot_incentive, plot_objectives
 from cbrl_bayes.results.error_budget import best_of_restarts_variance
 
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=60))
+VERY_QUICK = cb.RobustSettings(ascent=cb.Ascent(num_steps=10), num_candidates=0)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_more_criteria_can_be_added_later(small):
         robust,
         key=jax.random.key(3),
         criteria=(cb.MeanVariance(1.0),),
-        settings=cb.RobustSettings(ascent=cb.Ascent(num_steps=20), num_candidates=0),
+        settings=VERY_QUICK,
     )
     assert list(more["decision"]["design"].values)[-2:] == ["minimax_regret_0.9", "mean_variance_1"]
     assert more["decision"]["criterion_value"].shape == (1, 5)
@@ -107,17 +108,20 @@ def test_comparison_pairs_designs_within_draws(small):
 
 def test_a_verdict_is_not_lost_by_the_next_call(small):
     problem, study, _ = small
-    quick = cb.RobustSettings(ascent=cb.Ascent(num_steps=10), num_candidates=0)
     failed = cb.robust_designs(
         problem,
         study,
         key=jax.random.key(4),
         criteria=(cb.CVaR(0.5),),
-        settings=quick,
+        settings=VERY_QUICK,
         constraints=(cb.ObjectiveAtLeast(1e6),),
     )
     later = cb.robust_designs(
-        problem, failed, key=jax.random.key(5), criteria=(cb.MeanVariance(1.0),), settings=quick
+        problem,
+        failed,
+        key=jax.random.key(5),
+        criteria=(cb.MeanVariance(1.0),),
+        settings=VERY_QUICK,
     )
     assert cb.summary(later).health.verdict == "FAIL"
     assert later["decision"]["feasible"].values.tolist() == [0, 0, 0, 1]
