@@ -142,9 +142,7 @@ class BehaviourSimulation:
         if set(self.incentive) - set(zero):
             raise InvalidInputError(
                 explain(
-                    "unknown incentives",
-                    received=sorted(self.incentive),
-                    accepted=", ".join(zero),
+                    "unknown incentives", received=sorted(self.incentive), accepted=", ".join(zero)
                 )
             )
         object.__setattr__(self, "incentive", zero | dict(self.incentive))

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from cbrl_bayes.inference.likelihood import choice_rows, policies
 from cbrl_bayes.inference.model import BehaviourModel
+from cbrl_bayes.inference.nuts import ONCE
 
 __all__ = ["Identification", "contraction", "identification"]
 
@@ -95,13 +96,12 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
             return choice_rows(model.counts, log_policy)
         return log_policy.reshape(-1, log_policy.shape[-1])
 
-    @jax.jit
     def information_at(vector: Array) -> Array:
         slopes = jax.jacfwd(rows)(vector)
         weights = jnp.exp(rows(vector)) * visits.reshape(-1, 1)
         return jnp.einsum("ra,rai,raj->ij", weights, slopes, slopes)
 
-    information = np.asarray(information_at(logs))
+    information = np.asarray(jax.jit(information_at, compiler_options=ONCE)(logs))
     values, vectors = np.linalg.eigh(information)
     flat_directions = [
         _direction(names, vectors[:, index])

@@ -16,11 +16,13 @@ from numpyro.infer import NUTS, init_to_median, init_to_value
 from cbrl_bayes.errors import InvalidInputError, NotConvergedError, explain
 from cbrl_bayes.progress import Report, silent
 
-__all__ = ["NUTSSettings", "chain_layout", "run_nuts"]
+__all__ = ["ONCE", "NUTSSettings", "chain_layout", "run_nuts"]
 
 TABLE = "chunks"
 MOST_STEPS = 50
 """Steps of each chain in a block: what is lost at most when a run dies."""
+ONCE = {"xla_backend_optimization_level": 0}
+"""Compiler options of programs that run once: most of their time is their compilation."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,11 @@ class _Chains:
 
     def begin(self) -> Any:
         """Return every chain's state before its first step."""
-        points = self._over_chains(self._first_point)(self.keys)
-        state = self._over_chains(self._first_state)((self.keys, points))
+        points = self._over_chains(self._first_point, ONCE)(self.keys)
+        state = self._over_chains(self._first_state, ONCE)((self.keys, points))
         if not _usable(state):
             # NumPyro's own search draws up to 100 points; it takes longer to compile.
-            state = self._over_chains(lambda key: self._first_state((key, None)))(self.keys)
+            state = self._over_chains(lambda key: self._first_state((key, None)), ONCE)(self.keys)
         if not _usable(state):
             raise NotConvergedError(
                 explain(
@@ -234,10 +236,10 @@ class _Chains:
 
         return jax.lax.scan(step, state, None, length=self.length)
 
-    def _over_chains(self, function: Callable) -> Callable:
+    def _over_chains(self, function: Callable, options: dict[str, Any] | None = None) -> Callable:
         if self.side_by_side:
             return jax.pmap(function)
-        return jax.jit(lambda chains: jax.lax.map(function, chains))
+        return jax.jit(lambda chains: jax.lax.map(function, chains), compiler_options=options)
 
 
 def _usable(state: Any) -> bool:

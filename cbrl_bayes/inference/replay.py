@@ -11,6 +11,7 @@ from numpyro import handlers
 from cbrl_bayes.inference.densities import site_densities
 from cbrl_bayes.inference.likelihood import choice_rows, policies, transition_log_likelihood
 from cbrl_bayes.inference.model import BehaviourModel
+from cbrl_bayes.inference.nuts import ONCE
 
 __all__ = ["Replay"]
 
@@ -37,7 +38,11 @@ class Replay:
 
     def prior_draws(self, key: Key[Array, ""], num: int) -> tuple[Draws, np.ndarray]:
         """Draw all sampled sites from the prior; also return the random key left to each draw."""
-        draws, keys = jax.jit(lambda key: jax.lax.map(self._draw, jax.random.split(key, num)))(key)
+
+        def drawn(key: Array) -> tuple[dict[str, Array], Array]:
+            return jax.lax.map(self._draw, jax.random.split(key, num))
+
+        draws, keys = jax.jit(drawn, compiler_options=ONCE)(key)
         return jax.tree.map(np.asarray, draws), np.asarray(keys)
 
     def examine(self, draws: Draws, kept: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
