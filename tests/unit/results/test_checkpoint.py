@@ -602,10 +602,10 @@ def test_a_fit_goes_on_from_its_last_block(tmp_path, monkeypatch):
     assert len(after) == 3  # 113 steps in blocks of 38
     assert {path: after[path] for path in before} == before
     _assert_same(resumed, _infer())
-    with pytest.raises(ResultsError, match="received: other data, key"):
+    with pytest.raises(ResultsError, match="received: different data, key"):
         _infer(tmp_path / "cut", seed=4, episodes=50)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    with pytest.raises(ResultsError, match="received: other devices"):
+    with pytest.raises(ResultsError, match="received: different devices"):
         _infer(tmp_path / "cut")
 
 
