@@ -69,7 +69,7 @@ def test_four_rooms_takes_other_maps_and_slips():
         four_rooms(map_text="xxx\nxqx\nxxx")
     with pytest.raises(InvalidInputError, match="not walled in"):
         four_rooms(map_text="xxx\nx  \nxxx", start=(1, 1), goals=((1, 1),), target=(1, 1))
-    with pytest.raises(InvalidInputError, match=r"slip=1\.5"):
+    with pytest.raises(InvalidInputError, match=r"slip = 1\.5"):
         four_rooms(slip=1.5)
 
 
