@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -107,6 +109,23 @@ def test_the_committed_tutorial_holds_its_outputs():
     kinds = {kind for c in cells for out in c["outputs"] for kind in out.get("data", {})}
     assert {"text/html", "image/png"} <= kinds
     assert not any(out["output_type"] == "error" for c in cells for out in c["outputs"])
+
+
+@pytest.mark.slow
+def test_the_pages_build_and_fetch_nothing(tmp_path):
+    call = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run(
+        [*call, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    pages = list(tmp_path.rglob("*.html"))
+    assert pages
+    fetched = re.compile(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
+    for page in pages:
+        text = page.read_text()
+        assert not fetched.search(text), page.name
+        for formula in re.findall(r"<math.*?</math>", text, flags=re.S):
+            assert "\\" not in formula, (page.name, formula)  # a command that was not understood
 
 
 def test_the_reference_lists_every_public_name():
