@@ -181,7 +181,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
     ):
         with pytest.raises(ResultsError, match=words):
             Checkpoint(tmp_path / place, IDENTITY)
-    with pytest.raises(ResultsError, match="belongs to another run; received: other study"):
+    with pytest.raises(ResultsError, match="belongs to a different run; received: different study"):
         Checkpoint(tmp_path / "run", {"study": "another"})
     assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
     assert _stamps(tmp_path) == before
