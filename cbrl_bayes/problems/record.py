@@ -49,7 +49,7 @@ class Followers:
         if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise InvalidInputError(
                 explain(
-                    "followers need one weight each: finite, >= 0, not all of them 0",
+                    "followers need one weight each: finite, >= 0, not all 0",
                     received=f"names {self.names}, weights {self.weights}",
                 )
             )
