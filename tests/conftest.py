@@ -30,18 +30,8 @@ from cbrl_bayes.behaviour import simulate_trajectories
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
-SHARE_A_FIT = {"test_inference.py", "test_results.py", "test_report.py"}
-"""Files that use the fixtures ``fitted`` and ``study``: one process fits once for all of them."""
 MOST_MAPPINGS = 20_000
 """Memory mappings of a process, of which Linux allows 65,530; a fit leaves some 2,000 behind."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Each file goes to one process (``--dist loadgroup``), and some files go together."""
-    for item in items:
-        group = "fit" if item.path.name in SHARE_A_FIT else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True, scope="module")

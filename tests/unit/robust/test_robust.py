@@ -129,9 +129,20 @@ def test_robust_designs_are_those_of_a_grid():
     assert (study.best >= study.scores.objective.max(0) - 1e-12).all()
 
 
-@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda c: c.name)
-def test_gradient_of_a_criterion_against_differences(criterion):
+@pytest.fixture(scope="module")
+def moving():
+    """A problem, and a program for its objective and follower's value under every draw."""
     problem = make_moving_problem()
+
+    def outcomes(point, draws):
+        return jax.lax.map(lambda draw: leader_outcome(problem, point, draw), draws)
+
+    return problem, jax.jit(outcomes)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda c: c.name)
+def test_gradient_of_a_criterion_against_differences(moving, criterion):
+    problem, outcomes = moving
     rng = np.random.default_rng(5)
     draws = {
         "temperature": rng.uniform(0.3, 1.0, size=9),
@@ -143,8 +154,7 @@ def test_gradient_of_a_criterion_against_differences(criterion):
     full = {name: jnp.asarray(value) for name, value in draws.items()}
 
     def value(point):
-        worth = jax.lax.map(lambda d: leader_outcome(problem, point, d).objective, full)
-        return float(criterion.value(worth, best, depth))
+        return float(criterion.value(outcomes(point, full).objective, best, depth))
 
     state = estimator.init(problem, x, key=jax.random.key(0))
     gradient, _, info = estimator.estimate(problem, x, full, state, key=jax.random.key(1))
@@ -157,8 +167,8 @@ def test_gradient_of_a_criterion_against_differences(criterion):
         assert float(gradient["x"][i]) == pytest.approx(slope, abs=1e-7)
 
 
-def test_gradient_with_chance_constraints_against_differences():
-    problem = make_moving_problem()
+def test_gradient_with_chance_constraints_against_differences(moving):
+    problem, outcomes = moving
     rng = np.random.default_rng(6)
     draws = {"temperature": jnp.asarray(rng.uniform(0.3, 1.0, size=7))}
     draws["context_probability"] = jnp.asarray(rng.dirichlet([3.0, 3.0], size=7))
@@ -167,7 +177,7 @@ def test_gradient_with_chance_constraints_against_differences():
     estimator = ConstrainedCriterion(7, CVaR(0.3), constraints, (2.0, 3.0), zero, zero)
 
     def value(point):
-        found = jax.lax.map(lambda d: leader_outcome(problem, point, d), draws)
+        found = outcomes(point, draws)
         total = CVaR(0.3).value(found.objective, zero, zero)
         lowest = np.sort(found.objective)[2], np.sort(found.follower_value[:, 0])[0]
         return float(total) - 2.0 * (9.0 - lowest[0]) - 3.0 * (9.0 - lowest[1])
