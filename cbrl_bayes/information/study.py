@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -131,56 +132,32 @@ def value_of_information(
     settings = InformationSettings() if settings is None else settings
     require_key(key)
     require_kind(settings, InformationSettings, "settings", "cb.InformationSettings(...)")
-    made = designed(problem, study)
-    problem = made.problem
     for experiment in experiments:
         require_kind(experiment, Experiment, "experiments", "experiments=[cb.Experiment(...)]")
+    made = designed(problem, study)
+    problem = made.problem
     _check_names(experiments)
     chosen = thinned(study["posterior"].to_dataset(), settings.num_draws)
-    draws = posterior_draws(problem, chosen)
-    groups = _groups(problem, draws, parameters)
-    candidates = [_in_force(problem, study, experiment) for experiment in experiments]
-    options = made.options(settings.num_options)
-    score_key, again_key, sim_key, value_key = jax.random.split(key, 4)
+    question = _Question(
+        problem,
+        posterior_draws(problem, chosen),
+        made.options(settings.num_options),
+        [_in_force(problem, study, experiment) for experiment in experiments],
+        settings,
+    )
+    groups = _groups(problem, question.draws, parameters)
+    block = draws_per_effective_draw(chosen[list(question.draws)])
     with running(
         problem,
         executor=executor,
         num_workers=num_workers,
         checkpoint=checkpoint,
         progress=progress,
-        question="value of information",
-        draws=draws,
-        options=options,
-        experiments=candidates,
-        settings=settings,
+        question=("value of information", question.options, question.experiments, settings),
+        draws=question.draws,
         key=key,
     ) as run:
-        futures = simulate_experiments(problem, draws, candidates, key=sim_key, run=run)
-        benefit = _scored(problem, options[1], draws, settings, score_key, run, "scores")
-        noisy = scores_are_noisy(problem, settings.evaluation)
-        again = (
-            _scored(problem, options[1], draws, settings, again_key, run, "scores_again")
-            if noisy
-            else benefit
-        )
-        kept = np.isfinite(benefit + again).all(1)
-        block = draws_per_effective_draw(chosen[list(draws)])
-        keys = iter(jax.random.split(value_key, 1 + len(groups) + len(candidates)))
-        perfect = perfect_information(
-            benefit[kept], key=next(keys), again=again[kept], block_length=block
-        )
-        both = (benefit + again) / 2.0
-        partial = {
-            label: partial_information(
-                both[kept], columns[kept], key=next(keys), block_length=block
-            )
-            for label, columns in groups.items()
-        }
-        samples: list[tuple[Experiment, SampleInformation]] = []
-        for experiment, future in zip(experiments, futures, strict=True):
-            run.report("value of the experiments", len(samples), len(candidates))
-            informed = _informed(problem, draws, experiment)
-            samples.append((experiment, _value(informed, future, both, kept, next(keys), block)))
+        found = question.answer(groups, block, key, run)
     used = {
         "settings": settings,
         "experiments": list(experiments),
@@ -189,31 +166,67 @@ def value_of_information(
     return add_information(
         study,
         chosen,
-        options=options,
-        net_benefit=both,
-        perfect=perfect,
-        partial=partial,
-        samples=samples,
+        options=question.options,
         population=settings.population,
         block_length=block,
         settings=used,
+        **found,
     )
 
 
-def _scored(
-    problem: Problem,
-    options: np.ndarray,
-    draws: Mapping[str, np.ndarray],
-    settings: InformationSettings,
-    key: Array,
-    run: Running,
-    table: str,
-) -> np.ndarray:
-    """Return what each option is worth under each draw, (N, D); NaN where a score failed."""
-    scores = evaluate_designs(
-        problem, options, draws, key=key, evaluation=settings.evaluation, run=run, table=table
-    )
-    return np.where(scores.status == 0, scores.objective, np.nan).T
+@dataclass(frozen=True)
+class _Question:
+    """The draws and options of a study, and the experiments that might be run."""
+
+    problem: Problem
+    draws: Mapping[str, np.ndarray]
+    options: tuple[tuple[str, ...], np.ndarray]
+    experiments: Sequence[Experiment]
+    settings: InformationSettings
+
+    def answer(
+        self, groups: Mapping[str, np.ndarray], block: int, key: Array, run: Running
+    ) -> dict[str, Any]:
+        """Return what `add_information` takes: net benefits and the values that follow."""
+        score_key, again_key, sim_key, value_key = jax.random.split(key, 4)
+        futures = simulate_experiments(
+            self.problem, self.draws, self.experiments, key=sim_key, run=run
+        )
+        benefit = again = self.net_benefit(score_key, run, "scores")
+        if scores_are_noisy(self.problem, self.settings.evaluation):
+            again = self.net_benefit(again_key, run, "scores_again")
+        kept = np.isfinite(benefit + again).all(1)
+        both = (benefit + again) / 2.0
+        keys = iter(jax.random.split(value_key, 1 + len(groups) + len(futures)))
+        perfect = perfect_information(
+            benefit[kept], key=next(keys), again=again[kept], block_length=block
+        )
+        partial = {
+            label: partial_information(
+                both[kept], columns[kept], key=next(keys), block_length=block
+            )
+            for label, columns in groups.items()
+        }
+        samples: list[tuple[Experiment, SampleInformation]] = []
+        for experiment, future in zip(self.experiments, futures, strict=True):
+            run.report("value of the experiments", len(samples), len(futures))
+            informed = _informed(self.problem, self.draws, experiment)
+            value = _value(informed, future, both, kept, next(keys), block)
+            samples.append((experiment, value))
+        return {"net_benefit": both, "perfect": perfect, "partial": partial, "samples": samples}
+
+    def net_benefit(self, key: Array, run: Running, table: str) -> np.ndarray:
+        """Return what each option is worth under each draw, (N, D); NaN where a score failed."""
+        scores = evaluate_designs(
+            self.problem,
+            self.options[1],
+            self.draws,
+            key=key,
+            evaluation=self.settings.evaluation,
+            run=run,
+            table=table,
+        )
+        return np.where(scores.status == 0, scores.objective, np.nan).T
 
 
 def _value(
