@@ -92,6 +92,12 @@ def _writable(output: Path | None) -> Path | None:
     return output
 
 
+def _address(dask: str | None) -> str | None:
+    if dask is not None and dask != "local" and ":" not in dask:
+        raise typer.BadParameter(f"{dask} is neither 'local' nor like tcp://host:8786")
+    return dask
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Results = Annotated[Path, typer.Argument(help="A results file (.nc, .zarr).")]
 Output = Annotated[
@@ -117,7 +123,11 @@ CheckpointFolder = Annotated[
 ]
 DaskAddress = Annotated[
     str | None,
-    typer.Option("--dask", help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786."),
+    typer.Option(
+        "--dask",
+        callback=_address,
+        help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786.",
+    ),
 ]
 AcceptFailed = Annotated[
     bool, typer.Option("--accept-failed", help="Show designs although the study FAILED.")

@@ -26,7 +26,7 @@ def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     label = f"median and {100 * prob:g} % band over draws"
     band(left, steps, trace["objective"].values, prob, COLOURS["own"], label)
     band(right, steps, trace["gradient_norm"].values, prob, COLOURS["own"], label)
-    left.set_ylabel(wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]"))
+    left.set_ylabel(wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]", 34))
     right.set_ylabel("norm of the hypergradient")
     right.set_yscale("log")
     for panel in (left, right):

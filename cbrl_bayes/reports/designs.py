@@ -196,5 +196,7 @@ def _comparison(
         f"{number(0.5 / np.sqrt(max(num, 1)))} if draws are independent."
     )
     note += f" {lost} draws are left out, in which a design is not finite." if lost else ""
-    further = [name for name in FURTHER if name in decision]
+    # Every design is feasible where nothing is asked of it.
+    unasked = set() if "satisfied_probability" in decision else {"feasible"}
+    further = [name for name in FURTHER if name in decision and name not in unasked]
     return [table, Choice(options), Text(note, "note"), *group_parts(decision[further], prob)]
