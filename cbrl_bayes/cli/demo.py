@@ -78,7 +78,7 @@ def _four_rooms(output: Path, report: Report, progress: Progress, num_draws: int
     data = load_trajectories(file) if file.exists() else four_rooms_behaviour()
     problem = four_rooms()
     report("Four-Rooms: 40 simulated walkers, true temperature .005, P(goal (1,9)) = .4")
-    fit = infer(problem, data, key=jax.random.key(1), settings=_short_chains())
+    fit = infer(problem, data, key=jax.random.key(1), settings=_short_chains(), progress=progress)
     studies, seconds = {}, {}
     for name, estimator, draws, settings in (
         ("exact", Exact(), num_draws, None),
@@ -110,7 +110,7 @@ def _buses(
 ) -> list[Path]:
     problem = bus_replacement()
     report("\nBus engine replacement: 37 buses of group 4, 1975-85 (Rust 1987)")
-    fit = infer(problem, data, key=jax.random.key(3), settings=_short_chains())
+    fit = infer(problem, data, key=jax.random.key(3), settings=_short_chains(), progress=progress)
     study = design(problem, fit, key=jax.random.key(4), num_draws=num_draws, progress=progress)
     report(f"\n{summary(study, prob=0.9)}")
     written = [save(study, output / "bus_replacement.nc")]
