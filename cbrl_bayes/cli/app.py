@@ -136,13 +136,15 @@ def main() -> None:
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
     try:
         status = app(standalone_mode=False)
-    except (CbrlBayesError, OSError) as error:
+    except CbrlBayesError as error:
         status = _refuse(str(error), 1)
+    except OSError as error:
+        status = _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except Exception as error:
         told = getattr(error, "format_message", None)  # of all that the parser of options raises
         if told is None:
             raise
-        status = _refuse(told(), 2)
+        status = _refuse(told().removeprefix("Invalid value: "), 2)
     sys.exit(status)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "PenaltyWeight",
     "Prob",
     "ProblemName",
+    "ReadyMade",
     "Results",
     "SearchName",
     "Seed",
@@ -83,6 +84,12 @@ def _between(prob: float) -> float:
     return prob
 
 
+def _seed(seed: int) -> int:
+    if not -(2**63) <= seed < 2**63:
+        raise typer.BadParameter(f"{seed} has more than 64 bits")
+    return seed
+
+
 def _writable(output: Path | None) -> Path | None:
     """Refuse before the work begins what could only be refused after it."""
     if output is not None and output.suffix not in (".nc", ".zarr"):
@@ -92,14 +99,19 @@ def _writable(output: Path | None) -> Path | None:
     return output
 
 
+def _address(dask: str | None) -> str | None:
+    if dask is not None and dask != "local" and ":" not in dask:
+        raise typer.BadParameter(f"{dask} is neither 'local' nor like tcp://host:8786")
+    return dask
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ReadyMade = Annotated[ProblemName, typer.Argument(help="A ready-made problem.")]
 Results = Annotated[Path, typer.Argument(help="A results file (.nc, .zarr).")]
 Output = Annotated[
     Path | None, typer.Option(callback=_writable, help="Save the result here (.nc, .zarr).")
 ]
-Seed = Annotated[
-    int, typer.Option(min=-(2**63), max=2**63 - 1, help="The same seed gives the same numbers.")
-]
+Seed = Annotated[int, typer.Option(callback=_seed, help="The same seed gives the same numbers.")]
 Draws = Annotated[int, typer.Option(min=1, help="Posterior draws to design for.")]
 Temperature = Annotated[
     float | None, typer.Option(help="lambda (four_rooms, two_state); rationality is 1/lambda.")
@@ -117,7 +129,11 @@ CheckpointFolder = Annotated[
 ]
 DaskAddress = Annotated[
     str | None,
-    typer.Option("--dask", help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786."),
+    typer.Option(
+        "--dask",
+        callback=_address,
+        help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786.",
+    ),
 ]
 AcceptFailed = Annotated[
     bool, typer.Option("--accept-failed", help="Show designs although the study FAILED.")

@@ -17,7 +17,7 @@ from cbrl_bayes.cli.input import (
     Output,
     PenaltyWeight,
     Prob,
-    ProblemName,
+    ReadyMade,
     SearchName,
     Seed,
     Slip,
@@ -36,7 +36,7 @@ CredibleSets = Annotated[list[float], typer.Option(help="Probabilities of credib
 
 def infer(
     context: typer.Context,
-    problem: ProblemName,
+    problem: ReadyMade,
     data: Annotated[Path | None, typer.Option(help="Trajectories: .nc, .zarr or .csv.")] = None,
     groups: Annotated[
         str | None, typer.Option(help="Bus groups of the Zurcher data, e.g. 4 or 1-4 or 1,2,3.")
@@ -89,7 +89,7 @@ def infer(
 
 def design(
     context: typer.Context,
-    problem: ProblemName,
+    problem: ReadyMade,
     fit: Annotated[
         Path | None, typer.Option(help="A fit from 'infer'; without one, parameters as given.")
     ] = None,
@@ -154,7 +154,7 @@ def design(
 
 def robust(
     context: typer.Context,
-    problem: ProblemName,
+    problem: ReadyMade,
     file: Annotated[Path, typer.Argument(help="A study from 'design'.")],
     output: Output = None,
     cvar: Annotated[list[float], typer.Option(help="Worst shares of the draws.")] = TENTH,

@@ -58,9 +58,9 @@ def _calls(
         kept = [call for call in kept if call["command"] == "infer"]
     given = {name.replace("_", "-"): value for name, value in context.params.items()}
     options = {
-        name: FILES.get(name, value)
-        for name, value in given.items()
-        if name in OPTIONS[command] and value is not None
+        name: FILES.get(name, given[name])
+        for name in OPTIONS[command]
+        if given.get(name) is not None
     }
     return [
         *kept,

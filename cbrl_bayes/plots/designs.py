@@ -15,7 +15,7 @@ __all__ = ["plot_designs", "plot_objectives"]
 
 MOST_DENSITIES = 2
 """Densities of more designs hide each other: `plot_designs` shows all."""
-NEEDS = ("decision", "design(problem, fit, key=...) first")
+NEEDS = ("design", "design(problem, fit, key=...) first")
 
 
 @gated(*NEEDS)
@@ -86,7 +86,7 @@ def plot_designs(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool =
     left.set_xlabel(wrapped(f"leader's objective [{unit}]"))
     right.set_xlabel(wrapped(f"regret against the best known for each draw [{unit}]"))
     left.set_yticks(range(len(names) + 1), [BEST_PER_DRAW, *names])
-    left.invert_yaxis()
+    left.set_ylim(len(names) + 0.6, -0.6)
     handles, texts = left.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize="small")
     return figure

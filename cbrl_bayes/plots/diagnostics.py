@@ -1,6 +1,7 @@
 """The figures that help to mend a study: posterior beside prior, and how the ascents went."""
 
 import json
+from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,7 +27,7 @@ def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     label = f"median and {100 * prob:g} % band over draws"
     band(left, steps, trace["objective"].values, prob, COLOURS["own"], label)
     band(right, steps, trace["gradient_norm"].values, prob, COLOURS["own"], label)
-    left.set_ylabel(wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]"))
+    left.set_ylabel(wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]", 34))
     right.set_ylabel("norm of the hypergradient")
     right.set_yscale("log")
     for panel in (left, right):
@@ -39,32 +40,7 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
     """Draw the posterior of every scalar parameter, rationality first, with its prior."""
     remedy = "fit = infer(problem, data, key=...)"
     posterior, prior = (need_group(tree, name, remedy) for name in ("posterior", "prior"))
-    names = [n for n in map(str, posterior.data_vars) if posterior[n].ndim == 2 and n in prior]
-    names.sort(key=lambda name: (name != "rationality", name))
-    entries: list[tuple[str, xr.DataArray, xr.DataArray]] = [
-        (name, posterior[name], prior[name]) for name in names
-    ]
-    if "context_probability" in posterior:
-        entries += [
-            (
-                f"P({context})",
-                posterior["context_probability"].sel(context=context),
-                prior["context_probability"].sel(context=context),
-            )
-            for context in posterior["context"].values
-        ]
-    units = json.loads(tree.attrs.get("parameter_units", "{}"))
-    for name in map(str, posterior.data_vars):
-        if name in prior and posterior[name].dims == ("chain", "draw", "follower"):
-            entries += [
-                (
-                    f"{name} of {one}",
-                    posterior[name].sel(follower=one),
-                    prior[name].sel(follower=one),
-                )
-                for one in posterior["follower"].values[:MOST_FOLLOWERS]
-                if not name.endswith("_offset")
-            ]
+    entries = list(_entries(posterior, prior))
     if not entries:
         raise InvalidInputError("the posterior has no parameter that this figure can show")
     columns = min(len(entries), MOST_COLUMNS)
@@ -74,6 +50,7 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
     )
     for panel in axes.ravel()[len(entries) :]:
         panel.set_axis_off()
+    units = json.loads(tree.attrs.get("parameter_units", "{}"))
     for panel, (name, after, before) in zip(axes.ravel(), entries, strict=False):
         density(panel, after, COLOURS["own"], "posterior")
         low, high = np.quantile(after, [0.0, 1.0])
@@ -86,6 +63,30 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
     for panel in axes[:, 0]:
         panel.set_ylabel("density")
     return figure
+
+
+def _entries(
+    posterior: xr.Dataset, prior: xr.Dataset
+) -> Iterator[tuple[str, xr.DataArray, xr.DataArray]]:
+    """Yield name, posterior and prior of each number: single, by context, by follower."""
+    names = sorted(
+        (name for name in map(str, posterior.data_vars) if name in prior),
+        key=lambda name: (name != "rationality", name),
+    )
+    for name in names:
+        if posterior[name].ndim == 2:
+            yield name, posterior[name], prior[name]
+    if "context_probability" in posterior:
+        for context in posterior["context"].values:
+            after, before = (
+                one["context_probability"].sel(context=context) for one in (posterior, prior)
+            )
+            yield f"P({context})", after, before
+    for name in names:
+        if posterior[name].dims == ("chain", "draw", "follower") and not name.endswith("_offset"):
+            for one in posterior["follower"].values[:MOST_FOLLOWERS]:
+                after, before = (each[name].sel(follower=one) for each in (posterior, prior))
+                yield f"{name} of {one}", after, before
 
 
 def _prior_curve(panel: Axes, before: xr.DataArray, low: float, high: float) -> None:

@@ -61,6 +61,6 @@ def gated(group: str, remedy: str) -> Callable[[Callable[P, Figure]], Callable[P
 def _words(text: str) -> Figure:
     """Return a figure that holds a text and nothing else."""
     lines = "\n".join(wrapped(line, 90, indent="    ") for line in text.splitlines())
-    figure = plt.figure(figsize=(8.0, 0.6 + 0.21 * len(lines.splitlines())))
-    figure.text(0.03, 0.95, lines, va="top", family="monospace", fontsize="small", color=ALARMING)
+    figure = plt.figure(figsize=(8.0, 0.4 + 0.15 * len(lines.splitlines())))
+    figure.text(0.03, 0.92, lines, va="top", family="monospace", fontsize="small", color=ALARMING)
     return figure

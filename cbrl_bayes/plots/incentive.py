@@ -5,6 +5,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.inline import design_colours
@@ -14,7 +15,7 @@ from cbrl_bayes.results.table import BEST_PER_DRAW, design_title
 __all__ = ["plot_incentive"]
 
 
-@gated("decision", "design(problem, fit, key=...) first")
+@gated("design", "design(problem, fit, key=...) first")
 def plot_incentive(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False) -> Figure:
     """Draw the incentive with its uncertainty beside it.
 
@@ -50,7 +51,8 @@ def plot_incentive(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool
         _designs_as_lines(panel, decision[name])
         panel.set_xlabel(wrapped(_title(design[name])))
         panel.set_ylabel("density over posterior draws")
-        panel.legend(fontsize="small")
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
@@ -85,6 +87,7 @@ def _maps(draws: xr.DataArray, common: xr.DataArray, prob: float) -> Figure:
         image = panel.imshow(grid, cmap="viridis", vmin=0.0, vmax=max(top, 1e-12))
         panel.set_facecolor("#d9d9d9")
         panel.set(xlabel="column", ylabel="row")
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         panel.set_title(title, fontsize="medium")
         figure.colorbar(image, ax=panel, shrink=0.85, label=_title(draws))
     return figure

@@ -60,10 +60,11 @@ def plot_information(
     for panel, dim in zip(axes.ravel(), shown, strict=True):
         if dim == "parameter":
             _parameters(panel, data, half)
-            panel.set_xlabel(wrapped(f"value of knowing it [{unit}], {bars}"))
+            panel.set_xlabel(wrapped(f"value of knowing it [{unit}]"))
         else:
             _experiments(panel, data, half)
-            panel.set_ylabel(wrapped(f"value of the sample [{unit}], {bars}", 36))
+            panel.set_ylabel(wrapped(f"value of the sample [{unit}]", 36))
+        panel.set_title(f"{dim}s: {bars}", fontsize="medium")
     return figure
 
 
@@ -87,8 +88,7 @@ def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
     panel.set_ylim(-0.6, len(at) - 0.4)
     panel.set_xlim(left=min(0.0, 1.1 * float(ordered["evppi_held_out"].min())))
     panel.locator_params(axis="x", nbins=5)
-    panel.set_title("parameters")
-    panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3)
+    panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
 def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
@@ -129,5 +129,4 @@ def _experiments(panel: Axes, data: xr.Dataset, half: float) -> None:
     panel.set_ylim(bottom=0.0)
     panel.set_xlabel("episodes observed")
     panel.locator_params(axis="y", nbins=5)
-    panel.set_title("experiments")
     panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

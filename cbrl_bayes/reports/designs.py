@@ -102,8 +102,8 @@ def _objective(
     return [
         Text(
             "What each design achieves if a posterior draw is the truth. Every design is "
-            "scored under the same draws, so the lines below move together; compare designs "
-            "by regret or by how often one beats the other, not by overlap."
+            "scored under the same draws, so the lines below move together. Compare designs "
+            "by regret, or by how often one beats the other, not by overlap."
         ),
         *_scored(scores, f"leader's objective [{unit}]", head, prob),
     ]
@@ -121,8 +121,8 @@ def _regret(decision: xr.Dataset, names: tuple[str, ...], unit: str, prob: float
     return [
         Text(
             "What a design loses, draw by draw, against the best incentive found for that draw. "
-            "The mean regret is the price of not knowing; a search that missed a draw's "
-            "optimum understates it."
+            "The mean regret is the price of not knowing. It comes out too small where the "
+            "search missed a draw's optimum."
         ),
         chosen,
         *rest,
@@ -196,5 +196,7 @@ def _comparison(
         f"{number(0.5 / np.sqrt(max(num, 1)))} if draws are independent."
     )
     note += f" {lost} draws are left out, in which a design is not finite." if lost else ""
-    further = [name for name in FURTHER if name in decision]
+    # Every design is feasible where nothing is asked of it.
+    unasked = set() if "satisfied_probability" in decision else {"feasible"}
+    further = [name for name in FURTHER if name in decision and name not in unasked]
     return [table, Choice(options), Text(note, "note"), *group_parts(decision[further], prob)]

@@ -24,40 +24,38 @@ class Question(NamedTuple):
 QUESTIONS = {
     "information": Question(
         "Value of information",
-        "What knowing more would be worth, in the unit of the objective. "
-        "evpi: knowing every parameter; evppi: knowing one; evsi: the data of one experiment. "
-        "Held out: options chosen on one part of the draws and counted on the other. A value "
-        "within two standard errors of zero is not shown to be positive.",
+        "What it is worth to know more, in the unit of the objective. evpi: to know every "
+        "parameter. evppi: to know one. evsi: to have the data of one experiment. Held out: options"
+        " are chosen on one part of the draws and scored on the other. A value within two standard "
+        "errors of zero is not shown to be positive.",
         "value_of_information(problem, study, ...)",
     ),
     "sensitivity": Question(
         "Sensitivity",
-        "How far priors and single parameters move the result. Power scaling: how "
-        "far an output's distribution moves when prior or likelihood is raised to a power alpha; "
-        "above .05 it counts as sensitive. Sobol first order: share of an output's variance that "
-        "one parameter explains.",
+        "How far priors and single parameters move the result. Power scaling: how far an output's "
+        "distribution moves when the prior or the likelihood is raised to a power alpha. Above .05 "
+        "it counts as sensitive. Sobol first order: the share of an output's variance that one "
+        "parameter explains.",
         "prior_sensitivity(problem, study, ...) and cb.sobol_indices(...)",
     ),
     "model_comparison": Question(
         "Comparison of follower models",
-        "Whether another kind of follower predicts the behaviour "
-        "better (elpd: larger is better), and what the design for one model loses if another is "
-        "the truth.",
+        "Whether another kind of follower predicts the behaviour better (elpd: larger is better), "
+        "and what the design for one model loses if another is the truth.",
         "compare_followers(...)",
     ),
     "stress": Question(
         "Stress tests",
-        "What the designs achieve when the model is wrong in a stated way. "
-        "Change: against no stress. Regret: against the design that is best in that world.",
+        "What the designs achieve when the model is wrong in a stated way. Change: against no "
+        "stress. Regret: against the design that is best in that world.",
         "stress_test(problem, study, stresses, ...)",
     ),
     "error_budget": Question(
         "Error budget",
-        "How the variance of each design's reported objective splits into its "
-        "sources: what is not known of the followers (posterior), sampled contexts, simulated "
-        "followers, and the luck of the search (optimiser; estimated from the "
-        "ascents of the search, which show about half of it). Mean error: Monte-Carlo standard "
-        "error of the mean.",
+        "Where the variance of each design's reported objective comes from. Posterior: what is not "
+        "known about the followers. Contexts and simulation: what is sampled. Optimiser: the luck "
+        "of the search, estimated from its ascents, which show about half of it. Mean error: the "
+        "Monte Carlo standard error of the mean.",
         "design(problem, fit, ...) of this version",
     ),
 }
@@ -112,8 +110,8 @@ def ascent_parts(tree: xr.DataTree, prob: float) -> list[Part]:
     failed = f"; {found.lost} failed" if found.lost else ""
     words = (
         f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
-        f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread says that there are "
-        "many local optima, and that a better one may exist."
+        f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread means many local optima: a "
+        "better one may exist."
     )
     drawn = picture(
         lambda: plot_convergence(tree, prob=prob),

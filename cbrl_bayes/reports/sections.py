@@ -103,7 +103,8 @@ def _withheld(anchor: str, title: str) -> Section:
 
 def _missing(tree: xr.DataTree) -> list[Part]:
     absent = [
-        f"{question.title}: {question.words.partition('. ')[0]}. Add it with cb.{question.how}."
+        f"{question.title}: {question.words.partition('. ')[0].rstrip('.')}. "
+        f"Add it with cb.{question.how}."
         for name, question in QUESTIONS.items()
         if name not in tree.children
     ]

@@ -57,6 +57,20 @@ def test_every_ready_made_thing_is_on_offer():
     assert {name.value for name in ProblemName} == set(READY_MADE)
 
 
+def test_a_study_keeps_options_that_its_command_has():
+    import typer
+
+    from cbrl_bayes.cli.input import Method, SearchName
+    from cbrl_bayes.reports.reproduce import OPTIONS
+
+    commands = typer.main.get_command(app).commands
+    for name, options in OPTIONS.items():
+        known = {option for each in commands[name].params for option in each.opts}
+        assert {f"--{option}" for option in options} <= known
+    assert OPTIONS["design"]["search"].split("|") == list(SearchName)
+    assert OPTIONS["infer"]["method"].split("|") == [Method.NUTS, Method.SVI]  # mle is not kept
+
+
 @needs_raw_files
 @pytest.mark.slow
 def test_infer_mle_on_buses(monkeypatch):
@@ -126,30 +140,43 @@ def test_chain_through_files(tmp_path):
     assert "health" in _run("summary", study).stdout
     shown = _run("plot", study, "--output", tmp_path / "figures")
     assert "objectives.png" in shown.stdout
+    assert _run("plot", study, "--output", tmp_path / "all", "--accept-failed").exit_code == 0
+    page = tmp_path / "page.html"
+    assert _run("report", study, "-o", page).exit_code == 0
+    text = page.read_text()
+    assert (
+        "cbrl-bayes infer two_state --data DATA --method nuts --chains 2 --warmup 100 "
+        "--samples 100 --seed 0 --output fit.nc\n"
+        "cbrl-bayes design two_state --fit fit.nc --estimator exact --draws 6 --seed 0 "
+        "--output study.nc\n"
+        "cbrl-bayes report study.nc -o report.html"
+    ) in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("infer", "four_rooms"), "give either --data"),
-        (("infer", "four_rooms", "--groups", "4"), "goes with bus_replacement"),
+        (("infer", "four_rooms"), "give --data FILE, or --groups"),
+        (("infer", "four_rooms", "--groups", "4"), "works with bus_replacement only"),
         (("infer", "bus_replacement", "--groups", "x"), "are not numbers"),
         (("design", "four_rooms", "--slip", "ice"), "neither a number"),
         (("design", "bus_replacement", "--temperature", "1"), "does not take temperature"),
         (("design", "moon"), "Invalid value"),
-        (("design", "two_state", "--checkpoint", "run"), "go with --fit"),
-        (("design", "two_state", "--dask", "local"), "go with --fit"),
+        (("design", "two_state", "--checkpoint", "run"), "need --fit"),
+        (("design", "two_state", "--dask", "local"), "need --fit"),
         (
             ("infer", "two_state", "--data", "data.csv", "--method", "mle", "--checkpoint", "run"),
-            "goes with --method nuts",
+            "works with --method nuts only",
         ),
         (
             ("infer", "two_state", "--data", "x.csv", "--method", "mle", "--output", "fit.nc"),
-            "--output goes with --method nuts or svi",
+            "--output works with --method nuts or svi",
         ),
-        (("design", "two_state", "--output", "study.nc"), "--output goes with --fit"),
+        (("design", "two_state", "--output", "study.nc"), "--output needs --fit"),
         (("infer", "four_rooms", "--data", "x.nc", "--output", "x.txt"), "must end in .nc"),
         (("infer", "four_rooms", "--data", "x.nc", "--prob", "90"), "between 0 and 1"),
+        (("design", "two_state", "--draws", "0"), "greater than or equal to 1"),
+        (("design", "two_state", "--fit", "x.nc", "--dask", "nonsense"), "tcp://host:8786"),
     ],
 )
 def test_wrong_usage(arguments, message):
@@ -182,6 +209,15 @@ def test_errors_are_one_line_on_standard_error(tmp_path):
     done = _process("check", broken, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False
+    for arguments, said in (
+        (("infer", "four_rooms"), "error: give --data FILE"),
+        (("moon",), "error: No such command"),
+        (("plot", tmp_path / "absent.nc"), "error: there is no such results file"),
+    ):
+        done = _process(*arguments)
+        assert done.returncode in (1, 2)
+        assert done.stderr.startswith(said)
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -203,10 +239,14 @@ def test_robust_designs_on_the_command_line(tmp_path):
     assert "health:" in found.stdout
     names = ["common", "plug_in", "cvar_0.25", "worst_case_0.9", "minimax_regret_0.9"]
     assert list(cb.load(after)["decision"]["design"].values) == names
+    calls = json.loads(cb.load(after).attrs["commands"])
+    assert [call["command"] for call in calls] == ["robust"]
+    assert calls[0]["options"]["cvar"] == [0.25]
     impossible = ("robust", "two_state", before, "--most-cost", -1.0)
-    refused = _process(*impossible)
-    assert refused.returncode == 1
-    assert "does not keep the chance constraints" in refused.stderr
-    shown = _run(*impossible, "--accept-failed")
-    assert shown.exit_code == 0
-    assert "health: FAIL" in shown.stdout
+    withheld = _json(*impossible)
+    assert withheld["withheld"] is True
+    assert withheld["rows"] == []
+    assert any("does not keep" in line for line in withheld["health"]["failures"])
+    shown = _json(*impossible, "--accept-failed")
+    assert [row["name"] for row in shown["rows"]][:3] == ["best per draw", "common", "plug-in"]
+    assert len(shown["further"]) == 1

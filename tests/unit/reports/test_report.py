@@ -605,7 +605,7 @@ def test_files_and_wrong_use(tmp_path):
 def test_a_fit_and_a_real_study(fitted, study):
     text = report(fitted, question="How rational are walkers?").html
     assert "How rational are walkers?" in text
-    assert "this file is a fit; add them with cb.design" in text
+    assert "this file is a fit. Add them with cb.design" in text
     assert 'id="incentive"' not in text
     assert "prior, 90 %" in text
     made = report(study, accept_failed=True)
