@@ -34,6 +34,8 @@ EXCEPTIONS = {"hypergradients": {"inference"}, "inference": {"hypergradients", "
 """Lower rooms that a room does without all the same."""
 LABELS = {"behaviour", "results", "plots", "reports", "workflow", "cli"}
 QUESTIONS = {"robust", "information", "sensitivity", "calibration"}
+BORDER = {"study", "tables", "sensitivity/followers", "sensitivity/labels"}
+"""Where a question meets the tree: followers compares whole fits, labels serves several studies."""
 ONLY_HERE = {
     "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
@@ -69,8 +71,9 @@ def _allowed(room):
 
 
 def _may_label(room, path):
-    """Labels are for the border: in a question's room only its study and its tables."""
-    return room in LABELS or (room in QUESTIONS and path.stem in {"study", "tables"})
+    """Labels are for the border: in a question's room its study, its tables and few others."""
+    border = {path.stem, f"{room}/{path.stem}"} & BORDER
+    return room in LABELS or (room in QUESTIONS and bool(border))
 
 
 def test_imports_go_in_one_direction():
