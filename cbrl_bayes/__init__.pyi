@@ -27,6 +27,7 @@ from .behaviour import (
 )
 from .calibration import (
     CalibrationSettings as CalibrationSettings,
+    DecisionCalibrationSettings as DecisionCalibrationSettings,
     calibrate_decisions as calibrate_decisions,
     calibrate_inference as calibrate_inference,
     decision_coverage as decision_coverage,

@@ -40,7 +40,7 @@ ONLY_HERE = {
     "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
     "SALib": {"sensitivity"},
-    "numpyro": {"inference", "workflow"},
+    "numpyro": {"inference", "calibration", "workflow"},
     "matplotlib": {"plots"},
     "optax": {"followers", "hypergradients", "inference"},
     "equinox": {"followers"},
@@ -123,10 +123,9 @@ def _names():
 
 
 SLOW_EXAMPLES = {
-    "cbrl_bayes.calibration.coverage",
     "cbrl_bayes.calibration.fits",
-    "cbrl_bayes.calibration.ranks",
     "cbrl_bayes.calibration.studies",
+    "cbrl_bayes.calibration.study",
     "cbrl_bayes.followers.deep_q",
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",
