@@ -13,11 +13,12 @@ import pandas as pd
 import xarray as xr
 from tables import fill, markdown, shrink
 
-from cbrl_bayes.calibration import binomial_band
-from cbrl_bayes.calibration.coverage import detectable_coverage
+from cbrl_bayes.calibration import binomial_band, detectable_coverage
 from cbrl_bayes.plots import plot_coverage, plot_ranks
+from cbrl_bayes.results import Table
 
 DOCS = Path(__file__).parent.parent / "docs"
+PROB = 0.9
 HELD = ", draws held out"
 FALSE_ALARM = 0.001
 """Of a problem's asserted counts together: tests/statistical/test_calibration.py."""
@@ -217,7 +218,10 @@ def main() -> None:
     figure.savefig(DOCS / "images" / "calibration_ranks.png", dpi=110)
     shrink(DOCS / "images" / "calibration_ranks.png")
     figure = plot_coverage(
-        {name: pd.DataFrame(one["table"]).set_index("quantity") for name, one in problems.items()}
+        {
+            name: Table("", {"": pd.DataFrame(one["table"]).set_index("quantity")}, prob=PROB)
+            for name, one in problems.items()
+        }
     )
     figure.savefig(DOCS / "images" / "calibration_coverage.png", dpi=110)
 

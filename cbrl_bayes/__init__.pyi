@@ -27,6 +27,7 @@ from .behaviour import (
 )
 from .calibration import (
     CalibrationSettings as CalibrationSettings,
+    DecisionCalibrationSettings as DecisionCalibrationSettings,
     calibrate_decisions as calibrate_decisions,
     calibrate_inference as calibrate_inference,
     decision_coverage as decision_coverage,
@@ -111,6 +112,10 @@ from .robust import (
 from .sensitivity import (
     AlteredProblem as AlteredProblem,
     ContextShift as ContextShift,
+    FollowerComparisonSettings as FollowerComparisonSettings,
+    PriorSensitivitySettings as PriorSensitivitySettings,
+    SobolSettings as SobolSettings,
+    StressSettings as StressSettings,
     TemperatureShift as TemperatureShift,
     TransitionBlur as TransitionBlur,
     compare_followers as compare_followers,
@@ -118,6 +123,7 @@ from .sensitivity import (
     prior_sensitivity as prior_sensitivity,
     sensitivity_table as sensitivity_table,
     sobol_indices as sobol_indices,
+    sobol_table as sobol_table,
     stress_table as stress_table,
     stress_test as stress_test,
 )

@@ -175,19 +175,27 @@ def study_of(case: Case) -> tuple[xr.DataTree, dict[str, str]]:
             flush=True,
         )
         print(health[name], flush=True)
-    problem = next(iter(case.models.values()))
+    (name, problem), *others = case.models.items()
     begun = time.process_time()
-    study = cb.compare_followers(case.models, studies, key=jax.random.key(3))
+    study = cb.compare_followers(
+        problem,
+        studies[name],
+        key=jax.random.key(3),
+        others={other: (model, studies[other]) for other, model in others},
+        name=name,
+    )
     study = cb.prior_sensitivity(problem, study, key=jax.random.key(4))
-    study = cb.sobol_indices(problem, study, key=jax.random.key(5), prob=PROB, num_resamples=50)
+    study = cb.sobol_indices(
+        problem, study, key=jax.random.key(5), settings=cb.SobolSettings(num_resamples=50)
+    )
     print(f"sensitivities: {time.process_time() - begun:.0f} s", flush=True)
+    search = cb.Search(ascent=case.per_draw.ascent)
     study = cb.stress_test(
         problem,
         study,
-        case.stresses,
         key=jax.random.key(6),
-        search=cb.Search(ascent=case.per_draw.ascent),
-        num_search_draws=10,
+        stresses=case.stresses,
+        settings=cb.StressSettings(search=search, num_search_draws=10),
     )
     return study, health
 
@@ -196,7 +204,7 @@ def run_part(name: str) -> dict[str, Any]:
     begun = time.process_time()
     study, health = study_of(PARTS[name]())
     for kind, draw in FIGURES.items():
-        figure = draw(study)
+        figure = draw(study, accept_failed=True)
         figure.savefig(HERE / f"{name}_{kind}.png", dpi=120)
         plt.close(figure)
     return {
@@ -213,7 +221,8 @@ def run_part(name: str) -> dict[str, Any]:
 def prior_rows(study: xr.DataTree) -> list[list[str]]:
     """Power-scaling of the results that are one number, then the decision."""
     rows = [["output", "prior (s.e.)", "likelihood (s.e.)", "diagnosis", "draws unsolved"]]
-    for output, row in cb.sensitivity_table(study).iterrows():
+    table = cb.sensitivity_table(study, prob=PROB, accept_failed=True)
+    for output, row in table.frame.iterrows():
         if np.isnan(row["prior"]):
             rows.append([str(output), "constant", "", "", str(int(row["unsolved"]))])
         elif "[" not in str(output) or len(rows) < 8:
@@ -226,47 +235,36 @@ def prior_rows(study: xr.DataTree) -> list[list[str]]:
                     str(int(row["unsolved"])),
                 ]
             )
-    group = study["sensitivity"].to_dataset()
     powers = [("prior", 1.0), *((c, a) for c in ("prior", "likelihood") for a in (0.8, 1.25))]
     for component, alpha in powers:
-        one = group.sel(component=component, alpha=alpha)
-        best = one["best_option"].item()
+        one = table.frames["decision"].loc[(component, alpha)]
         rows.append(
             [
                 "decision, posterior as it is"
                 if alpha == 1.0
                 else f"decision, {component} to the power {alpha:g}",
-                f"best option: {best}",
-                f"keeping common loses {float(one['loss_of_common']):.2g} "
-                f"({float(one['loss_of_common_standard_error']):.1g})",
-                "" if alpha == 1.0 else f"Pareto k {float(one['pareto_k']):.2f}",
-                str(int(one["unsolved"].sel(option=best))),
+                f"best option: {one['best_option']}",
+                f"keeping common loses {one['loss_of_common']:.2g} ({one['standard_error']:.1g})",
+                "" if alpha == 1.0 else f"Pareto k {one['pareto_k']:.2f}",
+                str(int(one["unsolved"])),
             ]
         )
     return rows
 
 
 def sobol_rows(study: xr.DataTree) -> list[list[str]]:
-    group = study["sensitivity"].to_dataset()
-    parameters = [str(p) for p in group["parameter"].values]
+    table = cb.sobol_table(study, prob=PROB, accept_failed=True).frame
+    parameters = [str(name) for name in table.index.unique("parameter")]
     rows = [["output", *parameters]]
-    known = group["sobol_first_order"].notnull().any("parameter")
-    for output in group["output"].values[known.values]:
-        if "[" in str(output) and len(rows) >= 8:
+    for output, own in table.groupby("output", sort=False):
+        if own["first_order"].isna().all() or ("[" in str(output) and len(rows) >= 8):
             continue
-        one = group.sel(output=output)
-        cells = [
-            f"{float(one['sobol_first_order'].sel(parameter=p)):.2f} ("
-            + " to ".join(f"{v:.2f}" for v in one["sobol_interval"].sel(parameter=p).values)
-            + ")"
-            for p in parameters
-        ]
+        cells = own.apply("{first_order:.2f} ({lower:.2f} to {upper:.2f})".format_map, axis=1)
         rows.append([str(output), *cells])
     return rows
 
 
 def model_rows(study: xr.DataTree) -> list[list[str]]:
-    group = study["model_comparison"].to_dataset()
     rows = [
         [
             "followers",
@@ -277,25 +275,17 @@ def model_rows(study: xr.DataTree) -> list[list[str]]:
             "ArviZ's caution",
         ]
     ]
-    for name in group["model"].values:
-        one = group.sel(model=name)
+    table = cb.loss_table(study, prob=PROB, accept_failed=True).frames["prediction"]
+    for name, one in table.iterrows():
+        cautions = [one[of].replace("|", "") for of in ("difference_caution", "caution")]
         rows.append(
             [
                 str(name),
-                f"{float(one['elpd']):.1f} ({float(one['elpd_standard_error']):.1f})",
-                f"{round(float(one['elpd_difference']), 1) + 0.0:.1f} "
-                f"({float(one['elpd_difference_standard_error']):.1f})",
-                f"{float(one['weight']):.2f}",
-                f"{float(one['largest_pareto_k']):.2f}",
-                "; ".join(
-                    filter(
-                        None,
-                        (
-                            one[f"{of}_caution"].item().replace("|", "")
-                            for of in ("elpd_difference", "elpd")
-                        ),
-                    )
-                ),
+                f"{one['elpd']:.1f} ({one['standard_error']:.1f})",
+                f"{round(one['difference'], 1) + 0.0:.1f} ({one['difference_error']:.1f})",
+                f"{one['weight']:.2f}",
+                f"{one['largest_pareto_k']:.2f}",
+                "; ".join(filter(None, cautions)),
             ]
         )
     return rows
@@ -308,7 +298,7 @@ def loss_rows(study: xr.DataTree) -> list[list[str]]:
     mean = loss.mean("sample")
     names = [str(name) for name in mean["model"].values]
     rows = [["design made for", *(f"world: {name}" for name in names), "draws unsolved"]]
-    unsolved = cb.loss_table(study)["unsolved"]
+    unsolved = cb.loss_table(study, accept_failed=True).frame["unsolved"]
     for own in names:
         cells = [
             (mean.sel(designed_for=own, model=n), error.sel(designed_for=own, model=n))
@@ -320,7 +310,7 @@ def loss_rows(study: xr.DataTree) -> list[list[str]]:
 
 
 def stress_rows(study: xr.DataTree) -> list[list[str]]:
-    table = cb.stress_table(study, prob=PROB)
+    table = cb.stress_table(study, prob=PROB, accept_failed=True).frame
     rows = [["world", "design", "objective", "change", "regret", "failed solves", "search"]]
     for (world, design), row in table.iterrows():
         cells = [

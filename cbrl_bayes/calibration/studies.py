@@ -12,7 +12,7 @@ the common design is optimised over some of the draws on which it is then scored
 optimum may be better than what such a search finds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,22 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from cbrl_bayes.designs.average import PosteriorCriterion
-from cbrl_bayes.designs.evaluation import Score, score_program
-from cbrl_bayes.designs.executors import ThreadExecutor
-from cbrl_bayes.designs.per_draw import best_score
-from cbrl_bayes.designs.scoring import complete_draws
-from cbrl_bayes.designs.solve import DesignSettings
-from cbrl_bayes.designs.thinning import evenly_spaced
+from cbrl_bayes.designs.running import Record, Running
+from cbrl_bayes.designs.scoring import complete_draws, readable_designs
+from cbrl_bayes.designs.solve import DesignSettings, StudyPrograms
 from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import (
-    FAILED_ASCENTS,
-    AscentStatus,
-    Estimator,
-    Search,
-    SearchProgram,
-    SearchResult,
-)
+from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
@@ -92,7 +81,7 @@ def study_simulated(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: DesignSettings | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    run: Running | None = None,
 ) -> DecisionRecord:
     """Run the searches of `study_designs` for every simulated data set, and for its truth.
 
@@ -106,11 +95,11 @@ def study_simulated(
     posteriors : mapping
         Parameter name -> array (R, N, ...), near-independent draws; names as in ``truths``.
     estimator : Estimator
-        One that is compiled and exact: noise would blur truth and draws alike.
+        A compiled and exact one: noise would blur truth and draws alike.
     key : typed key
     settings : DesignSettings, optional
-    on_progress : callable, optional
-        Called with (stage, done, total).
+    run : Running, optional
+        How it runs. Default: two threads. ``run.records`` receives ("simulated_studies", number).
 
     Returns
     -------
@@ -123,7 +112,7 @@ def study_simulated(
 
     Examples
     --------
-    >>> from cbrl_bayes.hypergradients import Ascent, Exact
+    >>> from cbrl_bayes.hypergradients import Ascent, Exact, Search
     >>> from cbrl_bayes.problems import two_state
     >>> quick = Search(ascent=Ascent(num_steps=20))
     >>> record = study_simulated(
@@ -133,134 +122,99 @@ def study_simulated(
     >>> record.optimum.shape, bool(np.isclose(record.true_optimum[0], record.optimum[0, 0]))
     ((1, 2), True)
     """
-    settings = settings or DesignSettings()
-    num, draws = _sizes(truths, posteriors)
+    settings, run = settings or DesignSettings(), run or Running()
+    num, num_draws = _sizes(truths, posteriors)
     if not estimator.is_exact or not settings.evaluation.is_exact:
-        raise InvalidInputError("decision calibration takes exact estimators and evaluations")
-    kept = evenly_spaced(draws, settings.num_search_draws)
-    programs = _Programs.build(problem, estimator, settings, len(kept))
-    rows = []
-    for index in range(num):
-        truth = {name: value[index] for name, value in truths.items()}
-        some = {name: value[index] for name, value in posteriors.items()}
-        rows.append(_one_study(programs, truth, some, kept, jax.random.fold_in(key, index)))
-        if on_progress is not None:
-            on_progress("simulated studies", index + 1, num)
-    stacked = jax.tree.map(lambda *parts: np.stack(parts), *rows)
-    return DecisionRecord(**stacked, in_common=np.isin(np.arange(draws), kept))
+        raise InvalidInputError(
+            explain(
+                "decision calibration needs exact designs and scores",
+                received=f"{type(estimator).__name__}, {type(settings.evaluation).__name__}",
+                accepted="an exact estimator and an exact evaluation",
+                remedy="estimator=Exact(), evaluation=ExactEvaluation()",
+            )
+        )
+    work = _Study(problem, estimator, settings, num_draws, key)
+
+    def item(index: int) -> tuple[int, dict[str, np.ndarray]]:
+        """Return the draws of a data set, and the truth after them."""
+        return index, {
+            name: np.concatenate([values[index], np.asarray(truths[name])[index][None]])
+            for name, values in posteriors.items()
+        }
+
+    run.each("simulated_studies", work, item, num)
+    columns: dict[str, Any] = run.stacked("simulated_studies", num)
+    for group in ("true_incentive", "incentive"):
+        names = [name for name in columns if name.startswith(f"{group}.")]
+        columns[group] = {name.removeprefix(f"{group}."): columns.pop(name) for name in names}
+    return DecisionRecord(**columns, in_common=np.isin(np.arange(num_draws), work.programs.kept))
 
 
-@dataclass(frozen=True)
-class _Programs:
-    """What a study compiles."""
+@dataclass
+class _Study:
+    """Runs the study of one data set; an item is its number, and draws with the truth behind."""
 
     problem: Problem
-    plug_in: SearchProgram
-    again: SearchProgram
-    common: SearchProgram
-    own: SearchProgram
-    score: Callable[[Any, Mapping[str, Any], Array], Score]
-    num_workers: int
+    estimator: Estimator
+    settings: DesignSettings
+    num_draws: int
+    key: Key[Array, ""]
 
-    @classmethod
-    def build(
-        cls, problem: Problem, estimator: Estimator, settings: DesignSettings, num_common: int
-    ) -> "_Programs":
-        local = Search(ascent=settings.search.ascent)
-        plug_in = SearchProgram(problem, estimator, settings.search)
-        return cls(
-            problem=problem,
-            plug_in=plug_in,
-            again=plug_in.with_search(local),
-            common=SearchProgram(problem, PosteriorCriterion(estimator, num_common), local),
-            own=plug_in.with_search(settings.per_draw),
-            score=score_program(problem, settings.evaluation),
-            num_workers=2,
-        )
+    def __post_init__(self) -> None:
+        self.programs = StudyPrograms(self.problem, self.estimator, self.settings, self.num_draws)
 
-    def best(self, points: list, parameters: Mapping[str, Any], key: Array) -> tuple[int, list]:
-        """Return which point is best (the last wins ties) and all scores."""
-        scores = [jax.tree.map(np.asarray, self.score(x, parameters, key)) for x in points]
-        return int(best_score(jax.tree.map(lambda *leaves: np.stack(leaves), *scores))), scores
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))
 
+    def __call__(self, item: tuple[int, Mapping[str, np.ndarray]]) -> Record:
+        number, draws = item
+        if not all(np.isfinite(value).all() for value in draws.values()):
+            return self._nothing()
+        draws, _ = complete_draws(self.problem, draws)
+        key = jax.random.fold_in(self.key, number)
+        solved = self.programs.solve(draws, key=key, run=Running(num_workers=1))
+        optimum = _usable(solved.own("objective"), solved.own("status"))
+        achieved = _usable(solved.for_all("objective")[0], solved.for_all("status")[0])
+        status = solved.columns["status"]
+        broken = np.isin(status, FAILED_ASCENTS) | np.isnan(optimum) | np.isnan(achieved)
+        truth = {name: jnp.asarray(value[-1]) for name, value in draws.items()}
+        plug_key = jax.random.split(key, 3)[0]
+        harder = self.programs.plug_in.run(truth, key=jax.random.fold_in(plug_key, 1))
+        incentive = readable_designs(self.problem, solved.own_points)
+        return {
+            "true_optimum": optimum[-1],
+            "optimum": optimum[:-1],
+            "better_optimum": np.fmax.reduce([optimum[-1], *harder.restart_objectives]),
+            **{f"true_incentive.{name}": value[-1] for name, value in incentive.items()},
+            **{f"incentive.{name}": value[:-1] for name, value in incentive.items()},
+            "realised": achieved[-1],
+            "predicted": achieved[:-1],
+            "broken": broken.sum(),
+            "unsettled": (status == AscentStatus.STEP_LIMIT).sum(),
+        }
 
-def _one_study(
-    programs: _Programs,
-    truth: Mapping[str, np.ndarray],
-    draws: Mapping[str, np.ndarray],
-    kept: np.ndarray,
-    key: Array,
-) -> dict[str, Any]:
-    """Repeat the steps of `study_designs` with the same keys; the truth comes after the draws."""
-    whole = {name: np.concatenate([draws[name], truth[name][None]]) for name in draws}
-    if not all(np.isfinite(value).all() for value in whole.values()):
-        return _nothing(programs.problem, len(next(iter(draws.values()))))
-    whole, count = complete_draws(programs.problem, whole)
-    plug_key, common_key, draw_key = jax.random.split(key, 3)
-    mean = {name: jnp.asarray(value[:-1].mean(0)) for name, value in whole.items()}
-    subset = {name: jnp.asarray(value[kept]) for name, value in whole.items()}
-    plug_in = programs.plug_in.run(mean, key=plug_key).best.unconstrained
-    common = programs.common.run(subset, key=common_key, start=plug_in).best.unconstrained
-    again = programs.again.run(mean, key=plug_key, start=common).best.unconstrained
-    plug_in = [again, plug_in][programs.best([again, plug_in], mean, plug_key)[0]]
-
-    def solve(index: int) -> tuple[SearchResult, list, int, Any]:
-        one = {name: jnp.asarray(value[index]) for name, value in whole.items()}
-        keys = jax.random.split(jax.random.fold_in(draw_key, index), 3)
-        found = programs.own.run(one, key=keys[0], start=common)
-        points = [common, plug_in, found.best.unconstrained]
-        chosen, scores = programs.best(points, one, keys[1])
-        return found, scores, chosen, points[chosen]
-
-    by_number = dict(ThreadExecutor(programs.num_workers).run(solve, range(count)))
-    solved = [by_number[index] for index in range(count)]
-    optimum = np.array([_usable(scores[chosen]) for _, scores, chosen, _ in solved])
-    achieved = np.array([_usable(scores[0]) for _, scores, _, _ in solved])
-    status = np.array([int(found.best.status) for found, *_ in solved])
-    broken = np.isin(status, FAILED_ASCENTS) | np.isnan(optimum) | np.isnan(achieved)
-    designs = [programs.problem.incentive.transform(point) for *_, point in solved]
-    incentive = {name: np.stack([np.asarray(d[name]) for d in designs]) for name in designs[0]}
-    harder = programs.plug_in.run(
-        {name: jnp.asarray(value[-1]) for name, value in whole.items()},
-        key=jax.random.fold_in(plug_key, 1),
-    )
-    return {
-        "true_optimum": optimum[-1],
-        "optimum": optimum[:-1],
-        "better_optimum": np.fmax.reduce([optimum[-1], *harder.restart_objectives]),
-        "true_incentive": {name: value[-1] for name, value in incentive.items()},
-        "incentive": {name: value[:-1] for name, value in incentive.items()},
-        "realised": achieved[-1],
-        "predicted": achieved[:-1],
-        "broken": broken.sum(),
-        "unsettled": (status == AscentStatus.STEP_LIMIT).sum(),
-    }
+    def _nothing(self) -> Record:
+        """Return the record of a data set whose fit gave no finite draws."""
+        space, num = self.problem.incentive, self.num_draws
+        readable = {n: np.shape(v) for n, v in space.transform(space.initial).items()}
+        one, many = np.array(np.nan), np.full(num, np.nan)
+        return {
+            **dict.fromkeys(("true_optimum", "better_optimum", "realised"), one),
+            **dict.fromkeys(("optimum", "predicted"), many),
+            **{f"true_incentive.{n}": np.full(shape, np.nan) for n, shape in readable.items()},
+            **{f"incentive.{n}": np.full((num, *shape), np.nan) for n, shape in readable.items()},
+            "broken": np.array(num + 1),
+            "unsettled": np.array(0),
+        }
 
 
-def _usable(score: Score) -> float:
-    """Return the objective; NaN where it is not finite or a best response did not converge."""
-    solved = np.isfinite(score.objective) and score.status == SolveStatus.CONVERGED
-    return float(score.objective) if solved else np.nan
-
-
-def _nothing(problem: Problem, num: int) -> dict[str, Any]:
-    """Return the record of a data set whose fit gave no finite draws."""
-    readable = problem.incentive.transform(problem.incentive.initial)
-    blank = {name: np.full(np.shape(value), np.nan) for name, value in readable.items()}
-    record: dict[str, Any] = {
-        field.name: np.array(np.nan)
-        for field in fields(DecisionRecord)
-        if field.name != "in_common"
-    }
-    many = {name: np.full((num, *value.shape), np.nan) for name, value in blank.items()}
-    return record | {
-        "optimum": np.full(num, np.nan),
-        "predicted": np.full(num, np.nan),
-        "true_incentive": blank,
-        "incentive": many,
-        "broken": np.array(num + 1),
-        "unsettled": np.array(0),
-    }
+def _usable(
+    objective: Float[np.ndarray, " draw"], status: Int[np.ndarray, " draw"]
+) -> Float[np.ndarray, " draw"]:
+    """Return objectives; NaN where one is not finite or a best response did not converge."""
+    solved = np.isfinite(objective) & (status == SolveStatus.CONVERGED)
+    return np.where(solved, objective, np.nan)
 
 
 def _sizes(
@@ -282,7 +236,7 @@ def _sizes(
     if not fits:
         raise InvalidInputError(
             explain(
-                "truths and posterior draws do not fit",
+                "truths and posterior draws do not fit together",
                 received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
                 f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
                 accepted="the same names, (R, ...) and (R, N, ...)",

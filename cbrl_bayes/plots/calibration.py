@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.plots.style import COLOURS
+from cbrl_bayes.results import Table
 
 __all__ = ["plot_coverage", "plot_ranks"]
 
@@ -49,7 +50,9 @@ def plot_ranks(
         Random samples for the band.
     """
     if not calibrations:
-        raise InvalidInputError("there are no calibrations to draw")
+        raise InvalidInputError(
+            explain("there are no calibrations to draw", accepted="at least one")
+        )
     columns = min(PER_ROW, len(calibrations))
     rows = -(-len(calibrations) // columns)
     figure, axes = plt.subplots(
@@ -96,24 +99,24 @@ def plot_ranks(
     return figure
 
 
-def plot_coverage(tables: Mapping[str, pd.DataFrame], *, prob: float = 0.9) -> Figure:
+def plot_coverage(tables: Mapping[str, Table]) -> Figure:
     """Draw for every problem which share of intervals held the truth, with binomial bands.
 
     Parameters
     ----------
     tables : mapping
-        Problem -> table from `decision_coverage`.
-    prob : float
-        Nominal coverage, drawn as a line.
+        Problem -> table from `decision_coverage`. The nominal coverage of the first is drawn as a
+        line.
     """
     if not tables:
         raise InvalidInputError(explain("there are no tables to draw", accepted="at least one"))
     figure, panel = plt.subplots(figsize=(8.0, 0.75 * len(tables) + 1.6), layout="constrained")
-    names = list(tables)
+    names, frames = list(tables), {name: table.frame for name, table in tables.items()}
+    prob = tables[names[0]].prob or np.nan
     step = 0.8 / len(KINDS)
     for place, name in enumerate(names):
         for number, (start, (label, colour, marker)) in enumerate(KINDS.items()):
-            rows = _rows(tables[name], start)
+            rows = _rows(frames[name], start)
             if rows.empty:
                 continue
             height = place + step * (number - (len(KINDS) - 1) / 2)
@@ -139,7 +142,7 @@ def plot_coverage(tables: Mapping[str, pd.DataFrame], *, prob: float = 0.9) -> F
     panel.axvline(prob, color=COLOURS["data"], linewidth=0.8, linestyle="--")
     panel.set_yticks(
         range(len(names)),
-        [f"{name}\n({int(tables[name]['data_sets'].max())} data sets)" for name in names],
+        [f"{name}\n({int(frames[name]['data_sets'].max())} data sets)" for name in names],
     )
     panel.invert_yaxis()
     panel.set_xlim(right=1.02)

@@ -1,40 +1,55 @@
 """Figures of what would change a decision: prior, parameters, stresses, follower models."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
-from cbrl_bayes.errors import InvalidInputError, explain
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.inline import design_colours
-from cbrl_bayes.plots.style import COLOURS
-from cbrl_bayes.sensitivity.prior import THRESHOLD
+from cbrl_bayes.plots.style import COLOURS, wrapped
+from cbrl_bayes.results import check_interval, design_title, need_group
+from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
 __all__ = ["plot_follower_models", "plot_power_scaling", "plot_sobol", "plot_stress"]
 
 MOST_OUTPUTS = 10
 SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+PRIOR = ("sensitivity", "prior_sensitivity(problem, study, key=...) first")
+SOBOL = ("sensitivity", "sobol_indices(problem, study, key=...) first")
+STRESS = ("stress", "stress_test(problem, study, key=..., stresses=...) first")
+FOLLOWERS = ("model_comparison", "compare_followers(problem, study, key=..., others=...) first")
 
 
-@gated("sensitivity", "prior_sensitivity(problem, study, ...) first")
-def plot_power_scaling(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
+@gated(*PRIOR)
+def plot_power_scaling(
+    study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False
+) -> Figure:
     """Draw how prior and likelihood move each output, and what that costs the common design.
 
-    Left: ``psense`` with two standard errors, the outputs it is largest for. Right: the expected
-    loss of keeping the common design against the best option by one half of the draws, scored on
-    the other half, with two Monte Carlo errors; it may come out below 0.
+    Left: ``psense``, of the outputs it is largest for. Right: the expected loss of keeping the
+    common design against the best option by one half of the draws, scored on the other half; it
+    may come out below 0.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `prior_sensitivity`.
+    prob : float
+        Probability of the normal intervals, in (0, 1).
+    accept_failed : bool
+        Draw the numbers although the study FAILED its checks.
     """
-    group = _need(study, "sensitivity", "power_scaling", "prior_sensitivity")
+    group = need_group(study, *PRIOR, "power_scaling")
+    half, bars = _normal(prob)
     names = _largest(group["power_scaling"].max("component"))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 1.4 + 0.36 * max(len(names), 6)), layout="constrained"
     )
-    for number, component in enumerate(("prior", "likelihood")):
+    for number, component in enumerate(COMPONENTS):
         chosen = group.sel(component=component)
         shown = chosen.sel(output=names)
         place = np.arange(len(names)) + 0.2 * (number - 0.5)
@@ -44,7 +59,7 @@ def plot_power_scaling(study: xr.DataTree, *, accept_failed: bool = False) -> Fi
             place,
             linestyle="none",
             capsize=2,
-            xerr=2 * shown["power_scaling_standard_error"],
+            xerr=half * shown["power_scaling_standard_error"],
             **look,
         )
         beside = chosen["alpha"] + 0.006 * (2 * number - 1)
@@ -52,27 +67,38 @@ def plot_power_scaling(study: xr.DataTree, *, accept_failed: bool = False) -> Fi
             beside,
             chosen["loss_of_common"],
             capsize=2,
-            yerr=2 * chosen["loss_of_common_standard_error"],
+            yerr=half * chosen["loss_of_common_standard_error"],
             **look,
         )
     left.axvline(THRESHOLD, color=COLOURS["prior"], linestyle="--", label="threshold .05")
     _rows(left, names)
     left.set_xlim(left=min(0.0, left.get_xlim()[0]))
-    left.set_xlabel("power-scaling sensitivity (2 standard errors)")
+    left.set_xlabel(f"power-scaling sensitivity, {bars}")
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize="small"
     )
     unit = study.attrs.get("objective_unit", "")
     right.axhline(0.0, color=COLOURS["prior"], linewidth=0.8)
-    right.set_xlabel("exponent of prior or likelihood (2 Monte Carlo errors)")
-    right.set_ylabel(_wrapped(f"expected loss of keeping the common design [{unit}]", 34))
+    right.set_xlabel(f"exponent of prior or likelihood, {bars}")
+    right.set_ylabel(wrapped(f"expected loss of keeping the common design [{unit}]", 34))
     return figure
 
 
-@gated("sensitivity", "sobol_indices(problem, study, ...) first")
-def plot_sobol(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
-    """Draw first-order indices with their intervals, beside the correlation of the draws."""
-    group = _need(study, "sensitivity", "sobol_first_order", "sobol_indices")
+@gated(*SOBOL)
+def plot_sobol(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False) -> Figure:
+    """Draw first-order indices with their intervals, beside the correlation of the draws.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `sobol_indices`.
+    prob : float
+        Probability of the normal intervals, in (0, 1).
+    accept_failed : bool
+        Draw the numbers although the study FAILED its checks.
+    """
+    group = need_group(study, *SOBOL, "sobol_first_order")
+    half, bars = _normal(prob)
     names = _largest(group["sobol_first_order"].max("parameter"))
     parameters = list(map(str, group["parameter"].dropna("parameter").values))
     figure, (left, right) = plt.subplots(
@@ -85,12 +111,11 @@ def plot_sobol(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
     shift = 0.7 / len(parameters)
     for number, parameter in enumerate(parameters):
         shown = group.sel(output=names, parameter=parameter)
-        index, bounds = shown["sobol_first_order"].values, shown["sobol_interval"].values
         place = np.arange(len(names)) + shift * (number - (len(parameters) - 1) / 2)
         left.errorbar(
-            index,
+            shown["sobol_first_order"],
             place,
-            xerr=np.abs(bounds.T - index),
+            xerr=half * shown["sobol_standard_error"],
             linestyle="none",
             capsize=2,
             color=SHADES[number % len(SHADES)],
@@ -99,8 +124,7 @@ def plot_sobol(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
         )
     _rows(left, names)
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
-    prob = 100 * float(group["sobol_interval"].attrs.get("prob", np.nan))
-    left.set_xlabel(f"share of variance, first-order index ({prob:g} % interval)")
+    left.set_xlabel(f"share of variance, first-order index\n{bars}")
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize="small"
     )
@@ -122,10 +146,21 @@ def plot_sobol(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
     return figure
 
 
-@gated("stress", "stress_test(problem, study, ...) first")
+@gated(*STRESS)
 def plot_stress(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False) -> Figure:
-    """Draw what each design achieves in each stressed world, and its regret there."""
-    group = _need(study, "stress", "objective", "stress_test").stack(one=("chain", "draw"))
+    """Draw what each design achieves in each stressed world, and its regret there.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `stress_test`.
+    prob : float
+        Probability of the equal-tailed intervals over draws, in (0, 1).
+    accept_failed : bool
+        Draw the numbers although the study FAILED its checks.
+    """
+    check_interval(prob)
+    group = need_group(study, *STRESS).stack(one=("chain", "draw"))
     worlds, designs = list(group["stress"].values), list(map(str, group["design"].values))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(12, 1.4 + 0.5 * len(worlds)), sharey=True, layout="constrained"
@@ -146,22 +181,35 @@ def plot_stress(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = 
                 linestyle="none",
                 marker=MARKERS[number % len(MARKERS)],
                 color=colours[design],
-                label=f"{design} design",
+                label=design_title(design),
             )
     _rows(left, [str(world) for world in worlds])
     right.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     unit = study.attrs.get("objective_unit", "")
     shown = f"mean and {100 * prob:g} % of draws"
-    left.set_xlabel(_wrapped(f"leader's objective [{unit}], {shown}"))
-    right.set_xlabel(_wrapped(f"regret against that world's best design [{unit}], {shown}"))
+    left.set_xlabel(wrapped(f"leader's objective [{unit}], {shown}"))
+    right.set_xlabel(wrapped(f"regret against that world's best design [{unit}], {shown}"))
     left.legend(fontsize="small")
     return figure
 
 
-@gated("model_comparison", "compare_followers(...) first")
-def plot_follower_models(study: xr.DataTree, *, accept_failed: bool = False) -> Figure:
-    """Draw how well each follower model predicts, and what deciding by the wrong one loses."""
-    group = _need(study, "model_comparison", "loss", "compare_followers")
+@gated(*FOLLOWERS)
+def plot_follower_models(
+    study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False
+) -> Figure:
+    """Draw how well each follower model predicts, and what deciding by the wrong one loses.
+
+    Parameters
+    ----------
+    study : xarray.DataTree
+        From `compare_followers`.
+    prob : float
+        Probability of the normal intervals of the prediction, in (0, 1).
+    accept_failed : bool
+        Draw the numbers although the study FAILED its checks.
+    """
+    group = need_group(study, *FOLLOWERS)
+    half, bars = _normal(prob)
     names = list(map(str, group["model"].values))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(12, 2.0 + 0.6 * len(names)), layout="constrained"
@@ -173,14 +221,12 @@ def plot_follower_models(study: xr.DataTree, *, accept_failed: bool = False) -> 
         linestyle="none",
         marker="o",
         capsize=3,
-        xerr=2 * group["elpd_difference_standard_error"],
+        xerr=half * group["elpd_difference_standard_error"],
         color=COLOURS["own"],
     )
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     _rows(left, names)
-    left.set_xlabel(
-        "difference in expected log predictive density\nto the best (2 standard errors)"
-    )
+    left.set_xlabel(f"difference in expected log predictive density\nto the best, {bars}")
     table = group["loss"].mean("sample").transpose("designed_for", "model").values
     right.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
     high = max(float(table.max()), 1e-300)
@@ -193,17 +239,23 @@ def plot_follower_models(study: xr.DataTree, *, accept_failed: bool = False) -> 
             va="center",
             color="white" if table[row, column] > 0.6 * high else "black",
         )
-    right.set_xticks(place, [_wrapped(name, 12) for name in names], fontsize="small")
-    right.set_yticks(place, [_wrapped(name, 20) for name in names])
+    right.set_xticks(place, [wrapped(name, 12) for name in names], fontsize="small")
+    right.set_yticks(place, [wrapped(name, 20) for name in names])
     unit = study.attrs.get("objective_unit", "")
     right.set_xlabel("world: followers are ...")
     right.set_ylabel("design made for ...")
-    right.set_title(_wrapped(f"mean loss [{unit}]", 40), fontsize="medium")
+    right.set_title(wrapped(f"mean loss [{unit}]", 40), fontsize="medium")
     return figure
 
 
+def _normal(prob: float) -> tuple[float, str]:
+    """Return half the width of a normal interval in standard errors, and its name."""
+    check_interval(prob)
+    return float(norm.ppf(0.5 + prob / 2.0)), f"{100 * prob:g} % normal intervals"
+
+
 def _rows(panel: Axes, names: list[str]) -> None:
-    panel.set_yticks(range(len(names)), [_wrapped(name, 30) for name in names])
+    panel.set_yticks(range(len(names)), [wrapped(name, 30) for name in names])
     panel.set_ylim(len(names) - 0.5, -0.5)
 
 
@@ -217,15 +269,3 @@ def _largest(values: xr.DataArray) -> list[str]:
     scalar = np.array(["[" not in name for name in names])
     order = np.lexsort((-known.values, ~scalar))[:MOST_OUTPUTS]
     return [names[index] for index in sorted(order)]
-
-
-def _need(study: xr.DataTree, name: str, variable: str, maker: str) -> xr.Dataset:
-    if name not in study.children or variable not in study[name]:
-        raise InvalidInputError(
-            explain(f"the study has no {name}/{variable}", remedy=f"{maker}(...) first")
-        )
-    return study[name].to_dataset()
-
-
-def _wrapped(text: str, width: int = 48) -> str:
-    return "\n".join(textwrap.wrap(text, width, break_long_words=False))

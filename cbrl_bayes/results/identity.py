@@ -23,7 +23,7 @@ __all__ = ["identify"]
 PACKAGES = ("jax", "numpyro", "optax", "numpy")
 
 
-def identify(problem: Problem, **parts: Any) -> dict[str, str]:
+def identify(problem: Problem | None, **parts: Any) -> dict[str, str]:
     """Return a digest of the problem, of each part and of the versions of what computes.
 
     Arrays count by their values, settings by their fields, functions by their code, defaults
@@ -34,7 +34,8 @@ def identify(problem: Problem, **parts: Any) -> dict[str, str]:
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or None
+        None for work that is of no problem.
     **parts
         Draws, data, settings, key.
 
@@ -51,7 +52,8 @@ def identify(problem: Problem, **parts: Any) -> dict[str, str]:
     ['seed']
     """
     versions = {"cbrl-bayes": COMMITTED_VERSION, **{name: version(name) for name in PACKAGES}}
-    whole = {"problem": (fingerprint(problem), problem), "versions": versions, **parts}
+    of = {} if problem is None else {"problem": (fingerprint(problem), problem)}
+    whole = {**of, "versions": versions, **parts}
     return {name: _digest(part) for name, part in whole.items()}
 
 

@@ -18,7 +18,7 @@ __all__ = ["running"]
 
 @contextmanager
 def running(
-    problem: Problem,
+    problem: Problem | None,
     *,
     executor: Executor | None = None,
     num_workers: int = 2,
@@ -30,7 +30,8 @@ def running(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or None
+        None for work that is of no problem.
     executor : Executor, optional
         Where pieces of work run: `ThreadExecutor`, `DaskExecutor` or `DeviceExecutor`. Default:
         ``num_workers`` threads.

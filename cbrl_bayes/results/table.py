@@ -86,10 +86,10 @@ class Table:
     def _above(self) -> list[str]:
         lines = [self.title]
         if self.prob is not None and self.kind is not None:
-            of = "" if self.kind == "normal" else "credible "
-            lines.append(
-                f"{100 * self.prob:g} % {of}intervals, {INTERVALS[self.kind]} ({self.kind})"
-            )
+            normal = self.kind == "normal"
+            which = "" if normal else f", {INTERVALS[self.kind]} ({self.kind})"
+            of = "normal" if normal else "credible"
+            lines.append(f"{100 * self.prob:g} % {of} intervals{which}")
         return lines
 
     def _below(self) -> list[str]:
@@ -157,20 +157,25 @@ def check_interval(prob: float, kind: str | None = None) -> None:
         )
 
 
-def need_group(study: xr.DataTree, name: str, remedy: str) -> xr.Dataset:
+def need_group(study: xr.DataTree, name: str, remedy: str, variable: str = "") -> xr.Dataset:
     """Return a group of a study.
 
     Raises
     ------
     InvalidInputError
-        If the study lacks it; ``remedy`` is the call that adds it.
+        If the study lacks it, or ``variable`` in it; ``remedy`` is the call that adds it.
     """
     if not isinstance(study, xr.DataTree) or name not in study.children:
         groups = ", ".join(study.children) if isinstance(study, xr.DataTree) else type(study)
         raise InvalidInputError(
             explain(f"the study has no group {name!r}", received=f"groups: {groups}", remedy=remedy)
         )
-    return study[name].to_dataset()
+    group = study[name].to_dataset()
+    if variable and variable not in group:
+        raise InvalidInputError(
+            explain(f"the study has no {variable!r} in its group {name!r}", remedy=remedy)
+        )
+    return group
 
 
 def design_title(name: str) -> str:

@@ -1,35 +1,34 @@
 """What would change the decision: prior, parameters, follower model, another world."""
 
-from cbrl_bayes.sensitivity.prior import sensitivity_table, study_outputs
-from cbrl_bayes.sensitivity.sobol import (
-    SobolIndices,
+from cbrl_bayes.sensitivity.followers import FollowerComparisonSettings, compare_followers
+from cbrl_bayes.sensitivity.labels import study_outputs
+from cbrl_bayes.sensitivity.prior import (
+    PriorSensitivitySettings,
     WeightedDecision,
-    first_order_indices,
     weighted_decision,
 )
-from cbrl_bayes.sensitivity.stress import (
+from cbrl_bayes.sensitivity.sobol import SobolIndices, SobolSettings, first_order_indices
+from cbrl_bayes.sensitivity.stress import StressScores, StressSettings, stress_designs
+from cbrl_bayes.sensitivity.study import prior_sensitivity, sobol_indices, stress_test
+from cbrl_bayes.sensitivity.tables import loss_table, sensitivity_table, sobol_table, stress_table
+from cbrl_bayes.sensitivity.worlds import (
     AlteredProblem,
     ContextShift,
     Stress,
-    StressScores,
     TemperatureShift,
     TransitionBlur,
-    stress_designs,
 )
-from cbrl_bayes.sensitivity.study import (
-    compare_followers,
-    prior_sensitivity,
-    sobol_indices,
-    stress_test,
-)
-from cbrl_bayes.sensitivity.tables import loss_table, stress_table
 
 __all__ = [
     "AlteredProblem",
     "ContextShift",
+    "FollowerComparisonSettings",
+    "PriorSensitivitySettings",
     "SobolIndices",
+    "SobolSettings",
     "Stress",
     "StressScores",
+    "StressSettings",
     "TemperatureShift",
     "TransitionBlur",
     "WeightedDecision",
@@ -39,6 +38,7 @@ __all__ = [
     "prior_sensitivity",
     "sensitivity_table",
     "sobol_indices",
+    "sobol_table",
     "stress_designs",
     "stress_table",
     "stress_test",

@@ -1,210 +1,65 @@
-"""The group ``sensitivity``: what moves a study's results, from its draws alone.
-
-Variables (``output``: a quantity of the study, ``parameter``: an uncertain parameter):
-
-- ``power_scaling`` and ``power_scaling_standard_error`` (component, output): ArviZ's ``psense``,
-  how far an output's distribution moves as the exponent of prior or likelihood is doubled. The
-  attribute ``constant_priors`` of the first lists priors that no power moves;
-- ``expected_objective`` (component, alpha, option), ``best_option``, ``loss_of_common``,
-  ``loss_of_common_standard_error``, ``effective_draws`` and ``pareto_k`` (component, alpha): the
-  decision under the posterior with the component raised to alpha. The loss is against the best
-  option by one half of the draws, scored on the other half;
-- ``unsolved`` (option): draws under which the option's best response did not converge;
-- ``unsolved_draws`` (output): draws whose own search failed, or under which the best response to
-  the design in question did not converge. Their numbers are used as they stand;
-- ``sobol_first_order`` (output, parameter), ``sobol_interval`` (.., ci_bound) and
-  ``draw_correlation`` (parameter, other_parameter): ranks of the draws.
-"""
+"""What prior and likelihood move: power-scaled posteriors, and the decision under them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import arviz_stats as az
 import numpy as np
-import pandas as pd
-import xarray as xr
 from arviz_stats.base import array_stats
-from jaxtyping import Float, Int
-from scipy.stats import rankdata
+from jaxtyping import Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
-from cbrl_bayes.hypergradients import FAILED_ASCENTS
-from cbrl_bayes.results.summary import entry_name
-from cbrl_bayes.sensitivity.sobol import SobolIndices, WeightedDecision
+from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation
+from cbrl_bayes.errors import InvalidInputError, explain, require_kind, require_ranges
 
 __all__ = [
     "COMPONENTS",
     "THRESHOLD",
-    "PowerScaling",
-    "add_power_scaling",
-    "add_sobol",
-    "component_densities",
-    "constant_priors",
-    "parameter_table",
+    "PriorSensitivitySettings",
+    "WeightedDecision",
     "power_scale_weights",
+    "power_scaled_decision",
     "power_scaling_sensitivity",
-    "sensitivity_table",
-    "study_outputs",
+    "weighted_decision",
 ]
 
 COMPONENTS = ("prior", "likelihood")
 THRESHOLD = 0.05
-"""Of `power_scaling`, from Kallioinen et al. (2024): above, an output is sensitive."""
-RESULTS = ("leader_objective", "incentive_cost", "follower_value")
+"""Of power-scaling, from Kallioinen et al. (2024): above, an output is sensitive."""
+LOWER, UPPER = 0.99, 1.01
+"""The exponents of ArviZ's ``psense``."""
 
 
 @dataclass(frozen=True)
-class PowerScaling:
-    """What power-scaling found, as plain arrays; C components, A alphas, O outputs.
-
-    Attributes
-    ----------
-    outputs, options : tuple of str
-    alphas : tuple of float
-    sensitivity, standard_error : arrays, shape (C, O)
-    decisions : tuple of WeightedDecision
-        One per component, over the alphas.
-    pareto_k : array, shape (C, A)
-        NaN where alpha is 1, which needs no weights.
-    unsolved : int array, shape (options,)
-        Draws under which an option's best response did not converge.
-    constant_priors : tuple of str
-        From `constant_priors`.
-    """
-
-    outputs: tuple[str, ...]
-    options: tuple[str, ...]
-    alphas: tuple[float, ...]
-    sensitivity: Float[np.ndarray, "component output"]
-    standard_error: Float[np.ndarray, "component output"]
-    decisions: tuple[WeightedDecision, ...]
-    pareto_k: Float[np.ndarray, "component alpha"]
-    unsolved: Int[np.ndarray, " option"]
-    constant_priors: tuple[str, ...]
-
-
-def study_outputs(study: xr.DataTree, outputs: Sequence[str] | None = None) -> xr.DataArray:
-    """Return the scalar results of each designed draw, dims (chain, draw, output).
-
-    Objective, cost and follower values of each draw's own design, every entry of its incentive,
-    and the objective of every design that serves all draws.
+class PriorSensitivitySettings:
+    r"""How the sensitivity to prior and likelihood is computed.
 
     Parameters
     ----------
-    study : xarray.DataTree
-        From `design`.
-    outputs : sequence of str, optional
-        Only these variables of the group ``design``; the designs' objectives always come along.
-
-    Raises
-    ------
-    InvalidInputError
-        For a name that the study does not have.
+    alphas : sequence of float
+        Exponents :math:`\alpha` of prior or likelihood for the decision, each > 0.
+    num_options : int
+        Options in all; the study's own designs come first.
+    num_resamples : int
+        Resamples of the draws for the standard errors of ``psense``, >= 2.
+    evaluation : Evaluation
+        How options are scored; exact where possible.
     """
-    design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
-    incentives = [
-        n for n in map(str, design.data_vars) if n.startswith("incentive") and n != "incentive_cost"
-    ]
-    wanted = [*RESULTS, *incentives] if outputs is None else list(outputs)
-    unknown = sorted(set(wanted) - {*RESULTS, *incentives})
-    if unknown:
-        raise InvalidInputError(
-            explain(
-                "these are no outputs of the study",
-                received=unknown,
-                accepted=", ".join([*RESULTS, *incentives]),
-            )
+
+    alphas: Sequence[float] = (0.8, 0.9, 1.0, 1.1, 1.25)
+    num_options: int = 20
+    num_resamples: int = 50
+    evaluation: Evaluation = field(default_factory=ExactEvaluation)
+
+    def __post_init__(self) -> None:
+        require_kind(self.alphas, list | tuple, "alphas", "alphas=(0.8, 1.0, 1.25)")
+        require_kind(self.evaluation, Evaluation, "evaluation", "cb.ExactEvaluation()")
+        numbers = {f"alphas[{place}]": alpha for place, alpha in enumerate(self.alphas)}
+        sizes = {"num_options": self.num_options, "num_resamples": self.num_resamples}
+        require_ranges(
+            {"len(alphas)": len(self.alphas), **numbers, **sizes},
+            "settings of the sensitivity to the prior",
+            **{"len(alphas)": ">= 1", "num_options": ">= 1", "num_resamples": ">= 2"},
+            **dict.fromkeys(numbers, "(0, inf)"),
         )
-    columns: dict[str, np.ndarray] = {}
-    for name in wanted:
-        columns |= _entries(name, design[name])
-    for which in decision["design"].values:
-        columns[f"objective of {which} design"] = decision["objective"].sel(design=which).values
-    return xr.DataArray(
-        np.stack(list(columns.values()), axis=-1),
-        dims=("chain", "draw", "output"),
-        coords={"chain": design["chain"], "draw": design["draw"], "output": list(columns)},
-    )
-
-
-def parameter_table(
-    study: xr.DataTree, names: Sequence[str]
-) -> tuple[list[str], Float[np.ndarray, "draw parameter"]]:
-    """Return labels and draws (N, P) of every entry of some parameters, at the designed draws."""
-    design = study["design"]
-    posterior = study["posterior"].to_dataset().sel(chain=design["chain"], draw=design["draw"])
-    columns: dict[str, np.ndarray] = {}
-    for name in names:
-        columns |= _entries(name, posterior[name])
-    return list(columns), np.stack([value.ravel() for value in columns.values()], axis=-1)
-
-
-def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chain draw"]]:
-    """Return log prior and log likelihood of the designed draws.
-
-    Priors are those of the parameters' unbounded forms (`inference.log_prior`). Of a hierarchy the
-    prior of the population counts, not that of each group's offset. The likelihood is that of
-    choices and contexts, and of transitions where they were recorded.
-
-    Raises
-    ------
-    InvalidInputError
-        Where the tree does not hold them (draws from another tool, or an old file), or where they
-        are not finite.
-    """
-    absent = [
-        n
-        for n in ("log_prior", "log_likelihood")
-        if n not in study.children or not study[n].data_vars
-    ]
-    if absent:
-        raise InvalidInputError(
-            explain(
-                f"power-scaling needs the groups {', '.join(absent)}",
-                received=f"a tree with {', '.join(study.children)}",
-                remedy="infer(problem, data, ...) with this version, then design",
-            )
-        )
-    at = {"chain": study["design"]["chain"], "draw": study["design"]["draw"]}
-    prior = _scaled_priors(study)
-    pointwise = study["log_likelihood"].to_dataset()["behaviour"]
-    likelihood = np.asarray(pointwise.sel(at).sum("episode").values)
-    stats = study["sample_stats"].to_dataset()
-    if "transition_log_likelihood" in stats:
-        likelihood = likelihood + stats["transition_log_likelihood"].sel(at).values
-    total = sum((prior[name].values for name in prior.data_vars), np.zeros(likelihood.shape))
-    found = {"prior": total, "likelihood": likelihood}
-    wrong = {name: int((~np.isfinite(one)).sum()) for name, one in found.items()}
-    if any(wrong.values()):
-        raise InvalidInputError(
-            explain(
-                "log densities of the designed draws are not finite",
-                received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
-                accepted="finite numbers at every draw",
-                remedy="a prior that gives every draw some density, or a fit whose best "
-                "responses converge",
-            )
-        )
-    return found
-
-
-def constant_priors(study: xr.DataTree) -> tuple[str, ...]:
-    """Return the sites whose prior density is the same at all designed draws: no power moves it."""
-    prior = _scaled_priors(study)
-    return tuple(str(n) for n, one in prior.data_vars.items() if np.ptp(one.values) == 0.0)
-
-
-def _scaled_priors(study: xr.DataTree) -> xr.Dataset:
-    """Return the densities that count as prior: all but the offsets of hierarchies."""
-    prior = study["log_prior"].to_dataset()
-    offsets = [
-        name
-        for name in prior.data_vars
-        if str(name).endswith("_offset")
-        and str(name).removesuffix("_offset") + "_population" in prior
-    ]
-    at = {name: study["design"][name] for name in ("chain", "draw")}
-    return prior.drop_vars(offsets).sel(at)
 
 
 def power_scale_weights(
@@ -242,200 +97,179 @@ def power_scale_weights(
 
 
 def power_scaling_sensitivity(
-    outputs: xr.DataArray,
-    densities: Mapping[str, np.ndarray],
+    outputs: Float[np.ndarray, "chain draw output"],
+    densities: Mapping[str, Float[np.ndarray, "chain draw"]],
     generator: np.random.Generator,
     num_resamples: int,
-) -> tuple[Float[np.ndarray, "component output"], Float[np.ndarray, "component output"]]:
+) -> dict[str, Float[np.ndarray, "component output"]]:
     """Return ArviZ's ``psense`` of each output, and its standard error by resampling draws.
 
-    An output that does not vary has NaN.
+    ``sensitivity`` and ``standard_error``; an output that does not vary has NaN.
     """
-    values = outputs.values
-    varies = np.isfinite(values).all((0, 1)) & (np.ptp(values, axis=(0, 1)) > 0)
-    shape = (len(COMPONENTS), values.shape[-1])
+    flat = outputs.reshape(-1, outputs.shape[-1]).T
+    varies = np.isfinite(flat).all(1) & (np.ptp(flat, axis=1) > 0)
+    shape = (len(COMPONENTS), len(flat))
     found, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    record = {"sensitivity": found, "standard_error": error}
     if not varies.any():
-        return found, error
-    tree = xr.DataTree.from_dict(
-        {"posterior": xr.Dataset({"quantity": outputs.isel(output=np.flatnonzero(varies))})}
-        | {
-            f"log_{name}": xr.Dataset({name: (("chain", "draw"), densities[name])})
-            for name in COMPONENTS
-        }
-    )
-    flat = values[..., varies].reshape(-1, int(varies.sum())).T
+        return record
+    flat = flat[varies]
     picks = generator.integers(0, flat.shape[1], (num_resamples, flat.shape[1]))
     for row, name in enumerate(COMPONENTS):
-        if np.ptp(densities[name]) == 0.0:
+        density = densities[name].ravel()
+        if np.ptp(density) == 0.0:
             found[row, varies], error[row, varies] = 0.0, 0.0
             continue
-        found[row, varies] = az.psense(tree, group=name)["quantity"].values
-        again = [_sense(flat[:, pick], densities[name].ravel()[pick]) for pick in picks]
+        found[row, varies] = _sense(flat, density)
+        again = [_sense(flat[:, pick], density[pick]) for pick in picks]
         error[row, varies] = np.std(again, axis=0, ddof=1)
-    return found, error
+    return record
 
 
-def add_power_scaling(study: xr.DataTree, found: PowerScaling) -> xr.DataTree:
-    """Return a copy of ``study`` with what power-scaling found in its group ``sensitivity``."""
-    pairs = ("component", "alpha")
+@dataclass(frozen=True)
+class WeightedDecision:
+    """What D designs are worth under K sets of weights on the draws.
 
-    def by_alpha(name: str) -> tuple:
-        return pairs, np.stack([getattr(one, name) for one in found.decisions])
-
-    options = np.array(found.options)
-    dataset = xr.Dataset(
-        {
-            "power_scaling": (("component", "output"), found.sensitivity),
-            "power_scaling_standard_error": (("component", "output"), found.standard_error),
-            "expected_objective": (
-                (*pairs, "option"),
-                np.stack([one.expected for one in found.decisions]),
-            ),
-            "best_option": (pairs, np.stack([options[one.best] for one in found.decisions])),
-            "loss_of_common": by_alpha("loss"),
-            "loss_of_common_standard_error": by_alpha("loss_standard_error"),
-            "effective_draws": by_alpha("effective_draws"),
-            "pareto_k": (pairs, found.pareto_k),
-            "unsolved": ("option", found.unsolved),
-        },
-        coords={
-            "component": list(COMPONENTS),
-            "alpha": list(found.alphas),
-            "output": list(found.outputs),
-            "option": list(found.options),
-        },
-    )
-    for name in ("expected_objective", "loss_of_common", "loss_of_common_standard_error"):
-        dataset[name].attrs["units"] = study.attrs.get("objective_unit", "")
-    dataset["power_scaling"].attrs["constant_priors"] = ", ".join(found.constant_priors)
-    return _merged(study, dataset)
-
-
-def add_sobol(
-    study: xr.DataTree,
-    outputs: Sequence[str],
-    parameters: Sequence[str],
-    found: SobolIndices,
-    draws: Float[np.ndarray, "draw parameter"],
-    prob: float,
-) -> xr.DataTree:
-    """Return a copy of ``study`` with Sobol indices in its group ``sensitivity``."""
-    ranks = rankdata(draws, axis=0)
-    correlation = np.atleast_2d(np.corrcoef(ranks, rowvar=False))
-    dims = ("output", "parameter")
-    dataset = xr.Dataset(
-        {
-            "sobol_first_order": (dims, found.first_order),
-            "sobol_interval": ((*dims, "ci_bound"), np.stack([found.lower, found.upper], axis=-1)),
-            "draw_correlation": (("parameter", "other_parameter"), correlation),
-        },
-        coords={
-            "output": list(outputs),
-            "parameter": list(parameters),
-            "other_parameter": list(parameters),
-            "ci_bound": ["lower", "upper"],
-        },
-    )
-    dataset["sobol_first_order"].attrs["meaning"] = "Var E[Y|X] / Var Y over posterior draws"
-    dataset["sobol_interval"].attrs |= {
-        "prob": prob,
-        "kind": "normal, from resampled draws; does not hold the estimator's bias",
-    }
-    dataset["draw_correlation"].attrs["meaning"] = "rank correlation of the posterior draws"
-    return _merged(study, dataset)
-
-
-def sensitivity_table(study: xr.DataTree) -> pd.DataFrame:
-    """Return one row per output: power-scaling with errors, and a word on what it says.
-
-    ArviZ's words, at its threshold of .05: *potential prior-data conflict* where prior and
-    likelihood both move the output (also where both simply inform it), *potential strong prior or
-    weak likelihood* where only the prior does. ``unsolved``: draws whose number rests on a search
-    that failed or a best response that did not converge; it is used as it stands.
-
-    Raises
-    ------
-    InvalidInputError
-        If the study holds no power-scaling.
+    Attributes
+    ----------
+    expected : array, shape (K, D)
+        Weighted mean objective.
+    best : int array, shape (K,)
+        The design with the largest; a tie goes to the reference.
+    loss, loss_standard_error : arrays, shape (K,)
+        What the reference design loses against the best one, chosen on one half of the draws and
+        scored on the other, both ways; and its Monte Carlo error given the two choices, from the
+        paired differences. Negative where the chosen designs do worse than the reference.
+    effective_draws : array, shape (K,)
+        1 / sum of squared weights.
     """
-    if "sensitivity" not in study.children or "power_scaling" not in study["sensitivity"]:
+
+    expected: Float[np.ndarray, "weighting design"]
+    best: np.ndarray
+    loss: Float[np.ndarray, " weighting"]
+    loss_standard_error: Float[np.ndarray, " weighting"]
+    effective_draws: Float[np.ndarray, " weighting"]
+
+
+def weighted_decision(
+    objective: Float[np.ndarray, "design draw"],
+    weights: Float[np.ndarray, "weighting draw"],
+    *,
+    reference: int = 0,
+) -> WeightedDecision:
+    r"""Choose among designs under reweighted draws.
+
+    With weights :math:`w` that sum to one, design d is worth :math:`\sum_n w_n J_{dn}`; the error
+    of a weighted mean is :math:`\sqrt{\sum_n w_n^2 (J_n - \bar J)^2}`.
+
+    The largest of D noisy means is too large on average, so the loss is not read off the draws
+    that chose: the best design of the even draws is scored on the odd ones and the other way
+    round, and the two are averaged. On average that is at most what the best of the D designs
+    gains, for draws that are independent.
+
+    Parameters
+    ----------
+    objective : array, shape (D, N)
+        Finite, N >= 2.
+    weights : array, shape (K, N)
+        >= 0, some above 0 among the even and among the odd draws; each row is normalised.
+    reference : int
+        The design one would keep.
+
+    Returns
+    -------
+    WeightedDecision
+
+    Examples
+    --------
+    >>> found = weighted_decision(np.array([[1.0, 1.0], [0.0, 3.0]]), np.array([[0.9, 0.1]]))
+    >>> int(found.best[0]), float(found.loss[0])  # each draw chooses for the other, one wrongly
+    (0, -0.5)
+    """
+    objective, weights = np.asarray(objective, float), np.asarray(weights, float)
+    fits = objective.ndim == weights.ndim == 2 and objective.shape[1] == weights.shape[1]
+    sound = fits and np.isfinite(objective).all() and (weights >= 0).all()
+    if not sound or not (
+        np.isfinite(weights).all()
+        and all((weights[:, half::2].sum(1) > 0).all() for half in (0, 1))
+    ):
         raise InvalidInputError(
             explain(
-                "the study holds no power-scaling",
-                remedy="prior_sensitivity(problem, study, ...) first",
+                "objectives and weights do not fit",
+                received=f"shapes {objective.shape} and {weights.shape}",
+                accepted="(designs, draws) and (weightings, draws), finite, weights >= 0 and "
+                "not all 0 among the even or the odd draws",
             )
         )
-    group = study["sensitivity"].to_dataset()
-    columns = {}
-    for name in COMPONENTS:
-        columns[name] = group["power_scaling"].sel(component=name).values
-        error = group["power_scaling_standard_error"].sel(component=name)
-        columns[f"{name}_standard_error"] = error.values
-    table = pd.DataFrame(columns, index=pd.Index(group["output"].values, name="output"))
-    prior, likelihood = table["prior"] >= THRESHOLD, table["likelihood"] >= THRESHOLD
-    weak = "potential strong prior or weak likelihood"
-    says = np.where(prior & likelihood, "potential prior-data conflict", "")
-    table["diagnosis"] = np.where(prior & ~likelihood, weak, says)
-    if "unsolved_draws" in group:  # files of an earlier version lack it
-        table["unsolved"] = group["unsolved_draws"].values
-    return table
+    shares = weights / weights.sum(1, keepdims=True)
+    expected, best = _best(objective, shares, reference)
+    loss, variance = np.zeros(len(shares)), np.zeros(len(shares))
+    for half in (0, 1):
+        _, chosen = _best(objective[:, half::2], shares[:, half::2], reference)
+        gain = (objective[chosen] - objective[reference])[:, 1 - half :: 2]
+        held_out = shares[:, 1 - half :: 2]
+        held_out = held_out / held_out.sum(1, keepdims=True)
+        mean = (held_out * gain).sum(1)
+        loss += mean / 2
+        variance += ((held_out * (gain - mean[:, None])) ** 2).sum(1) / 4
+    return WeightedDecision(
+        expected=expected,
+        best=best,
+        loss=loss,
+        loss_standard_error=np.sqrt(variance),
+        effective_draws=1.0 / (shares**2).sum(1),
+    )
+
+
+def power_scaled_decision(
+    objective: Float[np.ndarray, "design draw"],
+    log_density: Float[np.ndarray, "chain draw"],
+    alphas: Sequence[float],
+    *,
+    reference: int = 0,
+) -> tuple[WeightedDecision, Float[np.ndarray, " alpha"]]:
+    """Return the decision with one component of the posterior raised to each power.
+
+    Parameters
+    ----------
+    objective : array, shape (D, N)
+    log_density : array, shape (chain, draw)
+        Of the component; N draws in all.
+    alphas : sequence of float
+    reference : int
+        The design one would keep.
+
+    Returns
+    -------
+    tuple
+        `WeightedDecision` over the alphas, and the Pareto k of each.
+    """
+    weights, pareto_k = zip(
+        *(power_scale_weights(log_density, alpha) for alpha in alphas), strict=True
+    )
+    return weighted_decision(objective, np.stack(weights), reference=reference), np.array(pareto_k)
 
 
 def _sense(outputs: np.ndarray, log_density: np.ndarray) -> np.ndarray:
     """As ``psense``, on plain arrays: outputs (O, N)."""
-    lower, upper = 0.99, 1.01
 
     def shares(alpha: float) -> np.ndarray:
         weights = np.exp(array_stats.power_scale_lw(log_density, alpha=alpha))
         return (weights / weights.sum())[None]
 
-    at = {"lower_w": shares(lower), "upper_w": shares(upper)}
+    at = {"lower_w": shares(LOWER), "upper_w": shares(UPPER)}
     sense = array_stats.power_scale_sense
     return np.array(
-        [sense(row[None], **at, lower_alpha=lower, upper_alpha=upper) for row in outputs]
+        [sense(row[None], **at, lower_alpha=LOWER, upper_alpha=UPPER) for row in outputs]
     )
 
 
-def _entries(name: str, array: xr.DataArray) -> dict[str, np.ndarray]:
-    """Return every entry of a variable by its name, each (chain, draw)."""
-    one = array.isel(chain=0, draw=0, drop=True)
-    return {
-        entry_name(name, one, index): array.values[(..., *index)] for index in np.ndindex(one.shape)
-    }
-
-
-def _unsolved_draws(study: xr.DataTree, outputs: Sequence[str]) -> Int[np.ndarray, " output"]:
-    """Return, for each output of `study_outputs`, how many draws have a number that failed.
-
-    For what is each draw's own, draws whose search failed; for the objective of a design, draws
-    under which its best response did not converge.
-    """
-    own = int(study["design"].to_dataset()["status"].isin(FAILED_ASCENTS).sum())
-    decision = study["decision"].to_dataset()
-    served = (decision["solve_status"] != 0).sum(("chain", "draw"))
-    shared = {
-        f"objective of {which} design": int(served.sel(design=which))
-        for which in decision["design"].values
-    }
-    return np.array([shared.get(output, own) for output in outputs])
-
-
-def _merged(study: xr.DataTree, dataset: xr.Dataset) -> xr.DataTree:
-    """Put variables into the group ``sensitivity``; what was made before under them goes.
-
-    With them go the coordinates that nothing else uses: labels of an earlier call leave no rows.
-    """
-    tree = study.copy(deep=True)
-    if "sensitivity" in tree.children:
-        before = tree["sensitivity"].to_dataset()
-        kept = before.drop_vars([name for name in dataset.data_vars if name in before])
-        used = {dim for one in kept.data_vars.values() for dim in one.dims}
-        kept = kept.drop_dims([dim for dim in kept.dims if dim not in used])
-        dataset = dataset if not kept.data_vars else xr.merge([kept, dataset], join="outer")
-    dataset["unsolved_draws"] = (
-        "output",
-        _unsolved_draws(study, list(map(str, dataset["output"].values))),
-    )
-    tree["sensitivity"] = xr.DataTree(dataset)
-    return tree
+def _best(
+    objective: Float[np.ndarray, "design draw"],
+    weights: Float[np.ndarray, "weighting draw"],
+    reference: int,
+) -> tuple[Float[np.ndarray, "weighting design"], np.ndarray]:
+    """Return weighted sums, and which design has the largest; a tie goes to the reference."""
+    expected = weights @ objective.T
+    tied = expected[:, reference] >= expected.max(1)
+    return expected, np.where(tied, reference, expected.argmax(1))

@@ -7,7 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 import cbrl_bayes as cb
-from cbrl_bayes.calibration import CalibrationSettings
+from cbrl_bayes.calibration import CalibrationSettings, DecisionCalibrationSettings
 from cbrl_bayes.inference import (
     BehaviourSimulation,
     PreferenceModel,
@@ -17,7 +17,7 @@ from cbrl_bayes.inference import (
 from cbrl_bayes.inference.shares import DirichletShares, Participation
 from cbrl_bayes.problems import HouseholdEconomy, SampledContexts
 
-SAMPLING = CalibrationSettings(num_warmup=200, num_kept=49, thinning=8)
+SAMPLING = CalibrationSettings(num_draws=49, num_warmup=200, thinning=8)
 CAREFUL = dataclasses.replace(SAMPLING, target_accept=0.97, thinning=12)
 
 
@@ -93,9 +93,9 @@ MODELS = {
     "shares, which are bought": (lambda: _shares(Participation()), 500, SAMPLING),
     "preferences": (_preferences, 300, CAREFUL),
 }
-"""Model -> (simulation, data sets, sampling)."""
+"""Model -> (simulation, data sets, settings of the fits)."""
 
-FEW = dataclasses.replace(SAMPLING, thinning=6)
+FEW = DecisionCalibrationSettings(num_draws=39, num_warmup=200, thinning=6)
 
 
 def _small_taxes():

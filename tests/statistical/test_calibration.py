@@ -4,6 +4,7 @@ Each test writes its counts to docs/calibration/; analyses/fill_calibration.py m
 figures of docs/calibration.md from them.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -32,15 +33,14 @@ FOLDER = Path(__file__).parents[2] / "docs" / "calibration"
 @pytest.mark.parametrize("name", MODELS)
 def test_ranks_of_the_truth_are_uniform(name):
     simulation, num, sampling = MODELS[name]
-    found = cb.calibrate_inference(
-        simulation(), key=jax.random.key(20260), num_data_sets=num, settings=sampling
-    )
-    table = rank_uniformity(found, false_alarm=FALSE_ALARM)
+    settings = dataclasses.replace(sampling, num_data_sets=num)
+    found = cb.calibrate_inference(simulation(), key=jax.random.key(20260), settings=settings)
+    table = rank_uniformity(found, false_alarm=FALSE_ALARM).frame
     write(
         f"model_{name}",
         {
             "data_sets": num,
-            "kept": sampling.num_kept,
+            "kept": sampling.num_draws,
             "false_alarm": FALSE_ALARM,
             "divergent": int((found["num_divergent"] > 0).sum()),
             "failed": int(found["failed"].sum()),
@@ -88,10 +88,9 @@ def test_a_wrong_model_is_found_out(wrong):
     probability below .0001. For doubled data see `tests/unit/calibration/test_calibration.py`.
     """
     simulation = wrong(cb.problems.two_state(), num_episodes=20, num_steps=1)
-    found = cb.calibrate_inference(
-        simulation, key=jax.random.key(3), num_data_sets=300, settings=SAMPLING
-    )
-    assert not rank_uniformity(found, false_alarm=FALSE_ALARM)["uniform"].all()
+    settings = dataclasses.replace(SAMPLING, num_data_sets=300)
+    found = cb.calibrate_inference(simulation, key=jax.random.key(3), settings=settings)
+    assert not rank_uniformity(found, false_alarm=FALSE_ALARM).frame["uniform"].all()
 
 
 def test_every_ready_made_problem_has_a_case():
@@ -107,17 +106,16 @@ def test_intervals_of_decisions_hold_the_truth(name):
     Nothing may fail: failed fits or searches leave fewer intervals to count, and not by chance.
 
     Counts with ties broken at random are binomial if truth and draws are exchangeable. They are
-    not quite: searches start from designs made of the draws (`decisions.calibration`), so the
-    stated false alarm holds only as far as that does not matter. The band of each count has its
+    not quite: searches start from designs made of the draws (`cbrl_bayes.calibration.studies`), so
+    the stated false alarm holds only as far as that does not matter. The band of each count has its
     share of the false alarms, and little power: with 40 data sets a true coverage of .6 would be
     seen four times in five (`detectable_coverage`). What a study prints of its common design rests
     on draws that the design was fitted to: recorded, not asserted.
     """
     simulation, num = PROBLEMS[name]
-    found = cb.calibrate_decisions(
-        simulation(), key=jax.random.key(20261), num_data_sets=num, num_draws=39, sampling=FEW
-    )
-    table = decision_coverage(found, band_prob=0.99)
+    settings = dataclasses.replace(FEW, num_data_sets=num)
+    found = cb.calibrate_decisions(simulation(), key=jax.random.key(20261), settings=settings)
+    table = decision_coverage(found, band_prob=0.99).frame
     write(
         f"problem_{name}",
         {

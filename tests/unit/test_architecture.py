@@ -34,11 +34,13 @@ EXCEPTIONS = {"hypergradients": {"inference"}, "inference": {"hypergradients", "
 """Lower rooms that a room does without all the same."""
 LABELS = {"behaviour", "results", "plots", "reports", "workflow", "cli"}
 QUESTIONS = {"robust", "information", "sensitivity", "calibration"}
+BORDER = {"study", "tables", "sensitivity/followers", "sensitivity/labels"}
+"""Where a question meets the tree: followers compares whole fits, labels serves several studies."""
 ONLY_HERE = {
     "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
     "SALib": {"sensitivity"},
-    "numpyro": {"inference", "workflow"},
+    "numpyro": {"inference", "calibration", "workflow"},
     "matplotlib": {"plots"},
     "optax": {"followers", "hypergradients", "inference"},
     "equinox": {"followers"},
@@ -69,8 +71,9 @@ def _allowed(room):
 
 
 def _may_label(room, path):
-    """Labels are for the border: in a question's room only its study and its tables."""
-    return room in LABELS or (room in QUESTIONS and path.stem in {"study", "tables"})
+    """Labels are for the border: in a question's room its study, its tables and few others."""
+    border = {path.stem, f"{room}/{path.stem}"} & BORDER
+    return room in LABELS or (room in QUESTIONS and bool(border))
 
 
 def test_imports_go_in_one_direction():
@@ -120,10 +123,9 @@ def _names():
 
 
 SLOW_EXAMPLES = {
-    "cbrl_bayes.calibration.coverage",
     "cbrl_bayes.calibration.fits",
-    "cbrl_bayes.calibration.ranks",
     "cbrl_bayes.calibration.studies",
+    "cbrl_bayes.calibration.study",
     "cbrl_bayes.followers.deep_q",
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",

@@ -4,7 +4,6 @@ import dataclasses
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -22,18 +21,26 @@ from cbrl_bayes.calibration import (
     SimulatedFits,
     binomial_band,
     decision_coverage,
+    detectable_coverage,
     fit_simulated,
     fits,
     rank_uniformity,
     ranks_of,
-    studies as decision_calibration,
+    study_simulated,
 )
-from cbrl_bayes.calibration.coverage import detectable_coverage
-from cbrl_bayes.calibration.studies import study_simulated
 from cbrl_bayes.designs import DesignSettings, study_designs
 from cbrl_bayes.designs.evaluation import Score
-from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.hypergradients import Ascent, Exact, Search
+from cbrl_bayes.designs.solve import StudyPrograms
+from cbrl_bayes.errors import InvalidInputError, ResultsError
+from cbrl_bayes.hypergradients import (
+    Ascent,
+    AscentResult,
+    AscentStatus,
+    AscentTrace,
+    Exact,
+    Search,
+    SearchResult,
+)
 from cbrl_bayes.inference import (
     BehaviourModel,
     BehaviourSimulation,
@@ -51,6 +58,7 @@ from cbrl_bayes.problems import (
     four_rooms,
     two_state,
 )
+from cbrl_bayes.results import Table
 
 TRIALS = 12
 
@@ -79,7 +87,7 @@ def ranked(posterior_weight, num=500, kept=99, seed=0):
             for name in ("failed", "num_divergent", "num_unsolved")
         },
         coords={"quantity": ["chance"]},
-        attrs={"num_kept": kept},
+        attrs={"num_draws": kept},
     )
 
 
@@ -88,9 +96,9 @@ def test_an_exact_posterior_passes_and_a_wrong_one_does_not():
 
     (If the power were below .86, all 20 would be seen with probability below .05.)
     """
-    assert rank_uniformity(ranked(1.0), false_alarm=0.001)["uniform"].all()
+    assert rank_uniformity(ranked(1.0), false_alarm=0.001).frame["uniform"].all()
     for seed in range(20):
-        wrong = rank_uniformity(ranked(2.0, seed=seed), false_alarm=0.001)
+        wrong = rank_uniformity(ranked(2.0, seed=seed), false_alarm=0.001).frame
         assert not wrong["uniform"].any()
         assert wrong["covered_90"].item() < 0.85
 
@@ -101,7 +109,7 @@ def test_failed_fits_are_no_clean_verdict():
     found["failed"][:3] = 1
     found["num_divergent"][:5] = 7
     found["num_unsolved"][0] = 2
-    row = rank_uniformity(found).loc["chance"]
+    row = rank_uniformity(found).frame.loc["chance"]
     assert (row["failed"], row["divergent"], row["unsolved"]) == (3, 5, 1)
     assert row["p_value"] >= row["level"]
     assert not row["uniform"]
@@ -122,17 +130,17 @@ def test_one_data_set_is_enough_to_tell_quantities_from_constants(monkeypatch):
         num_unsolved=np.zeros(1),
         failed=np.zeros(1, bool),
     )
-    monkeypatch.setattr("cbrl_bayes.calibration.ranks.fit_simulated", lambda *a, **k: fits)
-    found = cb.calibrate_inference(Coin(), key=jax.random.key(0), num_data_sets=1)
+    monkeypatch.setattr("cbrl_bayes.calibration.study.fit_simulated", lambda *a, **k: fits)
+    found = cb.calibrate_inference(Coin(), key=jax.random.key(0))
     assert found["quantity"].values.tolist() == ["chance", "logit[0]"]
 
 
 def test_the_test_of_ranks_keeps_its_false_alarm_rate():
     """150 right posteriors at level .05, within the band of probability .9999."""
-    alarms = sum(
-        not rank_uniformity(ranked(1.0, num=200, seed=seed), false_alarm=0.05)["uniform"].item()
-        for seed in range(150)
+    tables = (
+        rank_uniformity(ranked(1.0, num=200, seed=seed), false_alarm=0.05) for seed in range(150)
     )
+    alarms = sum(not table.frame["uniform"].item() for table in tables)
     low, high = binomial_band(150, 0.05, 0.9999)
     assert low <= alarms <= high
 
@@ -198,7 +206,7 @@ def test_coverage_is_counted_as_by_hand():
             true_incentive=np.full(3, 4.0),
             in_common=np.arange(19) % 2 == 0,
         )
-    )
+    ).frame
     assert found.loc["optimal objective", "covered"] == 2
     assert found.loc["regret of the common design", "covered"] == 2
     assert found.loc["optimal objective", "mean_predicted"] == 10.0
@@ -232,7 +240,7 @@ def test_order_statistics_give_exactly_the_stated_probability():
             np.arange(39) % 2 == 0,
         ),
         band_prob=0.9999,
-    )
+    ).frame
     row = found.loc["optimal objective"]
     assert row["low"] <= row["covered"] <= row["high"]
     assert "objective of the common design, draws held out" in found.index
@@ -386,13 +394,12 @@ class Coin:
 
 @pytest.mark.slow
 def test_simulated_fits_are_the_known_posterior_whatever_the_batches():
-    settings = CalibrationSettings(num_warmup=150, num_kept=100, thinning=4, batch=3)
-    fits = fit_simulated(Coin(), key=jax.random.key(5), num_data_sets=4, settings=settings)
+    settings = CalibrationSettings(
+        num_data_sets=4, num_draws=100, num_warmup=150, thinning=4, batch=3
+    )
+    fits = fit_simulated(Coin(), key=jax.random.key(5), settings=settings)
     again = fit_simulated(
-        Coin(),
-        key=jax.random.key(5),
-        num_data_sets=4,
-        settings=dataclasses.replace(settings, batch=4),
+        Coin(), key=jax.random.key(5), settings=dataclasses.replace(settings, batch=4)
     )
     assert np.array_equal(fits.draws["chance"], again.draws["chance"])
     assert fits.num_divergent.sum() == fits.num_unsolved.sum() == fits.failed.sum() == 0
@@ -452,15 +459,21 @@ def test_unsolved_best_responses_are_no_results(monkeypatch):
 
     Searches and scores are stand-ins, so that nothing is compiled.
     """
-    best = SimpleNamespace(unconstrained={"bonus": jnp.zeros(())}, status=0)
-    search = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(best=best, restart_objectives=()))
+    best = AscentResult(
+        unconstrained={"bonus": np.zeros(())},
+        objective=1.0,
+        trace=AscentTrace(*(np.zeros(1) for _ in dataclasses.fields(AscentTrace))),
+        status=AscentStatus.CONVERGED,
+    )
+    search = SimpleNamespace(run=lambda *_, **__: SearchResult(best, np.zeros(0)))
 
     def score(x, parameters, key):
         zero, unsolved = np.zeros(()), int(parameters["temperature"] > 0.45)
-        return Score(np.ones(()), zero, zero, zero, np.zeros(1), unsolved)
+        return Score(np.ones(()), zero, zero, zero, np.zeros(1), np.asarray(unsolved))
 
-    stand_in = decision_calibration._Programs(two_state(), search, search, search, search, score, 1)
-    monkeypatch.setattr(decision_calibration._Programs, "build", lambda *_: stand_in)
+    for name, stand_in in dict.fromkeys(("plug_in", "again", "common", "own"), search).items():
+        monkeypatch.setattr(StudyPrograms, name, stand_in)
+    monkeypatch.setattr(StudyPrograms, "score", staticmethod(score))
     record = study_simulated(
         two_state(),
         {"temperature": np.array([0.5])},
@@ -482,10 +495,13 @@ def test_what_cannot_be_simulated_is_refused():
         BehaviourSimulation(problem, num_hidden=1, record_transitions=True)
     with pytest.raises(InvalidInputError, match=r"unknown incentives.*bonus"):
         BehaviourSimulation(problem, incentive={"subsidy": 1.0})
-    with pytest.raises(InvalidInputError, match="calibration settings"):
-        CalibrationSettings(num_kept=3)
+    with pytest.raises(
+        InvalidInputError,
+        match="settings of the calibration are out of range; received: num_draws = 3",
+    ):
+        CalibrationSettings(num_draws=3)
     with pytest.raises(InvalidInputError, match="num_data_sets"):
-        fit_simulated(Coin(), key=jax.random.key(0), num_data_sets=0)
+        cb.DecisionCalibrationSettings(num_data_sets=0)
     with pytest.raises(InvalidInputError, match="do not fit"):
         study_simulated(
             problem,
@@ -510,9 +526,102 @@ def test_figures_show_every_model_and_problem():
         {"share": [0.9, 0.8], "low": [20, 20], "high": [30, 30], "data_sets": [30, 30]},
         index=["optimal objective", "incentive bonus"],
     )
-    assert (
-        "30 data sets"
-        in plot_coverage({"two_state": table}).axes[0].get_yticklabels()[0].get_text()
-    )
+    figure = plot_coverage({"two_state": Table("", {"": table}, prob=0.8)})
+    assert "30 data sets" in figure.axes[0].get_yticklabels()[0].get_text()
+    assert "share of 80 % intervals" in figure.axes[0].get_xlabel()
     with pytest.raises(InvalidInputError, match="no tables"):
         plot_coverage({})
+
+
+SMALL = CalibrationSettings(num_data_sets=3, num_draws=4, num_warmup=10, thinning=1, batch=2)
+QUICK = Search(ascent=Ascent(num_steps=10))
+SMALL_STUDIES = cb.DecisionCalibrationSettings(
+    num_data_sets=2,
+    num_draws=9,
+    num_warmup=10,
+    thinning=1,
+    batch=2,
+    design=DesignSettings(search=QUICK, per_draw=QUICK, num_search_draws=4),
+)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **how: cb.calibrate_inference(Coin(), settings=SMALL, **how),
+        lambda **how: cb.calibrate_decisions(
+            BehaviourSimulation(two_state(), num_episodes=3, num_steps=1),
+            settings=SMALL_STUDIES,
+            **how,
+        ),
+    ],
+)
+def test_calibrations_go_on_where_they_were(call, tmp_path):
+    """One thread or two, interrupted or not: the same numbers, and nothing is done twice."""
+    again = []
+    first = call(key=jax.random.key(2), checkpoint=tmp_path / "kept", num_workers=1)
+    second = call(
+        key=jax.random.key(2),
+        checkpoint=tmp_path / "kept",
+        progress=lambda stage, done, total: again.append((done, total)),
+    )
+    xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
+    assert all(done == total for done, total in again)
+    for row in tmp_path.glob("kept/*/0.0"):
+        row.unlink()
+    third = call(key=jax.random.key(2), checkpoint=tmp_path / "kept", num_workers=2)
+    xr.testing.assert_allclose(first.drop_attrs(), third.drop_attrs(), rtol=1e-12)
+    with pytest.raises(ResultsError, match="key"):
+        call(key=jax.random.key(3), checkpoint=tmp_path / "kept")
+
+
+def test_the_searches_of_a_calibration_are_compiled_once():
+    """A second and a third data set need no program that the first did not."""
+    programs = []
+
+    def listen(name, *_, **__):
+        programs.append(name.endswith("backend_compile_duration"))
+
+    draws = np.random.default_rng(0).uniform(0.2, 0.5, (3, 4))
+    settings = DesignSettings(search=QUICK, per_draw=Search(ascent=Ascent(num_steps=11)))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    needed = []
+    for num in (1, 3):
+        programs.clear()
+        study_simulated(
+            two_state(),
+            {"temperature": draws[:num, 0]},
+            {"temperature": draws[:num]},
+            estimator=Exact(),
+            key=jax.random.key(0),
+            settings=settings,
+        )
+        needed.append(sum(programs))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert 0 < needed[1] <= needed[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: cb.calibrate_inference(two_state(), key=0), "key is not a JAX random key"),
+        (lambda: cb.calibrate_inference(5, key=jax.random.key(0)), "subject cannot be calibrated"),
+        (
+            lambda: cb.calibrate_decisions(Coin(), key=jax.random.key(0)),
+            "subject has the wrong type; received: a Coin; accepted: BehaviourSimulation",
+        ),
+        (
+            lambda: cb.calibrate_decisions(two_state(), key=jax.random.key(0), settings=SMALL),
+            r"try: cb.DecisionCalibrationSettings\(...\)",
+        ),
+        (
+            lambda: cb.calibrate_decisions(
+                two_state(), key=jax.random.key(0), executor=cb.DeviceExecutor()
+            ),
+            "whole studies cannot be part of one compiled program",
+        ),
+    ],
+)
+def test_wrong_arguments_of_calibrations_are_named(call, match):
+    with pytest.raises(InvalidInputError, match=match):
+        call()

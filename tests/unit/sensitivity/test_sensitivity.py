@@ -1,5 +1,6 @@
 """Sensitivity: Sobol indices, power-scaling, stresses and follower models, against closed forms."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import arviz as az
@@ -13,7 +14,7 @@ from scipy import stats
 
 import cbrl_bayes as cb
 from cbrl_bayes.designs import evaluate_designs
-from cbrl_bayes.errors import InvalidInputError, NotConvergedError
+from cbrl_bayes.errors import InvalidInputError, NotConvergedError, ResultsError
 from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.inference import Hierarchical, log_prior, transition_part
 from cbrl_bayes.mdp import DenseTransition, SuccessorTransition
@@ -24,15 +25,17 @@ from cbrl_bayes.plots.sensitivity import (
     plot_stress,
 )
 from cbrl_bayes.problems import bus_replacement, follower_models, two_state
-from cbrl_bayes.sensitivity import stress, stress_designs, study as robustness
-from cbrl_bayes.sensitivity.prior import (
-    component_densities,
-    constant_priors,
-    power_scale_weights,
-    power_scaling_sensitivity,
+from cbrl_bayes.sensitivity import (
+    first_order_indices,
+    stress,
+    stress_designs,
+    weighted_decision,
+    worlds,
 )
-from cbrl_bayes.sensitivity.sobol import distinct_columns, first_order_indices, weighted_decision
-from cbrl_bayes.sensitivity.tables import add_model_comparison
+from cbrl_bayes.sensitivity.followers import add_model_comparison
+from cbrl_bayes.sensitivity.labels import component_densities, constant_priors
+from cbrl_bayes.sensitivity.prior import power_scale_weights, power_scaling_sensitivity
+from cbrl_bayes.sensitivity.sobol import distinct_columns
 from cbrl_bayes.workflow import behaviour_model
 from tests.conftest import make_moving_problem
 
@@ -46,13 +49,19 @@ def _ishigami(num, seed=0):
     return x, y
 
 
+def _ends(found, prob=0.9):
+    half = stats.norm.ppf(0.5 + prob / 2) * found.standard_error
+    return found.first_order - half, found.first_order + half
+
+
 def test_ishigami_indices():
     x, y = _ishigami(3000)
     found = first_order_indices(x, np.stack([y, np.zeros_like(y)], axis=-1), key=KEY)
     exact = np.array([0.3139, 0.4424, 0.0])
     # Standard deviations of one estimate at this size: .011, .014 and .003; this is 3.5 of them.
     assert (abs(found.first_order[0] - exact) < [0.04, 0.05, 0.011]).all()
-    assert ((found.lower[0] <= exact) & (exact <= found.upper[0])).all()
+    lower, upper = _ends(found)
+    assert ((lower[0] <= exact) & (exact <= upper[0])).all()
     assert np.isnan(found.first_order[1]).all()  # a constant has no variance to share
 
 
@@ -61,9 +70,9 @@ def test_indices_repeat_with_their_key():
     first, again, other = (
         first_order_indices(x, y[:, None], key=jax.random.key(seed)) for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(first.upper, again.upper)
-    assert (first.upper != other.upper).all()
-    np.testing.assert_array_equal(first.first_order, other.first_order)  # only intervals resample
+    np.testing.assert_array_equal(first.standard_error, again.standard_error)
+    assert (first.standard_error != other.standard_error).all()
+    np.testing.assert_array_equal(first.first_order, other.first_order)  # only errors resample
 
 
 def test_a_correlated_input_without_effect_takes_its_share():
@@ -93,9 +102,9 @@ def test_the_stated_bias_of_unbounded_inputs(input_of, low, high):
     found = []
     for seed in range(10):
         x = input_of(np.random.default_rng(seed).normal(size=(400, 1)))
-        one = first_order_indices(x, x, key=KEY, num_resamples=30)
+        one = first_order_indices(x, x, key=KEY, settings=cb.SobolSettings(num_resamples=30))
         found.append(one.first_order[0, 0])
-        assert one.upper[0, 0] < 1.0
+        assert _ends(one)[1][0, 0] < 1.0
     assert low < np.mean(found) < high
 
 
@@ -207,10 +216,9 @@ def _exact_sense(component, low, high):
 @pytest.mark.parametrize("component", ["prior", "likelihood"])
 def test_power_scaling_carried_to_a_derived_quantity(conjugate, component):
     mu, densities = conjugate
-    outputs = xr.DataArray(
-        np.stack([np.exp(mu), mu * 0.0], axis=-1), dims=("chain", "draw", "output")
-    )
-    found, error = power_scaling_sensitivity(outputs, densities, np.random.default_rng(0), 40)
+    outputs = np.stack([np.exp(mu), mu * 0.0], axis=-1)
+    record = power_scaling_sensitivity(outputs, densities, np.random.default_rng(0), 40)
+    found, error = record["sensitivity"], record["standard_error"]
     row = ["prior", "likelihood"].index(component)
     exact = _exact_sense(component, float(np.exp(mu.min())), float(np.exp(mu.max())))
     assert abs(found[row, 0] - exact) < 4 * error[row, 0]
@@ -343,9 +351,9 @@ def test_blurred_transitions_and_a_temperature_of_the_mdp():
 def test_a_blur_counts_each_state_once():
     """State 1 is listed twice, state 2 once, state 0 has no chance: half for each of 1 and 2."""
     law = SuccessorTransition(jnp.array([[[1, 2, 1, 0]]]), jnp.array([[[0.2, 0.5, 0.3, 0.0]]]))
-    np.testing.assert_allclose(stress._uniform(law)[0, 0], [0.25, 0.5, 0.25, 0.0])
+    np.testing.assert_allclose(worlds._uniform(law)[0, 0], [0.25, 0.5, 0.25, 0.0])
     dense = DenseTransition(jnp.array([[[0.0, 0.9, 0.1]]]))
-    np.testing.assert_allclose(stress._uniform(dense)[0, 0], [0.0, 0.5, 0.5])
+    np.testing.assert_allclose(worlds._uniform(dense)[0, 0], [0.0, 0.5, 0.5])
 
 
 def test_a_design_whose_mean_is_not_finite_is_never_best():
@@ -357,9 +365,15 @@ def test_a_design_whose_mean_is_not_finite_is_never_best():
     [
         ([], "needs designs, and stresses"),
         ([cb.TemperatureShift(2.0)] * 2, "with different names"),
-        ([cb.ContextShift("nowhere", 0.5)], "no law over the problem's contexts"),
-        ([cb.ContextShift((np.nan, 1.0), 0.5)], "no law over the problem's contexts"),
-        ([cb.AlteredProblem("other", lambda p: follower_models.lapsing(p))], "changes the para"),
+        ([cb.ContextShift("nowhere", 0.5)], "a context or a law that the problem does not have"),
+        (
+            [cb.ContextShift((np.nan, 1.0), 0.5)],
+            "a context or a law that the problem does not have",
+        ),
+        (
+            [cb.AlteredProblem("other", lambda p: follower_models.lapsing(p))],
+            "changes the problem's parameters",
+        ),
     ],
 )
 def test_wrong_stresses_are_named(stresses, match):
@@ -372,9 +386,12 @@ def test_wrong_stresses_are_named(stresses, match):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: cb.TemperatureShift(0.0), "factor is out of range"),
-        (lambda: cb.ContextShift("a", 1.5), "share is out of range"),
-        (lambda: cb.TransitionBlur(0.0), "share is out of range"),
+        (
+            lambda: cb.TemperatureShift(0.0),
+            r"TemperatureShift are out of range; .* factor in \(0, inf\)",
+        ),
+        (lambda: cb.ContextShift("a", 1.5), "ContextShift are out of range; received: share = 1.5"),
+        (lambda: cb.TransitionBlur(0.0), "TransitionBlur are out of range; received: share = 0.0"),
     ],
 )
 def test_wrong_shifts_are_named(make, match):
@@ -383,6 +400,7 @@ def test_wrong_shifts_are_named(make, match):
 
 
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3))
+QUICK_PRIOR = cb.PriorSensitivitySettings(num_options=2, num_resamples=2)
 
 
 def _study(problem, seed):
@@ -416,9 +434,23 @@ def made():
     )
 
 
+def _compared(made):
+    pair = (made.models["lapsing"], made.studies["lapsing"])
+    return cb.compare_followers(
+        made.models["optimal"],
+        made.studies["optimal"],
+        key=KEY,
+        others={"lapsing": pair},
+        name="optimal",
+    )
+
+
 def test_prior_sensitivity_of_a_study(made, tmp_path):
     study = cb.prior_sensitivity(
-        made.models["optimal"], made.studies["optimal"], key=KEY, num_resamples=5, num_options=6
+        made.models["optimal"],
+        made.studies["optimal"],
+        key=KEY,
+        settings=cb.PriorSensitivitySettings(num_resamples=5, num_options=6),
     )
     group = study["sensitivity"].to_dataset()
     assert list(group["option"].values[:2]) == ["common", "plug_in"]
@@ -438,8 +470,17 @@ def test_prior_sensitivity_of_a_study(made, tmp_path):
         }
     )
     told = float(az.psense(tree, group="prior")["incentive"])
-    table = cb.sensitivity_table(study)
+    table = cb.sensitivity_table(study, prob=0.5).frame
     assert table.loc["incentive", "prior"] == pytest.approx(told, rel=1e-9)
+    half = stats.norm.ppf(0.75) * table["likelihood_standard_error"]
+    np.testing.assert_allclose(table["likelihood_upper"], table["likelihood"] + half)
+    # The decision stands in a table of its own.
+    decision = cb.sensitivity_table(study, prob=0.5).frames["decision"]
+    assert decision.shape == (10, 8)
+    at = decision.loc[("prior", 0.8)]
+    one = group.sel(component="prior", alpha=0.8)
+    assert at["loss_of_common"] == float(one["loss_of_common"])
+    assert at["best_option"] == one["best_option"].item()
     cb.save(study, tmp_path / "study.nc")
     again = cb.load(tmp_path / "study.nc")["sensitivity"].to_dataset()
     xr.testing.assert_allclose(again, group)
@@ -447,24 +488,29 @@ def test_prior_sensitivity_of_a_study(made, tmp_path):
 
 def test_indices_of_a_study_join_its_power_scaling(made):
     problem, study = made.models["optimal"], made.studies["optimal"]
-    study = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=2)
-    study = cb.sobol_indices(problem, study, key=KEY, num_resamples=10)
+    study = cb.prior_sensitivity(problem, study, key=KEY, settings=QUICK_PRIOR)
+    study = cb.sobol_indices(problem, study, key=KEY, settings=cb.SobolSettings(num_resamples=10))
     group = study["sensitivity"].to_dataset()
     # One uncertain parameter moves everything; 60 draws leave an error of some .05.
     moved = group["sobol_first_order"].sel(output=["incentive", "leader_objective"])
     assert list(group["parameter"].values) == ["temperature"]
     assert (moved > 0.8).all()
     assert group["power_scaling"].notnull().any()
-    assert (cb.sensitivity_table(study)["unsolved"] == 0).all()
+    assert (cb.sensitivity_table(study).frame["unsolved"] == 0).all()
+    table = cb.sobol_table(study, prob=0.8)
+    row = table.frame.loc[("incentive", "temperature")]
+    assert row["first_order"] == float(moved.sel(output="incentive", parameter="temperature"))
+    half = stats.norm.ppf(0.9) * row["standard_error"]
+    assert row["upper"] == pytest.approx(row["first_order"] + half)
+    assert (table.prob, table.kind) == (0.8, "normal")
+    assert table.frames["rank correlation of the draws"].to_numpy().tolist() == [[1.0]]
     # What a second call replaces leaves no rows of other labels behind.
     again = cb.prior_sensitivity(
         problem,
         study,
         key=KEY,
-        num_resamples=2,
-        num_options=3,
-        alphas=(0.7,),
         outputs=["incentive"],
+        settings=cb.PriorSensitivitySettings(alphas=(0.7,), num_options=3, num_resamples=2),
     )
     group = again["sensitivity"].to_dataset()
     assert group["alpha"].values.tolist() == [0.7]
@@ -477,10 +523,9 @@ def test_stress_test_of_a_study(made):
     study = cb.stress_test(
         made.models["optimal"],
         made.studies["optimal"],
-        [cb.TemperatureShift(3.0)],
         key=KEY,
-        search=QUICK,
-        num_search_draws=20,
+        stresses=[cb.TemperatureShift(3.0)],
+        settings=cb.StressSettings(search=QUICK, num_search_draws=20),
     )
     group = study["stress"].to_dataset()
     assert group["objective"].dims == ("stress", "design", "chain", "draw")
@@ -492,22 +537,29 @@ def test_stress_test_of_a_study(made):
     assert float(gain.sel(design="reoptimised")) == 0.0
     assert float(gain.sel(design="common")) < -1e-4
     assert set(group["reoptimised_status"].values) <= {0, 1}  # settled, or met its step limit
-    table = cb.stress_table(study)
+    table = cb.stress_table(study).frame
     assert table.shape == (6, 11)
     ended = table.xs("reoptimised", level="design")["search"]
     assert set(ended) <= {"CONVERGED", "STEP_LIMIT"}
     assert (table.drop("reoptimised", level="design")["search"] == "").all()
+    worth = group["objective"].sel(stress="none", design="plug_in").values.ravel()
+    row = table.loc[("none", "plug-in")]
+    ends = np.quantile(worth, [0.05, 0.95])
+    np.testing.assert_allclose(row[["objective_lower", "objective_upper"]].astype(float), ends)
 
 
 def test_models_are_compared_by_prediction_and_by_decision(made):
-    study = cb.compare_followers(made.models, made.studies, key=KEY)
+    study = _compared(made)
     group = study["model_comparison"].to_dataset()
     table = az.compare(made.studies, round_to="none")
     np.testing.assert_allclose(group["elpd"], table.loc[["optimal", "lapsing"], "elpd"])
     np.testing.assert_allclose(
         group["weight"], table.loc[["optimal", "lapsing"], "weight"], atol=1e-6
     )
-    losses = cb.loss_table(study)
+    shown = cb.loss_table(study)
+    losses = shown.frame
+    assert (shown.frames["lower ends"] <= losses[list(made.models)]).all(axis=None)
+    assert shown.frames["prediction"]["weight"].sum() == pytest.approx(1.0)
     assert (losses["unsolved"] == 0).all()
     assert (np.diag(losses[list(made.models)]) == 0).all()
     # Row: whose design; column: whose world. By the closed form, draw by draw.
@@ -550,11 +602,11 @@ def test_draws_that_failed_are_told(made):
     study = made.studies["optimal"].copy(deep=True)
     study["design"]["status"][0, :3] = int(AscentStatus.SOLVER_FAILED)
     study["decision"]["solve_status"][0, 0, :2] = 1
-    study = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=2)
-    told = cb.sensitivity_table(study)["unsolved"]
+    study = cb.prior_sensitivity(problem, study, key=KEY, settings=QUICK_PRIOR)
+    told = cb.sensitivity_table(study, accept_failed=True).frame["unsolved"]
     assert told["leader_objective"] == told["incentive"] == 3
     assert told["objective of common design"] == 2
-    assert told["objective of plug_in design"] == 0
+    assert told["objective of plug-in design"] == 0
 
 
 def test_scores_that_are_not_finite_have_an_error_of_their_own(made, monkeypatch):
@@ -563,11 +615,12 @@ def test_scores_that_are_not_finite_have_an_error_of_their_own(made, monkeypatch
         scores.objective[0, 5] = np.nan
         return scores
 
-    monkeypatch.setattr(robustness, "evaluate_designs", broken)
+    for place in ("study", "followers"):
+        monkeypatch.setattr(f"cbrl_bayes.sensitivity.{place}.evaluate_designs", broken)
     with pytest.raises(NotConvergedError, match=r"not finite under some draws.*common \(1 draws"):
         cb.prior_sensitivity(made.models["optimal"], made.studies["optimal"], key=KEY)
     with pytest.raises(NotConvergedError, match=r"common design for optimal \(1 draws"):
-        cb.compare_followers(made.models, made.studies, key=KEY)
+        _compared(made)
 
 
 def test_densities_that_cannot_be_used_are_refused(made):
@@ -596,10 +649,9 @@ def test_offsets_count_only_where_they_are_a_hierarchys(made):
 
 def test_constant_outputs_have_no_sensitivity(conjugate):
     mu, densities = conjugate
-    flat = xr.DataArray(np.ones((*mu.shape, 2)), dims=("chain", "draw", "output"))
-    found, error = power_scaling_sensitivity(flat, densities, np.random.default_rng(0), 2)
-    assert np.isnan(found).all()
-    assert np.isnan(error).all()
+    outputs = np.ones((*mu.shape, 2))
+    found = power_scaling_sensitivity(outputs, densities, np.random.default_rng(0), 2)
+    assert all(np.isnan(values).all() for values in found.values())
     with pytest.raises(InvalidInputError, match="at least one, none of them constant"):
         first_order_indices(np.empty((50, 0)), np.ones((50, 1)), key=KEY)
 
@@ -608,31 +660,35 @@ def test_what_cannot_be_compared_is_refused(made):
     problem, study = made.models["optimal"], made.studies["optimal"]
     bare = study.copy(deep=True)
     del bare["log_prior"]
-    with pytest.raises(InvalidInputError, match="power-scaling needs the groups log_prior"):
+    with pytest.raises(
+        InvalidInputError, match="lacks the groups log_prior, which power-scaling needs"
+    ):
         cb.prior_sensitivity(problem, bare, key=KEY)
-    with pytest.raises(InvalidInputError, match="models and studies do not fit"):
-        cb.compare_followers({"optimal": problem}, {"optimal": study}, key=KEY)
-    other = made.studies["lapsing"].copy(deep=True)
+    for others in ({}, {"optimal": (problem, study)}, {"lapsing": study}):
+        with pytest.raises(InvalidInputError, match="others cannot be compared with 'optimal'"):
+            cb.compare_followers(problem, study, key=KEY, others=others, name="optimal")
+    lapsing = made.studies["lapsing"]
+    other = lapsing.copy(deep=True)
     other["observed_data"]["action_count"][0] = 9
-    with pytest.raises(InvalidInputError, match="of different data"):
-        cb.compare_followers(made.models, {"optimal": study, "lapsing": other}, key=KEY)
-    other = made.studies["lapsing"].copy(deep=True)
-    other.attrs["num_choices"] = 999
-    with pytest.raises(InvalidInputError, match="of different data"):
-        cb.compare_followers(made.models, {"optimal": study, "lapsing": other}, key=KEY)
+    counted = lapsing.copy(deep=True)
+    counted.attrs["num_choices"] = 999
+    for tree in (other, counted):
+        pair = (made.models["lapsing"], tree)
+        with pytest.raises(InvalidInputError, match="fitted to different data"):
+            cb.compare_followers(problem, study, key=KEY, others={"lapsing": pair})
     with pytest.raises(InvalidInputError, match="no group 'stress'"):
         cb.stress_table(study)
-    with pytest.raises(InvalidInputError, match="no outputs of the study"):
+    with pytest.raises(InvalidInputError, match="no such outputs"):
         cb.sobol_indices(problem, study, key=KEY, outputs=["weather"])
 
 
 def test_figures_are_drawn(made):
     """They carry what they are about; how they look was judged by eye."""
     problem, study = made.models["optimal"], made.studies["optimal"]
-    study = cb.compare_followers(made.models, made.studies, key=KEY)
-    study = cb.prior_sensitivity(problem, study, key=KEY, num_resamples=2, num_options=3)
-    study = cb.sobol_indices(problem, study, key=KEY, num_resamples=5)
-    study = cb.stress_test(problem, study, [cb.TemperatureShift(3.0)], key=KEY)
+    study = _compared(made)
+    study = cb.prior_sensitivity(problem, study, key=KEY, settings=QUICK_PRIOR)
+    study = cb.sobol_indices(problem, study, key=KEY, settings=cb.SobolSettings(num_resamples=5))
+    study = cb.stress_test(problem, study, key=KEY, stresses=[cb.TemperatureShift(3.0)])
     for draw, words in {
         plot_power_scaling: ("power-scaling sensitivity", "expected loss"),
         plot_sobol: ("share of variance", "temperature"),
@@ -645,3 +701,65 @@ def test_figures_are_drawn(made):
         assert all(word in " ".join(told.split()) for word in words)
         with pytest.raises(InvalidInputError, match="first"):
             draw(made.studies["lapsing"])
+
+
+def test_questions_go_on_where_they_were(made, tmp_path):
+    """What a checkpoint holds is not computed again, and the answer is the same."""
+    problem, study = made.models["optimal"], made.studies["optimal"]
+    calls = {
+        "prior": partial(cb.prior_sensitivity, settings=QUICK_PRIOR),
+        "sobol": partial(cb.sobol_indices, settings=cb.SobolSettings(num_resamples=5)),
+        "stress": partial(
+            cb.stress_test,
+            stresses=[cb.TemperatureShift(3.0)],
+            settings=cb.StressSettings(search=QUICK, num_search_draws=2),
+        ),
+        "followers": partial(
+            cb.compare_followers,
+            others={"lapsing": (made.models["lapsing"], made.studies["lapsing"])},
+        ),
+    }
+    for name, call in calls.items():
+        begun, again = [], []
+        folder = tmp_path / name
+        first = call(problem, study, key=KEY, checkpoint=folder, progress=_listener(begun))
+        second = call(problem, study, key=KEY, checkpoint=folder, progress=_listener(again))
+        assert first.identical(second)
+        assert any(done == 0 for done, _ in begun)
+        assert all(done == total for done, total in again)
+        assert not any(group in study.children for group in ("sensitivity", "stress"))
+        with pytest.raises(ResultsError, match="key"):
+            call(problem, study, key=jax.random.key(1), checkpoint=folder)
+
+
+def _listener(heard):
+    return lambda stage, done, total: heard.append((done, total))
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda p, s: cb.sobol_indices(p, s, key=0), "key is not a JAX random key"),
+        (lambda p, s: cb.sobol_indices(p, s, key=KEY, settings={1: 2}), r"cb.SobolSettings\(...\)"),
+        (
+            lambda p, s: cb.prior_sensitivity(p, s, key=KEY, outputs="incentive"),
+            r"try: outputs=\['incentive'\]",
+        ),
+        (
+            lambda p, s: cb.stress_test(p, s, key=KEY, stresses=cb.TemperatureShift(2.0)),
+            "stresses has the wrong type; received: a TemperatureShift",
+        ),
+        (lambda p, s: cb.compare_followers(p, s, key=KEY, others=[s]), "others has the wrong type"),
+        (lambda p, s: cb.stress_test(s, p, key=KEY, stresses=[]), "problem has the wrong type"),
+        (lambda p, s: cb.StressSettings(search=cb.Ascent()), "search has the wrong type"),
+        (
+            lambda p, s: cb.PriorSensitivitySettings(alphas=(1.0, -1.0)),
+            r"received: alphas\[1\] = -1.0; accepted: alphas\[1\] in \(0, inf\)",
+        ),
+        (lambda p, s: cb.PriorSensitivitySettings(alphas=()), r"len\(alphas\) >= 1"),
+        (lambda p, s: cb.SobolSettings(num_resamples=1), "accepted: num_resamples >= 2"),
+    ],
+)
+def test_wrong_arguments_are_named(made, call, match):
+    with pytest.raises(InvalidInputError, match=match):
+        call(made.models["optimal"], made.studies["optimal"])
