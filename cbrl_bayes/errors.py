@@ -19,7 +19,23 @@ __all__ = [
 
 
 class CbrlBayesError(Exception):
-    """Base class of every error raised on purpose by this package."""
+    """Base class of every error raised on purpose by this package.
+
+    Parameters
+    ----------
+    what, received, accepted, remedy
+        As in `explain`, which words the message.
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        received: object = None,
+        accepted: str = "",
+        remedy: str | Sequence[str] = "",
+    ) -> None:
+        super().__init__(explain(what, received=received, accepted=accepted, remedy=remedy))
 
 
 class InvalidInputError(CbrlBayesError, ValueError):
@@ -133,12 +149,10 @@ def require_kind(
     if isinstance(value, type) and _makes(value, kind):
         remedy = f"{value.__name__}(...), with parentheses"
     raise InvalidInputError(
-        explain(
-            f"{name} has the wrong type",
-            received=_in_words(value),
-            accepted=" or ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0],
-            remedy=remedy,
-        )
+        f"{name} has the wrong type",
+        received=_in_words(value),
+        accepted=" or ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0],
+        remedy=remedy,
     )
 
 
@@ -171,14 +185,12 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
     wrong = {name: text for name, text in ranges.items() if not _inside(values[name], text)}
     if wrong:
         raise InvalidInputError(
-            explain(
-                f"{what} are out of range",
-                received=", ".join(f"{name} = {values[name]!r}" for name in wrong),
-                accepted=", ".join(
-                    f"{name} {text}" if text[0] == ">" else f"{name} in {text}"
-                    for name, text in wrong.items()
-                ),
-            )
+            f"{what} are out of range",
+            received=", ".join(f"{name} = {values[name]!r}" for name in wrong),
+            accepted=", ".join(
+                f"{name} {text}" if text[0] == ">" else f"{name} in {text}"
+                for name, text in wrong.items()
+            ),
         )
 
 
@@ -237,12 +249,10 @@ def require_key(key: Any, name: str = "key") -> None:
         is_seed = isinstance(key, int) or (shape == () and np.issubdtype(key.dtype, np.integer))
         remedy = f"{name}=jax.random.key({int(key) if is_seed else 0})"
     raise InvalidInputError(
-        explain(
-            f"{name} holds several keys" if typed else f"{name} is not a JAX random key",
-            received=_in_words(key),
-            accepted="one key from jax.random.key",
-            remedy=remedy,
-        )
+        f"{name} holds several keys" if typed else f"{name} is not a JAX random key",
+        received=_in_words(key),
+        accepted="one key from jax.random.key",
+        remedy=remedy,
     )
 
 

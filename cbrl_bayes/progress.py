@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = ["Progress", "Report", "reporter", "silent"]
 
@@ -38,11 +38,9 @@ def reporter(progress: Progress = None) -> Iterator[Report]:
     """
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise InvalidInputError(
-            explain(
-                "progress cannot be used",
-                received=repr(progress),
-                accepted="None, True, False or a function of (stage, done, total)",
-            )
+            "progress cannot be used",
+            received=repr(progress),
+            accepted="None, True, False or a function of (stage, done, total)",
         )
     if callable(progress):
         yield progress

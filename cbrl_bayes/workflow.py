@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
 from cbrl_bayes.designs import DesignSettings, Executor, study_designs
-from cbrl_bayes.errors import InvalidInputError, explain, require_key, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
     BehaviourModel,
@@ -251,7 +251,7 @@ def design(
     require_key(key)
     if not isinstance(num_draws, int | np.integer) or num_draws < 1:
         raise InvalidInputError(
-            explain("num_draws cannot be used", received=num_draws, accepted="1, 2, ...")
+            "num_draws cannot be used", received=num_draws, accepted="1, 2, ..."
         )
     posterior = _posterior(problem, fit)
     problem = with_groups(problem, posterior)
@@ -322,30 +322,24 @@ def _posterior(
     )
     if isinstance(fit, xr.Dataset):
         raise InvalidInputError(
-            explain(
-                "fit holds data, not a posterior",
-                received="an xarray.Dataset",
-                accepted="the tree from infer, or {parameter name: array of draws}",
-                remedy="fit = cb.infer(problem, data, key=...)",
-            )
+            "fit holds data, not a posterior",
+            received="an xarray.Dataset",
+            accepted="the tree from infer, or {parameter name: array of draws}",
+            remedy="fit = cb.infer(problem, data, key=...)",
         )
     if not isinstance(fit, xr.DataTree):
         return _as_dataset(fit)
     if "posterior" not in fit.children:
         raise InvalidInputError(
-            explain(
-                "fit has no group 'posterior'",
-                received=f"groups: {', '.join(fit.children) or 'none'}",
-                remedy="fit = cb.infer(problem, data, key=...)",
-            )
+            "fit has no group 'posterior'",
+            received=f"groups: {', '.join(fit.children) or 'none'}",
+            remedy="fit = cb.infer(problem, data, key=...)",
         )
     if fit.attrs.get("problem", problem.name) != problem.name:
         raise InvalidInputError(
-            explain(
-                "fit belongs to a different problem",
-                received=fit.attrs["problem"],
-                accepted=problem.name,
-            )
+            "fit belongs to a different problem",
+            received=fit.attrs["problem"],
+            accepted=problem.name,
         )
     return fit["posterior"].to_dataset()
 
@@ -354,18 +348,14 @@ def _as_dataset(draws: Mapping[str, np.ndarray] | pd.DataFrame) -> xr.Dataset:
     arrays = {str(name): np.asarray(value, float) for name, value in draws.items()}
     if not arrays or any(array.ndim == 0 for array in arrays.values()):
         raise InvalidInputError(
-            explain(
-                "draws cannot be used",
-                received=sorted(arrays),
-                accepted="{parameter name: array of shape (draws, ...)}",
-            )
+            "draws cannot be used",
+            received=sorted(arrays),
+            accepted="{parameter name: array of shape (draws, ...)}",
         )
     if len({len(array) for array in arrays.values()}) != 1:
         raise InvalidInputError(
-            explain(
-                "draws of different parameters differ in number",
-                received={name: len(array) for name, array in arrays.items()},
-            )
+            "draws of different parameters differ in number",
+            received={name: len(array) for name, array in arrays.items()},
         )
     return xr.Dataset(
         {

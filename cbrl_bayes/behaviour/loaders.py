@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, make_trajectories
-from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.errors import DataError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
 
 __all__ = ["from_table", "load_trajectories", "save_trajectories"]
@@ -58,14 +58,10 @@ def load_trajectories(
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(explain("the data file does not exist", received=path))
+        raise DataError("the data file does not exist", received=path)
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
-            explain(
-                "the file type is unknown",
-                received=path.name,
-                accepted=", ".join([*ENGINES, ".csv"]),
-            )
+            "the file type is unknown", received=path.name, accepted=", ".join([*ENGINES, ".csv"])
         )
     check_file(path, DataError, limits)
     try:
@@ -78,10 +74,8 @@ def load_trajectories(
         raise
     except Exception as error:  # readers raise many kinds for a damaged file
         raise DataError(
-            explain(
-                f"{path.name} cannot be read ({type(error).__name__}: {error})",
-                remedy="check that the file is complete",
-            )
+            f"{path.name} cannot be read ({type(error).__name__}: {error})",
+            remedy="check that the file is complete",
         ) from error
     return data
 
@@ -91,9 +85,7 @@ def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
     check_trajectories(data)
     path = Path(path)
     if path.suffix != ".nc":
-        raise DataError(
-            explain("trajectories are written as netCDF", received=path.name, accepted="*.nc")
-        )
+        raise DataError("trajectories are written as netCDF", received=path.name, accepted="*.nc")
     partial = path.with_name(path.name + ".partial")
     packing = {name: {"zlib": True} for name in data if data[name].dtype.kind in "if"}
     data.assign_attrs(schema=SCHEMA).to_netcdf(partial, engine="h5netcdf", encoding=packing)
@@ -139,10 +131,8 @@ def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMIT
         raise
     except Exception as error:  # a table can hold any Python object
         raise DataError(
-            explain(
-                f"the table cannot be read ({type(error).__name__}: {error})",
-                accepted="columns of numbers and text",
-            )
+            f"the table cannot be read ({type(error).__name__}: {error})",
+            accepted="columns of numbers and text",
         ) from error
 
 
@@ -150,11 +140,9 @@ def _from_table(table: pd.DataFrame, limits: FileLimits | None) -> xr.Dataset:
     missing = [name for name in ("follower", "step", "state", "action") if name not in table]
     if missing or not table.columns.is_unique:
         raise DataError(
-            explain(
-                "columns are missing from the table" if missing else "columns share a name",
-                received=list(table.columns),
-                accepted=f"columns {', '.join(missing)} as well" if missing else "each name once",
-            )
+            "columns are missing from the table" if missing else "columns share a name",
+            received=list(table.columns),
+            accepted=f"columns {', '.join(missing)} as well" if missing else "each name once",
         )
     table = table.copy()
     for name in ("step", "state", "action"):
@@ -197,11 +185,9 @@ def _whole_numbers(table: pd.DataFrame, name: str, empty: int | None = None) -> 
     if bad.any():
         row = table.index[bad][0]
         raise DataError(
-            explain(
-                f"column {name!r}, row {row} is not a whole number",
-                received=table.loc[row, name],
-                accepted=f"whole numbers, at most {MOST_NUMBER:,} in absolute value",
-            )
+            f"column {name!r}, row {row} is not a whole number",
+            received=table.loc[row, name],
+            accepted=f"whole numbers, at most {MOST_NUMBER:,} in absolute value",
         )
     return numbers.astype(int)
 
@@ -228,16 +214,12 @@ def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
     foreign = sorted(set(map(str, table.columns)) - COLUMNS)
     if foreign:
         raise DataError(
-            explain(
-                "the table has unknown columns",
-                received=foreign,
-                accepted=", ".join(sorted(COLUMNS)),
-            )
+            "the table has unknown columns", received=foreign, accepted=", ".join(sorted(COLUMNS))
         )
     for name in ("follower", "episode", "group", "regime"):
         if name in table and table[name].isna().any():
             row = table.index[table[name].isna()][0]
-            raise DataError(explain(f"column {name!r} is empty in row {row}"))
+            raise DataError(f"column {name!r} is empty in row {row}")
     if "context" in table:
         table["context"] = table["context"].fillna("").astype(str)
     if "successor_slot" in table:
@@ -247,10 +229,8 @@ def _cleaned(table: pd.DataFrame) -> pd.DataFrame:
         if words.isna().any():
             row = table.index[words.isna()][0]
             raise DataError(
-                explain(
-                    f"column 'choice_observed', row {row} is neither true nor false",
-                    received=table.loc[row, "choice_observed"],
-                )
+                f"column 'choice_observed', row {row} is neither true nor false",
+                received=table.loc[row, "choice_observed"],
             )
         table["choice_observed"] = words.astype(bool)
     return table

@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour.schema import make_trajectories
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
@@ -56,10 +56,7 @@ def simulate_trajectories(
     foreign = sorted(set(incentive or {}) - set(in_force))
     if foreign:
         raise InvalidInputError(
-            explain(
-                f"problem {problem.name!r} has no incentives {foreign}",
-                accepted=", ".join(in_force),
-            )
+            f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
         )
     in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
     follower = np.arange(num_episodes) % problem.followers.num_followers
@@ -94,11 +91,9 @@ def simulate_trajectories(
     if not discrete and context_observed:
         if np.ndim(values) != 1:
             raise InvalidInputError(
-                explain(
-                    "only contexts that are single numbers can be recorded",
-                    received=f"values of shape {np.shape(values)[1:]}",
-                    remedy="context_observed=False",
-                )
+                "only contexts that are single numbers can be recorded",
+                received=f"values of shape {np.shape(values)[1:]}",
+                remedy="context_observed=False",
             )
         data["context_value"] = ("episode", np.asarray(values))
     return data

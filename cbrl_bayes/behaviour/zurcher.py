@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour.schema import make_trajectories
-from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import MILES_PER_BIN
 
 __all__ = ["load_zurcher"]
@@ -68,7 +68,7 @@ def load_zurcher(
     """
     unknown = [group for group in groups if group not in GROUP_FILES]
     if unknown or not groups:
-        raise DataError(explain("unknown bus group", received=list(groups), accepted="1, 2, 3, 4"))
+        raise DataError("unknown bus group", received=list(groups), accepted="1, 2, 3, 4")
     states, actions, slots, seen, buses, names = [], [], [], [], [], []
     for group in groups:
         for bus in _read_group(group, directory, download):
@@ -95,10 +95,8 @@ def _read_group(group: int, directory: str | Path | None, download: bool) -> np.
     content = _locate(name, directory, download).read_bytes()
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != CHECKSUMS[name]:
         raise DataError(
-            explain(
-                f"{name} is not the published file: its checksum differs",
-                remedy="download it again from OpenSourceEconomics/zurcher-data",
-            )
+            f"{name} is not the published file: its checksum differs",
+            remedy="download it again from OpenSourceEconomics/zurcher-data",
         )
     return np.array(content.split(), float).reshape(-1, rows)
 
@@ -115,19 +113,15 @@ def _locate(name: str, directory: str | Path | None, download: bool) -> Path:
     cache = pooch.os_cache("cbrl_bayes")
     if not download and not (Path(cache) / name).is_file():
         raise DataError(
-            explain(
-                f"the bus data file {name} was not found",
-                remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
-            )
+            f"the bus data file {name} was not found",
+            remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
         )
     try:
         return Path(pooch.retrieve(SOURCE + name, CHECKSUMS[name], fname=name, path=cache))
     except Exception as error:  # pooch passes on whatever the network raises
         raise DataError(
-            explain(
-                f"the bus data file {name} could not be downloaded ({type(error).__name__})",
-                remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
-            )
+            f"the bus data file {name} could not be downloaded ({type(error).__name__})",
+            remedy="set CBRL_DATA_DIR to a folder that holds the raw Zurcher files",
         ) from error
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.stats import beta, binom
 
 from cbrl_bayes.calibration.ranks import ranks_of
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = ["binomial_band", "count_covered", "detectable_coverage", "interval_order"]
 
@@ -43,12 +43,10 @@ def count_covered(
     order = interval_order(size, prob)
     if not order:
         raise InvalidInputError(
-            explain(
-                "no order statistics of the draws give this probability",
-                received=f"{size} draws, {prob:g}",
-                accepted="(draws + 1) * (1 - prob) / 2 a whole number",
-                remedy="19, 39 or 59 draws for 0.9",
-            )
+            "no order statistics of the draws give this probability",
+            received=f"{size} draws, {prob:g}",
+            accepted="(draws + 1) * (1 - prob) / 2 a whole number",
+            remedy="19, 39 or 59 draws for 0.9",
         )
     ends = np.sort(draws, axis=1)[:, [order - 1, size - order]]
     ranks = ranks_of(truth, draws, rng)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.designs.solve import DesignSettings, StudyPrograms
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
@@ -126,12 +126,10 @@ def study_simulated(
     num, num_draws = _sizes(truths, posteriors)
     if not estimator.is_exact or not settings.evaluation.is_exact:
         raise InvalidInputError(
-            explain(
-                "decision calibration needs exact designs and scores",
-                received=f"{type(estimator).__name__}, {type(settings.evaluation).__name__}",
-                accepted="an exact estimator and an exact evaluation",
-                remedy="estimator=Exact(), evaluation=ExactEvaluation()",
-            )
+            "decision calibration needs exact designs and scores",
+            received=f"{type(estimator).__name__}, {type(settings.evaluation).__name__}",
+            accepted="an exact estimator and an exact evaluation",
+            remedy="estimator=Exact(), evaluation=ExactEvaluation()",
         )
     work = _Study(problem, estimator, settings, num_draws, key)
 
@@ -235,11 +233,9 @@ def _sizes(
         )
     if not fits:
         raise InvalidInputError(
-            explain(
-                "truths and posterior draws do not fit together",
-                received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
-                f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
-                accepted="the same names, (R, ...) and (R, N, ...)",
-            )
+            "truths and posterior draws do not fit together",
+            received=f"{ {n: np.shape(v) for n, v in truths.items()} }, "
+            f"{ {n: np.shape(v) for n, v in posteriors.items()} }",
+            accepted="the same names, (R, ...) and (R, N, ...)",
         )
     return num, draws

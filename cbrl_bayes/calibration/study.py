@@ -12,7 +12,7 @@ from cbrl_bayes.calibration.fits import CalibrationSettings, fit_simulated
 from cbrl_bayes.calibration.studies import study_simulated
 from cbrl_bayes.calibration.tables import decisions_dataset, ranks_dataset
 from cbrl_bayes.designs import DesignSettings, DeviceExecutor, Executor
-from cbrl_bayes.errors import InvalidInputError, explain, require_key, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search
 from cbrl_bayes.inference import BehaviourSimulation, GenerativeModel
 from cbrl_bayes.problems import Problem
@@ -153,11 +153,9 @@ def calibrate_decisions(
     require_kind(simulation, BehaviourSimulation, "subject", "cb.BehaviourSimulation(problem)")
     if isinstance(executor, DeviceExecutor):
         raise InvalidInputError(
-            explain(
-                "whole studies cannot be part of one compiled program",
-                received=executor,
-                accepted="ThreadExecutor or DaskExecutor",
-            )
+            "whole studies cannot be part of one compiled program",
+            received=executor,
+            accepted="ThreadExecutor or DaskExecutor",
         )
     problem = simulation.problem
     fit_key, study_key, tie_key = jax.random.split(key, 3)
@@ -198,12 +196,10 @@ def _opened(subject: Any, key: Any, settings: Any, kind: type) -> Any:
     needed = ("prior", "simulate", "program")
     if isinstance(subject, type) or not all(hasattr(subject, name) for name in needed):
         raise InvalidInputError(
-            explain(
-                "subject cannot be calibrated",
-                received=type(subject).__name__,
-                accepted=f"a Problem, or an object with the methods {', '.join(needed)}",
-                remedy="cb.BehaviourSimulation(problem)",
-            )
+            "subject cannot be calibrated",
+            received=type(subject).__name__,
+            accepted=f"a Problem, or an object with the methods {', '.join(needed)}",
+            remedy="cb.BehaviourSimulation(problem)",
         )
     return subject
 

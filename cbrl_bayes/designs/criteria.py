@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = [
     "AcrossContexts",
@@ -291,11 +291,9 @@ class AcrossContexts:
     def __post_init__(self) -> None:
         if not hasattr(self.criterion, "of_distribution"):
             raise InvalidInputError(
-                explain(
-                    "this criterion does not apply to contexts",
-                    received=self.criterion,
-                    accepted="Expectation, MeanVariance, CVaR, VaR",
-                )
+                "this criterion does not apply to contexts",
+                received=self.criterion,
+                accepted="Expectation, MeanVariance, CVaR, VaR",
             )
 
     def __call__(
@@ -312,11 +310,11 @@ class AcrossContexts:
 
 def _positive(name: str, value: float) -> None:
     if not 0.0 < value < float("inf"):
-        raise InvalidInputError(explain(f"{name} is out of range", received=value, accepted="> 0"))
+        raise InvalidInputError(f"{name} is out of range", received=value, accepted="> 0")
 
 
 def _share(name: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
         raise InvalidInputError(
-            explain(f"{name} is out of range", received=value, accepted="above 0, at most 1")
+            f"{name} is out of range", received=value, accepted="above 0, at most 1"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cbrl_bayes.designs.executors import Results, Work
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 
 __all__ = ["DeviceExecutor"]
 
@@ -70,11 +70,9 @@ class DeviceExecutor:
         """Yield (number, result), a chunk of draws at a time."""
         if not isinstance(work, Work):
             raise InvalidInputError(
-                explain(
-                    "this work cannot be part of a compiled program",
-                    received=work,
-                    remedy="ThreadExecutor or DaskExecutor",
-                )
+                "this work cannot be part of a compiled program",
+                received=work,
+                remedy="ThreadExecutor or DaskExecutor",
             )
         devices = self.devices or tuple(jax.devices())
         num = len(devices)

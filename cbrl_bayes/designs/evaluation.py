@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import gather
@@ -122,11 +122,9 @@ def require_no_tracing(evaluation: Evaluation, item: Any) -> None:
     """Refuse a traced item for an evaluation that runs in Python."""
     if evaluation.runs_on_host and is_traced(item):
         raise InvalidInputError(
-            explain(
-                "an evaluation outside compiled programs cannot be part of one",
-                received=evaluation,
-                remedy="ThreadExecutor or DaskExecutor",
-            )
+            "an evaluation outside compiled programs cannot be part of one",
+            received=evaluation,
+            remedy="ThreadExecutor or DaskExecutor",
         )
 
 

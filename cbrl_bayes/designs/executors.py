@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jax
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, require_ranges
 
 __all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
 
@@ -199,12 +199,10 @@ class DaskExecutor:
             looked = time.monotonic()
             if alone >= self.worker_timeout:
                 raise CbrlBayesError(
-                    explain(
-                        f"the cluster has had no worker for {alone:.0f} s",
-                        accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
-                        remedy="look at the workers' logs, or allow more time; then run the "
-                        "same call again",
-                    )
+                    f"the cluster has had no worker for {alone:.0f} s",
+                    accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
+                    remedy="look at the workers' logs, or allow more time; then run the "
+                    "same call again",
                 )
         return next(finished)
 
@@ -215,11 +213,9 @@ class DaskExecutor:
                 client = from_dask.Client(self.address, set_as_default=False)
             except (OSError, ValueError) as error:
                 raise InvalidInputError(
-                    explain(
-                        f"no Dask scheduler answers ({error})",
-                        received=self.address,
-                        accepted="an address like tcp://host:8786",
-                    )
+                    f"no Dask scheduler answers ({error})",
+                    received=self.address,
+                    accepted="an address like tcp://host:8786",
                 ) from error
             with client:
                 yield client
@@ -281,7 +277,7 @@ def _dask() -> Any:
         import distributed
     except ImportError as error:
         raise InvalidInputError(
-            explain("Dask is not installed", remedy="pip install 'cbrl-bayes[cluster]'")
+            "Dask is not installed", remedy="pip install 'cbrl-bayes[cluster]'"
         ) from error
     return distributed
 
@@ -290,17 +286,13 @@ def _cause(error: Any, from_dask: Any) -> BaseException:
     """Return the error to raise: the cluster's in plain words, the work's own unchanged."""
     if isinstance(error, from_dask.KilledWorker):
         return CbrlBayesError(
-            explain(
-                f"an item killed every worker that tried it ({error})",
-                remedy="more memory for each worker (memory_limit)",
-            )
+            f"an item killed every worker that tried it ({error})",
+            remedy="more memory for each worker (memory_limit)",
         )
     if not isinstance(error, BaseException):
         return CbrlBayesError(
-            explain(
-                "the cluster gave up an item",
-                received=error,
-                remedy="look at the scheduler's log, then run the same call again",
-            )
+            "the cluster gave up an item",
+            received=error,
+            remedy="look at the scheduler's log, then run the same call again",
         )
     return error

@@ -19,7 +19,7 @@ from cbrl_bayes.designs.evaluation import (
 )
 from cbrl_bayes.designs.executors import ThreadExecutor, Work
 from cbrl_bayes.designs.running import Record, Running
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems import Problem
 
 __all__ = ["complete_draws", "evaluate_designs", "readable_designs"]
@@ -86,20 +86,16 @@ def evaluate_designs(
     fits = designs.shape[1:] in ((size,), (num, size))
     if not fits or not len(designs) or not np.isfinite(designs).all():
         raise InvalidInputError(
-            explain(
-                "designs do not fit the problem's incentive",
-                received=designs.shape,
-                accepted=f"finite, shape (designs, {size}) or (designs, {num}, {size})",
-            )
+            "designs do not fit the problem's incentive",
+            received=designs.shape,
+            accepted=f"finite, shape (designs, {size}) or (designs, {num}, {size})",
         )
 
     if score is not None and not isinstance(run.executor, ThreadExecutor | None):
         raise InvalidInputError(
-            explain(
-                "score cannot be used outside threads of this process",
-                received=run.executor,
-                accepted="ThreadExecutor, or no score",
-            )
+            "score cannot be used outside threads of this process",
+            received=run.executor,
+            accepted="ThreadExecutor, or no score",
         )
 
     def item(index: int) -> tuple:
@@ -161,11 +157,9 @@ def complete_draws(
     sizes = {np.shape(value)[0] if np.ndim(value) else 0 for value in draws.values()}
     if len(sizes) != 1 or 0 in sizes:
         raise InvalidInputError(
-            explain(
-                "draws need one common leading axis",
-                received=sorted(sizes),
-                accepted="{name: array of shape (draws, ...)}",
-            )
+            "draws need one common leading axis",
+            received=sorted(sizes),
+            accepted="{name: array of shape (draws, ...)}",
         )
     num = sizes.pop()
     for index in range(num):

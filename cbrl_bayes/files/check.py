@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cbrl_bayes.errors import CbrlBayesError, explain
+from cbrl_bayes.errors import CbrlBayesError
 from cbrl_bayes.files.limits import FileLimits
 
 __all__ = ["check_file", "check_size"]
@@ -65,9 +65,9 @@ def check_file(path: Path, error: type[CbrlBayesError], limits: FileLimits | Non
         return
     if path.suffix == ".zarr":
         if not path.is_dir():
-            raise error(explain(f"{path.name} is not a zarr store", accepted="a folder"))
+            raise error(f"{path.name} is not a zarr store", accepted="a folder")
     elif not path.is_file():  # a folder, a pipe, a device
-        raise error(explain(f"{path.name} is not a regular file"))
+        raise error(f"{path.name} is not a regular file")
     else:
         factor = TABLE_FACTOR if path.suffix == ".csv" else 1
         check_size(path.name, factor * path.stat().st_size, error, limits)
@@ -93,12 +93,10 @@ def check_size(
     """
     if limits is not None and num_bytes > limits.most_bytes:
         raise error(
-            explain(
-                f"{what} would need too much memory",
-                received=f"{num_bytes:,} bytes",
-                accepted=f"at most {limits.most_bytes:,} bytes",
-                remedy=RAISE,
-            )
+            f"{what} would need too much memory",
+            received=f"{num_bytes:,} bytes",
+            accepted=f"at most {limits.most_bytes:,} bytes",
+            remedy=RAISE,
         )
 
 
@@ -127,28 +125,21 @@ def _read_apart(path: Path, error: type[CbrlBayesError], limits: FileLimits) -> 
         status = -OUT_OF_TIME
     if status == -OUT_OF_TIME:
         raise error(
-            explain(
-                f"reading {path.name} did not end within {limits.most_seconds:g} s",
-                remedy=["the file may be damaged: copy it again", RAISE],
-            )
+            f"reading {path.name} did not end within {limits.most_seconds:g} s",
+            remedy=["the file may be damaged: copy it again", RAISE],
         )
     if status < 0:
         raise error(
-            explain(
-                f"{path.name} makes the library that reads it crash (signal {-status})",
-                remedy="the file is damaged: copy it again",
-            )
+            f"{path.name} makes the library that reads it crash (signal {-status})",
+            remedy="the file is damaged: copy it again",
         )
     try:
         answer = json.loads(done.stdout)
         fault, remedy = str(answer["fault"]), REMEDIES.get(answer["kind"], "")
     except (ValueError, KeyError, TypeError) as unsaid:
         raise error(
-            explain(
-                f"{path.name} cannot be checked (the process that reads it ended with "
-                f"status {status})",
-                remedy="limits=None if you trust the file",
-            )
+            f"{path.name} cannot be checked (the process that reads it ended with status {status})",
+            remedy="limits=None if you trust the file",
         ) from unsaid
     if fault:
-        raise error(explain(f"{path.name} cannot be read ({fault})", remedy=remedy))
+        raise error(f"{path.name} cannot be read ({fault})", remedy=remedy)

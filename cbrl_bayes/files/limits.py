@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = ["DEFAULT_LIMITS", "FileLimits"]
 
@@ -41,11 +41,7 @@ class FileLimits:
         for name in ("most_bytes", "most_seconds", "most_pieces"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(
-                    explain(
-                        f"{name} is not positive",
-                        received=getattr(self, name),
-                        accepted="a number > 0",
-                    )
+                    f"{name} is not positive", received=getattr(self, name), accepted="a number > 0"
                 )
 
 

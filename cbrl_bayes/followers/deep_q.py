@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
 from cbrl_bayes.mdp import MDP, finite_status
@@ -219,6 +219,6 @@ def _equinox() -> Any:
         import equinox
     except ImportError as error:
         raise InvalidInputError(
-            explain("Equinox is not installed", remedy="pip install 'cbrl-bayes[deep]'")
+            "Equinox is not installed", remedy="pip install 'cbrl-bayes[deep]'"
         ) from error
     return equinox

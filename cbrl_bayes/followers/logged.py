@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cbrl_bayes.errors import DataError, explain
+from cbrl_bayes.errors import DataError
 from cbrl_bayes.followers.episodes import Episode
 from cbrl_bayes.followers.outside import OutsideFollower, Player
 
@@ -71,7 +71,7 @@ def follower_from_logs(logs: Sequence[Log], *, tolerance: float = 1e-6) -> Outsi
     ()
     """
     if not logs or any(not log.episodes for log in logs):
-        raise DataError(explain("there are no episodes on record", received=f"{len(logs)} logs"))
+        raise DataError("there are no episodes on record", received=f"{len(logs)} logs")
 
     def train(
         incentive: Mapping[str, np.ndarray], context: Any, parameters: Mapping, seed: int

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import FollowerError, InvalidInputError, explain
+from cbrl_bayes.errors import FollowerError, InvalidInputError
 from cbrl_bayes.followers.episodes import Episode, as_trajectories
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.mdp import SolveStatus, Trajectories
@@ -92,11 +92,9 @@ class OutsideFollower:
     def __post_init__(self) -> None:
         if self.time_limit is not None and self.time_limit <= 0:
             raise InvalidInputError(
-                explain(
-                    "time_limit is not positive",
-                    received=self.time_limit,
-                    accepted="seconds > 0, or None",
-                )
+                "time_limit is not positive",
+                received=self.time_limit,
+                accepted="seconds > 0, or None",
             )
 
     def initial_memory(self, problem: Problem) -> tuple:
@@ -116,11 +114,9 @@ class OutsideFollower:
         """Let it train; see `TrajectoryOracle.train`."""
         if float(problem.heat) != 1.0:
             raise InvalidInputError(
-                explain(
-                    "an outside follower's temperature cannot be changed",
-                    received=f"temperature times {float(problem.heat):g}",
-                    remedy="an ascent with continuation=(1.0,)",
-                )
+                "an outside follower's temperature cannot be changed",
+                received=f"temperature times {float(problem.heat):g}",
+                remedy="an ascent with continuation=(1.0,)",
             )
         given = {name: np.asarray(value) for name, value in incentive.items()}
         place = jax.tree.map(np.asarray, context)
@@ -147,11 +143,8 @@ class OutsideFollower:
         ) -> Trajectories:
             if initial_state is not None or initial_action is not None:
                 raise InvalidInputError(
-                    explain(
-                        f"{self.name} cannot be started in a chosen state",
-                        remedy="BoltzmannCovariance, which needs whole episodes only, or "
-                        "ZerothOrder",
-                    )
+                    f"{self.name} cannot be started in a chosen state",
+                    remedy="BoltzmannCovariance, which needs whole episodes only, or ZerothOrder",
                 )
             wanted = num_rollouts or 1
             limit = np.full(wanted, num_steps) if step_limit is None else np.asarray(step_limit)
@@ -214,7 +207,7 @@ class _Call:
             for name, value in self.incentive.items()
         )
         given = f"incentive {shown}; context {self.context}"
-        return FollowerError(explain(f"{self.name} {what}", received=given, remedy=remedy))
+        return FollowerError(f"{self.name} {what}", received=given, remedy=remedy)
 
 
 def _words(error: BaseException) -> str:

@@ -10,13 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import (
-    FollowerError,
-    InvalidInputError,
-    explain,
-    require_kind,
-    require_ranges,
-)
+from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
@@ -84,11 +78,9 @@ class Ascent:
         factors = np.asarray(self.continuation, float)
         if not factors.size or not (factors > 0).all() or factors[-1] != 1.0:
             raise InvalidInputError(
-                explain(
-                    "ascent settings are out of range",
-                    received=f"continuation = {self.continuation}",
-                    accepted="factors > 0, the last one 1",
-                )
+                "ascent settings are out of range",
+                received=f"continuation = {self.continuation}",
+                accepted="factors > 0, the last one 1",
             )
 
     @property

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import (
@@ -263,11 +263,9 @@ def _advantage(
 def _check_log_probabilities(base: Trajectories) -> None:
     if bool((jnp.isnan(base.log_probability) & base.active).any()):
         raise InvalidInputError(
-            explain(
-                "the incentive changes the transitions; the follower must then report the "
-                "log-probability of its actions",
-                remedy="Episode(..., log_probability=...), or ZerothOrder",
-            )
+            "the incentive changes the transitions; the follower must then report the "
+            "log-probability of its actions",
+            remedy="Episode(..., log_probability=...), or ZerothOrder",
         )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
@@ -115,12 +115,10 @@ def _refuse_other_response(problem: Problem) -> None:
     """Raise unless followers play the soft optimum, which the estimators' formulas assume."""
     if problem.response_fn is not None:
         raise InvalidInputError(
-            explain(
-                "this estimator needs followers who respond at best; those of problem "
-                f"{problem.name!r} do not",
-                received=problem.response_fn,
-                remedy="Exact() or ZerothOrder(num_rollouts=None)",
-            )
+            "this estimator needs followers who respond at best; those of problem "
+            f"{problem.name!r} do not",
+            received=problem.response_fn,
+            remedy="Exact() or ZerothOrder(num_rollouts=None)",
         )
 
 

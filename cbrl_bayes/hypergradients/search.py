@@ -11,13 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from cbrl_bayes.errors import (
-    FollowerError,
-    InvalidInputError,
-    explain,
-    require_kind,
-    require_ranges,
-)
+from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
 from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.mdp import is_traced
@@ -77,10 +71,8 @@ class Search:
         require_ranges(scales, "search settings", **dict.fromkeys(scales, ">= 0"))
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
-                explain(
-                    "num_candidates > 0 requires num_starts >= 2",
-                    received=f"num_candidates={self.num_candidates}, num_starts={self.num_starts}",
-                )
+                "num_candidates > 0 requires num_starts >= 2",
+                received=f"num_candidates={self.num_candidates}, num_starts={self.num_starts}",
             )
 
     @property
@@ -168,11 +160,9 @@ class SearchProgram:
         self._ascent = AscentProgram(self.problem, self.estimator, self.search.ascent)
         if self.search.needs_exact_objective and not self.estimator.is_exact:
             raise InvalidInputError(
-                explain(
-                    "num_candidates and num_hops compare exact objectives; this estimator has none",
-                    received=type(self.estimator).__name__,
-                    remedy="Search(num_starts=...) with continuation, or Exact()",
-                )
+                "num_candidates and num_hops compare exact objectives; this estimator has none",
+                received=type(self.estimator).__name__,
+                remedy="Search(num_starts=...) with continuation, or Exact()",
             )
         self._screen = jax.jit(self._objectives)
         self._draw_points = jax.jit(self._random_points)
@@ -222,11 +212,9 @@ class SearchProgram:
         traced = is_traced((parameters, key, start))
         if traced and (self.search.needs_exact_objective or self.estimator.runs_on_host):
             raise InvalidInputError(
-                explain(
-                    "screening, hops and outside followers cannot be part of a compiled program",
-                    received=self.search,
-                    remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
-                )
+                "screening, hops and outside followers cannot be part of a compiled program",
+                received=self.search,
+                remedy="ThreadExecutor or DaskExecutor, or Search(num_starts=...)",
             )
 
         keys = _search_keys(key)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from numpyro import handlers
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.preferences import PreferenceModel
 from cbrl_bayes.inference.priors import ContextFamily, Prior, default_priors
@@ -124,12 +124,10 @@ class BehaviourSimulation:
         sizes = min(self.num_episodes, self.num_steps) >= 1
         if not sizes or not 0 <= self.num_hidden <= self.num_episodes:
             raise InvalidInputError(
-                explain(
-                    "the simulation's sizes are out of range",
-                    received=f"{self.num_episodes} episodes of {self.num_steps} steps, "
-                    f"{self.num_hidden} hidden",
-                    accepted="num_episodes >= 1, num_steps >= 1, 0 <= num_hidden <= num_episodes",
-                )
+                "the simulation's sizes are out of range",
+                received=f"{self.num_episodes} episodes of {self.num_steps} steps, "
+                f"{self.num_hidden} hidden",
+                accepted="num_episodes >= 1, num_steps >= 1, 0 <= num_hidden <= num_episodes",
             )
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if self.num_hidden and (self.record_transitions or not discrete):
@@ -141,9 +139,7 @@ class BehaviourSimulation:
         zero = {name: np.zeros(np.shape(value)) for name, value in readable.items()}
         if set(self.incentive) - set(zero):
             raise InvalidInputError(
-                explain(
-                    "unknown incentives", received=sorted(self.incentive), accepted=", ".join(zero)
-                )
+                "unknown incentives", received=sorted(self.incentive), accepted=", ".join(zero)
             )
         object.__setattr__(self, "incentive", zero | dict(self.incentive))
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference.likelihood import (
     context_evidence,
     episode_log_likelihood,
@@ -77,10 +77,8 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     """
     if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
         raise InvalidInputError(
-            explain(
-                "maximum likelihood does not cover hierarchical priors or a context family",
-                remedy="Pooled or PerGroup priors, or cb.infer",
-            )
+            "maximum likelihood does not cover hierarchical priors or a context family",
+            remedy="Pooled or PerGroup priors, or cb.infer",
         )
     from scipy.optimize import minimize  # takes a tenth of a second
 

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.errors import DataError, InvalidInputError, explain
+from cbrl_bayes.errors import DataError, InvalidInputError
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
     context_evidence,
@@ -65,10 +65,8 @@ class BehaviourModel:
         unknown = sorted({*self.priors, *family} - set(self.problem.default_parameters))
         if unknown:
             raise InvalidInputError(
-                explain(
-                    f"problem {self.problem.name!r} has no parameters {unknown}",
-                    accepted=", ".join(sorted(self.problem.default_parameters)),
-                )
+                f"problem {self.problem.name!r} has no parameters {unknown}",
+                accepted=", ".join(sorted(self.problem.default_parameters)),
             )
         if len(self.counts.transition_count) and self.counts.num_cells > 1:
             self._check_shared_law()
@@ -166,11 +164,9 @@ class BehaviourModel:
         ]
         if any(not np.array_equal(law, laws[0]) for law in laws[1:]):
             raise DataError(
-                explain(
-                    "transition laws differ between contexts, regimes or groups: recorded "
-                    "transitions (successor_slot) cannot be used",
-                    remedy="leave successor_slot out of the data",
-                )
+                "transition laws differ between contexts, regimes or groups: recorded "
+                "transitions (successor_slot) cannot be used",
+                remedy="leave successor_slot out of the data",
             )
 
     def _choices(self, rows: Array, condition: bool) -> None:

@@ -13,7 +13,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer import NUTS, init_to_median, init_to_value
 
-from cbrl_bayes.errors import InvalidInputError, NotConvergedError, explain
+from cbrl_bayes.errors import InvalidInputError, NotConvergedError
 from cbrl_bayes.progress import Report, silent
 
 __all__ = ["ONCE", "NUTSSettings", "chain_layout", "run_nuts"]
@@ -52,12 +52,10 @@ class NUTSSettings:
         sizes = self.num_chains >= 1 and self.num_warmup >= 1 and self.num_samples >= 4
         if not sizes or not 0.0 < self.target_accept < 1.0:
             raise InvalidInputError(
-                explain(
-                    "NUTS settings are out of range",
-                    received=self,
-                    accepted="num_chains >= 1, num_warmup >= 1, num_samples >= 4, "
-                    "0 < target_accept < 1",
-                )
+                "NUTS settings are out of range",
+                received=self,
+                accepted="num_chains >= 1, num_warmup >= 1, num_samples >= 4, "
+                "0 < target_accept < 1",
             )
 
 
@@ -181,11 +179,9 @@ class _Chains:
             state = self._over_chains(lambda key: self._first_state((key, None)), ONCE)(self.keys)
         if not _usable(state):
             raise NotConvergedError(
-                explain(
-                    "the sampler found no starting point: the density was zero or not "
-                    "finite at 100 draws from the prior",
-                    remedy="check that the priors allow the observed behaviour",
-                )
+                "the sampler found no starting point: the density was zero or not "
+                "finite at 100 draws from the prior",
+                remedy="check that the priors allow the observed behaviour",
             )
         return state
 

@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference.fit import FitDraws
 from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
 from cbrl_bayes.problems.rlhf import NEVER, comparison_log_probability
@@ -68,28 +68,21 @@ class PreferenceModel:
         rows, counts = np.asarray(self.rows), np.asarray(self.counts, float)
         if rows.ndim != 2 or rows.shape[1:] != (4,) or counts.shape != (len(rows), 3):
             raise InvalidInputError(
-                explain(
-                    "comparisons have the wrong shape",
-                    received=f"rows {rows.shape}, counts {counts.shape}",
-                    accepted="(M, 4) and (M, 3)",
-                )
+                "comparisons have the wrong shape",
+                received=f"rows {rows.shape}, counts {counts.shape}",
+                accepted="(M, 4) and (M, 3)",
             )
         if not len(rows) or (rows < 0).any() or (rows >= sizes).any():
             raise InvalidInputError(
-                explain(
-                    "indices of comparisons are out of range",
-                    received=f"smallest {rows.min(0, initial=0).tolist()}, "
-                    f"largest {rows.max(0, initial=-1).tolist()}",
-                    accepted="at least one row; prompt, left, right, annotator from 0, "
-                    f"below {sizes}",
-                )
+                "indices of comparisons are out of range",
+                received=f"smallest {rows.min(0, initial=0).tolist()}, "
+                f"largest {rows.max(0, initial=-1).tolist()}",
+                accepted=f"at least one row; prompt, left, right, annotator from 0, below {sizes}",
             )
         if (rows[:, 1] == rows[:, 2]).any():
             raise InvalidInputError("an answer is compared with itself")
         if not np.isfinite(counts).all() or (counts < 0).any():
-            raise InvalidInputError(
-                explain("counts are out of range", accepted="finite numbers >= 0")
-            )
+            raise InvalidInputError("counts are out of range", accepted="finite numbers >= 0")
 
     @property
     def has_ties(self) -> bool:
@@ -196,12 +189,10 @@ def count_comparisons(
     rows, outcome = np.asarray(rows), np.asarray(outcome)
     if outcome.shape != rows.shape[:1] or not np.isin(outcome, (0, 1, 2)).all():
         raise InvalidInputError(
-            explain(
-                "outcomes do not fit the judgements",
-                received=f"{rows.shape[0]} rows, outcomes of shape {outcome.shape} with values "
-                f"{np.unique(outcome)[:5].tolist()}",
-                accepted="0 (left), 1 (right) or 2 (tie) for each row",
-            )
+            "outcomes do not fit the judgements",
+            received=f"{rows.shape[0]} rows, outcomes of shape {outcome.shape} with values "
+            f"{np.unique(outcome)[:5].tolist()}",
+            accepted="0 (left), 1 (right) or 2 (tie) for each row",
         )
     distinct, place = np.unique(rows, axis=0, return_inverse=True)
     counts = np.zeros((len(distinct), 3))

@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 __all__ = ["ContextFamily", "Hierarchical", "PerGroup", "Pooled", "Prior", "default_priors"]
@@ -171,31 +171,25 @@ def default_priors(
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
         else:
             raise InvalidInputError(
-                explain(
-                    f"parameter {name!r} has no default prior",
-                    received=centre,
-                    remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
-                )
+                f"parameter {name!r} has no default prior",
+                received=centre,
+                remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
             )
     require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name, prior in (given or {}).items():
         if name not in known:
             raise InvalidInputError(
-                explain(
-                    f"problem {problem.name!r} has no parameter {name!r}",
-                    accepted=", ".join(sorted(known)),
-                )
+                f"problem {problem.name!r} has no parameter {name!r}",
+                accepted=", ".join(sorted(known)),
             )
         if not isinstance(prior, Prior):
             _require_law(prior, f"priors[{name!r}]")
         chosen = prior if isinstance(prior, Prior) else Pooled(prior)
         if not isinstance(chosen, Pooled) and name not in problem.per_follower:
             raise InvalidInputError(
-                explain(
-                    f"parameter {name!r} cannot differ between followers",
-                    received=type(chosen).__name__,
-                    accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
-                )
+                f"parameter {name!r} cannot differ between followers",
+                received=type(chosen).__name__,
+                accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
             )
         priors[name] = chosen
     return priors

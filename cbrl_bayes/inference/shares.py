@@ -25,7 +25,7 @@ from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, init_to_sample
 from numpyro.infer.autoguide import AutoDelta
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference.fit import FitDraws
 from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
 from cbrl_bayes.progress import Progress, reporter
@@ -131,7 +131,7 @@ class DirichletShares:
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise InvalidInputError(
-                explain("num_classes is too small", received=self.num_classes, accepted=">= 1")
+                "num_classes is too small", received=self.num_classes, accepted=">= 1"
             )
 
     def parameters(self, num_goods: int, num_covariates: int) -> Draws:
@@ -139,11 +139,9 @@ class DirichletShares:
         classes, place = self.num_classes, self.ordered_good
         if not 0 <= place < num_goods - 1:
             raise InvalidInputError(
-                explain(
-                    "ordered_good is out of range",
-                    received=place,
-                    accepted=f"0 to {num_goods - 2}: any good but the last",
-                )
+                "ordered_good is out of range",
+                received=place,
+                accepted=f"0 to {num_goods - 2}: any good but the last",
             )
         ordered = numpyro.sample(
             "ordered_logit",
@@ -306,13 +304,11 @@ def fit_shares(
     fits = share.ndim == design.ndim == 2 and len(share) == len(design) > 0
     if not fits or not np.isfinite(design).all() or not _are_shares(share):
         raise InvalidInputError(
-            explain(
-                "shares and covariates do not fit",
-                received=f"shares {share.shape}, covariates {design.shape}",
-                accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
-                "sum to one in each row",
-                remedy="make_household_shares, which names the first row that is wrong",
-            )
+            "shares and covariates do not fit",
+            received=f"shares {share.shape}, covariates {design.shape}",
+            accepted="(N, G) and (N, C) of the same N >= 1, all finite, shares >= 0 that "
+            "sum to one in each row",
+            remedy="make_household_shares, which names the first row that is wrong",
         )
     given = jnp.asarray(share), jnp.asarray(design)
 

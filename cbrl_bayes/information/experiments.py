@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere
 
@@ -66,11 +66,9 @@ class Experiment:
         few = min(self.num_episodes, self.num_steps) < 1
         if not self.name or few or not np.isfinite(costs).all() or (costs < 0).any():
             raise InvalidInputError(
-                explain(
-                    "the experiment cannot be run as described",
-                    received=self,
-                    accepted="a name, num_episodes and num_steps >= 1, finite costs >= 0",
-                )
+                "the experiment cannot be run as described",
+                received=self,
+                accepted="a name, num_episodes and num_steps >= 1, finite costs >= 0",
             )
 
     @property
@@ -340,11 +338,8 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     """Refuse what cannot be simulated; return the incentive in force, gaps filled with zeros."""
     if not isinstance(problem.contexts, DiscreteContexts):
         raise InvalidInputError(
-            explain(
-                f"problem {problem.name!r} samples its contexts, whose likelihood is not known "
-                "here",
-                accepted="finitely many contexts (DiscreteContexts)",
-            )
+            f"problem {problem.name!r} samples its contexts, whose likelihood is not known here",
+            accepted="finitely many contexts (DiscreteContexts)",
         )
     places = (
         ("context", experiment.context, problem.contexts.names),
@@ -353,11 +348,9 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     for kind, name, names in places:
         if name is not None and name not in names:
             raise InvalidInputError(
-                explain(
-                    f"experiment {experiment.name!r} names no {kind} of the problem",
-                    received=name,
-                    accepted=", ".join(names),
-                )
+                f"experiment {experiment.name!r} names no {kind} of the problem",
+                received=name,
+                accepted=", ".join(names),
             )
     entries = (
         num
@@ -368,12 +361,10 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     )
     if entries > MOST_ENTRIES:
         raise InvalidInputError(
-            explain(
-                "policies of all draws are too large to hold",
-                received=f"{entries} numbers",
-                accepted=f"at most {MOST_ENTRIES}",
-                remedy="fewer draws",
-            )
+            "policies of all draws are too large to hold",
+            received=f"{entries} numbers",
+            accepted=f"at most {MOST_ENTRIES}",
+            remedy="fewer draws",
         )
     readable = problem.incentive.transform(problem.incentive.initial)
     given = experiment.incentive if experiment.incentive is not None else {}
@@ -381,10 +372,8 @@ def _checked(problem: Problem, experiment: Experiment, num: int) -> dict[str, np
     fits = isinstance(given, Mapping) and set(given) <= set(known)
     if not fits or any(np.shape(value) != known[name].shape for name, value in given.items()):  # type: ignore[union-attr]
         raise InvalidInputError(
-            explain(
-                f"the incentive of experiment {experiment.name!r} does not fit the problem",
-                received=given if isinstance(given, str) else sorted(given),
-                accepted=", ".join(f"{n} of shape {v.shape}" for n, v in known.items()),
-            )
+            f"the incentive of experiment {experiment.name!r} does not fit the problem",
+            received=given if isinstance(given, str) else sorted(given),
+            accepted=", ".join(f"{n} of shape {v.shape}" for n, v in known.items()),
         )
     return known | {name: np.asarray(value, float) for name, value in given.items()}  # type: ignore[union-attr]

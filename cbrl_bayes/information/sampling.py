@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from scipy.special import softmax
 
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.information.experiments import FutureData
 from cbrl_bayes.information.smoothing import KernelRegression, Regression
 from cbrl_bayes.information.values import (
@@ -129,7 +129,7 @@ def sample_information(
     _check_pairs(net_benefit, future)
     if num_posteriors < 10:
         raise InvalidInputError(
-            explain("num_posteriors is too small", received=num_posteriors, accepted=">= 10")
+            "num_posteriors is too small", received=num_posteriors, accepted=">= 10"
         )
     summary = likelihood_summary(future)
     fit_key, match_key = jax.random.split(key)
@@ -276,8 +276,6 @@ def _roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check_pairs(net_benefit: np.ndarray, future: FutureData) -> None:
     if len(net_benefit) != len(future.statistic):
         raise InvalidInputError(
-            explain(
-                "net benefits and simulated data are not of the same draws",
-                received=f"{len(net_benefit)} and {len(future.statistic)}",
-            )
+            "net benefits and simulated data are not of the same draws",
+            received=f"{len(net_benefit)} and {len(future.statistic)}",
         )

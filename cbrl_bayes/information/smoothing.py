@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm, rankdata
 
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = [
     "Basis",
@@ -87,7 +87,7 @@ class SplineRegression:
     def __post_init__(self) -> None:
         if self.num_knots < 0:
             raise InvalidInputError(
-                explain("num_knots is negative", received=self.num_knots, accepted=">= 0")
+                "num_knots is negative", received=self.num_knots, accepted=">= 0"
             )
 
     def bases(
@@ -96,11 +96,9 @@ class SplineRegression:
         """Return the same splines for every target."""
         if inputs.shape[1] != 1:
             raise InvalidInputError(
-                explain(
-                    "splines take one input",
-                    received=f"{inputs.shape[1]} columns",
-                    remedy="KernelRegression",
-                )
+                "splines take one input",
+                received=f"{inputs.shape[1]} columns",
+                remedy="KernelRegression",
             )
         # Tied draws give equal quantiles: a knot repeated too often would cut the spline.
         levels = np.unique(np.quantile(inputs[:, 0], np.linspace(0.0, 1.0, self.num_knots + 2)))
@@ -147,9 +145,7 @@ class KernelRegression:
     def __post_init__(self) -> None:
         if min(self.num_centres, self.num_tuning_draws, self.num_tuning_centres) < 1:
             raise InvalidInputError(
-                explain(
-                    "kernel regression is set too small", received=self, accepted="numbers >= 1"
-                )
+                "kernel regression is set too small", received=self, accepted="numbers >= 1"
             )
 
     def bases(

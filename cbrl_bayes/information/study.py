@@ -18,7 +18,7 @@ from cbrl_bayes.designs import (
     scores_are_noisy,
 )
 from cbrl_bayes.designs.running import Running
-from cbrl_bayes.errors import InvalidInputError, explain, require_key, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
 from cbrl_bayes.information.experiments import Experiment, FutureData, simulate_experiments
 from cbrl_bayes.information.sampling import SampleInformation, sample_information
 from cbrl_bayes.information.tables import add_information, draws_per_effective_draw
@@ -61,12 +61,10 @@ class InformationSettings:
         sound = np.isfinite(self.population) and self.population > 0
         if not sound or self.num_options < 2 or self.num_draws < 20:
             raise InvalidInputError(
-                explain(
-                    "settings of the value of information are out of range",
-                    received=f"population={self.population}, num_options={self.num_options}, "
-                    f"num_draws={self.num_draws}",
-                    accepted="population > 0, num_options >= 2, num_draws >= 20",
-                )
+                "settings of the value of information are out of range",
+                received=f"population={self.population}, num_options={self.num_options}, "
+                f"num_draws={self.num_draws}",
+                accepted="population > 0, num_options >= 2, num_draws >= 20",
             )
 
 
@@ -257,10 +255,8 @@ def _informed(
         columns += _varying(problem, name, values)
     if not columns:
         raise InvalidInputError(
-            explain(
-                f"experiment {experiment.name!r} speaks of nothing that is uncertain",
-                remedy="another context or follower, or draws in which something varies",
-            )
+            f"experiment {experiment.name!r} speaks of nothing that is uncertain",
+            remedy="another context or follower, or draws in which something varies",
         )
     return np.concatenate(columns, axis=1)
 
@@ -287,11 +283,9 @@ def _groups(
         columns = [] if unknown else [c for n in names for c in _varying(problem, n, known[n])]
         if not columns:
             raise InvalidInputError(
-                explain(
-                    f"the value of knowing {label!r} cannot be computed",
-                    received=f"unknown names {unknown}" if unknown else "nothing uncertain",
-                    accepted=", ".join(known),
-                )
+                f"the value of knowing {label!r} cannot be computed",
+                received=f"unknown names {unknown}" if unknown else "nothing uncertain",
+                accepted=", ".join(known),
             )
         groups[label] = np.concatenate(columns, axis=1)
     return groups
@@ -314,11 +308,9 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
     names = list(map(str, decision["design"].values))
     if experiment.incentive not in names:
         raise InvalidInputError(
-            explain(
-                f"experiment {experiment.name!r} names no design of the study",
-                received=experiment.incentive,
-                accepted=", ".join(names),
-            )
+            f"experiment {experiment.name!r} names no design of the study",
+            received=experiment.incentive,
+            accepted=", ".join(names),
         )
     one = decision.sel(design=experiment.incentive)
     arrays = {name: one[variable].values for name, variable in incentive_names(problem).items()}
@@ -329,7 +321,5 @@ def _check_names(experiments: Sequence[Experiment]) -> None:
     names = [experiment.name for experiment in experiments]
     if len(set(names)) != len(names):
         raise InvalidInputError(
-            explain(
-                "two experiments have the same name", received=names, accepted="different names"
-            )
+            "two experiments have the same name", received=names, accepted="different names"
         )

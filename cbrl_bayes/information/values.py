@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.information.smoothing import (
     Basis,
     Regression,
@@ -312,13 +312,11 @@ def _checked(net_benefit: np.ndarray, shape: tuple[int, ...] | None = None) -> n
     fits = array.ndim == 2 and array.shape[1] > 0 and shape in (None, array.shape)
     if not fits or len(array) < FEWEST_DRAWS or not np.isfinite(array).all():
         raise InvalidInputError(
-            explain(
-                "net benefits cannot be used",
-                received=f"shape {array.shape}",
-                accepted=f"finite, shape (draws, options) with {FEWEST_DRAWS} draws or more"
-                if shape is None
-                else f"finite, shape {shape}",
-            )
+            "net benefits cannot be used",
+            received=f"shape {array.shape}",
+            accepted=f"finite, shape (draws, options) with {FEWEST_DRAWS} draws or more"
+            if shape is None
+            else f"finite, shape {shape}",
         )
     return array
 
@@ -328,10 +326,8 @@ def _columns(inputs: np.ndarray, num: int) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array.reshape(len(array), -1)
     if len(array) != num or array.shape[1] == 0 or not np.isfinite(array).all():
         raise InvalidInputError(
-            explain(
-                "what would be known does not fit the net benefits",
-                received=array.shape,
-                accepted=f"finite, shape ({num},) or ({num}, columns)",
-            )
+            "what would be known does not fit the net benefits",
+            received=array.shape,
+            accepted=f"finite, shape ({num},) or ({num}, columns)",
         )
     return array

@@ -23,19 +23,10 @@ from cbrl_bayes.mdp.evaluation import (  # noqa: E402
     policy_values,
     soft_policy_values,
 )
-from cbrl_bayes.mdp.linear import (  # noqa: E402
-    DenseLU,
-    Krylov,
-    LinearSolver,
-    default_linear_solver,
-)
+from cbrl_bayes.mdp.linear import DenseLU, Krylov, LinearSolver, default_linear_solver  # noqa: E402
 from cbrl_bayes.mdp.record import MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
-from cbrl_bayes.mdp.transition import (  # noqa: E402
-    DenseTransition,
-    SuccessorTransition,
-    Transition,
-)
+from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition  # noqa: E402
 
 __all__ = [
     "MDP",

@@ -9,7 +9,7 @@ import xarray as xr
 from arviz_stats.ecdf_utils import ecdf_pit
 from matplotlib.figure import Figure
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.style import COLOURS
 from cbrl_bayes.results import Table
 
@@ -50,9 +50,7 @@ def plot_ranks(
         Random samples for the band.
     """
     if not calibrations:
-        raise InvalidInputError(
-            explain("there are no calibrations to draw", accepted="at least one")
-        )
+        raise InvalidInputError("there are no calibrations to draw", accepted="at least one")
     columns = min(PER_ROW, len(calibrations))
     rows = -(-len(calibrations) // columns)
     figure, axes = plt.subplots(
@@ -109,7 +107,7 @@ def plot_coverage(tables: Mapping[str, Table]) -> Figure:
         line.
     """
     if not tables:
-        raise InvalidInputError(explain("there are no tables to draw", accepted="at least one"))
+        raise InvalidInputError("there are no tables to draw", accepted="at least one")
     figure, panel = plt.subplots(figsize=(8.0, 0.75 * len(tables) + 1.6), layout="constrained")
     names, frames = list(tables), {name: table.frame for name, table in tables.items()}
     prob = tables[names[0]].prob or np.nan

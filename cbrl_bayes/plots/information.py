@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.style import COLOURS, wrapped
 
@@ -47,10 +47,8 @@ def plot_information(
     shown = [dim for dim in ("parameter", "experiment") if dim in data.dims]
     if not shown:
         raise InvalidInputError(
-            explain(
-                "the study holds no value of a parameter or an experiment",
-                remedy="value_of_information(problem, study, key=..., experiments=[...])",
-            )
+            "the study holds no value of a parameter or an experiment",
+            remedy="value_of_information(problem, study, key=..., experiments=[...])",
         )
     half = float(norm.ppf(0.5 + prob / 2.0))
     figure, axes = plt.subplots(

@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.style import COLOURS, band
 
@@ -44,12 +44,10 @@ def plot_response(
     response = study["response"].to_dataset()
     if action not in response["action"].values or coordinate not in response.coords:
         raise InvalidInputError(
-            explain(
-                "the study has no such response",
-                received=f"{action!r}, {coordinate!r}",
-                accepted=f"actions {list(response['action'].values)}, "
-                f"coordinates {list(response.coords)}",
-            )
+            "the study has no such response",
+            received=f"{action!r}, {coordinate!r}",
+            accepted=f"actions {list(response['action'].values)}, "
+            f"coordinates {list(response.coords)}",
         )
     chosen = response.sel(action=action).isel(context=context, follower=follower)
     x = chosen[coordinate].values

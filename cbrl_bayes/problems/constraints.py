@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems.record import Problem
 
 __all__ = ["Bounds", "Budget", "IncentiveConstraint", "Monotone", "constrained"]
@@ -54,11 +54,9 @@ class Bounds:
     def __post_init__(self) -> None:
         if not -np.inf < self.low < self.high < np.inf:
             raise InvalidInputError(
-                explain(
-                    "bounds are out of order",
-                    received=(self.low, self.high),
-                    accepted="finite, low < high",
-                )
+                "bounds are out of order",
+                received=(self.low, self.high),
+                accepted="finite, low < high",
             )
 
     def onto(self, value: Array) -> Array:
@@ -89,7 +87,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0.0 < self.total < np.inf:
             raise InvalidInputError(
-                explain("a budget is out of range", received=self.total, accepted="> 0, finite")
+                "a budget is out of range", received=self.total, accepted="> 0, finite"
             )
 
     def onto(self, value: Array) -> Array:
@@ -186,11 +184,9 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
                     value = other.onto(value)
             if not np.allclose(constraint.onto(value), value, rtol=1e-9, atol=1e-9):
                 raise InvalidInputError(
-                    explain(
-                        "constraints on one array undo each other",
-                        received=constraints,
-                        remedy="another order",
-                    )
+                    "constraints on one array undo each other",
+                    received=constraints,
+                    remedy="another order",
                 )
     return bound
 
@@ -199,16 +195,14 @@ def _check(problem: Problem, constraint: IncentiveConstraint) -> None:
     labels = problem.incentive.labels
     if constraint.incentive not in labels:
         raise InvalidInputError(
-            explain(
-                "the incentive has no such array",
-                received=constraint.incentive,
-                accepted=", ".join(sorted(labels)),
-            )
+            "the incentive has no such array",
+            received=constraint.incentive,
+            accepted=", ".join(sorted(labels)),
         )
     dims = labels[constraint.incentive].dims
     if isinstance(constraint, Monotone) and len(dims) != 1:
         raise InvalidInputError(
-            explain("a schedule has one axis", received=f"{constraint.incentive!r}: {dims}")
+            "a schedule has one axis", received=f"{constraint.incentive!r}: {dims}"
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 
 __all__ = ["ContextDistribution", "DiscreteContexts", "SampledContexts"]
 
@@ -45,19 +45,15 @@ class DiscreteContexts:
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(self.values)}
         if count == 0 or len(set(self.names)) != count or lengths != {(count,)}:
             raise InvalidInputError(
-                explain(
-                    "contexts need distinct names and values with one entry per name",
-                    received=f"names {self.names}, leading lengths {sorted(lengths)}",
-                )
+                "contexts need distinct names and values with one entry per name",
+                received=f"names {self.names}, leading lengths {sorted(lengths)}",
             )
         weights = np.asarray(self.probability, float)
         if weights.shape != (count,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-8:
             raise InvalidInputError(
-                explain(
-                    "context probabilities are not a distribution over the contexts",
-                    received=self.probability,
-                    accepted=f"{count} numbers >= 0 that sum to one",
-                )
+                "context probabilities are not a distribution over the contexts",
+                received=self.probability,
+                accepted=f"{count} numbers >= 0 that sum to one",
             )
 
     @property
@@ -137,10 +133,8 @@ class SampledContexts:
         """Return sampled context values and equal weights."""
         if key is None:
             raise InvalidInputError(
-                explain(
-                    "this problem samples its contexts and no key was given",
-                    remedy="pass key=jax.random.key(...)",
-                )
+                "this problem samples its contexts and no key was given",
+                remedy="pass key=jax.random.key(...)",
             )
         values, _ = self.draw(parameters, key, self.num_samples)
         return values, jnp.full(self.num_samples, 1.0 / self.num_samples)

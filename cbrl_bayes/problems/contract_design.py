@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, DenseTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
@@ -223,29 +223,23 @@ def _checked_law(
     lengths = tuple(len(row) for row in outcome_probability)
     if 0 in shape or lengths != (shape[1],) * shape[0]:
         raise InvalidInputError(
-            explain(
-                "outcome_probability does not fit efforts and benefits",
-                received=f"rows of lengths {lengths}",
-                accepted=f"{shape[0]} rows (efforts) of {shape[1]} (outcomes), at least 1",
-            )
+            "outcome_probability does not fit efforts and benefits",
+            received=f"rows of lengths {lengths}",
+            accepted=f"{shape[0]} rows (efforts) of {shape[1]} (outcomes), at least 1",
         )
     law = np.asarray(outcome_probability, float)
     if not (law >= 0).all() or (np.abs(law.sum(1) - 1) > 1e-8).any():
         raise InvalidInputError(
-            explain(
-                "a row of outcome_probability is not a distribution",
-                received=outcome_probability,
-                accepted="numbers >= 0 that sum to one",
-            )
+            "a row of outcome_probability is not a distribution",
+            received=outcome_probability,
+            accepted="numbers >= 0 that sum to one",
         )
     levels = np.asarray(effort_levels, float)
     if not np.isfinite(benefits).all() or not np.isfinite(levels).all() or (levels < 0).any():
         raise InvalidInputError(
-            explain(
-                "benefits or effort levels are out of range",
-                received=f"benefits={benefits}, effort_levels={effort_levels}",
-                accepted="finite benefits, effort levels >= 0",
-            )
+            "benefits or effort levels are out of range",
+            received=f"benefits={benefits}, effort_levels={effort_levels}",
+            accepted="finite benefits, effort levels >= 0",
         )
     return law
 
@@ -258,11 +252,9 @@ def _checked_continuation(
     chance = np.asarray(continuation, float)
     if chance.shape != (len(benefits),) or not ((chance >= 0) & (chance <= 1)).all():
         raise InvalidInputError(
-            explain(
-                "continuation cannot be used",
-                received=continuation,
-                accepted=f"one probability for each of {len(benefits)} outcomes",
-            )
+            "continuation cannot be used",
+            received=continuation,
+            accepted=f"one probability for each of {len(benefits)} outcomes",
         )
     return chance
 
@@ -273,20 +265,16 @@ def _check_settings(
     relative = np.asarray(list(types.values()), float)
     if not types or not (np.isfinite(relative) & (relative > 0)).all():
         raise InvalidInputError(
-            explain(
-                "cost types cannot be used",
-                received=types,
-                accepted="at least one type, relative costs > 0",
-            )
+            "cost types cannot be used",
+            received=types,
+            accepted="at least one type, relative costs > 0",
         )
     money = (effort_cost, outside, initial)
     if not np.isfinite(money).all() or min(effort_cost, initial) <= 0 or num_stages < 1:
         raise InvalidInputError(
-            explain(
-                "the project cannot be set up",
-                received=f"effort_cost={effort_cost}, outside_option={outside}, "
-                f"num_stages={num_stages}, initial_payment={initial}",
-                accepted="effort_cost and initial_payment > 0, a finite outside option, "
-                "num_stages >= 1",
-            )
+            "the project cannot be set up",
+            received=f"effort_cost={effort_cost}, outside_option={outside}, "
+            f"num_stages={num_stages}, initial_payment={initial}",
+            accepted="effort_cost and initial_payment > 0, a finite outside option, "
+            "num_stages >= 1",
         )

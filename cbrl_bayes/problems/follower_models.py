@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import (
     MDP,
     BestResponse,
@@ -151,9 +151,7 @@ def learning(problem: Problem, num_sweeps: int, *, name: str = "") -> Problem:
     Learning(num_sweeps=3)
     """
     if num_sweeps < 0:
-        raise InvalidInputError(
-            explain("num_sweeps is too small", received=num_sweeps, accepted=">= 0")
-        )
+        raise InvalidInputError("num_sweeps is too small", received=num_sweeps, accepted=">= 0")
     return _with_response(
         problem, Learning(num_sweeps), name or f"{problem.name}_learning_{num_sweeps}", {}
     )
@@ -230,11 +228,9 @@ def _with_response(
 ) -> Problem:
     if problem.response_fn is not None:
         raise InvalidInputError(
-            explain(
-                f"followers of problem {problem.name!r} already have a response of their own",
-                received=problem.response_fn,
-                accepted="soft-optimal followers",
-            )
+            f"followers of problem {problem.name!r} already have a response of their own",
+            received=problem.response_fn,
+            accepted="soft-optimal followers",
         )
     taken = sorted(set(more) & set(problem.default_parameters))
     if taken:
@@ -256,10 +252,8 @@ def _checked(name: str, value: float, *, closed: bool) -> float:
     inside = 0.0 <= value <= 1.0 if closed else 0.0 < value < 1.0
     if not inside:
         raise InvalidInputError(
-            explain(
-                f"{name} is out of range",
-                received=value,
-                accepted="[0, 1]" if closed else "between 0 and 1, both excluded",
-            )
+            f"{name} is out of range",
+            received=value,
+            accepted="[0, 1]" if closed else "between 0 and 1, both excluded",
         )
     return float(value)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.four_rooms import SLIP_AS_PUBLISHED
@@ -110,11 +110,7 @@ def four_rooms_doors(
     named = dict(FOUR_ROOMS_DOORS if doors is None else doors)
     if not goals or len(set(goals)) != len(goals):
         raise InvalidInputError(
-            explain(
-                "goals cannot be used",
-                received=goals,
-                accepted="at least one free cell, all different",
-            )
+            "goals cannot be used", received=goals, accepted="at least one free cell, all different"
         )
     cells = free_cells(map_text, (start, target, *goals, *named.values()))
     costs = _checked_settings(named, door_cost, slip, goal_weight, target_weight)
@@ -222,28 +218,22 @@ def _checked_settings(
 ) -> Float[Array, " door"]:
     """Return one cost per door."""
     if not doors or len(set(doors.values())) != len(doors):
-        raise InvalidInputError(
-            explain("doors need at least one name and different cells", received=doors)
-        )
+        raise InvalidInputError("doors need at least one name and different cells", received=doors)
     costs = np.asarray(door_cost, float)
     fits = costs.shape in ((), (len(doors),))
     if not (fits and np.isfinite(costs).all() and (costs >= 0).all()):
         raise InvalidInputError(
-            explain(
-                "door_cost cannot be used",
-                received=door_cost,
-                accepted=f"one number >= 0, or {len(doors)} of them (one per door)",
-            )
+            "door_cost cannot be used",
+            received=door_cost,
+            accepted=f"one number >= 0, or {len(doors)} of them (one per door)",
         )
     if not 0.0 <= slip < 1.0:
-        raise InvalidInputError(explain("slip is out of range", received=slip, accepted="[0, 1)"))
+        raise InvalidInputError("slip is out of range", received=slip, accepted="[0, 1)")
     weights = np.array([goal_weight, target_weight], float)
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise InvalidInputError(
-            explain(
-                "the leader's weights cannot be used",
-                received=f"goal_weight={goal_weight}, target_weight={target_weight}",
-                accepted="finite numbers >= 0, not both 0",
-            )
+            "the leader's weights cannot be used",
+            received=f"goal_weight={goal_weight}, target_weight={target_weight}",
+            accepted="finite numbers >= 0, not both 0",
         )
     return jnp.broadcast_to(jnp.asarray(costs), (len(doors),))

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import SuccessorTransition
 
 __all__ = ["FOUR_ROOMS_MAP", "Cell", "free_cells", "places", "walk"]
@@ -34,20 +34,18 @@ def free_cells(map_text: str, needed: tuple[Cell, ...]) -> list[Cell]:
     odd = sorted({mark for row in rows for mark in row} - {"x", " "})
     if odd or len({len(row) for row in rows}) != 1:
         raise InvalidInputError(
-            explain(
-                "the map cannot be read",
-                received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
-                accepted="rows of equal length of 'x' (wall) and ' ' (free)",
-            )
+            "the map cannot be read",
+            received=f"marks {odd}, row lengths {sorted({len(row) for row in rows})}",
+            accepted="rows of equal length of 'x' (wall) and ' ' (free)",
         )
     cells = [(i, j) for i, row in enumerate(rows) for j, mark in enumerate(row) if mark == " "]
     last_row, last_column = len(rows) - 1, len(rows[0]) - 1
     if any(i in (0, last_row) or j in (0, last_column) for i, j in cells):
-        raise InvalidInputError(explain("the map is not walled in", remedy="close its border"))
+        raise InvalidInputError("the map is not walled in", remedy="close its border")
     missing = [cell for cell in needed if cell not in cells]
     if missing:
         raise InvalidInputError(
-            explain("a start, target, goal or door is not a free cell of the map", received=missing)
+            "a start, target, goal or door is not a free cell of the map", received=missing
         )
     return cells
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 
 __all__ = ["HouseholdEconomy"]
@@ -77,23 +77,19 @@ class HouseholdEconomy:
         counts = (self.num_goods, self.num_hours, self.num_assets, *levels)
         if not all(float(count).is_integer() for count in counts):
             raise InvalidInputError(
-                explain(
-                    "counts and spending levels must be whole numbers",
-                    received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
-                    f"num_assets={self.num_assets}, spending_levels={levels}",
-                    remedy="a smaller spending_step for finer spending",
-                )
+                "counts and spending levels must be whole numbers",
+                received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
+                f"num_assets={self.num_assets}, spending_levels={levels}",
+                remedy="a smaller spending_step for finer spending",
             )
         if min(self.num_goods, self.num_hours - 1, len(set(levels)) - 1) < 1 or (
             len(set(levels)) < len(levels) or min(levels) < 0
         ):
             raise InvalidInputError(
-                explain(
-                    "households have nothing to choose from",
-                    received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
-                    f"spending_levels={levels}",
-                    accepted="a good, two hours, two different spending levels >= 0",
-                )
+                "households have nothing to choose from",
+                received=f"num_goods={self.num_goods}, num_hours={self.num_hours}, "
+                f"spending_levels={levels}",
+                accepted="a good, two hours, two different spending levels >= 0",
             )
 
     @cached_property

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import is_traced
 
 __all__ = ["IncentiveSpace", "Labels", "scaled_sigmoid"]
@@ -88,28 +88,22 @@ class IncentiveSpace:
         named = jax.eval_shape(self.transform, self.initial)
         if not isinstance(named, Mapping) or set(named) != set(self.labels):
             raise InvalidInputError(
-                explain(
-                    "the incentive's transform and its labels do not name the same arrays",
-                    received=f"transform {sorted(named)}, labels {sorted(self.labels)}",
-                )
+                "the incentive's transform and its labels do not name the same arrays",
+                received=f"transform {sorted(named)}, labels {sorted(self.labels)}",
             )
         if "cost" in named and len(named) > 1:
             raise InvalidInputError(
-                explain(
-                    "no part of an incentive can have the name 'cost': results use it for what "
-                    "the incentive costs",
-                    remedy="another name",
-                )
+                "no part of an incentive can have the name 'cost': results use it for what "
+                "the incentive costs",
+                remedy="another name",
             )
         for name, array in named.items():
             misfit = self.labels[name].misfit(array.shape)
             if misfit:
                 raise InvalidInputError(
-                    explain(
-                        f"labels of incentive {name!r} do not fit its shape",
-                        received=misfit,
-                        accepted="one dim per axis, coordinates of the same lengths",
-                    )
+                    f"labels of incentive {name!r} do not fit its shape",
+                    received=misfit,
+                    accepted="one dim per axis, coordinates of the same lengths",
                 )
 
     @property

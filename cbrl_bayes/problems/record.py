@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, BestResponse, replace_fields
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
@@ -48,10 +48,8 @@ class Followers:
         fits = self.names and weights.shape == (len(self.names),)
         if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise InvalidInputError(
-                explain(
-                    "followers need one weight each: finite, >= 0, not all 0",
-                    received=f"names {self.names}, weights {self.weights}",
-                )
+                "followers need one weight each: finite, >= 0, not all 0",
+                received=f"names {self.names}, weights {self.weights}",
             )
 
     @property
@@ -86,11 +84,9 @@ class Followers:
         each = np.asarray(each, float)
         if len(groups) == 0 or each.shape != (len(groups),) or not (each >= 0).all():
             raise InvalidInputError(
-                explain(
-                    "people and weights do not fit",
-                    received=f"{len(groups)} people, weights of shape {each.shape}",
-                    accepted="at least one person, one weight >= 0 each",
-                )
+                "people and weights do not fit",
+                received=f"{len(groups)} people, weights of shape {each.shape}",
+                accepted="at least one person, one weight >= 0 each",
             )
         names = tuple(dict.fromkeys(groups))
         place = np.array([names.index(group) for group in groups])
@@ -201,11 +197,7 @@ class Problem:
             )
         if not 0.0 <= self.leader_discount < 1.0:
             raise InvalidInputError(
-                explain(
-                    "leader_discount is out of range",
-                    received=self.leader_discount,
-                    accepted="[0, 1)",
-                )
+                "leader_discount is out of range", received=self.leader_discount, accepted="[0, 1)"
             )
         self._check_parameters()
         self._check_functions()
@@ -261,10 +253,8 @@ class Problem:
         for name, value in (given or {}).items():
             if name not in parameters:
                 raise InvalidInputError(
-                    explain(
-                        f"problem {self.name!r} has no parameter {name!r}",
-                        accepted=", ".join(sorted(parameters)),
-                    )
+                    f"problem {self.name!r} has no parameter {name!r}",
+                    accepted=", ".join(sorted(parameters)),
                 )
             array = np.asarray(value, float)
             shapes = {np.shape(parameters[name])}
@@ -272,39 +262,31 @@ class Problem:
                 shapes |= {(), (self.followers.num_followers,)}
             if array.shape not in shapes or not np.isfinite(array).all():
                 raise InvalidInputError(
-                    explain(
-                        f"parameter {name!r} cannot be used",
-                        received=value,
-                        accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}",
-                    )
+                    f"parameter {name!r} cannot be used",
+                    received=value,
+                    accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}",
                 )
             low, high = self.ranges.get(name, (-np.inf, np.inf))
             if not ((low < array) & (array < high)).all():
                 raise InvalidInputError(
-                    explain(
-                        f"parameter {name!r} is out of its range",
-                        received=value,
-                        accepted=f"between {low:g} and {high:g}, both excluded",
-                    )
+                    f"parameter {name!r} is out of its range",
+                    received=value,
+                    accepted=f"between {low:g} and {high:g}, both excluded",
                 )
             if name == "temperature" and (array <= 0).any():
                 raise InvalidInputError(
-                    explain(
-                        "temperature is not positive",
-                        received=value,
-                        accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
-                    )
+                    "temperature is not positive",
+                    received=value,
+                    accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
                 )
             parameters[name] = jnp.asarray(array)
         for name in {"context_probability", *self.laws} & set(parameters):
             if not _is_distribution(parameters[name]):
                 raise InvalidInputError(
-                    explain(
-                        f"parameter {name!r} is not a distribution",
-                        received=np.asarray(parameters[name]).tolist(),
-                        accepted="numbers >= 0 that sum to one"
-                        + (" in each row" if np.ndim(parameters[name]) > 1 else ""),
-                    )
+                    f"parameter {name!r} is not a distribution",
+                    received=np.asarray(parameters[name]).tolist(),
+                    accepted="numbers >= 0 that sum to one"
+                    + (" in each row" if np.ndim(parameters[name]) > 1 else ""),
                 )
         return parameters
 
@@ -352,11 +334,9 @@ class Problem:
         """Return the leader's reward less the price of the incentive, shape (S, A)."""
         if self.leader_reward_fn is None:
             raise InvalidInputError(
-                explain(
-                    f"problem {self.name!r} has an objective_fn; this needs a leader_reward_fn",
-                    remedy="an estimator that takes any objective: Exact, HPGD, SoBiRL, Penalty, "
-                    "or ZerothOrder(num_rollouts=None)",
-                )
+                f"problem {self.name!r} has an objective_fn; this needs a leader_reward_fn",
+                remedy="an estimator that takes any objective: Exact, HPGD, SoBiRL, Penalty, "
+                "or ZerothOrder(num_rollouts=None)",
             )
         reward = self.leader_reward_fn(incentive, context, parameters)
         if self.incentive_price_fn is None:
@@ -367,12 +347,10 @@ class Problem:
         """Raise where the objective is no weighted sum over followers and contexts."""
         if self.aggregate is not None:
             raise InvalidInputError(
-                explain(
-                    f"problem {self.name!r} has an aggregate; it cannot be estimated one "
-                    "follower at a time",
-                    received=self.aggregate,
-                    remedy="Exact() or ZerothOrder(num_rollouts=None); scores by ExactEvaluation()",
-                )
+                f"problem {self.name!r} has an aggregate; it cannot be estimated one "
+                "follower at a time",
+                received=self.aggregate,
+                remedy="Exact() or ZerothOrder(num_rollouts=None); scores by ExactEvaluation()",
             )
 
     def signature(self) -> list[Array]:
@@ -407,20 +385,16 @@ class Problem:
         absent = sorted(set(self.uncertain) - set(known))
         if absent:
             raise InvalidInputError(
-                explain(
-                    f"uncertain names no parameters of the problem: {absent}",
-                    accepted=", ".join(sorted(known)),
-                )
+                f"uncertain names no parameters of the problem: {absent}",
+                accepted=", ".join(sorted(known)),
             )
         for name in self.per_follower:
             shape = np.shape(known.get(name, 0.0))
             if shape not in ((), (self.followers.num_followers,)):
                 raise InvalidInputError(
-                    explain(
-                        f"parameter {name!r} does not fit the followers",
-                        received=shape,
-                        accepted=f"a scalar or {self.followers.num_followers} values",
-                    )
+                    f"parameter {name!r} does not fit the followers",
+                    received=shape,
+                    accepted=f"a scalar or {self.followers.num_followers} values",
                 )
 
     def _check_functions(self) -> None:
@@ -430,11 +404,9 @@ class Problem:
             shape = jnp.shape(self.aggregate(table, table, table / table.size))
             if shape != ():
                 raise InvalidInputError(
-                    explain(
-                        "the aggregate is not one number",
-                        received=f"shape {shape}",
-                        accepted="a scalar from three arrays (context, follower)",
-                    )
+                    "the aggregate is not one number",
+                    received=f"shape {shape}",
+                    accepted="a scalar from three arrays (context, follower)",
                 )
         incentive = self.incentive.transform(self.incentive.initial)
         values, _ = self.contexts.support(parameters, jax.random.key(0))
@@ -445,16 +417,14 @@ class Problem:
             mdp = self.mdp_fn(incentive, context, one)
             if not isinstance(mdp, MDP):
                 raise InvalidInputError(
-                    explain(
-                        "mdp_fn does not return an MDP",
-                        received=type(mdp).__name__,
-                        remedy="return MDP(reward=..., transition=..., ...)",
-                    )
+                    "mdp_fn does not return an MDP",
+                    received=type(mdp).__name__,
+                    remedy="return MDP(reward=..., transition=..., ...)",
                 )
             shapes.append(mdp.transition.probability.shape)
         if len(set(shapes)) > 1:
             raise InvalidInputError(
-                explain("mdp_fn returns MDPs of different shapes", received=sorted(set(shapes)))
+                "mdp_fn returns MDPs of different shapes", received=sorted(set(shapes))
             )
         object.__setattr__(self, "_shape", shapes[0])
         self._check_labels()
@@ -464,15 +434,13 @@ class Problem:
         misfit = self.state_labels.misfit((self.num_states,))
         if misfit:
             raise InvalidInputError(
-                explain(f"state_labels do not fit the {self.num_states} states", received=misfit)
+                f"state_labels do not fit the {self.num_states} states", received=misfit
             )
         if self.action_names and len(self.action_names) != self.num_actions:
             raise InvalidInputError(
-                explain(
-                    "action_names do not fit the MDP",
-                    received=f"{len(self.action_names)} names",
-                    accepted=f"{self.num_actions}, one per action",
-                )
+                "action_names do not fit the MDP",
+                received=f"{len(self.action_names)} names",
+                accepted=f"{self.num_actions}, one per action",
             )
 
     def _check_programs(
@@ -488,17 +456,15 @@ class Problem:
             if shape not in (None, (S, A)):
                 per_state = f"jnp.broadcast_to({name.split('_')[1]}[:, None], {(S, A)})"
                 raise InvalidInputError(
-                    explain(
-                        f"{name} returns an array of the wrong shape",
-                        received=shape,
-                        accepted=f"{(S, A)}, one number for each state and action",
-                        remedy=per_state if shape == (S,) else "",
-                    )
+                    f"{name} returns an array of the wrong shape",
+                    received=shape,
+                    accepted=f"{(S, A)}, one number for each state and action",
+                    remedy=per_state if shape == (S,) else "",
                 )
         shape = self._traced_shape("objective_fn", given[0], table + 1.0 / A, *given[1:])
         if shape not in (None, ()):
             raise InvalidInputError(
-                explain("objective_fn does not return one number", received=f"shape {shape}")
+                "objective_fn does not return one number", received=f"shape {shape}"
             )
         self._traced_shape("response_fn", mdp, parameters, None)
 
@@ -519,12 +485,10 @@ class Problem:
                 else None
             )
             raise InvalidInputError(
-                explain(
-                    f"{name} needs the value of a number that JAX has not computed yet: it uses "
-                    "`if`, `while`, float() or NumPy on it",
-                    received=where,
-                    remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
-                )
+                f"{name} needs the value of a number that JAX has not computed yet: it uses "
+                "`if`, `while`, float() or NumPy on it",
+                received=where,
+                remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
             ) from error
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, DenseTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
@@ -292,11 +292,9 @@ def _checked_cells(value_probability: tuple[float, ...], initial_share: float) -
     """Return the number of value cells; that they are a distribution the contexts check."""
     if len(value_probability) < 2:
         raise InvalidInputError(
-            explain(
-                "the law of values needs cells",
-                received=value_probability,
-                accepted="at least 2 probabilities",
-            )
+            "the law of values needs cells",
+            received=value_probability,
+            accepted="at least 2 probabilities",
         )
     require_ranges({"initial_share": initial_share}, "settings of the sale", initial_share="(0, 1)")
     return len(value_probability)

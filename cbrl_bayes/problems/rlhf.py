@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, DenseTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
@@ -156,11 +156,9 @@ def rlhf(
     _check_settings(start, num_answers, kl_temperature, logged_share)
     if has_ties and log_tie.shape != log_temperature.shape:
         raise InvalidInputError(
-            explain(
-                "annotator_tie_strength needs one value for each annotator",
-                received=len(log_tie),
-                accepted=str(len(log_temperature)),
-            )
+            "annotator_tie_strength needs one value for each annotator",
+            received=len(log_tie),
+            accepted=str(len(log_temperature)),
         )
     log_reference = jnp.where(reference > 0, jnp.log(jnp.where(reference > 0, reference, 1)), NEVER)
 
@@ -217,11 +215,9 @@ def _reward_model(
     answers = tuple(names) or tuple(map(str, range(len(start))))
     if len(answers) != len(start):
         raise InvalidInputError(
-            explain(
-                "answer_names do not fit the rewards",
-                received=len(answers),
-                accepted=f"{len(start)} names",
-            )
+            "answer_names do not fit the rewards",
+            received=len(answers),
+            accepted=f"{len(start)} names",
         )
     initial = {"reward": jnp.asarray(start)}
     labels = {
@@ -251,11 +247,9 @@ def _contexts(
     weights = np.full(num_annotators, 1.0 / num_annotators) if law is None else np.asarray(law)
     if len(prompts) != num_prompts or weights.shape != (num_annotators,):
         raise InvalidInputError(
-            explain(
-                "prompts and annotators need one name and one probability each",
-                received=f"{len(prompts)} names, {weights.size} probabilities",
-                accepted=f"{num_prompts} prompts, {num_annotators} annotators",
-            )
+            "prompts and annotators need one name and one probability each",
+            received=f"{len(prompts)} names, {weights.size} probabilities",
+            accepted=f"{num_prompts} prompts, {num_annotators} annotators",
         )
     pairs = [(i, n) for i in range(num_prompts) for n in range(num_annotators)]
     return DiscreteContexts(
@@ -279,25 +273,20 @@ def _tables(human_reward: Any, available: Any, reference: Any) -> tuple[Array, A
     )
     if rewards.ndim != 2 or rewards.shape != exists.shape or rewards.shape != weights.shape:
         raise InvalidInputError(
-            explain(
-                "rewards, availability and reference policy do not fit one another",
-                received=f"shapes {rewards.shape}, {exists.shape}, {weights.shape}",
-                accepted="(prompts, answers) each",
-            )
+            "rewards, availability and reference policy do not fit one another",
+            received=f"shapes {rewards.shape}, {exists.shape}, {weights.shape}",
+            accepted="(prompts, answers) each",
         )
     if not np.isfinite(rewards).all() or not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidInputError(
-            explain("rewards must be finite, weights of the reference policy finite and >= 0")
+            "rewards must be finite, weights of the reference policy finite and >= 0"
         )
     shown = weights * exists.astype(bool)
     few = np.flatnonzero((shown > 0).sum(1) < 2)
     if few.size:
         raise InvalidInputError(
-            explain(
-                "a comparison needs two answers that are available and that the reference "
-                "policy gives",
-                received=f"fewer for prompts {few.tolist()}",
-            )
+            "a comparison needs two answers that are available and that the reference policy gives",
+            received=f"fewer for prompts {few.tolist()}",
         )
     return jnp.asarray(rewards), jnp.asarray(shown / shown.sum(1, keepdims=True))
 
@@ -306,11 +295,9 @@ def _logs(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values, float)
     if array.ndim != 1 or not array.size or not np.isfinite(array).all() or (array <= 0).any():
         raise InvalidInputError(
-            explain(
-                f"{name} cannot be used",
-                received=values,
-                accepted="one finite number > 0 per annotator",
-            )
+            f"{name} cannot be used",
+            received=values,
+            accepted="one finite number > 0 per annotator",
         )
     return np.log(array)
 
@@ -320,17 +307,15 @@ def _check_settings(
 ) -> None:
     if start.shape != (num_answers,) or not np.isfinite(start).all():
         raise InvalidInputError(
-            explain(
-                "initial_reward does not fit the answers",
-                received=start.tolist(),
-                accepted=f"{num_answers} finite numbers",
-            )
+            "initial_reward does not fit the answers",
+            received=start.tolist(),
+            accepted=f"{num_answers} finite numbers",
         )
     if not (np.isfinite(kl_temperature) and kl_temperature > 0):
         raise InvalidInputError(
-            explain("kl_temperature is not positive", received=kl_temperature, accepted="> 0")
+            "kl_temperature is not positive", received=kl_temperature, accepted="> 0"
         )
     if not 0.0 <= logged_share <= 1.0:
         raise InvalidInputError(
-            explain("logged_share is out of range", received=logged_share, accepted="[0, 1]")
+            "logged_share is out of range", received=logged_share, accepted="[0, 1]"
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, DenseTransition, Transition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.four_rooms import SLIP_AS_PUBLISHED
@@ -59,38 +59,30 @@ class Tasks:
         fits = shape == wanted and np.shape(self.terminal) == wanted[:2]
         if not (fits and np.isfinite(np.asarray(self.reward)).all()):
             raise InvalidInputError(
-                explain(
-                    "the tasks do not fit their world",
-                    received=f"rewards {shape}, terminal {np.shape(self.terminal)}",
-                    accepted=f"finite rewards of shape {wanted}, terminal {wanted[:2]}",
-                )
+                "the tasks do not fit their world",
+                received=f"rewards {shape}, terminal {np.shape(self.terminal)}",
+                accepted=f"finite rewards of shape {wanted}, terminal {wanted[:2]}",
             )
         S, A = wanted[1:]
         start = np.asarray(self.initial, float)
         if start.shape != (S,) or not (start >= 0).all() or abs(start.sum() - 1) > 1e-8:
             raise InvalidInputError(
-                explain(
-                    "initial is not a law of the first state",
-                    received=f"shape {start.shape}, sum {start.sum():g}",
-                    accepted=f"{S} numbers >= 0 that sum to one",
-                )
+                "initial is not a law of the first state",
+                received=f"shape {start.shape}, sum {start.sum():g}",
+                accepted=f"{S} numbers >= 0 that sum to one",
             )
         if len(self.action_names) != A or len(set(self.action_names)) != A:
             raise InvalidInputError(
-                explain(
-                    "action_names do not fit the tasks",
-                    received=self.action_names,
-                    accepted=f"{A} different names",
-                )
+                "action_names do not fit the tasks",
+                received=self.action_names,
+                accepted=f"{A} different names",
             )
         misfit = self.state_labels.misfit((S,))
         if misfit:
             raise InvalidInputError(
-                explain(
-                    "state_labels do not fit the tasks",
-                    received=misfit,
-                    accepted=f"one dimension, {S} values in each coordinate",
-                )
+                "state_labels do not fit the tasks",
+                received=misfit,
+                accepted=f"one dimension, {S} values in each coordinate",
             )
 
 
@@ -131,14 +123,12 @@ def goal_tasks(
     cells = free_cells(map_text, (start, *goals))
     if not goals or not 0.0 <= slip < 1.0:
         raise InvalidInputError(
-            explain(
-                "the tasks cannot be set up",
-                received=f"{len(goals)} goals, slip {slip}",
-                accepted="at least one goal, 0 <= slip < 1",
-            )
+            "the tasks cannot be set up",
+            received=f"{len(goals)} goals, slip {slip}",
+            accepted="at least one goal, 0 <= slip < 1",
         )
     if len(set(goals)) != len(goals):
-        raise InvalidInputError(explain("the goals are not all different", received=goals))
+        raise InvalidInputError("the goals are not all different", received=goals)
     number = {cell: index for index, cell in enumerate(cells)}
     at_goal = jnp.arange(len(cells)) == jnp.array([number[goal] for goal in goals])[:, None]
     return Tasks(
@@ -177,10 +167,7 @@ def bandit_tasks(reward: Mapping[str, tuple[float, ...]]) -> Tasks:
     arms = {len(one) for one in reward.values()}
     if len(arms) != 1 or 0 in arms:
         raise InvalidInputError(
-            explain(
-                "bandit tasks need one reward per arm, for as many arms in each",
-                received=dict(reward),
-            )
+            "bandit tasks need one reward per arm, for as many arms in each", received=dict(reward)
         )
     num_arms = arms.pop()
     return Tasks(
@@ -262,7 +249,7 @@ def shared_default_policy(
     tasks = goal_tasks() if tasks is None else tasks
     if not (np.isfinite(guidance_price) and guidance_price >= 0.0):
         raise InvalidInputError(
-            explain("guidance_price cannot be used", received=guidance_price, accepted=">= 0")
+            "guidance_price cannot be used", received=guidance_price, accepted=">= 0"
         )
     num_tasks, _, A = np.shape(tasks.reward)
     uniform_law = (1.0 / num_tasks,) * num_tasks

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, occupancy
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
@@ -102,10 +102,8 @@ def tax_design(
     _check_settings(weights, names, economy, highest_rate, initial_rate, effort_exponent)
     if min(temperature, effort_weight) <= 0.0:
         raise InvalidInputError(
-            explain(
-                "temperature and effort_weight must be positive",
-                received=f"temperature={temperature}, effort_weight={effort_weight}",
-            )
+            "temperature and effort_weight must be positive",
+            received=f"temperature={temperature}, effort_weight={effort_weight}",
         )
 
     def welfare(incentive: Incentive, group: Array, parameters: Parameters) -> Array:
@@ -210,10 +208,8 @@ def household_accounts(
     decision = problem.mdp_fn
     if not isinstance(decision, _HouseholdDecision) or problem.followers.num_followers > 1:
         raise InvalidInputError(
-            explain(
-                "household_accounts needs a tax problem with one follower",
-                received=f"problem {problem.name!r}, followers {problem.followers.names}",
-            )
+            "household_accounts needs a tax problem with one follower",
+            received=f"problem {problem.name!r}, followers {problem.followers.names}",
         )
     economy = decision.economy
 
@@ -289,20 +285,15 @@ def _checked_weights(groups: dict[str, Sequence[float]]) -> Float[Array, "group 
     lengths = {len(weight) for weight in groups.values()}
     if not groups or len(lengths) != 1 or 0 in lengths:
         raise InvalidInputError(
-            explain(
-                "preferences need at least one group and one weight per good in each",
-                received=groups,
-            )
+            "preferences need at least one group and one weight per good in each", received=groups
         )
     for name, weight in groups.items():
         values = np.asarray(weight, float)
         if not (np.isfinite(values).all() and (values >= 0).all()) or abs(values.sum() - 1) > 1e-8:
             raise InvalidInputError(
-                explain(
-                    f"preference weights of {name!r} are not shares",
-                    received=tuple(weight),
-                    accepted="numbers >= 0 that sum to one",
-                )
+                f"preference weights of {name!r} are not shares",
+                received=tuple(weight),
+                accepted="numbers >= 0 that sum to one",
             )
     return jnp.asarray(list(groups.values()), float)
 
@@ -317,25 +308,21 @@ def _check_settings(
 ) -> None:
     numbers = {weights.shape[1], len(goods), economy.num_goods}
     if len(set(goods)) < len(goods):
-        raise InvalidInputError(explain("goods need different names", received=goods))
+        raise InvalidInputError("goods need different names", received=goods)
     if len(numbers) > 1:
         raise InvalidInputError(
-            explain(
-                "the numbers of goods differ",
-                received=f"{weights.shape[1]} weights per group, {len(goods)} names, "
-                f"an economy of {economy.num_goods}",
-                accepted="one number",
-            )
+            "the numbers of goods differ",
+            received=f"{weights.shape[1]} weights per group, {len(goods)} names, "
+            f"an economy of {economy.num_goods}",
+            accepted="one number",
         )
     if not 0.0 < initial < highest < np.inf:
         raise InvalidInputError(
-            explain(
-                "the initial tax rate is outside its range",
-                received=initial,
-                accepted=f"between 0 and {highest:g}",
-            )
+            "the initial tax rate is outside its range",
+            received=initial,
+            accepted=f"between 0 and {highest:g}",
         )
     if not 1.0 < exponent < np.inf:
         raise InvalidInputError(
-            explain("effort_exponent is out of range", received=exponent, accepted="> 1")
+            "effort_exponent is out of range", received=exponent, accepted="> 1"
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = ["Aggregate", "GiniWelfare", "KolmPollak", "Minimum", "SocialWelfare", "WelfareIndex"]
 
@@ -91,12 +91,10 @@ class KolmPollak:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.aversion) and self.aversion > 0.0):
             raise InvalidInputError(
-                explain(
-                    "inequality aversion is out of range",
-                    received=self.aversion,
-                    accepted="finite and > 0",
-                    remedy="aggregate=None for the plain mean",
-                )
+                "inequality aversion is out of range",
+                received=self.aversion,
+                accepted="finite and > 0",
+                remedy="aggregate=None for the plain mean",
             )
 
     def __call__(self, value: Float[Array, " n"], share: Float[Array, " n"]) -> Float[Array, ""]:
@@ -146,11 +144,9 @@ class SocialWelfare:
         weights = np.array([self.weight, self.leader_weight], float)
         if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
             raise InvalidInputError(
-                explain(
-                    "weights of social welfare cannot be used",
-                    received=f"weight={self.weight}, leader_weight={self.leader_weight}",
-                    accepted="finite, >= 0, not both 0",
-                )
+                "weights of social welfare cannot be used",
+                received=f"weight={self.weight}, leader_weight={self.leader_weight}",
+                accepted="finite, >= 0, not both 0",
             )
 
     def __call__(self, gain: Table, value: Table, mass: Table) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import xarray as xr
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError, explain
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError
 from cbrl_bayes.reports.parts import Section
 from cbrl_bayes.reports.sections import judged, sections
 from cbrl_bayes.results import Health, assess, check_interval, check_tree
@@ -61,10 +61,8 @@ class Report:
             partial.replace(path)
         except OSError as error:
             raise ResultsError(
-                explain(
-                    f"the report cannot be written to {path} ({error})",
-                    remedy="check that the folder exists, is writable and has room",
-                )
+                f"the report cannot be written to {path} ({error})",
+                remedy="check that the folder exists, is writable and has room",
             ) from error
         finally:
             partial.unlink(missing_ok=True)
@@ -140,10 +138,8 @@ def report(
         raise
     except Exception as error:  # a tree may hold anything where the schema is silent
         raise ResultsError(
-            explain(
-                f"the tree cannot be shown ({type(error).__name__}: {error})",
-                remedy="the file may be damaged or changed: rerun the study",
-            )
+            f"the tree cannot be shown ({type(error).__name__}: {error})",
+            remedy="the file may be damaged or changed: rerun the study",
         ) from error
     made = [section for section in made if section.parts]
     title = f"{tree.attrs['problem']}: incentive design under uncertainty"
@@ -198,6 +194,6 @@ def _checked(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".html":
         raise InvalidInputError(
-            explain("the report's file type is not known", received=path.name, accepted="*.html")
+            "the report's file type is not known", received=path.name, accepted="*.html"
         )
     return path

@@ -12,7 +12,7 @@ import lazy_loader
 import numpy as np
 
 from cbrl_bayes.designs.running import Record
-from cbrl_bayes.errors import InvalidInputError, ResultsError, explain
+from cbrl_bayes.errors import InvalidInputError, ResultsError
 
 if TYPE_CHECKING:
     import zarr
@@ -110,11 +110,9 @@ class Checkpoint(MutableMapping[Key, Record]):
             array, known = self._table(table, layout)
             if layout != known:
                 raise ResultsError(
-                    explain(
-                        f"a record does not fit table {table!r} of the checkpoint",
-                        received=layout,
-                        accepted=str(known),
-                    )
+                    f"a record does not fit table {table!r} of the checkpoint",
+                    received=layout,
+                    accepted=str(known),
                 )
             if number >= array.shape[0]:
                 array = self._longer(table, number + 1)
@@ -133,11 +131,9 @@ class Checkpoint(MutableMapping[Key, Record]):
             row = np.asarray(array[number])
         except Exception as error:  # codecs raise many kinds for a damaged file
             raise ResultsError(
-                explain(
-                    f"record {number} of {table!r} in {self.path} cannot be read "
-                    f"({type(error).__name__}: {error})",
-                    remedy=f"delete {self._file(key)}: its work is then done again",
-                )
+                f"record {number} of {table!r} in {self.path} cannot be read "
+                f"({type(error).__name__}: {error})",
+                remedy=f"delete {self._file(key)}: its work is then done again",
             ) from error
         record, begin = {}, 0
         for name, shape, kind in layout:
@@ -194,19 +190,15 @@ class Checkpoint(MutableMapping[Key, Record]):
             schema, identity = group.attrs["schema"], group.attrs["identity"]
         except (OSError, ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
             raise ResultsError(
-                explain(
-                    f"{self.path} is not a checkpoint of this package",
-                    received=type(error).__name__,
-                    accepted="a folder that does not exist yet, or one begun by the same call",
-                )
+                f"{self.path} is not a checkpoint of this package",
+                received=type(error).__name__,
+                accepted="a folder that does not exist yet, or one begun by the same call",
             ) from error
         if schema != SCHEMA or not isinstance(identity, dict):
             raise ResultsError(
-                explain(
-                    "the checkpoint was written by another version of this package",
-                    received=schema,
-                    accepted=SCHEMA,
-                )
+                "the checkpoint was written by another version of this package",
+                received=schema,
+                accepted=SCHEMA,
             )
         _same_work(identity, self.identity, str(self.path))
         return group
@@ -251,10 +243,8 @@ class Checkpoint(MutableMapping[Key, Record]):
 
     def _foreign_table(self, name: str) -> ResultsError:
         return ResultsError(
-            explain(
-                f"table {name!r} in {self.path} was not written by this package",
-                remedy="use another folder, or delete this one and begin anew",
-            )
+            f"table {name!r} in {self.path} was not written by this package",
+            remedy="use another folder, or delete this one and begin anew",
         )
 
 
@@ -282,7 +272,7 @@ def open_records(
         return place
     if not isinstance(place, str | Path):
         raise InvalidInputError(
-            explain("checkpoint cannot be used", received=place, accepted="the path of a folder")
+            "checkpoint cannot be used", received=place, accepted="the path of a folder"
         )
     return Checkpoint(Path(place), identify())
 
@@ -291,11 +281,9 @@ def _same_work(found: Mapping, wanted: Mapping, place: str) -> None:
     differ = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
     if differ:
         raise ResultsError(
-            explain(
-                f"the finished work in {place} belongs to a different run",
-                received=f"different {', '.join(differ)}",
-                remedy="the same call as before, or a new folder",
-            )
+            f"the finished work in {place} belongs to a different run",
+            received=f"different {', '.join(differ)}",
+            remedy="the same call as before, or a new folder",
         )
 
 
@@ -308,7 +296,7 @@ def _as_floats(name: str, value: np.ndarray) -> np.ndarray:
     array = np.asarray(value)
     floats = array.astype(np.float64)
     if not np.array_equal(floats.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"):
-        raise ResultsError(explain(f"{name!r} cannot be kept as float64", received=array.dtype))
+        raise ResultsError(f"{name!r} cannot be kept as float64", received=array.dtype)
     return floats.ravel()
 
 
@@ -324,9 +312,7 @@ class _writing:  # noqa: N801 - used as a statement
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise ResultsError(
-                explain(
-                    f"the checkpoint cannot be written to {self.path} ({error})",
-                    remedy="check that the folder is writable and has room, then run the "
-                    "same call again: what is finished is kept",
-                )
+                f"the checkpoint cannot be written to {self.path} ({error})",
+                remedy="check that the folder is writable and has room, then run the "
+                "same call again: what is finished is kept",
             ) from error

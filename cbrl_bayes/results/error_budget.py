@@ -28,7 +28,7 @@ import lazy_loader
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 
 __all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]
 
@@ -58,11 +58,9 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     """
     if "decision" not in study.children:
         raise InvalidInputError(
-            explain(
-                "the tree has no designs",
-                received=", ".join(study.children),
-                remedy="design(problem, fit, ...) first",
-            )
+            "the tree has no designs",
+            received=", ".join(study.children),
+            remedy="design(problem, fit, ...) first",
         )
     decision = study["decision"].to_dataset()
     objective = decision["objective"]

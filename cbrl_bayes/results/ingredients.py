@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.designs import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint
 
@@ -93,33 +93,26 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
     kept = "design" in study.children and "unconstrained" in study["design"]
     if not kept or study.attrs.get("problem") != problem.name:
         raise InvalidInputError(
-            explain(
-                "the tree is not a design study of this problem",
-                received=f"groups {', '.join(study.children)}; problem "
-                f"{study.attrs.get('problem')!r}",
-                accepted=f"a study of {problem.name!r} with designs",
-                remedy="design(problem, fit, ...) first",
-            )
+            "the tree is not a design study of this problem",
+            received=f"groups {', '.join(study.children)}; problem {study.attrs.get('problem')!r}",
+            accepted=f"a study of {problem.name!r} with designs",
+            remedy="design(problem, fit, ...) first",
         )
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
     posterior = study["posterior"].to_dataset()
     grouped = with_groups(problem, posterior)
     if study.attrs.get("fingerprint") != fingerprint(grouped):
         raise InvalidInputError(
-            explain(
-                f"the study was made with a different {problem.name!r} problem: arrays, "
-                "constraints, default parameters or aggregate differ",
-                remedy="pass the problem that was given to design, or design again",
-            )
+            f"the study was made with a different {problem.name!r} problem: arrays, "
+            "constraints, default parameters or aggregate differ",
+            remedy="pass the problem that was given to design, or design again",
         )
     size = problem.incentive.size
     if design.sizes["coordinate"] != size:
         raise InvalidInputError(
-            explain(
-                "the study's designs do not fit the problem's incentive",
-                received=f"{design.sizes['coordinate']} coordinates",
-                accepted=str(size),
-            )
+            "the study's designs do not fit the problem's incentive",
+            received=f"{design.sizes['coordinate']} coordinates",
+            accepted=str(size),
         )
     chosen = posterior.sel(chain=design["chain"], draw=design["draw"])
     own = design["unconstrained"].values
@@ -150,11 +143,9 @@ def posterior_draws(problem: Problem, posterior: xr.Dataset) -> dict[str, np.nda
     }
     if not draws:
         raise InvalidInputError(
-            explain(
-                "the posterior has none of the problem's parameters",
-                received=sorted(map(str, posterior.data_vars)),
-                accepted=", ".join(sorted(known)),
-            )
+            "the posterior has none of the problem's parameters",
+            received=sorted(map(str, posterior.data_vars)),
+            accepted=", ".join(sorted(known)),
         )
     return draws
 
@@ -178,11 +169,9 @@ def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
         return problem
     if problem.followers.num_followers > 1:
         raise InvalidInputError(
-            explain(
-                "the fit's groups are not the problem's followers",
-                received=names,
-                accepted=", ".join(problem.followers.names),
-                remedy="problem.with_followers(names, weights) with the groups' names",
-            )
+            "the fit's groups are not the problem's followers",
+            received=names,
+            accepted=", ".join(problem.followers.names),
+            remedy="problem.with_followers(names, weights) with the groups' names",
         )
     return problem.with_followers(names, (1.0 / len(names),) * len(names))

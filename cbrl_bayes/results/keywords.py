@@ -7,7 +7,7 @@ from typing import Any
 
 from cbrl_bayes.designs import Executor
 from cbrl_bayes.designs.running import Running
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress, reporter
 from cbrl_bayes.results.checkpoint import Checkpoint, Records, open_records
@@ -54,15 +54,13 @@ def running(
     """
     if not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 1:
         raise InvalidInputError(
-            explain("num_workers cannot be used", received=num_workers, accepted="1, 2, ...")
+            "num_workers cannot be used", received=num_workers, accepted="1, 2, ..."
         )
     if executor is not None and not (hasattr(executor, "run") and not isinstance(executor, type)):
         raise InvalidInputError(
-            explain(
-                "executor cannot be used",
-                received=executor,
-                accepted="None, ThreadExecutor(...), DaskExecutor(...) or DeviceExecutor(...)",
-            )
+            "executor cannot be used",
+            received=executor,
+            accepted="None, ThreadExecutor(...), DaskExecutor(...) or DeviceExecutor(...)",
         )
     with reporter(progress) as report:
         records = open_records(checkpoint, lambda: identify(problem, **work))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cbrl_bayes.errors import ResultsError, explain
+from cbrl_bayes.errors import ResultsError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file
 from cbrl_bayes.results.schema import check_tree
 
@@ -61,10 +61,8 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
             shutil.rmtree(old)
     except OSError as error:
         raise ResultsError(
-            explain(
-                f"results cannot be written to {path} ({error})",
-                remedy="check that the folder exists, is writable and has room",
-            )
+            f"results cannot be written to {path} ({error})",
+            remedy="check that the folder exists, is writable and has room",
         ) from error
     finally:
         if partial.is_dir():
@@ -99,7 +97,7 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
     """
     path = Path(path)
     if not path.exists():
-        raise ResultsError(explain("there is no such results file", received=path))
+        raise ResultsError("there is no such results file", received=path)
     engine = "zarr" if _kind(path) == "zarr" else "h5netcdf"
     check_file(path, ResultsError, limits)
     try:
@@ -112,10 +110,8 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
         raise
     except Exception as error:  # readers raise many kinds for a damaged file
         raise ResultsError(
-            explain(
-                f"{path.name} cannot be read ({type(error).__name__}: {error})",
-                remedy="the file may be cut short: copy it again or rerun the study",
-            )
+            f"{path.name} cannot be read ({type(error).__name__}: {error})",
+            remedy="the file may be cut short: copy it again or rerun the study",
         ) from error
     return tree
 
@@ -131,11 +127,9 @@ def _check_attributes(tree: xr.DataTree) -> None:
             wrong.append(name)
     if wrong:
         raise ResultsError(
-            explain(
-                f"attributes cannot be read: {', '.join(wrong)}",
-                accepted="JSON text",
-                remedy="the file is damaged or was changed: rerun the study",
-            )
+            f"attributes cannot be read: {', '.join(wrong)}",
+            accepted="JSON text",
+            remedy="the file is damaged or was changed: rerun the study",
         )
 
 
@@ -143,11 +137,9 @@ def _kind(path: Path) -> str:
     kinds = {".nc": "netcdf", ".zarr": "zarr"}
     if path.suffix not in kinds:
         raise ResultsError(
-            explain(
-                "the results file's type is not known",
-                received=path.name,
-                accepted=".nc (netCDF) or .zarr",
-            )
+            "the results file's type is not known",
+            received=path.name,
+            accepted=".nc (netCDF) or .zarr",
         )
     return kinds[path.suffix]
 

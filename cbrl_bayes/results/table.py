@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.results.health import Health, assess
 
 __all__ = ["Table", "bounds", "check_interval", "design_title", "need_group", "study_table"]
@@ -149,11 +149,9 @@ def check_interval(prob: float, kind: str | None = None) -> None:
     number = isinstance(prob, int | float) and not isinstance(prob, bool)
     if not number or not 0.0 < prob < 1.0 or kind not in (None, *INTERVALS):
         raise InvalidInputError(
-            explain(
-                "the interval cannot be computed",
-                received=f"prob={prob!r}, kind={kind!r}",
-                accepted="0 < prob < 1, kind 'eti' (equal-tailed) or 'hdi' (highest-density)",
-            )
+            "the interval cannot be computed",
+            received=f"prob={prob!r}, kind={kind!r}",
+            accepted="0 < prob < 1, kind 'eti' (equal-tailed) or 'hdi' (highest-density)",
         )
 
 
@@ -168,12 +166,12 @@ def need_group(study: xr.DataTree, name: str, remedy: str, variable: str = "") -
     if not isinstance(study, xr.DataTree) or name not in study.children:
         groups = ", ".join(study.children) if isinstance(study, xr.DataTree) else type(study)
         raise InvalidInputError(
-            explain(f"the study has no group {name!r}", received=f"groups: {groups}", remedy=remedy)
+            f"the study has no group {name!r}", received=f"groups: {groups}", remedy=remedy
         )
     group = study[name].to_dataset()
     if variable and variable not in group:
         raise InvalidInputError(
-            explain(f"the study has no {variable!r} in its group {name!r}", remedy=remedy)
+            f"the study has no {variable!r} in its group {name!r}", remedy=remedy
         )
     return group
 

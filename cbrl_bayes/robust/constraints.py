@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cbrl_bayes.designs.criteria import Criterion
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import EstimateInfo, FollowerAccess
 from cbrl_bayes.problems import Problem, leader_outcome
 
@@ -128,7 +128,7 @@ class FollowerValueAtLeast:
         _check(self)
         if self.follower < 0:
             raise InvalidInputError(
-                explain("there is no such follower", received=self.follower, accepted=">= 0")
+                "there is no such follower", received=self.follower, accepted=">= 0"
             )
 
     @property
@@ -235,9 +235,7 @@ def _check(constraint: ChanceConstraint) -> None:
     limit = getattr(constraint, "limit", 0.0)
     if not 0.0 < constraint.prob <= 1.0 or not abs(limit) < float("inf"):
         raise InvalidInputError(
-            explain(
-                "a chance constraint is out of range",
-                received=constraint,
-                accepted="a finite limit, a probability above 0 and at most 1",
-            )
+            "a chance constraint is out of range",
+            received=constraint,
+            accepted="a finite limit, a probability above 0 and at most 1",
         )

@@ -24,7 +24,7 @@ from cbrl_bayes.designs.executors import ThreadExecutor
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import Ascent, AscentProgram, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
@@ -70,7 +70,7 @@ class RobustSettings:
 
     def __post_init__(self) -> None:
         if min(self.num_starts, self.num_search_draws) < 1 or self.num_candidates < 0:
-            raise InvalidInputError(explain("robust settings are out of range", received=self))
+            raise InvalidInputError("robust settings are out of range", received=self)
 
 
 @dataclass(frozen=True)
@@ -344,44 +344,34 @@ def _check(
     asked = [criterion.name for criterion in criteria]
     if not asked or len({*asked, *names}) < len(asked) + len(names):
         raise InvalidInputError(
-            explain(
-                "criteria need names of their own",
-                received=asked,
-                accepted=f"at least one, none twice, none of {', '.join(names)}",
-            )
+            "criteria need names of their own",
+            received=asked,
+            accepted=f"at least one, none twice, none of {', '.join(names)}",
         )
     if constraints and not estimator.is_exact:
         raise InvalidInputError(
-            explain(
-                "chance constraints need the exact hypergradient",
-                received=type(estimator).__name__,
-                remedy="estimator=cb.Exact()",
-            )
+            "chance constraints need the exact hypergradient",
+            received=type(estimator).__name__,
+            remedy="estimator=cb.Exact()",
         )
     if constraints and not settings.evaluation.is_exact:
         raise InvalidInputError(
-            explain(
-                "simulated scores hold no costs nor values of followers to constrain",
-                received=type(settings.evaluation).__name__,
-                remedy="ExactEvaluation()",
-            )
+            "simulated scores hold no costs nor values of followers to constrain",
+            received=type(settings.evaluation).__name__,
+            remedy="ExactEvaluation()",
         )
     for constraint in constraints:
         if isinstance(constraint, CostAtMost) and problem.incentive_price_fn is None:
             raise InvalidInputError(
-                explain(
-                    f"problem {problem.name!r} states no price of its incentive to limit",
-                    received=constraint,
-                    remedy="an incentive_price_fn, or hard constraints",
-                )
+                f"problem {problem.name!r} states no price of its incentive to limit",
+                received=constraint,
+                remedy="an incentive_price_fn, or hard constraints",
             )
         if getattr(constraint, "follower", 0) >= problem.followers.num_followers:
             raise InvalidInputError(
-                explain(
-                    "there is no such follower",
-                    received=constraint,
-                    accepted=f"0 to {problem.followers.num_followers - 1}",
-                )
+                "there is no such follower",
+                received=constraint,
+                accepted=f"0 to {problem.followers.num_followers - 1}",
             )
 
 

@@ -24,7 +24,7 @@ from arviz_stats.utils import ELPDData
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.designs import Evaluation, ExactEvaluation, Executor, evaluate_designs
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import designed, fingerprint, running
@@ -168,29 +168,23 @@ def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
     for tree in (first, *others):
         if "log_likelihood" not in tree.children or "design" not in tree.children:
             raise InvalidInputError(
-                explain(
-                    "a study to compare has no fit or no designs",
-                    received=f"groups {', '.join(tree.children)}",
-                    remedy="design(model, infer(model, data, ...), ...) for each",
-                )
+                "a study to compare has no fit or no designs",
+                received=f"groups {', '.join(tree.children)}",
+                remedy="design(model, infer(model, data, ...), ...) for each",
             )
     shapes = {(t["design"].sizes["chain"], t["design"].sizes["draw"]) for t in studies.values()}
     if len(shapes) > 1:
         raise InvalidInputError(
-            explain(
-                "the studies are designed for different numbers of draws",
-                received=sorted(shapes),
-                accepted="the same chains and draws in all",
-            )
+            "the studies are designed for different numbers of draws",
+            received=sorted(shapes),
+            accepted="the same chains and draws in all",
         )
     seen = first["observed_data"].to_dataset()
     same = all(seen.equals(tree["observed_data"].to_dataset()) for tree in others)
     if not same or len({_size_of_data(tree) for tree in studies.values()}) > 1:
         raise InvalidInputError(
-            explain(
-                "the studies were fitted to different data, so their models cannot be compared",
-                remedy="fit every model to the same data",
-            )
+            "the studies were fitted to different data, so their models cannot be compared",
+            remedy="fit every model to the same data",
         )
 
 
@@ -256,12 +250,10 @@ def _pairs(others: Any, name: str) -> Mapping[str, tuple[Problem, xr.DataTree]]:
     pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in others.values())
     if not others or not pairs or name in others:
         raise InvalidInputError(
-            explain(
-                f"others cannot be compared with {name!r}",
-                received=", ".join(f"{n}: {type(pair).__name__}" for n, pair in others.items()),
-                accepted="at least one other name, each with (problem, study)",
-                remedy=remedy,
-            )
+            f"others cannot be compared with {name!r}",
+            received=", ".join(f"{n}: {type(pair).__name__}" for n, pair in others.items()),
+            accepted="at least one other name, each with (problem, study)",
+            remedy=remedy,
         )
     return others
 

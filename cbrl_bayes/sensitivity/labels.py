@@ -33,13 +33,7 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from cbrl_bayes.designs import Score
-from cbrl_bayes.errors import (
-    InvalidInputError,
-    NotConvergedError,
-    explain,
-    require_key,
-    require_kind,
-)
+from cbrl_bayes.errors import InvalidInputError, NotConvergedError, require_key, require_kind
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results import Designed, designed
@@ -100,11 +94,9 @@ def study_outputs(study: xr.DataTree, outputs: Sequence[str] | None = None) -> x
     unknown = sorted(set(wanted) - {*RESULTS, *incentives})
     if unknown:
         raise InvalidInputError(
-            explain(
-                "the study has no such outputs",
-                received=unknown,
-                accepted=", ".join([*RESULTS, *incentives]),
-            )
+            "the study has no such outputs",
+            received=unknown,
+            accepted=", ".join([*RESULTS, *incentives]),
         )
     columns: dict[str, np.ndarray] = {}
     for name in wanted:
@@ -151,11 +143,9 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
     ]
     if absent:
         raise InvalidInputError(
-            explain(
-                f"the study lacks the groups {', '.join(absent)}, which power-scaling needs",
-                received=f"a tree with {', '.join(study.children)}",
-                remedy="infer(problem, data, ...) with this version of the package, then design",
-            )
+            f"the study lacks the groups {', '.join(absent)}, which power-scaling needs",
+            received=f"a tree with {', '.join(study.children)}",
+            remedy="infer(problem, data, ...) with this version of the package, then design",
         )
     at = {"chain": study["design"]["chain"], "draw": study["design"]["draw"]}
     prior = _scaled_priors(study)
@@ -169,13 +159,10 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
     wrong = {name: int((~np.isfinite(one)).sum()) for name, one in found.items()}
     if any(wrong.values()):
         raise InvalidInputError(
-            explain(
-                "log densities of the designed draws are not finite",
-                received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
-                accepted="finite numbers at every draw",
-                remedy="a prior that is positive at every draw, or a fit whose best responses "
-                "converge",
-            )
+            "log densities of the designed draws are not finite",
+            received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
+            accepted="finite numbers at every draw",
+            remedy="a prior that is positive at every draw, or a fit whose best responses converge",
         )
     return found
 
@@ -192,12 +179,10 @@ def check_finite(names: Sequence[str], scores: Score) -> None:
     if wrong.any():
         listed = ", ".join(f"{n} ({k} draws)" for n, k in zip(names, wrong, strict=True) if k)
         raise NotConvergedError(
-            explain(
-                "the objective of some designs is not finite under some draws",
-                received=listed,
-                accepted="finite numbers",
-                remedy="look at these draws; a solver with more steps; fewer options (num_options)",
-            )
+            "the objective of some designs is not finite under some draws",
+            received=listed,
+            accepted="finite numbers",
+            remedy="look at these draws; a solver with more steps; fewer options (num_options)",
         )
 
 

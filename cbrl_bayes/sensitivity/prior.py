@@ -8,7 +8,7 @@ from arviz_stats.base import array_stats
 from jaxtyping import Float
 
 from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 
 __all__ = [
     "COMPONENTS",
@@ -194,12 +194,10 @@ def weighted_decision(
         and all((weights[:, half::2].sum(1) > 0).all() for half in (0, 1))
     ):
         raise InvalidInputError(
-            explain(
-                "objectives and weights do not fit",
-                received=f"shapes {objective.shape} and {weights.shape}",
-                accepted="(designs, draws) and (weightings, draws), finite, weights >= 0 and "
-                "not all 0 among the even or the odd draws",
-            )
+            "objectives and weights do not fit",
+            received=f"shapes {objective.shape} and {weights.shape}",
+            accepted="(designs, draws) and (weightings, draws), finite, weights >= 0 and "
+            "not all 0 among the even or the odd draws",
         )
     shares = weights / weights.sum(1, keepdims=True)
     expected, best = _best(objective, shares, reference)

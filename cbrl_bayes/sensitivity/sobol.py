@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Key
 from SALib.analyze import rbd_fast
 from scipy.stats import norm, rankdata
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.progress import Report, silent
 
 __all__ = [
@@ -189,11 +189,9 @@ def _check_draws(inputs: np.ndarray, outputs: np.ndarray) -> None:
     usable = fits and inputs.shape[1] > 0 and np.isfinite(inputs).all()
     if not usable or any(_constant(column) for column in inputs.T):
         raise InvalidInputError(
-            explain(
-                "the draws cannot be used for Sobol indices",
-                received=f"inputs {inputs.shape}, outputs {outputs.shape}",
-                accepted=f"(N, P) and (N, O) with the same N >= {FEWEST_DRAWS}, finite inputs, "
-                "at least one, none of them constant",
-                remedy="design for more posterior draws (num_draws)",
-            )
+            "the draws cannot be used for Sobol indices",
+            received=f"inputs {inputs.shape}, outputs {outputs.shape}",
+            accepted=f"(N, P) and (N, O) with the same N >= {FEWEST_DRAWS}, finite inputs, "
+            "at least one, none of them constant",
+            remedy="design for more posterior draws (num_draws)",
         )

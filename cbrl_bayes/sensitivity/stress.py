@@ -15,7 +15,7 @@ from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients import Estimator, Exact, Search, SearchProgram
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.sensitivity.worlds import Draws, Stress
@@ -193,11 +193,9 @@ def _names(designs: Mapping[str, Any], stresses: Sequence[Stress]) -> tuple[str,
     names = ("none", *(stress.name for stress in stresses))
     if not designs or not stresses or len(set(names)) < len(names) or REOPTIMISED in designs:
         raise InvalidInputError(
-            explain(
-                "a stress test needs designs, and stresses with different names",
-                received=f"designs {tuple(designs)}, stresses {names[1:]}",
-                accepted=f"at least one of each; the names 'none' and {REOPTIMISED!r} are taken",
-            )
+            "a stress test needs designs, and stresses with different names",
+            received=f"designs {tuple(designs)}, stresses {names[1:]}",
+            accepted=f"at least one of each; the names 'none' and {REOPTIMISED!r} are taken",
         )
     return names
 

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.designs import Executor, evaluate_designs
-from cbrl_bayes.errors import InvalidInputError, explain, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
@@ -316,10 +316,8 @@ def stress_test(
 def _check_enough(num: int) -> None:
     if num < FEWEST_DRAWS:
         raise InvalidInputError(
-            explain(
-                "the study has too few designed draws for power-scaling",
-                received=num,
-                accepted=f">= {FEWEST_DRAWS}",
-                remedy="design for more posterior draws (num_draws)",
-            )
+            "the study has too few designed draws for power-scaling",
+            received=num,
+            accepted=f">= {FEWEST_DRAWS}",
+            remedy="design for more posterior draws (num_draws)",
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, explain, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
@@ -105,10 +105,8 @@ class ContextShift:
         contexts = problem.contexts
         if not isinstance(contexts, DiscreteContexts):
             raise InvalidInputError(
-                explain(
-                    f"problem {problem.name!r} samples its contexts; they have no law to shift",
-                    remedy="AlteredProblem with a function of your own",
-                )
+                f"problem {problem.name!r} samples its contexts; they have no law to shift",
+                remedy="AlteredProblem with a function of your own",
             )
         if isinstance(self.towards, str):
             aim = np.array([float(name == self.towards) for name in contexts.names])
@@ -117,12 +115,10 @@ class ContextShift:
         is_law = aim.shape == (contexts.num_contexts,) and (aim >= 0).all()
         if not is_law or not abs(aim.sum() - 1) <= 1e-8:
             raise InvalidInputError(
-                explain(
-                    "the stress names a context or a law that the problem does not have",
-                    received=self.towards,
-                    accepted=f"one of {', '.join(contexts.names)}, or "
-                    f"{contexts.num_contexts} numbers >= 0 that sum to one",
-                )
+                "the stress names a context or a law that the problem does not have",
+                received=self.towards,
+                accepted=f"one of {', '.join(contexts.names)}, or "
+                f"{contexts.num_contexts} numbers >= 0 that sum to one",
             )
         law = (1.0 - self.share) * draws["context_probability"] + self.share * aim
         return problem, {**draws, "context_probability": law}
@@ -188,11 +184,9 @@ class AlteredProblem:
         sizes = [one.incentive.size for one in (problem, altered)]
         if before != after or sizes[0] != sizes[1]:
             raise InvalidInputError(
-                explain(
-                    f"stress {self.name!r} changes the problem's parameters or incentive",
-                    received=f"{', '.join(after)}; {sizes[1]} numbers",
-                    accepted=f"{', '.join(before)}; {sizes[0]} numbers",
-                )
+                f"stress {self.name!r} changes the problem's parameters or incentive",
+                received=f"{', '.join(after)}; {sizes[1]} numbers",
+                accepted=f"{', '.join(before)}; {sizes[0]} numbers",
             )
         return altered, dict(draws)
 
