@@ -25,8 +25,9 @@ from cbrl_bayes.problems.outcome import (
     respond,
     respond_everywhere,
 )
+from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.random_mdp import random_mdp
-from cbrl_bayes.problems.record import Followers, Problem
+from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
 from cbrl_bayes.problems.shared_default_policy import (

@@ -1,97 +1,27 @@
 """The record of a contextual bilevel problem: leader, contexts, followers, and the map to MDPs."""
 
 import copy
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, BestResponse, replace_fields
+from cbrl_bayes.mdp import MDP, BestResponse
+from cbrl_bayes.problems.checks import check_functions, check_parameters, completed
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
+from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
+from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.welfare import Aggregate
 
-__all__ = ["Followers", "Problem"]
+__all__ = ["Problem"]
 
 Incentive = Mapping[str, Any]
 Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Followers:
-    """Who responds: names and the leader's weights.
-
-    Parameters
-    ----------
-    names : tuple of str
-        One per follower (or per homogeneous group of them).
-    weights : tuple of float
-        Weight of each in the leader's objective; finite and >= 0.
-
-    Examples
-    --------
-    >>> Followers(("young", "old"), (0.3, 0.7)).num_followers
-    2
-    """
-
-    names: tuple[str, ...] = ("follower",)
-    weights: tuple[float, ...] = (1.0,)
-
-    def __post_init__(self) -> None:
-        weights = np.asarray(self.weights, float)
-        fits = self.names and weights.shape == (len(self.names),)
-        if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
-            raise InvalidInputError(
-                "followers need one weight each: finite, >= 0, not all 0",
-                received=f"names {self.names}, weights {self.weights}",
-            )
-
-    @property
-    def num_followers(self) -> int:
-        """Number of followers F."""
-        return len(self.names)
-
-    @classmethod
-    def from_members(
-        cls, groups: Sequence[str], weights: Sequence[float] | None = None
-    ) -> "Followers":
-        """Gather people into homogeneous groups, each of which is solved once.
-
-        Parameters
-        ----------
-        groups : sequence of str, one per person
-            To which group each person belongs; groups in order of first appearance.
-        weights : sequence of float, optional
-            One per person, >= 0. Default: equal, sum one.
-
-        Raises
-        ------
-        InvalidInputError
-            For no people, or weights that do not fit.
-
-        Examples
-        --------
-        >>> Followers.from_members(["young", "old", "young", "young"])
-        Followers(names=('young', 'old'), weights=(0.75, 0.25))
-        """
-        each = np.full(len(groups), 1.0 / max(len(groups), 1)) if weights is None else weights
-        each = np.asarray(each, float)
-        if len(groups) == 0 or each.shape != (len(groups),) or not (each >= 0).all():
-            raise InvalidInputError(
-                "people and weights do not fit",
-                received=f"{len(groups)} people, weights of shape {each.shape}",
-                accepted="at least one person, one weight >= 0 each",
-            )
-        names = tuple(dict.fromkeys(groups))
-        place = np.array([names.index(group) for group in groups])
-        total = np.bincount(place, weights=each, minlength=len(names))
-        return cls(names, tuple(total.tolist()))
 
 
 @dataclass(frozen=True)
@@ -199,8 +129,8 @@ class Problem:
             raise InvalidInputError(
                 "leader_discount is out of range", received=self.leader_discount, accepted="[0, 1)"
             )
-        self._check_parameters()
-        self._check_functions()
+        check_parameters(self)
+        object.__setattr__(self, "_shape", check_functions(self))
 
     @property
     def num_states(self) -> int:
@@ -249,46 +179,7 @@ class Problem:
             For an unknown name, a wrong shape, a value that is not finite, a temperature that
             is not positive, or context probabilities or ``laws`` that are not distributions.
         """
-        parameters = self.default_parameters
-        for name, value in (given or {}).items():
-            if name not in parameters:
-                raise InvalidInputError(
-                    f"problem {self.name!r} has no parameter {name!r}",
-                    accepted=", ".join(sorted(parameters)),
-                )
-            array = np.asarray(value, float)
-            shapes = {np.shape(parameters[name])}
-            if name in self.per_follower:
-                shapes |= {(), (self.followers.num_followers,)}
-            if array.shape not in shapes or not np.isfinite(array).all():
-                raise InvalidInputError(
-                    f"parameter {name!r} cannot be used",
-                    received=value,
-                    accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}",
-                )
-            low, high = self.ranges.get(name, (-np.inf, np.inf))
-            if not ((low < array) & (array < high)).all():
-                raise InvalidInputError(
-                    f"parameter {name!r} is out of its range",
-                    received=value,
-                    accepted=f"between {low:g} and {high:g}, both excluded",
-                )
-            if name == "temperature" and (array <= 0).any():
-                raise InvalidInputError(
-                    "temperature is not positive",
-                    received=value,
-                    accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
-                )
-            parameters[name] = jnp.asarray(array)
-        for name in {"context_probability", *self.laws} & set(parameters):
-            if not _is_distribution(parameters[name]):
-                raise InvalidInputError(
-                    f"parameter {name!r} is not a distribution",
-                    received=np.asarray(parameters[name]).tolist(),
-                    accepted="numbers >= 0 that sum to one"
-                    + (" in each row" if np.ndim(parameters[name]) > 1 else ""),
-                )
-        return parameters
+        return completed(self, given)
 
     def heated(self, factor: Array | float) -> "Problem":
         """Return the same problem with every follower's lambda multiplied by ``factor``.
@@ -313,9 +204,9 @@ class Problem:
         for name, place in PLACE_OF_PARAMETERS.items():
             function = getattr(self, name)
             if function is not None:
-                changes[name] = _Heated(function, factor, place)
+                changes[name] = Heated(function, factor, place)
         if isinstance(self.contexts, SampledContexts):
-            sample_fn = _Heated(self.contexts.sample_fn, factor, 0)
+            sample_fn = Heated(self.contexts.sample_fn, factor, 0)
             changes["contexts"] = replace(self.contexts, sample_fn=sample_fn)
         for name, value in changes.items():
             object.__setattr__(hot, name, value)
@@ -377,163 +268,3 @@ class Problem:
                 uniform = jnp.full((self.num_states, self.num_actions), 1.0 / self.num_actions)
                 arrays.append(self.objective_fn(incentive, uniform, context, one))
         return arrays
-
-    def _check_parameters(self) -> None:
-        if "temperature" not in self.parameters and self.uncertain == ("temperature",):
-            object.__setattr__(self, "uncertain", ())
-        known = self.default_parameters
-        absent = sorted(set(self.uncertain) - set(known))
-        if absent:
-            raise InvalidInputError(
-                f"uncertain names no parameters of the problem: {absent}",
-                accepted=", ".join(sorted(known)),
-            )
-        for name in self.per_follower:
-            shape = np.shape(known.get(name, 0.0))
-            if shape not in ((), (self.followers.num_followers,)):
-                raise InvalidInputError(
-                    f"parameter {name!r} does not fit the followers",
-                    received=shape,
-                    accepted=f"a scalar or {self.followers.num_followers} values",
-                )
-
-    def _check_functions(self) -> None:
-        parameters = self.default_parameters
-        if self.aggregate is not None:
-            table = jnp.ones((1, self.followers.num_followers))
-            shape = jnp.shape(self.aggregate(table, table, table / table.size))
-            if shape != ():
-                raise InvalidInputError(
-                    "the aggregate is not one number",
-                    received=f"shape {shape}",
-                    accepted="a scalar from three arrays (context, follower)",
-                )
-        incentive = self.incentive.transform(self.incentive.initial)
-        values, _ = self.contexts.support(parameters, jax.random.key(0))
-        one = self.follower_parameters(parameters, 0)
-        shapes = []
-        for index in range(self.contexts.num_contexts):
-            context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
-            mdp = self.mdp_fn(incentive, context, one)
-            if not isinstance(mdp, MDP):
-                raise InvalidInputError(
-                    "mdp_fn does not return an MDP",
-                    received=type(mdp).__name__,
-                    remedy="return MDP(reward=..., transition=..., ...)",
-                )
-            shapes.append(mdp.transition.probability.shape)
-        if len(set(shapes)) > 1:
-            raise InvalidInputError(
-                "mdp_fn returns MDPs of different shapes", received=sorted(set(shapes))
-            )
-        object.__setattr__(self, "_shape", shapes[0])
-        self._check_labels()
-        self._check_programs(incentive, context, one, mdp)
-
-    def _check_labels(self) -> None:
-        misfit = self.state_labels.misfit((self.num_states,))
-        if misfit:
-            raise InvalidInputError(
-                f"state_labels do not fit the {self.num_states} states", received=misfit
-            )
-        if self.action_names and len(self.action_names) != self.num_actions:
-            raise InvalidInputError(
-                "action_names do not fit the MDP",
-                received=f"{len(self.action_names)} names",
-                accepted=f"{self.num_actions}, one per action",
-            )
-
-    def _check_programs(
-        self, incentive: Incentive, context: Any, parameters: Parameters, mdp: MDP
-    ) -> None:
-        """Trace every function, as all later computations do, and check what it returns."""
-        S, A = self.num_states, self.num_actions
-        table = jnp.zeros((S, A))
-        given = dict(incentive), context, parameters
-        self._traced_shape("mdp_fn", *given)
-        for name in ("leader_reward_fn", "incentive_price_fn"):
-            shape = self._traced_shape(name, *given)
-            if shape not in (None, (S, A)):
-                per_state = f"jnp.broadcast_to({name.split('_')[1]}[:, None], {(S, A)})"
-                raise InvalidInputError(
-                    f"{name} returns an array of the wrong shape",
-                    received=shape,
-                    accepted=f"{(S, A)}, one number for each state and action",
-                    remedy=per_state if shape == (S,) else "",
-                )
-        shape = self._traced_shape("objective_fn", given[0], table + 1.0 / A, *given[1:])
-        if shape not in (None, ()):
-            raise InvalidInputError(
-                "objective_fn does not return one number", received=f"shape {shape}"
-            )
-        self._traced_shape("response_fn", mdp, parameters, None)
-
-    def _traced_shape(self, name: str, *arguments: Any) -> tuple[int, ...] | None:
-        """Return the shape of a function's array; None if it is none or there is no function."""
-        function = getattr(self, name)
-        if function is None:
-            return None
-        try:
-            return getattr(jax.eval_shape(function, *arguments), "shape", None)
-        except NEEDS_A_VALUE as error:
-            code = getattr(function, "__code__", None)
-            frames = traceback.extract_tb(error.__traceback__)
-            lines = [f for f in frames if code is not None and f.filename == code.co_filename]
-            where = (
-                f"{lines[-1].line} ({lines[-1].filename}, line {lines[-1].lineno})"
-                if lines
-                else None
-            )
-            raise InvalidInputError(
-                f"{name} needs the value of a number that JAX has not computed yet: it uses "
-                "`if`, `while`, float() or NumPy on it",
-                received=where,
-                remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
-            ) from error
-
-
-NEEDS_A_VALUE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What JAX raises where Python asks for a value that is traced."""
-
-PLACE_OF_PARAMETERS = {
-    "mdp_fn": 2,
-    "leader_reward_fn": 2,
-    "incentive_price_fn": 2,
-    "objective_fn": 3,
-    "response_fn": 1,
-}
-"""Which argument of the problem's functions holds the parameters."""
-
-
-@dataclass(frozen=True)
-class _Heated:
-    """A function of a problem that sees temperatures times ``factor``."""
-
-    function: Callable[..., Any]
-    factor: Array | float
-    place: int
-
-    def __call__(self, *arguments: Any) -> Any:
-        given = list(arguments)
-        parameters = given[self.place]
-        if "temperature" in parameters:
-            hot = jnp.asarray(parameters["temperature"]) * self.factor
-            given[self.place] = {**parameters, "temperature": hot}
-            return self.function(*given)
-        found = self.function(*given)
-        if isinstance(found, MDP):
-            return replace_fields(found, temperature=found.temperature * self.factor)
-        return found
-
-    def __repr__(self) -> str:
-        return repr(self.function)
-
-
-def _is_distribution(value: Any) -> bool:
-    """Return whether all rows along the last axis are distributions."""
-    array = np.asarray(value)
-    return array.ndim > 0 and bool((array >= 0).all() and (abs(array.sum(-1) - 1.0) < 1e-8).all())

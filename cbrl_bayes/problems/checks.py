@@ -1,0 +1,196 @@
+"""What a problem must be: parameters, functions and labels that fit together, all traceable."""
+
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.mdp import MDP
+
+if TYPE_CHECKING:
+    from cbrl_bayes.problems.record import Problem
+
+__all__ = ["check_functions", "check_parameters", "completed"]
+
+NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where Python asks for a value that is traced."""
+
+
+def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, Array]:
+    """Return the defaults with ``given`` put in; see `Problem.complete_parameters`."""
+    parameters = problem.default_parameters
+    for name, value in (given or {}).items():
+        if name not in parameters:
+            raise InvalidInputError(
+                f"problem {problem.name!r} has no parameter {name!r}",
+                accepted=", ".join(sorted(parameters)),
+            )
+        array = np.asarray(value, float)
+        shapes = {np.shape(parameters[name])}
+        if name in problem.per_follower:
+            shapes |= {(), (problem.followers.num_followers,)}
+        if array.shape not in shapes or not np.isfinite(array).all():
+            raise InvalidInputError(
+                f"parameter {name!r} cannot be used",
+                received=value,
+                accepted=f"finite, shape {' or '.join(map(str, sorted(shapes)))}",
+            )
+        low, high = problem.ranges.get(name, (-np.inf, np.inf))
+        if not ((low < array) & (array < high)).all():
+            raise InvalidInputError(
+                f"parameter {name!r} is out of its range",
+                received=value,
+                accepted=f"between {low:g} and {high:g}, both excluded",
+            )
+        if name == "temperature" and (array <= 0).any():
+            raise InvalidInputError(
+                "temperature is not positive",
+                received=value,
+                accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
+            )
+        parameters[name] = jnp.asarray(array)
+    for name in {"context_probability", *problem.laws} & set(parameters):
+        if not _is_distribution(parameters[name]):
+            raise InvalidInputError(
+                f"parameter {name!r} is not a distribution",
+                received=np.asarray(parameters[name]).tolist(),
+                accepted="numbers >= 0 that sum to one"
+                + (" in each row" if np.ndim(parameters[name]) > 1 else ""),
+            )
+    return parameters
+
+
+def check_parameters(problem: "Problem") -> None:
+    """Raise unless defaults, uncertain names and values per follower fit together."""
+    if "temperature" not in problem.parameters and problem.uncertain == ("temperature",):
+        object.__setattr__(problem, "uncertain", ())
+    known = problem.default_parameters
+    absent = sorted(set(problem.uncertain) - set(known))
+    if absent:
+        raise InvalidInputError(
+            f"uncertain names no parameters of the problem: {absent}",
+            accepted=", ".join(sorted(known)),
+        )
+    for name in problem.per_follower:
+        shape = np.shape(known.get(name, 0.0))
+        if shape not in ((), (problem.followers.num_followers,)):
+            raise InvalidInputError(
+                f"parameter {name!r} does not fit the followers",
+                received=shape,
+                accepted=f"a scalar or {problem.followers.num_followers} values",
+            )
+
+
+def check_functions(problem: "Problem") -> tuple[int, int, int]:
+    """Return S, A and K, after running and tracing every function of the problem once."""
+    parameters = problem.default_parameters
+    if problem.aggregate is not None:
+        table = jnp.ones((1, problem.followers.num_followers))
+        shape = jnp.shape(problem.aggregate(table, table, table / table.size))
+        if shape != ():
+            raise InvalidInputError(
+                "the aggregate is not one number",
+                received=f"shape {shape}",
+                accepted="a scalar from three arrays (context, follower)",
+            )
+    incentive = problem.incentive.transform(problem.incentive.initial)
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    one = problem.follower_parameters(parameters, 0)
+    shapes = []
+    for index in range(problem.contexts.num_contexts):
+        context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
+        mdp = problem.mdp_fn(incentive, context, one)
+        if not isinstance(mdp, MDP):
+            raise InvalidInputError(
+                "mdp_fn does not return an MDP",
+                received=type(mdp).__name__,
+                remedy="return MDP(reward=..., transition=..., ...)",
+            )
+        shapes.append(mdp.transition.probability.shape)
+    if len(set(shapes)) > 1:
+        raise InvalidInputError(
+            "mdp_fn returns MDPs of different shapes", received=sorted(set(shapes))
+        )
+    S, A, K = shapes[0]
+    _check_labels(problem, S, A)
+    _check_programs(problem, incentive, context, one, mdp)
+    return S, A, K
+
+
+def _check_labels(problem: "Problem", S: int, A: int) -> None:
+    misfit = problem.state_labels.misfit((S,))
+    if misfit:
+        raise InvalidInputError(f"state_labels do not fit the {S} states", received=misfit)
+    if problem.action_names and len(problem.action_names) != A:
+        raise InvalidInputError(
+            "action_names do not fit the MDP",
+            received=f"{len(problem.action_names)} names",
+            accepted=f"{A}, one per action",
+        )
+
+
+def _check_programs(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    context: Any,
+    parameters: Mapping[str, Any],
+    mdp: MDP,
+) -> None:
+    """Trace every function, as all later computations do, and check what it returns."""
+    S, A = mdp.transition.probability.shape[:2]
+    table = jnp.zeros((S, A))
+    given = dict(incentive), context, parameters
+    _traced_shape(problem, "mdp_fn", *given)
+    for name in ("leader_reward_fn", "incentive_price_fn"):
+        shape = _traced_shape(problem, name, *given)
+        if shape not in (None, (S, A)):
+            per_state = f"jnp.broadcast_to({name.split('_')[1]}[:, None], {(S, A)})"
+            raise InvalidInputError(
+                f"{name} returns an array of the wrong shape",
+                received=shape,
+                accepted=f"{(S, A)}, one number for each state and action",
+                remedy=per_state if shape == (S,) else "",
+            )
+    shape = _traced_shape(problem, "objective_fn", given[0], table + 1.0 / A, *given[1:])
+    if shape not in (None, ()):
+        raise InvalidInputError(
+            "objective_fn does not return one number", received=f"shape {shape}"
+        )
+    _traced_shape(problem, "response_fn", mdp, parameters, None)
+
+
+def _traced_shape(problem: "Problem", name: str, *arguments: Any) -> tuple[int, ...] | None:
+    """Return the shape of a function's array; None if it is none or there is no function."""
+    function = getattr(problem, name)
+    if function is None:
+        return None
+    try:
+        return getattr(jax.eval_shape(function, *arguments), "shape", None)
+    except NEEDS_A_VALUE as error:
+        code = getattr(function, "__code__", None)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f for f in frames if code is not None and f.filename == code.co_filename]
+        where = (
+            f"{lines[-1].line} ({lines[-1].filename}, line {lines[-1].lineno})" if lines else None
+        )
+        raise InvalidInputError(
+            f"{name} needs the value of a number that JAX has not computed yet: it uses "
+            "`if`, `while`, float() or NumPy on it",
+            received=where,
+            remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
+        ) from error
+
+
+def _is_distribution(value: Any) -> bool:
+    """Return whether all rows along the last axis are distributions."""
+    array = np.asarray(value)
+    return array.ndim > 0 and bool((array >= 0).all() and (abs(array.sum(-1) - 1.0) < 1e-8).all())
