@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.designs import DesignSettings, Executor, study_designs
+from cbrl_bayes.designs import DesignSettings, Executor, ThreadExecutor, study_designs
 from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
@@ -24,31 +24,32 @@ from cbrl_bayes.inference import (
     PerGroup,
     Prior,
     SVISettings,
-    chain_layout,
     default_priors,
+    device_kind,
     fit,
     identification,
+    prior_text,
 )
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.progress import Progress, reporter
+from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import (
     Checkpoint,
     Records,
     add_design,
     add_response,
+    bare_tree,
     error_budget,
     fit_tree,
-    identify,
-    open_records,
     posterior_draws,
+    posterior_of,
     running,
     thinned,
     with_groups,
 )
-from cbrl_bayes.results.provenance import certificate
 
 __all__ = ["behaviour_model", "default_design_settings", "design", "infer"]
 
+ALL_STEPS = 1_000_000_000
 MOST_RESPONSE_ENTRIES = 5_000_000
 """Policies under baseline and common design are stored up to this size (40 MB each)."""
 
@@ -85,7 +86,9 @@ def infer(
     priors: Mapping[str, Prior | dist.Distribution] | None = None,
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
-    checkpoint: str | Path | None = None,
+    executor: Executor | None = None,
+    num_workers: int = 2,
+    checkpoint: str | Path | Records | Checkpoint | None = None,
     progress: Progress = None,
 ) -> xr.DataTree:
     """Infer rationality, reward parameters and the context law from observed behaviour.
@@ -105,14 +108,19 @@ def infer(
         Default: NUTS with 4 chains.
     context_family : ContextFamily, optional
         For problems with continuous contexts.
-    checkpoint : str or Path, optional
+    executor : Executor, optional
+        Where chains run: `DaskExecutor` or `ThreadExecutor`; a piece of work is then a whole chain.
+        Default: ``num_workers`` threads of this process. Variational inference has no chains and
+        runs in this process.
+    num_workers : int
+        Chains side by side, >= 1. The draws do not depend on it.
+    checkpoint : str, Path or records, optional
         A folder that receives the chains as they are drawn, at most 50 steps of every chain at a
-        time (NUTS). If the run dies, the same call goes on from there, with the same draws, bit
-        for bit, as without a checkpoint. It must run on the same kind of machine, with as many
-        devices for its chains. Delete the folder when it is no longer of
-        use. Variational inference begins anew.
+        time (all steps with an executor). If the run dies, the same call goes on from there, with
+        the same draws, bit for bit, on the same kind of machine. Delete the folder when you no
+        longer need it. Variational inference begins anew.
     progress : bool or callable, optional
-        See `cbrl_bayes.progress.reporter`.
+        As in `design`.
 
     Returns
     -------
@@ -149,23 +157,32 @@ def infer(
     require_key(key)
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
-    records = None
-    if checkpoint is not None:
-        identity = identify(
-            problem,
-            data=data,
-            priors=model.priors,
-            context_family=context_family,
-            settings=settings or NUTSSettings(),
+    settings = NUTSSettings() if settings is None else settings
+    with running(
+        problem,
+        executor=executor,
+        num_workers=num_workers,
+        checkpoint=checkpoint,
+        progress=progress,
+        data=data,
+        priors=model.priors,
+        context_family=context_family,
+        settings=settings,
+        key=key,
+        device=device_kind(),
+    ) as run:
+        draws = fit(
+            model,
             key=key,
-            devices=chain_layout(getattr(settings, "num_chains", NUTSSettings.num_chains)),
+            settings=settings,
+            records=run.records,
+            report=run.report,
+            over_chains=(executor or ThreadExecutor(num_workers)).run,
+            **({} if executor is None else {"most_steps": ALL_STEPS}),
         )
-        records = open_records(checkpoint, lambda: identity)
-    with reporter(progress) as report:
-        draws = fit(model, key=key, settings=settings, records=records, report=report)
     used = {
-        "inference": settings or NUTSSettings(),
-        "priors": {name: _prior_text(prior) for name, prior in model.priors.items()},
+        "inference": settings,
+        "priors": {name: prior_text(prior) for name, prior in model.priors.items()},
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
     return fit_tree(model, draws, data, used, advice)
@@ -253,7 +270,7 @@ def design(
         raise InvalidInputError(
             "num_draws cannot be used", received=num_draws, accepted="1, 2, ..."
         )
-    posterior = _posterior(problem, fit)
+    posterior = posterior_of(problem, fit)
     problem = with_groups(problem, posterior)
     chosen = thinned(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
@@ -271,7 +288,7 @@ def design(
         study = study_designs(
             problem, draws, estimator=estimator, key=key, settings=settings, run=run
         )
-    base = fit if isinstance(fit, xr.DataTree) else _bare_tree(problem, posterior)
+    base = fit if isinstance(fit, xr.DataTree) else bare_tree(problem, posterior)
     used = {
         "design": settings,
         "estimator": estimator,
@@ -310,71 +327,6 @@ def default_design_settings(estimator: Estimator) -> DesignSettings:
     )
 
 
-def _posterior(
-    problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray] | pd.DataFrame
-) -> xr.Dataset:
-    """Return the draws of a fit, or of a mapping from another tool."""
-    require_kind(
-        fit,
-        (xr.DataTree, Mapping, pd.DataFrame),
-        "fit",
-        "fit = cb.infer(problem, data, key=...), or {parameter name: array of draws}",
-    )
-    if isinstance(fit, xr.Dataset):
-        raise InvalidInputError(
-            "fit holds data, not a posterior",
-            received="an xarray.Dataset",
-            accepted="the tree from infer, or {parameter name: array of draws}",
-            remedy="fit = cb.infer(problem, data, key=...)",
-        )
-    if not isinstance(fit, xr.DataTree):
-        return _as_dataset(fit)
-    if "posterior" not in fit.children:
-        raise InvalidInputError(
-            "fit has no group 'posterior'",
-            received=f"groups: {', '.join(fit.children) or 'none'}",
-            remedy="fit = cb.infer(problem, data, key=...)",
-        )
-    if fit.attrs.get("problem", problem.name) != problem.name:
-        raise InvalidInputError(
-            "fit belongs to a different problem",
-            received=fit.attrs["problem"],
-            accepted=problem.name,
-        )
-    return fit["posterior"].to_dataset()
-
-
-def _as_dataset(draws: Mapping[str, np.ndarray] | pd.DataFrame) -> xr.Dataset:
-    arrays = {str(name): np.asarray(value, float) for name, value in draws.items()}
-    if not arrays or any(array.ndim == 0 for array in arrays.values()):
-        raise InvalidInputError(
-            "draws cannot be used",
-            received=sorted(arrays),
-            accepted="{parameter name: array of shape (draws, ...)}",
-        )
-    if len({len(array) for array in arrays.values()}) != 1:
-        raise InvalidInputError(
-            "draws of different parameters differ in number",
-            received={name: len(array) for name, array in arrays.items()},
-        )
-    return xr.Dataset(
-        {
-            name: (
-                ("chain", "draw", *(f"{name}_entry_{i}" for i in range(array.ndim - 1))),
-                array[None],
-            )
-            for name, array in arrays.items()
-        }
-    ).assign_coords(chain=[0], draw=np.arange(len(next(iter(arrays.values())))))
-
-
-def _bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
-    tree = xr.DataTree()
-    tree["posterior"] = xr.DataTree(posterior)
-    tree.attrs = certificate(problem, "design only", {}) | {"sampler": "given"}
-    return tree
-
-
 def _with_response(
     tree: xr.DataTree,
     problem: Problem,
@@ -406,37 +358,3 @@ def _with_response(
     baseline = {name: np.zeros_like(value) for name, value in common.items()}
     policies = {"baseline": solve(baseline), "common": solve(common)}
     return add_response(tree, problem, jax.tree.map(np.asarray, policies))
-
-
-def _prior_text(prior: Prior) -> str:
-    if isinstance(prior, Hierarchical):
-        return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
-    return f"{type(prior).__name__}({_told(prior.prior)})"
-
-
-def _told(value: Any) -> str:
-    """Word a distribution with all it was made with: wrappers tell what they wrap."""
-    if isinstance(value, dist.Distribution):
-        names = list(value.arg_constraints) or sorted(type(value).gather_pytree_data_fields())
-        shapes = (
-            {}
-            if value.arg_constraints
-            else {"batch_shape": value.batch_shape, "event_shape": value.event_shape}
-        )
-        if hasattr(value, "base_dist") and not isinstance(value, dist.TransformedDistribution):
-            names = ["base_dist", *(name for name in names if name != "base_dist")]
-        parts = {name: getattr(value, name) for name in names} | shapes
-    elif isinstance(value, dist.transforms.Transform):
-        kind = dist.transforms.Transform
-        parts = {
-            name: part
-            for name, part in vars(value).items()
-            if isinstance(part, kind) or not name.startswith("_")
-        }
-    elif isinstance(value, list | tuple) and value and not np.isscalar(value[0]):
-        return f"[{', '.join(map(_told, value))}]"
-    else:
-        array = np.asarray(value)
-        plain = array.round(6) if array.dtype.kind == "f" else array
-        return str(plain.tolist()) if array.dtype.kind in "biuf" else type(value).__name__
-    return f"{type(value).__name__}({', '.join(f'{n}={_told(part)}' for n, part in parts.items())})"

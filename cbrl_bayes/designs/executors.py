@@ -69,7 +69,8 @@ class ThreadExecutor:
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish; the first alone, so that programs compile once."""
         numbered = enumerate(items)
-        alone = None if self.num_workers == 1 else 1
+        ready = getattr(work, "compiled", False)
+        alone = None if self.num_workers == 1 else 0 if ready else 1
         for index, item in itertools.islice(numbered, alone):
             yield index, work(item)
         if self.num_workers == 1:

@@ -25,7 +25,7 @@ from cbrl_bayes.inference.likelihood import (  # noqa: E402
 )
 from cbrl_bayes.inference.mle import MaximumLikelihood, maximum_likelihood  # noqa: E402
 from cbrl_bayes.inference.model import BehaviourModel  # noqa: E402
-from cbrl_bayes.inference.nuts import NUTSSettings, chain_layout  # noqa: E402
+from cbrl_bayes.inference.nuts import NUTSSettings, device_kind  # noqa: E402
 from cbrl_bayes.inference.preferences import (  # noqa: E402
     PreferenceModel,
     count_comparisons,
@@ -39,6 +39,7 @@ from cbrl_bayes.inference.priors import (  # noqa: E402
     Pooled,
     Prior,
     default_priors,
+    prior_text,
 )
 from cbrl_bayes.inference.shares import (  # noqa: E402
     DirichletShares,
@@ -72,11 +73,11 @@ __all__ = [
     "SVISettings",
     "ShareModel",
     "ShareSimulation",
-    "chain_layout",
     "choice_rows",
     "contraction",
     "count_comparisons",
     "default_priors",
+    "device_kind",
     "dirichlet_log_density",
     "episode_log_likelihood",
     "fit",
@@ -88,6 +89,7 @@ __all__ = [
     "maximum_likelihood",
     "policies",
     "predict_shares",
+    "prior_text",
     "ties_as_half_wins",
     "transition_log_likelihood",
     "transition_part",

@@ -13,7 +13,7 @@ from numpyro.infer.autoguide import AutoMultivariateNormal
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
+from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_nuts
 from cbrl_bayes.inference.replay import Replay
 from cbrl_bayes.progress import Report, silent
 
@@ -88,6 +88,8 @@ def fit(
     num_predictive_draws: int = 500,
     records: MutableMapping[tuple[str, int], Mapping[str, np.ndarray]] | None = None,
     report: Report = silent,
+    over_chains: OverChains | None = None,
+    most_steps: int = MOST_STEPS,
 ) -> FitDraws:
     """Draw from the posterior, the prior and both predictive distributions.
 
@@ -104,6 +106,8 @@ def fit(
         already are not sampled again (`run_nuts`). Variational inference does not use it.
     report : callable
         Called with (stage, done, total) as the sampler goes.
+    over_chains, most_steps
+        Where chains run, and how many steps at a time (`run_nuts`).
 
     Returns
     -------
@@ -114,7 +118,14 @@ def fit(
     begun = time.perf_counter()
     if isinstance(settings, NUTSSettings):
         sampled, stats = run_nuts(
-            model, key=sample_key, settings=settings, derived=False, records=records, report=report
+            model,
+            key=sample_key,
+            settings=settings,
+            derived=False,
+            records=records,
+            report=report,
+            over_chains=over_chains,
+            most_steps=most_steps,
         )
         losses = np.zeros(0)
     else:

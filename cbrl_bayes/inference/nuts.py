@@ -1,12 +1,12 @@
 """The No-U-Turn sampler in blocks of steps, each on record, so that a fit can be taken up again."""
 
 import platform
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 from numpyro import handlers
@@ -16,7 +16,9 @@ from numpyro.infer import NUTS, init_to_median, init_to_value
 from cbrl_bayes.errors import InvalidInputError, NotConvergedError
 from cbrl_bayes.progress import Report, silent
 
-__all__ = ["ONCE", "NUTSSettings", "chain_layout", "run_nuts"]
+__all__ = ["ONCE", "NUTSSettings", "OverChains", "device_kind", "run_nuts"]
+
+OverChains = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[tuple[int, Any]]]
 
 TABLE = "chunks"
 MOST_STEPS = 50
@@ -36,11 +38,6 @@ class NUTSSettings:
     target_accept : float
         In (0, 1).
 
-    Notes
-    -----
-    Chains run side by side when JAX has a device for each (set the environment variable
-    ``JAX_NUM_CPU_DEVICES`` before Python starts), else one after the other. The
-    draws agree up to rounding, which a chain carries on: after many steps they may part.
     """
 
     num_chains: int = 4
@@ -68,15 +65,16 @@ def run_nuts(
     derived: bool = True,
     records: MutableMapping[tuple[str, int], Mapping[str, np.ndarray]] | None = None,
     report: Report = silent,
+    over_chains: OverChains | None = None,
+    most_steps: int = MOST_STEPS,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model.
 
-    Warm-up and sampling are one sequence of steps, cut into blocks of equal length, at most 50
-    steps of every chain: the state of NumPyro's kernel has the step's number, which says when
-    adaptation ends, and its own random key. One program serves all blocks (`numpyro.infer.MCMC`
-    compiles one for warm-up and another for sampling). A block is one unit of saved work; a
-    run that goes on from records gives the same draws, bit for bit, on the same kind of machine
-    and with the same `chain_layout`.
+    Warm-up and sampling are one sequence of steps, cut into blocks of equal length: the state of
+    NumPyro's kernel has the step's number, which says when adaptation ends, and its own random
+    key. One program serves all chains and blocks (`numpyro.infer.MCMC` compiles one for warm-up
+    and another for sampling). A block of every chain is one unit of saved work; a run that goes on
+    from records gives the same draws, bit for bit, on the same kind of machine.
 
     Parameters
     ----------
@@ -94,6 +92,10 @@ def run_nuts(
         step, ...), and ``state.*`` at the end of the block. The run goes on after the last.
     report : callable
         Called with (stage, steps done, steps in all), steps of all chains together.
+    over_chains : callable, optional
+        Runs one function on many items, as `Executor.run` does. Default: one chain after another.
+    most_steps : int
+        Of each chain in a block.
 
     Raises
     ------
@@ -102,38 +104,31 @@ def run_nuts(
     """
     records = {} if records is None else records
     total = settings.num_warmup + settings.num_samples
-    num_blocks = -(-total // MOST_STEPS)
+    num_blocks = -(-total // most_steps)
     length = -(-total // num_blocks)  # the last block overruns by less than num_blocks steps
-    chains = _Chains(model, key, settings, start, derived, length)
+    over_chains = over_chains or (lambda work, items: enumerate(map(work, items)))
+    block = _Block(model, settings, start, derived, length, str(jax.random.key_impl(key)))
     done = 0
     while (TABLE, done) in records:
         done += 1
-    state = None
     for number in range(done, num_blocks):
-        if state is None:
-            state = chains.begin() if not done else chains.restored(records[TABLE, done - 1])
-        state, block = chains.advance(state)
-        records[TABLE, number] = block
+        if number:
+            states = _apart(records[TABLE, number - 1], settings.num_chains)
+        else:
+            states = _apart(block.begin(key), settings.num_chains)
+        found = dict(over_chains(block, states))
+        each = [found[chain] for chain in range(settings.num_chains)]
+        records[TABLE, number] = {name: np.stack([one[name] for one in each]) for name in each[0]}
         steps = min((number + 1) * length, total) * settings.num_chains
         stage = "warm-up" if (number + 1) * length <= settings.num_warmup else "draws"
         report(stage, steps, total * settings.num_chains)
     return _joined([records[TABLE, number] for number in range(num_blocks)], settings)
 
 
-def chain_layout(num_chains: int) -> str:
-    """Return what decides how the steps of all chains are compiled: devices and their use.
-
-    Chains run side by side where there is a device for each, else one after another.
-
-    Examples
-    --------
-    >>> chain_layout(1).split(", ")[1]
-    'in turn'
-    """
+def device_kind() -> str:
+    """Return what decides how a chain's steps are compiled, beside versions."""
     device = jax.local_devices()[0]
-    side_by_side = jax.local_device_count() >= num_chains > 1
-    kind = f"{device.platform} {device.device_kind} {platform.machine()}"
-    return f"{kind}, {'side by side' if side_by_side else 'in turn'}"
+    return f"{device.platform} {device.device_kind} {platform.machine()}"
 
 
 FIELDS: dict[str, Callable[[Any], Array]] = {
@@ -147,64 +142,70 @@ FIELDS: dict[str, Callable[[Any], Array]] = {
 """ArviZ's name of each statistic, and where NumPyro's state has it."""
 
 
-class _Chains:
-    """All chains of a run: their first states, and the program that moves them."""
+@dataclass
+class _Block:
+    """Moves one chain by one block of steps; compiled once for all chains and blocks.
 
-    def __init__(
-        self,
-        model: Callable[[], Any],
-        key: Array,
-        settings: NUTSSettings,
-        start: Mapping[str, Array] | None,
-        derived: bool,
-        length: int,
-    ) -> None:
-        self.model, self.derived, self.length = model, derived, length
-        self.num_warmup = settings.num_warmup
-        self.place = init_to_median() if start is None else init_to_value(values=dict(start))
-        self.kernel = NUTS(
-            model, target_accept_prob=settings.target_accept, init_strategy=self.place
-        )
-        several = settings.num_chains > 1
-        self.keys = jax.random.split(key, settings.num_chains) if several else key[None]
-        self.side_by_side = chain_layout(settings.num_chains).endswith("side by side")
-        self.program = self._over_chains(self._block)
+    Chains travel as named arrays: ``state.0``, ``state.1``, ... are the leaves of NumPyro's state.
+    """
 
-    def begin(self) -> Any:
-        """Return every chain's state before its first step."""
-        points = self._over_chains(self._first_point, ONCE)(self.keys)
-        state = self._over_chains(self._first_state, ONCE)((self.keys, points))
-        if not _usable(state):
+    model: Callable[[], Any]
+    settings: NUTSSettings
+    start: Mapping[str, Array] | None
+    derived: bool
+    length: int
+    key_kind: str
+
+    def __post_init__(self) -> None:
+        given = self.start
+        self.place = init_to_median() if given is None else init_to_value(values=dict(given))
+        accept = self.settings.target_accept
+        self.kernel = NUTS(self.model, target_accept_prob=accept, init_strategy=self.place)
+        self._program = jax.jit(self._steps)
+        self.compiled = False
+
+    def __reduce__(self) -> tuple:
+        """Travel without what was compiled."""
+        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))
+
+    def __call__(self, chain: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what the steps gave, (step, ...), and the state after them."""
+        state, collected = self._program(self._state(chain))
+        self.compiled = True
+        return {name: np.asarray(value) for name, value in collected.items()} | _leaves(state)
+
+    def begin(self, key: Array) -> dict[str, np.ndarray]:
+        """Return every chain's state before its first step, the chains along the first axis."""
+        several = self.settings.num_chains > 1
+        keys = jax.random.split(key, self.settings.num_chains) if several else key[None]
+        points = _mapped(self._first_point)(keys)
+        states = _mapped(self._first_state)((keys, points))
+        if not _usable(states):
             # NumPyro's own search draws up to 100 points; it takes longer to compile.
-            state = self._over_chains(lambda key: self._first_state((key, None)), ONCE)(self.keys)
-        if not _usable(state):
+            states = _mapped(lambda key: self._first_state((key, None)))(keys)
+        if not _usable(states):
             raise NotConvergedError(
                 "the sampler found no starting point: the density was zero or not "
                 "finite at 100 draws from the prior",
                 remedy="check that the priors allow the observed behaviour",
             )
-        return state
+        return _leaves(states)
 
-    def advance(self, state: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """Move every chain by one block of steps; return its states and the block's record."""
-        state, collected = self.program(state)
-        leaves = {f"state.{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        return state, {name: np.asarray(value) for name, value in collected.items()} | leaves
+    def _state(self, chain: Mapping[str, np.ndarray]) -> Any:
+        """Return NumPyro's state from its leaves."""
+        leaves, structure = self._layout
+        values = [chain[f"state.{index}"].astype(_kind(leaf)) for index, leaf in enumerate(leaves)]
+        wrap: Any = partial(jax.random.wrap_key_data, impl=self.key_kind)
+        return jax.tree.unflatten(
+            structure, [wrap(v) if _is_key(k) else v for v, k in zip(values, leaves, strict=True)]
+        )
 
-    def restored(self, record: Mapping[str, np.ndarray]) -> Any:
-        """Return the states at the end of a block from its record."""
-        # This also readies the kernel for `sample`, as `begin` would.
-        shapes = jax.eval_shape(jax.vmap(lambda key: self._first_state((key, None))), self.keys)
-        leaves, structure = jax.tree.flatten(shapes)
-        values: list[Any] = []
-        for index, leaf in enumerate(leaves):
-            value = record[f"state.{index}"]
-            if _is_key(leaf):
-                impl = jax.random.key_impl(self.keys)
-                values.append(jax.random.wrap_key_data(jnp.asarray(value), impl=impl))
-            else:
-                values.append(value.astype(leaf.dtype))
-        return jax.tree.unflatten(structure, values)
+    @cached_property
+    def _layout(self) -> tuple[list[Any], Any]:
+        """The leaves of a state and their order; this also readies the kernel for `sample`."""
+        key = jax.random.key(0, impl=self.key_kind)
+        shapes = jax.eval_shape(lambda key: self._first_state((key, None)), key)
+        return jax.tree.flatten(shapes)
 
     def _first_point(self, key: Array) -> dict[str, Array]:
         """Return the unbounded values at which `NUTS.init` would try first with this key."""
@@ -220,9 +221,9 @@ class _Chains:
 
     def _first_state(self, chain: tuple[Array, dict[str, Array] | None]) -> Any:
         key, point = chain
-        return self.kernel.init(key, self.num_warmup, point, (), {})
+        return self.kernel.init(key, self.settings.num_warmup, point, (), {})
 
-    def _block(self, state: Any) -> tuple[Any, dict[str, Array]]:
+    def _steps(self, state: Any) -> tuple[Any, dict[str, Array]]:
         constrain = self.kernel.get_constrain_fn(return_deterministic=self.derived)
 
         def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
@@ -232,10 +233,20 @@ class _Chains:
 
         return jax.lax.scan(step, state, None, length=self.length)
 
-    def _over_chains(self, function: Callable, options: dict[str, Any] | None = None) -> Callable:
-        if self.side_by_side:
-            return jax.pmap(function)
-        return jax.jit(lambda chains: jax.lax.map(function, chains), compiler_options=options)
+
+def _mapped(function: Callable) -> Callable:
+    """Return a program, used once, that applies a function to one chain after another."""
+    return jax.jit(lambda chains: jax.lax.map(function, chains), compiler_options=ONCE)
+
+
+def _apart(chains: Mapping[str, np.ndarray], num: int) -> list[dict[str, np.ndarray]]:
+    """Return each chain's state."""
+    states = {name: value for name, value in chains.items() if name.startswith("state.")}
+    return [{name: value[chain] for name, value in states.items()} for chain in range(num)]
+
+
+def _leaves(state: Any) -> dict[str, np.ndarray]:
+    return {f"state.{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
 def _usable(state: Any) -> bool:
@@ -247,6 +258,10 @@ def _usable(state: Any) -> bool:
 
 def _plain(leaf: Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _kind(leaf: Any) -> Any:
+    return np.uint32 if _is_key(leaf) else leaf.dtype
 
 
 def _is_key(leaf: Any) -> bool:

@@ -13,7 +13,15 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = ["ContextFamily", "Hierarchical", "PerGroup", "Pooled", "Prior", "default_priors"]
+__all__ = [
+    "ContextFamily",
+    "Hierarchical",
+    "PerGroup",
+    "Pooled",
+    "Prior",
+    "default_priors",
+    "prior_text",
+]
 
 DEFAULT_LOG_SCALE = 1.0
 """Log-normal scale of default priors: 95 % of the mass within a factor of 7 of the centre."""
@@ -200,3 +208,38 @@ def _require_law(value: Any, name: str) -> None:
     is_number = isinstance(value, int | float | np.generic | np.ndarray | Array)
     remedy = ["a NumPyro distribution, such as dist.LogNormal(0.0, 1.0)"]
     require_kind(value, dist.Distribution, name, [*remedy, known] if is_number else remedy)
+
+
+def prior_text(prior: Prior) -> str:
+    """Word a prior with all that it was made with, for the record."""
+    if isinstance(prior, Hierarchical):
+        return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
+    return f"{type(prior).__name__}({_told(prior.prior)})"
+
+
+def _told(value: Any) -> str:
+    """Word a distribution with all it was made with: wrappers tell what they wrap."""
+    if isinstance(value, dist.Distribution):
+        names = list(value.arg_constraints) or sorted(type(value).gather_pytree_data_fields())
+        shapes = (
+            {}
+            if value.arg_constraints
+            else {"batch_shape": value.batch_shape, "event_shape": value.event_shape}
+        )
+        if hasattr(value, "base_dist") and not isinstance(value, dist.TransformedDistribution):
+            names = ["base_dist", *(name for name in names if name != "base_dist")]
+        parts = {name: getattr(value, name) for name in names} | shapes
+    elif isinstance(value, dist.transforms.Transform):
+        kind = dist.transforms.Transform
+        parts = {
+            name: part
+            for name, part in vars(value).items()
+            if isinstance(part, kind) or not name.startswith("_")
+        }
+    elif isinstance(value, list | tuple) and value and not np.isscalar(value[0]):
+        return f"[{', '.join(map(_told, value))}]"
+    else:
+        array = np.asarray(value)
+        plain = array.round(6) if array.dtype.kind == "f" else array
+        return str(plain.tolist()) if array.dtype.kind in "biuf" else type(value).__name__
+    return f"{type(value).__name__}({', '.join(f'{n}={_told(part)}' for n, part in parts.items())})"

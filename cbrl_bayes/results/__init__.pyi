@@ -10,8 +10,10 @@ from .health import Health as Health, assess as assess
 from .identity import identify as identify
 from .ingredients import (
     Designed as Designed,
+    bare_tree as bare_tree,
     designed as designed,
     posterior_draws as posterior_draws,
+    posterior_of as posterior_of,
     thinned as thinned,
     with_groups as with_groups,
 )
