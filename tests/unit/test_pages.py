@@ -30,7 +30,7 @@ SLOW_PAGES = [
     "docs/sensitivity.md",
     *(str(path.relative_to(ROOT)) for path in GALLERY),
 ]
-OF_A_PROBLEM = {"cell", "state", "good", "door", "prompt", "outcome", "group", "answer", "task"}
+OF_A_PROBLEM = {"answer", "cell", "door", "good", "move", "outcome", "round", "stage", "state"}
 """Axes that an incentive or a parameter brings along."""
 
 
