@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from cbrl_bayes.errors import InvalidInputError
 
@@ -45,7 +46,8 @@ def reporter(progress: Progress = None) -> Iterator[Report]:
     if callable(progress):
         yield progress
     elif progress or (progress is None and _watched()):
-        with _bar() as report:
+        bar = _line if _in_notebook() and find_spec("ipywidgets") is None else _bar
+        with bar() as report:
             yield report
     else:
         yield silent
@@ -59,6 +61,17 @@ def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     kernel = shell.get_ipython() if shell is not None else None
     return type(kernel).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def _line() -> Iterator[Report]:
+    """Yield a report that rewrites one line, for notebooks that cannot draw a bar."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        print(f"\r{stage}: {done} of {total}   ", end="", file=sys.stderr, flush=True)
+
+    yield report
+    print(file=sys.stderr)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The command line. Heavy imports wait inside the commands, so that --help answers at once."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -132,8 +131,6 @@ def main() -> None:
     """Run the command line. Wrong use prints one line and ends with status 1 or 2."""
     from cbrl_bayes.errors import CbrlBayesError
 
-    # One device per chain lets NUTS chains run side by side; JAX reads this when it starts.
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
     try:
         status = app(standalone_mode=False)
     except CbrlBayesError as error:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Key
 
 from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.contract import Estimator
+from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
@@ -97,71 +98,6 @@ class Ascent:
             if self.clip_norm is None
             else optax.chain(optax.clip_by_global_norm(self.clip_norm), step)
         )
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class AscentTrace:
-    """Record of an ascent, one entry per step.
-
-    Attributes
-    ----------
-    objective : array, shape (T,)
-        Objective before the step, exact or estimated, at the stage's temperature.
-    gradient_norm, step_norm : arrays, shape (T,)
-        Euclidean norms in the unconstrained space, before clipping and after the optimiser.
-    temperature_factor : array, shape (T,)
-        Factor of the stage.
-    solve_status : int array, shape (T,)
-        Worst `SolveStatus` of the followers.
-    follower_steps : int array, shape (T,)
-        Environment steps the followers took for the estimate; 0 where nothing is simulated.
-    truncated_share : array, shape (T,)
-        Share of rollouts that the estimator's step limit cut short; they bias the estimate.
-    """
-
-    objective: Float[Array, " step"]
-    gradient_norm: Float[Array, " step"]
-    step_norm: Float[Array, " step"]
-    temperature_factor: Float[Array, " step"]
-    solve_status: Int[Array, " step"]
-    follower_steps: Int[Array, " step"]
-    truncated_share: Float[Array, " step"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class AscentResult:
-    """Where an ascent led.
-
-    Attributes
-    ----------
-    unconstrained : pytree
-        The best iterate at the target temperature for an exact estimator; the mean of the last
-        fifth of the iterates for a stochastic one, whose single objectives are noisy.
-    objective : float
-        The estimator's objective there (exact) or its mean over that fifth (stochastic).
-    trace : AscentTrace
-    status : AscentStatus
-    """
-
-    unconstrained: Any
-    objective: float
-    trace: AscentTrace
-    status: AscentStatus
-
-    def settled(self) -> "AscentResult":
-        """Return the result as plain numbers; a traced one stays as it is."""
-        if is_traced(self):
-            return self
-        plain = jax.tree.map(np.asarray, self)
-        status = AscentStatus(int(plain.status))
-        return AscentResult(plain.unconstrained, float(plain.objective), plain.trace, status)
-
-    @property
-    def worth(self) -> float:
-        """The objective; -inf if it cannot be trusted."""
-        return -np.inf if self.status in FAILED_ASCENTS else self.objective
 
 
 @dataclass

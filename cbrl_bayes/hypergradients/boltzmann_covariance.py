@@ -164,7 +164,8 @@ class BoltzmannCovariance:
             )
             build = leader_view(problem, context, one)
             mdp, reward = build(unconstrained)
-            discounts = jnp.asarray(mdp.discount), problem.leader_discount
+            discount = problem.leader_discount
+            discounts = jnp.asarray(mdp.discount), discount
             walk = Truncation.of(jnp.maximum(*discounts), self.truncation_exponent)
             limit = walk.limits(limit_key, 2 * half)
             base = sample(
@@ -174,15 +175,8 @@ class BoltzmannCovariance:
             follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
             earned = gather(reward, base)
             critic = self._update(critic, base, earned, _step_factor(weights))
-            advantage = _advantage(
-                critic,
-                base,
-                earned,
-                mdp.continues,
-                problem.leader_discount,
-                weights,
-                cross_fit=self.cross_fit,
-            )
+            given = critic, base, earned, mdp.continues, discount, weights
+            advantage = _advantage(*given, cross_fit=self.cross_fit)
             trace = _trace(advantage, follower_weights, weights)
             scores = moved_laws(build, unconstrained)
             if self.runs_on_host and scores.transition:

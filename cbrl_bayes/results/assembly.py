@@ -111,6 +111,32 @@ def add_design(
     """
     shape = (chosen.sizes["chain"], chosen.sizes["draw"])
     coords = {"chain": chosen["chain"], "draw": chosen["draw"]}
+    design, trace = _per_draw(problem, study, shape, coords)
+    tree = fit.copy(deep=True)
+    tree["design"] = xr.DataTree(_described(design, problem))
+    tree["design_trace"] = xr.DataTree(trace)
+    tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))
+    design_certificate = certificate(problem, stage, settings)
+    for name in (
+        "schema",
+        "stage",
+        "created",
+        "versions",
+        "fingerprint",
+        "objective_unit",
+        "problem",
+    ):
+        tree.attrs[name] = design_certificate[name]
+    tree.attrs.setdefault("settings", "{}")
+    tree.attrs["design_settings"] = design_certificate["settings"]
+    tree.attrs["estimator_is_exact"] = int(is_exact)
+    return tree
+
+
+def _per_draw(
+    problem: Problem, study: DesignStudy, shape: tuple[int, int], coords: dict[str, Any]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return each draw's own design and score, and the trace of its search."""
 
     def per_draw(array: np.ndarray, *more: str) -> tuple:
         return ("chain", "draw", *more), array.reshape(*shape, *array.shape[1:])
@@ -139,39 +165,10 @@ def add_design(
     # Values are in the unit of the follower's reward, which is the temperature's.
     design["follower_value"].attrs["units"] = problem.parameter_units.get("temperature", "")
     trace = xr.Dataset(
-        {
-            name: per_draw(getattr(study.trace, name), "iteration")
-            for name in (
-                "objective",
-                "gradient_norm",
-                "step_norm",
-                "temperature_factor",
-                "solve_status",
-                "follower_steps",
-                "truncated_share",
-            )
-        },
+        {name: per_draw(getattr(study.trace, name), "iteration") for name in vars(study.trace)},
         coords=coords,
     )
-    tree = fit.copy(deep=True)
-    tree["design"] = xr.DataTree(_described(design, problem))
-    tree["design_trace"] = xr.DataTree(trace)
-    tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))
-    design_certificate = certificate(problem, stage, settings)
-    for name in (
-        "schema",
-        "stage",
-        "created",
-        "versions",
-        "fingerprint",
-        "objective_unit",
-        "problem",
-    ):
-        tree.attrs[name] = design_certificate[name]
-    tree.attrs.setdefault("settings", "{}")
-    tree.attrs["design_settings"] = design_certificate["settings"]
-    tree.attrs["estimator_is_exact"] = int(is_exact)
-    return tree
+    return design, trace
 
 
 def add_response(
