@@ -29,6 +29,7 @@ test-slow: $(READY)
 
 benchmark: $(READY)
 	$(PY) tests/benchmarks/run.py
+	$(PY) tests/benchmarks/first_results.py --output tests/benchmarks/first_results.json
 	$(PY) tests/benchmarks/scaling.py --output tests/benchmarks/scaling.json \
 	  --figure docs/images/scaling.png
 	$(PY) tests/benchmarks/workers.py --output tests/benchmarks/workers.json \

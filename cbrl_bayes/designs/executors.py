@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jax
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, require_ranges
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, import_extra, require_ranges
 
 __all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
 
@@ -153,7 +153,7 @@ class DaskExecutor:
 
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish."""
-        from_dask = _dask()
+        from_dask = import_extra("distributed", "cluster")
         with self._client(from_dask) as client:
             token = uuid.uuid4().hex
             # A task and no scattered data: the scheduler can make it again if its worker dies.
@@ -271,16 +271,6 @@ def _apply(token: str, work: _Parcel, item: _Parcel) -> Any:
             jax.clear_caches()
         _SEEN.add(token)
     return work.content(item.content)
-
-
-def _dask() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise InvalidInputError(
-            "Dask is not installed", remedy="pip install 'cbrl-bayes[cluster]'"
-        ) from error
-    return distributed
 
 
 def _cause(error: Any, from_dask: Any) -> BaseException:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import import_extra, require_ranges
 from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
 from cbrl_bayes.mdp import MDP, finite_status
@@ -95,7 +95,7 @@ class DeepQFollower:
             learning_rate="> 0",
             value_scale="> 0",
         )
-        _equinox()
+        import_extra("equinox", "deep")
 
     def initial_memory(self, problem: Problem) -> dict[str, Any]:
         """Return fresh weights, an empty buffer and walkers that have not begun."""
@@ -148,7 +148,7 @@ class DeepQFollower:
 
     def _network(self, problem: Problem) -> tuple[Any, Any]:
         """Return the first weights, and the rest of the network."""
-        eqx = _equinox()
+        eqx = import_extra("equinox", "deep")
         network = eqx.nn.MLP(
             self._features(problem).shape[1],
             problem.num_actions,
@@ -162,7 +162,7 @@ class DeepQFollower:
         """Return ``(weights, states) -> action values``."""
         features = self._features(problem)
         _, rest = self._network(problem)
-        combine = _equinox().combine
+        combine = import_extra("equinox", "deep").combine
 
         def evaluate(weights: Any, state: Array) -> Array:
             return self.value_scale * jax.vmap(combine(weights, rest))(features[state])
@@ -212,13 +212,3 @@ class DeepQFollower:
             "state": reached,
             "begins": ends,
         }
-
-
-def _equinox() -> Any:
-    try:
-        import equinox
-    except ImportError as error:
-        raise InvalidInputError(
-            "Equinox is not installed", remedy="pip install 'cbrl-bayes[deep]'"
-        ) from error
-    return equinox

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cbrl_bayes.errors import import_extra
 from cbrl_bayes.followers.episodes import Episode
 from cbrl_bayes.followers.outside import OutsideFollower, Player
 from cbrl_bayes.mdp import MDP
@@ -129,13 +130,13 @@ def environment_of(mdp: MDP) -> Any:
     >>> env.reset(seed=0)[0], env.step(1)[1]
     (0, 1.0)
     """
-    import gymnasium
+    gymnasium = import_extra("gymnasium", "gymnasium")
 
     law = mdp.transition.to_dense().probability
     reward, table, terminal = (np.asarray(a) for a in (mdp.reward, law, mdp.terminal))
     initial = np.asarray(mdp.initial)
 
-    class Environment(gymnasium.Env):
+    class Environment(gymnasium.Env):  # type: ignore[name-defined]
         """One follower's MDP."""
 
         observation_space = gymnasium.spaces.Discrete(mdp.num_states)

@@ -94,6 +94,8 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
             "not_finite": (~finite).sum(over),
         }
     )
+    for name in budget:
+        budget[name].attrs.pop("units", None)
     budget["variance"].attrs["optimiser"] = "bootstrap of the best ascent: about half of the truth"
     budget["variance"].attrs["units"] = f"({unit})^2" if unit else ""
     budget["mean_error"].attrs["units"] = unit
