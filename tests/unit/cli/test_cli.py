@@ -190,7 +190,7 @@ def test_wrong_usage(arguments, message):
     [
         (("design", "four_rooms", "--temperature", "-1"), "temperature"),
         (("summary", "absent.nc"), "no such results file"),
-        (("infer", "two_state", "--data", "absent.nc"), "no such data file"),
+        (("infer", "two_state", "--data", "absent.nc"), "the data file does not exist"),
     ],
 )
 def test_errors_of_the_package(arguments, message):

@@ -202,7 +202,7 @@ def test_draws_of_effort_must_lie_in_their_ranges():
 
 
 def test_accounts_are_of_a_tax_problem():
-    with pytest.raises(InvalidInputError, match="accounts are of households"):
+    with pytest.raises(InvalidInputError, match="needs a tax problem with one follower"):
         household_accounts(two_state(), {"bonus": 1.0}, {})
 
 

@@ -176,7 +176,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
     for place, words in (
         ("notes", "is not a checkpoint"),
         ("file", "is not a checkpoint"),
-        ("other.zarr", "another version or kind"),
+        ("other.zarr", "written by another version of this package"),
     ):
         with pytest.raises(ResultsError, match=words):
             Checkpoint(tmp_path / place, IDENTITY)
@@ -207,7 +207,7 @@ def test_a_changed_table_is_refused_before_it_is_read(tmp_path, change):
     kept["draws", 0] = RECORD
     document = tmp_path / "draws" / "zarr.json"
     document.write_text(json.dumps(json.loads(document.read_text()) | change))
-    with pytest.raises(ResultsError, match=r"'draws' in .* is none this package wrote"):
+    with pytest.raises(ResultsError, match=r"'draws' in .* was not written by this package"):
         Checkpoint(tmp_path, IDENTITY)["draws", 0]
 
 

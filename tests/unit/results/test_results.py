@@ -283,5 +283,5 @@ def test_wrong_draws_are_refused():
     ):
         with pytest.raises(InvalidInputError, match=message):
             cb.design(problem, draws, key=jax.random.key(0))
-    with pytest.raises(InvalidInputError, match="num_draws is too small"):
+    with pytest.raises(InvalidInputError, match="num_draws cannot be used"):
         cb.design(problem, {"temperature": np.ones(3)}, key=jax.random.key(0), num_draws=0)

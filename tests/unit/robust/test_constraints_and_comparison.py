@@ -142,7 +142,7 @@ def test_a_single_draw_can_be_designed_for(small):
 
 def test_a_study_of_another_problem_is_refused(small):
     _, study, _ = small
-    with pytest.raises(InvalidInputError, match="no design study of the problem"):
+    with pytest.raises(InvalidInputError, match="not a design study of this problem"):
         cb.robust_designs(cb.problems.four_rooms(), study, key=jax.random.key(0))
     problem = cb.problems.two_state()
     for other in (
