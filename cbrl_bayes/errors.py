@@ -64,7 +64,7 @@ class FollowerError(CbrlBayesError, RuntimeError):
         Ascents of the same search that had ended before.
     records : mapping, optional
         When raised out of a design study: all that was finished, draws included. Hand it back
-        as ``checkpoint`` (`cbrl_bayes.design`) or ``records`` (`study_designs`) to go on.
+        as ``checkpoint`` (`cbrl_bayes.design`) to go on.
     """
 
     partial: object = None

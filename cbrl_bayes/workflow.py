@@ -13,7 +13,13 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
-from cbrl_bayes.designs import DesignSettings, Executor, ThreadExecutor, study_designs
+from cbrl_bayes.designs import (
+    DesignSettings,
+    DeviceExecutor,
+    Executor,
+    ThreadExecutor,
+    study_designs,
+)
 from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
@@ -109,14 +115,14 @@ def infer(
     context_family : ContextFamily, optional
         For problems with continuous contexts.
     executor : Executor, optional
-        Where chains run: `DaskExecutor` or `ThreadExecutor`; a piece of work is then a whole chain.
-        Default: ``num_workers`` threads of this process. Variational inference has no chains and
-        runs in this process.
+        Where chains run: `ThreadExecutor`, or `DaskExecutor`, where a piece of work is a whole
+        chain. Default: ``num_workers`` threads of this process. Variational inference has no
+        chains and runs in this process.
     num_workers : int
         Chains side by side, >= 1. The draws do not depend on it.
     checkpoint : str, Path or records, optional
         A folder that receives the chains as they are drawn, at most 50 steps of every chain at a
-        time (all steps with an executor). If the run dies, the same call goes on from there, with
+        time (all steps on Dask). If the run dies, the same call goes on from there, with
         the same draws, bit for bit, on the same kind of machine. Delete the folder when you no
         longer need it. Variational inference begins anew.
     progress : bool or callable, optional
@@ -158,6 +164,13 @@ def infer(
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
     settings = NUTSSettings() if settings is None else settings
+    in_threads = isinstance(executor, ThreadExecutor | None)
+    if isinstance(executor, DeviceExecutor):
+        raise InvalidInputError(
+            "chains cannot run inside one compiled program",
+            received="DeviceExecutor",
+            accepted="None, ThreadExecutor(...) or DaskExecutor(...)",
+        )
     with running(
         problem,
         executor=executor,
@@ -178,7 +191,7 @@ def infer(
             records=run.records,
             report=run.report,
             over_chains=(executor or ThreadExecutor(num_workers)).run,
-            **({} if executor is None else {"most_steps": ALL_STEPS}),
+            **({} if in_threads else {"most_steps": ALL_STEPS}),
         )
     used = {
         "inference": settings,
@@ -268,7 +281,7 @@ def design(
     require_key(key)
     if not isinstance(num_draws, int | np.integer) or num_draws < 1:
         raise InvalidInputError(
-            "num_draws cannot be used", received=num_draws, accepted="1, 2, ..."
+            "num_draws cannot be used", received=repr(num_draws), accepted="1, 2, ..."
         )
     posterior = posterior_of(problem, fit)
     problem = with_groups(problem, posterior)
@@ -343,7 +356,7 @@ def _with_response(
         * problem.num_actions
     )
     if entries > MOST_RESPONSE_ENTRIES:
-        return tree.filter(lambda node: node.name != "response")  # of an earlier design
+        return tree
     # Contexts that are sampled take one common sample here.
     key = jax.random.key(0)
 

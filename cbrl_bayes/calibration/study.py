@@ -86,7 +86,7 @@ def calibrate_inference(
     >>> found["rank"].dims, str(found["quantity"].values[0])
     (('data_set', 'quantity'), 'context_probability[0]')
     """
-    settings = settings or CalibrationSettings()
+    settings = CalibrationSettings() if settings is None else settings
     simulation = _opened(subject, key, settings, CalibrationSettings)
     fit_key, rank_key = jax.random.split(key)
     with running(
@@ -147,7 +147,8 @@ def calibrate_decisions(
     >>> found["optimum"].sizes["draw"], found["coordinate"].values.tolist()
     (9, ['bonus'])
     """
-    settings, estimator = settings or DecisionCalibrationSettings(), estimator or Exact()
+    settings = DecisionCalibrationSettings() if settings is None else settings
+    estimator = Exact() if estimator is None else estimator
     simulation = _opened(subject, key, settings, DecisionCalibrationSettings)
     require_kind(estimator, Estimator, "estimator", "cb.Exact()")
     require_kind(simulation, BehaviourSimulation, "subject", "cb.BehaviourSimulation(problem)")

@@ -193,7 +193,7 @@ def decision_coverage(
     unit = calibration.attrs.get("objective_unit", "")
     return Table(
         f"how often intervals held the truth; objective [{unit}]",
-        {"": _frame(rows)},
+        {"": _frame(rows, prob=prob, kind="eti")},
         prob=prob,
         kind="eti",
     )
@@ -224,5 +224,9 @@ def _fit_variables(fits: SimulatedFits) -> dict[str, Any]:
     return {name: ("data_set", getattr(fits, name)) for name in counted}
 
 
-def _frame(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="quantity"))
+def _frame(
+    rows: dict[str, dict[str, Any]], prob: float | None = None, kind: str | None = None
+) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="quantity"))
+    frame.attrs = {"units": {}, "prob": prob, "kind": kind}
+    return frame

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from cbrl_bayes.designs import DaskExecutor
     from cbrl_bayes.hypergradients import Search
     from cbrl_bayes.problems import Problem
 
@@ -34,6 +35,7 @@ __all__ = [
     "chosen_search",
     "holds_trajectories",
     "observed_behaviour",
+    "on_dask",
 ]
 
 
@@ -130,9 +132,7 @@ CheckpointFolder = Annotated[
 DaskAddress = Annotated[
     str | None,
     typer.Option(
-        "--dask",
-        callback=_address,
-        help="Solve draws on Dask: 'local' or a scheduler, tcp://host:8786.",
+        "--dask", callback=_address, help="Run on Dask: 'local' or a scheduler, tcp://host:8786."
     ),
 ]
 AcceptFailed = Annotated[
@@ -225,3 +225,12 @@ def holds_trajectories(file: Path) -> bool:
             return "episode" in opened.dims
     except Exception:  # unreadable: let the loader of results say why
         return False
+
+
+def on_dask(address: str | None) -> "DaskExecutor | None":
+    """Return where work runs: threads of this process, or a Dask cluster."""
+    if address is None:
+        return None
+    from cbrl_bayes.designs import DaskExecutor
+
+    return DaskExecutor(None if address == "local" else address)

@@ -25,6 +25,7 @@ from cbrl_bayes.cli.input import (
     chosen_problem,
     chosen_search,
     observed_behaviour,
+    on_dask,
 )
 from cbrl_bayes.cli.output import emit, finish
 
@@ -49,6 +50,7 @@ def infer(
     warmup: Annotated[int, typer.Option(min=1, help="NUTS warm-up steps.")] = 500,
     samples: Annotated[int, typer.Option(min=1, help="Draws per chain.")] = 500,
     checkpoint: CheckpointFolder = None,
+    dask: DaskAddress = None,
     seed: Seed = 0,
     prob: Prob = 0.9,
     kind: Kind = "eti",
@@ -66,6 +68,8 @@ def infer(
 
     if checkpoint is not None and method is not Method.NUTS:
         raise typer.BadParameter("--checkpoint works with --method nuts only")
+    if dask is not None and method is not Method.NUTS:
+        raise typer.BadParameter("--dask works with --method nuts only")
     if output is not None and method is Method.MLE:
         raise typer.BadParameter("--output works with --method nuts or svi: mle only prints")
     check_interval(prob, kind)
@@ -82,7 +86,12 @@ def infer(
         else SVISettings(num_samples=chains * samples)
     )
     fit = run_infer(
-        chosen, observed, key=jax.random.key(seed), settings=settings, checkpoint=checkpoint
+        chosen,
+        observed,
+        key=jax.random.key(seed),
+        settings=settings,
+        checkpoint=checkpoint,
+        executor=on_dask(dask),
     )
     finish(context, fit, summarise(fit, prob=prob, kind=kind))
 
@@ -117,7 +126,6 @@ def design(
 
     import jax
 
-    from cbrl_bayes.designs import DaskExecutor
     from cbrl_bayes.hypergradients import ESTIMATORS
     from cbrl_bayes.results import check_interval, load, summary as summarise
     from cbrl_bayes.workflow import default_design_settings, design as run_design
@@ -146,7 +154,7 @@ def design(
         num_draws=draws,
         settings=settings,
         checkpoint=checkpoint,
-        executor=None if dask is None else DaskExecutor(None if dask == "local" else dask),
+        executor=on_dask(dask),
     )
     table = summarise(tree, prob=prob, kind=kind, accept_failed=accept_failed)
     finish(context, tree, table, posterior)
@@ -162,6 +170,8 @@ def robust(
     minimax_regret: CredibleSets = NINE_TENTHS,
     most_cost: Annotated[float | None, typer.Option(help="Limit on the expected cost.")] = None,
     most_cost_prob: Annotated[float, typer.Option(help="Probability of keeping it.")] = 0.95,
+    checkpoint: CheckpointFolder = None,
+    dask: DaskAddress = None,
     seed: Seed = 0,
     prob: Prob = 0.9,
     kind: Kind = "eti",
@@ -191,6 +201,8 @@ def robust(
             *map(MinimaxRegret, minimax_regret),
         ],
         constraints=() if most_cost is None else (CostAtMost(most_cost, most_cost_prob),),
+        checkpoint=checkpoint,
+        executor=on_dask(dask),
     )
     table = compare_designs(tree, prob=prob, kind=kind, accept_failed=accept_failed)
     finish(context, tree, table, study)

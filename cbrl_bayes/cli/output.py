@@ -81,6 +81,9 @@ def emit_table(table: "Table", as_json: bool) -> None:
     first, *rest = table.frames.items()
     numbers = {
         **table.details,
+        "title": table.title,
+        "notes": table.notes,
+        "units": first[1].attrs.get("units", {}),
         "prob": table.prob,
         "kind": table.kind,
         "withheld": table.withheld,

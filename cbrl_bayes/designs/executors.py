@@ -1,6 +1,7 @@
 """Where independent pieces of work run: threads of this process, or processes of a Dask cluster."""
 
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -257,6 +258,8 @@ class _Parcel:
 
 
 _SEEN: set[str] = set()
+_READY: set[str] = set()
+_TRACING = threading.Lock()
 
 
 def _arrive(parcel: _Parcel) -> _Parcel:
@@ -270,6 +273,11 @@ def _apply(token: str, work: _Parcel, item: _Parcel) -> Any:
             _SEEN.clear()
             jax.clear_caches()
         _SEEN.add(token)
+    if token not in _READY:  # NumPyro models cannot be traced by two threads at once
+        with _TRACING:
+            done = work.content(item.content)
+        _READY.add(token)
+        return done
     return work.content(item.content)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from numpyro.infer import SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_nuts
 from cbrl_bayes.inference.replay import Replay
@@ -42,12 +42,9 @@ class SVISettings:
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.num_samples < 4 or self.learning_rate <= 0:
-            raise InvalidInputError(
-                "SVI settings are out of range",
-                received=self,
-                accepted="num_steps >= 1, num_samples >= 4, learning_rate > 0",
-            )
+        require_ranges(
+            self, "SVI settings", num_steps=">= 1", num_samples=">= 4", learning_rate="> 0"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -13,14 +14,13 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer import NUTS, init_to_median, init_to_value
 
-from cbrl_bayes.errors import InvalidInputError, NotConvergedError
+from cbrl_bayes.errors import NotConvergedError, require_ranges
 from cbrl_bayes.progress import Report, silent
 
 __all__ = ["ONCE", "NUTSSettings", "OverChains", "device_kind", "run_nuts"]
 
 OverChains = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[tuple[int, Any]]]
 
-TABLE = "chunks"
 MOST_STEPS = 50
 """Steps of each chain in a block: what is lost at most when a run dies."""
 ONCE = {"xla_backend_optimization_level": 0}
@@ -37,7 +37,6 @@ class NUTSSettings:
         Chains, and steps of each; at least 1, 1 and 4.
     target_accept : float
         In (0, 1).
-
     """
 
     num_chains: int = 4
@@ -46,14 +45,14 @@ class NUTSSettings:
     target_accept: float = 0.8
 
     def __post_init__(self) -> None:
-        sizes = self.num_chains >= 1 and self.num_warmup >= 1 and self.num_samples >= 4
-        if not sizes or not 0.0 < self.target_accept < 1.0:
-            raise InvalidInputError(
-                "NUTS settings are out of range",
-                received=self,
-                accepted="num_chains >= 1, num_warmup >= 1, num_samples >= 4, "
-                "0 < target_accept < 1",
-            )
+        require_ranges(
+            self,
+            "NUTS settings",
+            num_chains=">= 1",
+            num_warmup=">= 1",
+            num_samples=">= 4",
+            target_accept="(0, 1)",
+        )
 
 
 def run_nuts(
@@ -88,12 +87,12 @@ def run_nuts(
     derived : bool
         Whether draws include deterministic sites, for which the model runs at every step.
     records : mutable mapping, optional
-        Receives ("chunks", number) -> named arrays: ``site.*`` and ``field.*`` of shape (chain,
-        step, ...), and ``state.*`` at the end of the block. The run goes on after the last.
+        Receives ("chunks_of_<steps>", number) -> named arrays: ``site.*`` and ``field.*`` of
+        shape (chain, step, ...), and ``state.*`` at the end of the block. The run goes on after the last.
     report : callable
         Called with (stage, steps done, steps in all), steps of all chains together.
     over_chains : callable, optional
-        Runs one function on many items, as `Executor.run` does. Default: one chain after another.
+        Runs one function on many items, as `Executor.run` does. Default: two threads.
     most_steps : int
         Of each chain in a block.
 
@@ -106,23 +105,32 @@ def run_nuts(
     total = settings.num_warmup + settings.num_samples
     num_blocks = -(-total // most_steps)
     length = -(-total // num_blocks)  # the last block overruns by less than num_blocks steps
-    over_chains = over_chains or (lambda work, items: enumerate(map(work, items)))
+    over_chains = over_chains or _two_at_a_time
+    table = f"chunks_of_{length}"
     block = _Block(model, settings, start, derived, length, str(jax.random.key_impl(key)))
     done = 0
-    while (TABLE, done) in records:
+    while (table, done) in records:
         done += 1
     for number in range(done, num_blocks):
         if number:
-            states = _apart(records[TABLE, number - 1], settings.num_chains)
+            states = _apart(records[table, number - 1], settings.num_chains)
         else:
             states = _apart(block.begin(key), settings.num_chains)
         found = dict(over_chains(block, states))
         each = [found[chain] for chain in range(settings.num_chains)]
-        records[TABLE, number] = {name: np.stack([one[name] for one in each]) for name in each[0]}
+        records[table, number] = {name: np.stack([one[name] for one in each]) for name in each[0]}
         steps = min((number + 1) * length, total) * settings.num_chains
         stage = "warm-up" if (number + 1) * length <= settings.num_warmup else "draws"
         report(stage, steps, total * settings.num_chains)
-    return _joined([records[TABLE, number] for number in range(num_blocks)], settings)
+    return _joined([records[table, number] for number in range(num_blocks)], settings)
+
+
+def _two_at_a_time(work: Any, items: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+    """Run chains on two threads; the first alone while nothing is compiled yet."""
+    items = list(items)
+    alone = [] if work.compiled else [work(items.pop(0))]
+    with ThreadPoolExecutor(2) as pool:
+        yield from enumerate([*alone, *pool.map(work, items)])
 
 
 def device_kind() -> str:

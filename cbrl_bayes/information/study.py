@@ -46,8 +46,8 @@ class InformationSettings:
     num_options : int
         Options in all, >= 2; the study's common designs come first.
     num_draws : int
-        Posterior draws, evenly spaced, rounded to the same number in every chain; >= 20. They may
-        be more than were designed for.
+        Posterior draws, >= 20: evenly spaced, as many of each chain, this number or just above.
+        They may be more than were designed for.
     evaluation : Evaluation
         How options are scored. Noisy scores are made twice, see `perfect_information`.
     """
@@ -58,6 +58,7 @@ class InformationSettings:
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
 
     def __post_init__(self) -> None:
+        require_kind(self.evaluation, Evaluation, "evaluation", "cb.ExactEvaluation()")
         sound = np.isfinite(self.population) and self.population > 0
         if not sound or self.num_options < 2 or self.num_draws < 20:
             raise InvalidInputError(
@@ -130,6 +131,7 @@ def value_of_information(
     settings = InformationSettings() if settings is None else settings
     require_key(key)
     require_kind(settings, InformationSettings, "settings", "cb.InformationSettings(...)")
+    require_kind(experiments, list | tuple, "experiments", "experiments=[cb.Experiment(...)]")
     for experiment in experiments:
         require_kind(experiment, Experiment, "experiments", "experiments=[cb.Experiment(...)]")
     made = designed(problem, study)
@@ -255,7 +257,7 @@ def _informed(
         columns += _varying(problem, name, values)
     if not columns:
         raise InvalidInputError(
-            f"experiment {experiment.name!r} speaks of nothing that is uncertain",
+            f"experiment {experiment.name!r} tells nothing about what is uncertain",
             remedy="another context or follower, or draws in which something varies",
         )
     return np.concatenate(columns, axis=1)
@@ -308,7 +310,7 @@ def _in_force(problem: Problem, study: xr.DataTree, experiment: Experiment) -> E
     names = list(map(str, decision["design"].values))
     if experiment.incentive not in names:
         raise InvalidInputError(
-            f"experiment {experiment.name!r} names no design of the study",
+            f"experiment {experiment.name!r} names a design that the study does not have",
             received=experiment.incentive,
             accepted=", ".join(names),
         )

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cbrl_bayes.plots.style import wrapped
-from cbrl_bayes.results import Health, need_group, study_table
+from cbrl_bayes.results import Health, check_interval, need_group, study_table
 
 __all__ = ["gated"]
 
@@ -40,6 +40,7 @@ def gated(group: str, remedy: str) -> Callable[[Callable[P, Figure]], Callable[P
         def guarded(*args: P.args, **options: P.kwargs) -> Figure:
             given = signature.bind(*args, **options).arguments
             study: xr.DataTree = next(iter(given.values()))
+            check_interval(given.get("prob", 0.9))
             need_group(study, group, remedy)
             accepted = bool(given.get("accept_failed", False))
             # A table without rows says what a table of numbers would say: verdict, reasons, remedy.

@@ -85,6 +85,8 @@ class Problem:
     response_fn : callable, optional
         ``(mdp, parameters, initial values or None) -> BestResponse``, differentiable, in place of
         the best response (`follower_models`). Estimators: as with an ``aggregate``.
+    heat : float
+        Factor by which `heated` has multiplied every temperature (lambda); leave it at 1.
 
     Raises
     ------
@@ -117,7 +119,7 @@ class Problem:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
     response_fn: Callable[[MDP, Parameters, Array | None], BestResponse] | None = None
-    heat: Array | float = field(init=False, repr=False, default=1.0)
+    heat: Array | float = field(repr=False, default=1.0)
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ QUESTIONS = {
         "Stress tests",
         "What the designs achieve when the model is wrong in a stated way. Change: against no "
         "stress. Regret: against the design that is best in that world.",
-        "stress_test(problem, study, stresses, ...)",
+        "stress_test(problem, study, key=key, stresses=[...])",
     ),
     "error_budget": Question(
         "Error budget",

@@ -13,6 +13,7 @@ from cbrl_bayes.designs import DesignStudy
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
 from cbrl_bayes.problems import DiscreteContexts, Labels, Problem
 from cbrl_bayes.results.provenance import certificate, fingerprint
+from cbrl_bayes.results.schema import OF_DESIGNS
 from cbrl_bayes.status import AscentStatus
 
 __all__ = ["add_design", "add_response", "fit_tree", "incentive_names"]
@@ -113,6 +114,8 @@ def add_design(
     coords = {"chain": chosen["chain"], "draw": chosen["draw"]}
     design, trace = _per_draw(problem, study, shape, coords)
     tree = fit.copy(deep=True)
+    for name in set(tree.children) & set(OF_DESIGNS):  # of an earlier design
+        del tree[name]
     tree["design"] = xr.DataTree(_described(design, problem))
     tree["design_trace"] = xr.DataTree(trace)
     tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))

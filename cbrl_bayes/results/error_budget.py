@@ -28,7 +28,7 @@ import lazy_loader
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.results.table import need_group
 
 __all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]
 
@@ -56,13 +56,7 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     InvalidInputError
         For a tree without designs.
     """
-    if "decision" not in study.children:
-        raise InvalidInputError(
-            "the tree has no designs",
-            received=", ".join(study.children),
-            remedy="design(problem, fit, ...) first",
-        )
-    decision = study["decision"].to_dataset()
+    decision = need_group(study, "decision", "design(problem, fit, key=...) first")
     objective = decision["objective"]
     over = ("chain", "draw")
     finite = abs(objective) < np.inf

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cbrl_bayes.designs import Executor
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError
@@ -52,9 +54,10 @@ def running(
     ResultsError
         If the checkpoint belongs to other work (what differs is named) or cannot be written.
     """
-    if not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 1:
+    whole = isinstance(num_workers, int | np.integer) and not isinstance(num_workers, bool)
+    if not whole or num_workers < 1:
         raise InvalidInputError(
-            "num_workers cannot be used", received=num_workers, accepted="1, 2, ..."
+            "num_workers cannot be used", received=repr(num_workers), accepted="1, 2, ..."
         )
     if executor is not None and not (hasattr(executor, "run") and not isinstance(executor, type)):
         raise InvalidInputError(

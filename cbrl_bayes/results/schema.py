@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from cbrl_bayes.errors import ResultsError
+from cbrl_bayes.errors import ResultsError, require_kind
 
 __all__ = ["SCHEMA_NAME", "check_tree", "tree_violations"]
 
@@ -79,11 +79,22 @@ FIT_GROUPS = (
     "observed_data",
 )
 DESIGN_GROUPS = ("design", "design_trace", "decision")
+OF_DESIGNS = (
+    *DESIGN_GROUPS,
+    "response",
+    "error_budget",
+    "information",
+    "sensitivity",
+    "stress",
+    "model_comparison",
+)
+"""Groups that speak of the designs in the tree."""
 ATTRIBUTES = ("schema", "stage", "problem", "created", "versions", "settings", "fingerprint")
 
 
 def check_tree(tree: xr.DataTree) -> None:
     """Raise `ResultsError` naming every violation of the schema, all at once."""
+    require_kind(tree, xr.DataTree, "tree", "a tree from cb.infer, cb.design or cb.load")
     found = list(tree_violations(tree))
     if found:
         raise ResultsError("this is not a complete results tree: " + "; ".join(found))

@@ -6,7 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.results.health import assess
-from cbrl_bayes.results.table import Table, bounds, check_interval, design_title
+from cbrl_bayes.results.table import Table, bounds, check_interval, design_title, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
 
 __all__ = ["entry_name", "summary"]
@@ -48,6 +48,7 @@ def summary(
         For a probability or kind out of range.
     """
     check_interval(prob, kind)
+    need_group(tree, "posterior", "fit = cb.infer(problem, data, key=...)")
     rows = _rows("parameter", tree["posterior"].to_dataset(), prob, kind, diagnose=True)
     failed = np.nan
     designed = "design" in tree.children
@@ -60,10 +61,11 @@ def summary(
         rows += _design_rows(tree, design, prob, kind)
     frame = pd.DataFrame(rows, columns=["group", "quantity", *COLUMNS])
     frame = frame.set_index(["group", "quantity"])
-    frame.attrs = {"prob": prob, "kind": kind, "units": "in the column unit"}
+    units = {f"{group}: {name}": unit for (group, name), unit in frame["unit"].items() if unit}
+    frame.attrs = {"prob": prob, "kind": kind, "units": units}
     reached = _restarts(tree)
     notes = [f"failed designs: {100 * failed:.1f} % of draws"] if designed else []
-    if np.isfinite(reached).sum() > 1:
+    if np.isfinite(reached).sum() > 1 and not withheld:
         notes.append(_restart_text(reached))
     names = {name: str(tree.attrs.get(name, "")) for name in ("problem", "estimator")}
     return Table(

@@ -134,7 +134,7 @@ def study_table(
         For a probability or kind that cannot be used.
     """
     if prob is not None:
-        check_interval(prob, kind)
+        check_interval(prob, None if kind == "normal" else kind)
     health = assess(study)
     withheld = health.verdict == "FAIL" and not accept_failed
     frames = {"": pd.DataFrame()} if withheld else dict(make())
@@ -147,7 +147,7 @@ def study_table(
 def check_interval(prob: float, kind: str | None = None) -> None:
     """Raise `InvalidInputError` unless an interval of this probability and kind exists."""
     number = isinstance(prob, int | float) and not isinstance(prob, bool)
-    if not number or not 0.0 < prob < 1.0 or kind not in (None, *INTERVALS):
+    if not number or not 0.0 < prob < 1.0 or kind not in (None, "eti", "hdi"):
         raise InvalidInputError(
             "the interval cannot be computed",
             received=f"prob={prob!r}, kind={kind!r}",

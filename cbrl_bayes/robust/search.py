@@ -24,7 +24,7 @@ from cbrl_bayes.designs.executors import ThreadExecutor
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients import Ascent, AscentProgram, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
@@ -69,8 +69,15 @@ class RobustSettings:
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
 
     def __post_init__(self) -> None:
-        if min(self.num_starts, self.num_search_draws) < 1 or self.num_candidates < 0:
-            raise InvalidInputError("robust settings are out of range", received=self)
+        require_kind(self.ascent, Ascent, "ascent", "cb.Ascent(...)")
+        require_kind(self.evaluation, Evaluation, "evaluation", "cb.ExactEvaluation()")
+        require_ranges(
+            self,
+            "robust settings",
+            num_starts=">= 1",
+            num_search_draws=">= 1",
+            num_candidates=">= 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -342,11 +349,12 @@ def _check(
     names: Sequence[str],
 ) -> None:
     asked = [criterion.name for criterion in criteria]
-    if not asked or len({*asked, *names}) < len(asked) + len(names):
+    taken = {*names, "plug-in", "best per draw", "own"}
+    if not asked or len(set(asked)) < len(asked) or taken & set(asked):
         raise InvalidInputError(
-            "criteria need names of their own",
+            "criteria need different names",
             received=asked,
-            accepted=f"at least one, none twice, none of {', '.join(names)}",
+            accepted=f"at least one, none twice, none of {', '.join(sorted(taken))}",
         )
     if constraints and not estimator.is_exact:
         raise InvalidInputError(
@@ -356,14 +364,14 @@ def _check(
         )
     if constraints and not settings.evaluation.is_exact:
         raise InvalidInputError(
-            "simulated scores hold no costs nor values of followers to constrain",
+            "chance constraints on costs and follower values need exact scores",
             received=type(settings.evaluation).__name__,
             remedy="ExactEvaluation()",
         )
     for constraint in constraints:
         if isinstance(constraint, CostAtMost) and problem.incentive_price_fn is None:
             raise InvalidInputError(
-                f"problem {problem.name!r} states no price of its incentive to limit",
+                f"problem {problem.name!r} has no price of its incentive: its cost has no limit",
                 received=constraint,
                 remedy="an incentive_price_fn, or hard constraints",
             )

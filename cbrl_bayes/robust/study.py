@@ -86,6 +86,8 @@ def robust_designs(
     require_key(key)
     require_kind(settings, RobustSettings, "settings", "cb.RobustSettings(...)")
     require_kind(estimator, Estimator, "estimator", "cb.Exact()")
+    require_kind(criteria, list | tuple, "criteria", "criteria=[cb.CVaR(0.1)]")
+    require_kind(constraints, list | tuple, "constraints", "constraints=[cb.CostAtMost(...)]")
     for criterion in criteria:
         require_kind(criterion, Criterion, "criteria", "criteria=[cb.CVaR(0.1), ...]")
     for constraint in constraints:

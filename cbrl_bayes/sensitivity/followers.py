@@ -108,7 +108,7 @@ def compare_followers(
     That the data are the same is checked by what the fits keep of them (`check_same_data`), which
     is not everything.
     """
-    settings = settings or FollowerComparisonSettings()
+    settings = FollowerComparisonSettings() if settings is None else settings
     made = {name: opened(problem, study, key, settings, FollowerComparisonSettings)}
     studies = {name: study}
     for other, (model, tree) in _pairs(others, name).items():

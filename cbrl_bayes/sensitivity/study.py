@@ -10,11 +10,12 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.designs import Executor, evaluate_designs
+from cbrl_bayes.designs.scoring import complete_draws
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
-from cbrl_bayes.results import running
+from cbrl_bayes.results import Designed, fingerprint, running
 from cbrl_bayes.sensitivity.labels import (
     COMMON,
     add_power_scaling,
@@ -100,7 +101,7 @@ def prior_sensitivity(
     Priors whose density is constant there cannot be scaled: the attribute ``constant_priors`` of
     ``power_scaling`` lists them.
     """
-    settings = settings or PriorSensitivitySettings()
+    settings = PriorSensitivitySettings() if settings is None else settings
     made = opened(problem, study, key, settings, PriorSensitivitySettings)
     densities, table = component_densities(study), study_outputs(study, outputs)
     _check_enough(len(made.own))
@@ -195,7 +196,7 @@ def sobol_indices(
     InvalidInputError
         For a study without designs, or with too few.
     """
-    settings = settings or SobolSettings()
+    settings = SobolSettings() if settings is None else settings
     made = opened(problem, study, key, settings, SobolSettings)
     labels, draws = parameter_table(study, list(made.draws))
     kept = distinct_columns(draws)
@@ -281,10 +282,13 @@ def stress_test(
     >>> stressed["stress"]["change"].dims
     ('stress', 'design', 'chain', 'draw')
     """
-    settings, estimator = settings or StressSettings(), estimator or Exact()
+    settings = StressSettings() if settings is None else settings
+    estimator = Exact() if estimator is None else estimator
     made = opened(problem, study, key, settings, StressSettings)
     require_kind(estimator, Estimator, "estimator", "cb.Exact()")
     require_kind(stresses, list | tuple, "stresses", "stresses=[cb.TemperatureShift(2.0)]")
+    for stress in stresses:
+        require_kind(stress, Stress, "stresses", "stresses=[cb.TemperatureShift(2.0)]")
     designs = dict(zip(made.names, made.designs, strict=True))
     with running(
         made.problem,
@@ -296,6 +300,7 @@ def stress_test(
         draws=made.draws,
         designs=designs,
         stresses=stresses,
+        worlds=() if checkpoint is None else [_world(one, made) for one in stresses],
         estimator=estimator,
         settings=settings,
         key=key,
@@ -311,6 +316,12 @@ def stress_test(
             run=run,
         )
     return add_stress(study, found)
+
+
+def _world(stress: Stress, made: Designed) -> tuple:
+    """Return what tells one shifted world from another, whatever object describes it."""
+    world, draws = stress.shift(made.problem, complete_draws(made.problem, made.draws)[0])
+    return fingerprint(world), draws
 
 
 def _check_enough(num: int) -> None:

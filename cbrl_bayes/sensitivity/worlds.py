@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
 Draws = Mapping[str, np.ndarray]
 
 
+@runtime_checkable
 class Stress(Protocol):
     """A shift of the world. Followers know the shifted world; the leader did not foresee it."""
 

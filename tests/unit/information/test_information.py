@@ -451,7 +451,7 @@ def test_few_draws_and_thin_weights_are_reported(small_study):
         ({"parameters": ("colour",)}, "'colour'"),
         ({"experiments": [Experiment("a", 1, 1, context="cost 9")]}, "no context"),
         ({"experiments": [Experiment("a", 1, 1, follower="me")]}, "no follower"),
-        ({"experiments": [Experiment("a", 1, 1, incentive="best")]}, "no design"),
+        ({"experiments": [Experiment("a", 1, 1, incentive="best")]}, "does not have"),
         ({"experiments": [Experiment("a", 1, 1, incentive={"bribe": 1.0})]}, "does not fit"),
         ({"experiments": [Experiment("a", 1, 1), Experiment("a", 2, 1)]}, "different names"),
         ({"settings": {"num_draws": 40}}, "settings"),

@@ -328,11 +328,11 @@ def test_wrong_settings_are_refused():
         "own": np.zeros((4, 1)),
         "key": jax.random.key(0),
     }
-    with pytest.raises(InvalidInputError, match="names of their own"):
+    with pytest.raises(InvalidInputError, match="need different names"):
         search_designs(problem, draws, criteria=(CVaR(0.1), CVaR(0.1)), estimator=Exact(), **known)
     with pytest.raises(InvalidInputError, match="undo each other"):
         constrained(make_moving_problem(), Monotone("x"), Bounds("x", -1000.0, 1000.0))
-    with pytest.raises(InvalidInputError, match="states no price of its incentive"):
+    with pytest.raises(InvalidInputError, match="has no price of its incentive"):
         search_designs(
             replace(problem, incentive_price_fn=None),
             draws,
