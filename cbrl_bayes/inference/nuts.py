@@ -88,7 +88,8 @@ def run_nuts(
         Whether draws include deterministic sites, for which the model runs at every step.
     records : mutable mapping, optional
         Receives ("chunks_of_<steps>", number) -> named arrays: ``site.*`` and ``field.*`` of
-        shape (chain, step, ...), and ``state.*`` at the end of the block. The run goes on after the last.
+        shape (chain, step, ...), and ``state.*`` at the end of the block. The run goes on after
+        the last.
     report : callable
         Called with (stage, steps done, steps in all), steps of all chains together.
     over_chains : callable, optional

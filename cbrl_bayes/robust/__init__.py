@@ -8,7 +8,7 @@ from cbrl_bayes.robust.constraints import (
     ObjectiveAtLeast,
 )
 from cbrl_bayes.robust.depth import posterior_depth
-from cbrl_bayes.robust.search import RobustSettings, RobustStudy
+from cbrl_bayes.robust.record import RobustSettings, RobustStudy
 from cbrl_bayes.robust.study import robust_designs
 from cbrl_bayes.robust.tables import compare_designs
 

@@ -15,7 +15,8 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import designed, running
 from cbrl_bayes.robust.constraints import ChanceConstraint
-from cbrl_bayes.robust.search import RobustSettings, search_designs
+from cbrl_bayes.robust.record import RobustSettings
+from cbrl_bayes.robust.search import search_designs
 from cbrl_bayes.robust.tables import add_robust
 
 __all__ = ["robust_designs"]

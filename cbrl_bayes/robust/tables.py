@@ -37,7 +37,7 @@ from cbrl_bayes.results.table import (
     need_group,
     study_table,
 )
-from cbrl_bayes.robust.search import RobustStudy
+from cbrl_bayes.robust.record import RobustStudy
 
 __all__ = ["add_robust", "compare_designs", "own_and_best", "tail_mean", "win_shares"]
 

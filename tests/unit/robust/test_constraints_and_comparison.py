@@ -71,7 +71,7 @@ def test_robust_designs_stand_beside_the_others(small, tmp_path):
     np.testing.assert_allclose(decision["satisfied_probability"].isel(constraint=0), shares)
     kept = cb.load(cb.save(robust, tmp_path / "robust.nc"))
     xr.testing.assert_equal(kept["decision"].to_dataset(), decision)
-    with pytest.raises(InvalidInputError, match="names of their own"):
+    with pytest.raises(InvalidInputError, match="criteria need different names"):
         cb.robust_designs(problem, robust, key=jax.random.key(2), criteria=(cb.CVaR(0.25),))
 
 
