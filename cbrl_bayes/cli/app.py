@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from cbrl_bayes import __version__
 from cbrl_bayes.cli.input import AcceptFailed, Draws, Json, Kind, Prob, Results, holds_trajectories
 from cbrl_bayes.cli.make import design, infer, robust
 from cbrl_bayes.cli.output import emit, emit_table, errors
@@ -30,6 +29,8 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
+        from cbrl_bayes import __version__
+
         typer.echo(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:

@@ -1,10 +1,10 @@
 """What the command line writes: tables or JSON on standard output, the rest on standard error."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
     """Turn arrays into lists, and numbers that are not finite into null, which JSON knows."""
     if isinstance(value, Mapping):
         return {str(name): _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's arrays and numbers
+    if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
+    return None if isinstance(value, float) and not math.isfinite(value) else value
