@@ -5,20 +5,6 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType, UnionType
 from typing import Any, get_args
 
-__all__ = [
-    "CbrlBayesError",
-    "DataError",
-    "FollowerError",
-    "InvalidInputError",
-    "NotConvergedError",
-    "ResultsError",
-    "explain",
-    "import_extra",
-    "require_key",
-    "require_kind",
-    "require_ranges",
-]
-
 
 class CbrlBayesError(Exception):
     """Base class of every error raised on purpose by this package.

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = ["Progress", "Report", "reporter", "silent"]
-
 Report = Callable[[str, int, int], None]
 """Takes what is being done, how many steps of it are done, and how many there are."""
 Progress = bool | Report | None

@@ -2,8 +2,6 @@
 
 import enum
 
-__all__ = ["FAILED_ASCENTS", "AscentStatus"]
-
 
 class AscentStatus(enum.IntEnum):
     """How an ascent ended."""

@@ -10,8 +10,6 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["COMMITTED_VERSION", "__version__"]
-
 ROOT = Path(__file__).resolve().parent.parent
 UNTAGGED = "0.1.0"
 """The last release, for a clone that has no tags."""

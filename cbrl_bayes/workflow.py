@@ -53,8 +53,6 @@ from cbrl_bayes.results import (
     with_groups,
 )
 
-__all__ = ["behaviour_model", "default_design_settings", "design", "infer"]
-
 ALL_STEPS = 1_000_000_000
 MOST_RESPONSE_ENTRIES = 5_000_000
 """Policies under baseline and common design are stored up to this size (40 MB each)."""

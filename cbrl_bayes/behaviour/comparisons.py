@@ -11,8 +11,6 @@ import xarray as xr
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_size
 
-__all__ = ["OUTCOMES", "load_comparisons"]
-
 OUTCOMES = ("left", "right", "tie")
 """What an annotator may say; ``outcome`` is an index into these."""
 

@@ -10,8 +10,6 @@ from cbrl_bayes.behaviour.schema import MISSING, check_trajectories
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = ["BehaviourCounts", "count_behaviour"]
-
 UNSEEN = -1
 
 

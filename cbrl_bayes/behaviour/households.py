@@ -5,8 +5,6 @@ import xarray as xr
 
 from cbrl_bayes.errors import DataError, import_extra
 
-__all__ = ["load_household_shares", "make_household_shares"]
-
 ROUNDING = 5e-3
 """How far the sum of published shares may be from one."""
 

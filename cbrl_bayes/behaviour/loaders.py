@@ -10,8 +10,6 @@ from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, mak
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
 
-__all__ = ["from_table", "load_trajectories", "save_trajectories"]
-
 COLUMNS = {
     "follower",
     "episode",

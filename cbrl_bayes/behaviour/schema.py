@@ -9,8 +9,6 @@ import xarray as xr
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = ["MISSING", "check_trajectories", "make_trajectories", "violations_of"]
-
 SCHEMA = "cbrl_bayes trajectories 1"
 MISSING = -1
 """Padding of integer variables after an episode's end."""

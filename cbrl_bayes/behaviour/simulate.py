@@ -13,8 +13,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
-__all__ = ["simulate_trajectories"]
-
 
 def simulate_trajectories(
     problem: Problem,

@@ -11,8 +11,6 @@ from cbrl_bayes.behaviour.schema import make_trajectories
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import MILES_PER_BIN
 
-__all__ = ["load_zurcher"]
-
 GROUP_FILES = {
     1: ("g870.asc", 36),
     2: ("rt50.asc", 60),

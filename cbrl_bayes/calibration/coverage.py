@@ -9,8 +9,6 @@ from scipy.stats import beta, binom
 from cbrl_bayes.calibration.ranks import ranks_of
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = ["binomial_band", "count_covered", "detectable_coverage", "interval_order"]
-
 
 def count_covered(
     truth: Float[np.ndarray, " data_set"],

@@ -26,8 +26,6 @@ from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference.generative import GenerativeModel
 from cbrl_bayes.mdp import is_traced
 
-__all__ = ["CalibrationSettings", "SimulatedFits", "fit_simulated"]
-
 LIKELIHOOD = "log_likelihood"
 
 

@@ -7,8 +7,6 @@ from scipy.stats import chi2
 
 from cbrl_bayes.calibration.fits import SimulatedFits
 
-__all__ = ["entry", "flattened", "rank_columns", "ranks_of", "uniformity_p_value"]
-
 SMOOTH_DEGREE = 4
 
 

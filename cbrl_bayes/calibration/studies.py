@@ -29,8 +29,6 @@ from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DecisionRecord", "study_simulated"]
-
 
 @dataclass(frozen=True)
 class DecisionRecord:

@@ -19,8 +19,6 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import running
 
-__all__ = ["DecisionCalibrationSettings", "calibrate_decisions", "calibrate_inference"]
-
 
 @dataclass(frozen=True)
 class DecisionCalibrationSettings(CalibrationSettings):

@@ -33,8 +33,6 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import certificate, describe
 from cbrl_bayes.results.table import Table, check_interval
 
-__all__ = ["decision_coverage", "decisions_dataset", "rank_uniformity", "ranks_dataset"]
-
 
 def ranks_dataset(
     simulation: GenerativeModel,

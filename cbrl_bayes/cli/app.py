@@ -13,8 +13,6 @@ from cbrl_bayes.cli.input import AcceptFailed, Draws, Json, Kind, Prob, Results,
 from cbrl_bayes.cli.make import design, infer, robust
 from cbrl_bayes.cli.output import emit, emit_table, errors
 
-__all__ = ["main"]
-
 app = typer.Typer(
     name="cbrl-bayes",
     help="From observed behaviour to incentives with credible intervals.",

@@ -13,8 +13,6 @@ from cbrl_bayes.problems import Problem, leader_outcome
 from cbrl_bayes.progress import reporter
 from cbrl_bayes.workflow import behaviour_model
 
-__all__ = ["design_as_given", "maximum"]
-
 
 def maximum(problem: Problem, data: xr.Dataset) -> dict[str, Any]:
     """Return the maximum-likelihood estimates with their standard errors."""

@@ -20,8 +20,6 @@ from cbrl_bayes.results import assess, save, summary
 from cbrl_bayes.results.table import BEST_PER_DRAW
 from cbrl_bayes.workflow import design, infer
 
-__all__ = ["TRUTH", "four_rooms_behaviour", "run_demo"]
-
 TRUTH = {"temperature": 0.005, "context_probability": (0.4, 0.6)}
 """What the simulated walkers of the demonstration follow: lambda and the law of the goals."""
 

@@ -12,32 +12,6 @@ if TYPE_CHECKING:
     from cbrl_bayes.hypergradients import Search
     from cbrl_bayes.problems import Problem
 
-__all__ = [
-    "AcceptFailed",
-    "CheckpointFolder",
-    "DaskAddress",
-    "Draws",
-    "EstimatorName",
-    "Json",
-    "Kind",
-    "Method",
-    "Output",
-    "PenaltyWeight",
-    "Prob",
-    "ProblemName",
-    "ReadyMade",
-    "Results",
-    "SearchName",
-    "Seed",
-    "Slip",
-    "Temperature",
-    "chosen_problem",
-    "chosen_search",
-    "holds_trajectories",
-    "observed_behaviour",
-    "on_dask",
-]
-
 
 class ProblemName(StrEnum):
     """Ready-made problems."""

@@ -29,8 +29,6 @@ from cbrl_bayes.cli.input import (
 )
 from cbrl_bayes.cli.output import emit, finish
 
-__all__ = ["design", "infer", "robust"]
-
 TENTH, NINE_TENTHS = [0.1], [0.9]
 CredibleSets = Annotated[list[float], typer.Option(help="Probabilities of credible sets.")]
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from cbrl_bayes.results import Table
 
-__all__ = ["emit", "emit_table", "errors", "finish"]
 
 errors = Console(stderr=True, highlight=False)
 

@@ -14,8 +14,6 @@ from cbrl_bayes.hypergradients import EstimateInfo, Estimator, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.problems import Problem
 
-__all__ = ["PosteriorCriterion"]
-
 
 @dataclass(frozen=True)
 class PosteriorCriterion:

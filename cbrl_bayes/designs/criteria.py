@@ -14,18 +14,6 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = [
-    "AcrossContexts",
-    "CVaR",
-    "Criterion",
-    "Expectation",
-    "MeanVariance",
-    "MinimaxRegret",
-    "RiskCriterion",
-    "VaR",
-    "WorstCase",
-]
-
 
 @runtime_checkable
 class Criterion(Protocol):

@@ -12,8 +12,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cbrl_bayes.designs.executors import Results, Work
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 
-__all__ = ["DeviceExecutor"]
-
 
 @dataclass(frozen=True)
 class DeviceExecutor:

@@ -16,17 +16,6 @@ from cbrl_bayes.hypergradients.rollout_terms import gather
 from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
-__all__ = [
-    "Evaluation",
-    "ExactEvaluation",
-    "Score",
-    "SimulatedEvaluation",
-    "require_no_tracing",
-    "score_designs",
-    "score_program",
-    "scores_are_noisy",
-]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ import jax
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, import_extra, require_ranges
 
-__all__ = ["DaskExecutor", "Executor", "Results", "ThreadExecutor", "Work"]
-
 Results = Generator[tuple[int, Any], None, None]
 """(Number of the item, result) as items finish. Close it if you stop early."""
 

@@ -31,8 +31,6 @@ from cbrl_bayes.hypergradients import (
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DrawSolver", "best_score", "search_of", "search_record", "trace_of"]
-
 
 @dataclass
 class DrawSolver(Work):

@@ -11,8 +11,6 @@ from cbrl_bayes.designs.executors import Executor, ThreadExecutor
 from cbrl_bayes.errors import FollowerError
 from cbrl_bayes.progress import Report, silent
 
-__all__ = ["Record", "Running"]
-
 Record = Mapping[str, np.ndarray]
 """A finished piece of work as named arrays, so that any store can keep it."""
 

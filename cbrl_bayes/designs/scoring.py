@@ -22,8 +22,6 @@ from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems import Problem
 
-__all__ = ["complete_draws", "evaluate_designs", "readable_designs"]
-
 
 def evaluate_designs(
     problem: Problem,

@@ -33,8 +33,6 @@ from cbrl_bayes.hypergradients import (
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DesignSettings", "DesignStudy", "SolvedStudy", "StudyPrograms", "study_designs"]
-
 COMMON, PLUG_IN = "common", "plug_in"
 
 

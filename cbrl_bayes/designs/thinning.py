@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["evenly_spaced"]
-
 
 def evenly_spaced(size: int, num: int) -> np.ndarray:
     """Return up to ``num`` positions in ``range(size)``, the first and the last among them.

@@ -10,8 +10,6 @@ from pathlib import Path
 from cbrl_bayes.errors import CbrlBayesError
 from cbrl_bayes.files.limits import FileLimits
 
-__all__ = ["check_file", "check_size"]
-
 PROBE = Path(__file__).with_name("probe.py")
 TABLE_FACTOR = 8
 OUT_OF_TIME = getattr(signal, "SIGXCPU", 24)

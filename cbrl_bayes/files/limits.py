@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = ["DEFAULT_LIMITS", "FileLimits"]
-
 
 @dataclass(frozen=True)
 class FileLimits:

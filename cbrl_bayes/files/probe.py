@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
-
 LIBRARIES_NEED = 2 * 1024**3
 """Address space that Python and the reading libraries take themselves."""
 

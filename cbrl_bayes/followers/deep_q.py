@@ -15,8 +15,6 @@ from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy
 from cbrl_bayes.mdp import MDP, finite_status
 from cbrl_bayes.problems import Problem
 
-__all__ = ["DeepQFollower"]
-
 
 @dataclass(frozen=True)
 class DeepQFollower:

@@ -9,8 +9,6 @@ import numpy as np
 
 from cbrl_bayes.mdp import Trajectories
 
-__all__ = ["Episode", "as_trajectories"]
-
 MOST_SHOWN = 5
 
 

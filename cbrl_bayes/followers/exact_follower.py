@@ -10,8 +10,6 @@ from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.problems import Problem, respond
 
-__all__ = ["ExactFollower"]
-
 
 @dataclass(frozen=True)
 class ExactFollower:

@@ -11,8 +11,6 @@ from cbrl_bayes.followers.episodes import Episode
 from cbrl_bayes.followers.outside import OutsideFollower, Player
 from cbrl_bayes.mdp import MDP
 
-__all__ = ["environment_of", "gymnasium_follower"]
-
 Act = Callable[[Any, np.random.Generator], Any]
 
 

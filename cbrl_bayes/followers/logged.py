@@ -11,8 +11,6 @@ from cbrl_bayes.errors import DataError
 from cbrl_bayes.followers.episodes import Episode
 from cbrl_bayes.followers.outside import OutsideFollower, Player
 
-__all__ = ["Log", "follower_from_logs"]
-
 
 @dataclass(frozen=True)
 class Log:

@@ -13,8 +13,6 @@ from cbrl_bayes.followers.tabular import sampler_of, zero_values
 from cbrl_bayes.mdp import best_response, replace_fields
 from cbrl_bayes.problems import Problem
 
-__all__ = ["MisspecifiedFollower"]
-
 
 @dataclass(frozen=True)
 class MisspecifiedFollower:

@@ -8,8 +8,6 @@ from jaxtyping import Array, Bool, Int, Key
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
 
-__all__ = ["TrajectoryOracle", "TrajectorySampler"]
-
 
 class TrajectorySampler(Protocol):
     """Trajectories of one trained follower, and nothing else of it."""

@@ -17,8 +17,6 @@ from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.mdp import SolveStatus, Trajectories
 from cbrl_bayes.problems import Problem
 
-__all__ = ["OutsideFollower", "Player", "Trainer"]
-
 
 class Player(Protocol):
     """A trained follower: plays episodes from the initial law when asked."""

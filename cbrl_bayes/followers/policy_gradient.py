@@ -14,8 +14,6 @@ from cbrl_bayes.followers.tabular import sampler_of, zero_table
 from cbrl_bayes.mdp import MDP, finite_status, soft_policy_values
 from cbrl_bayes.problems import Problem
 
-__all__ = ["PolicyGradientFollower"]
-
 
 @dataclass(frozen=True)
 class PolicyGradientFollower:

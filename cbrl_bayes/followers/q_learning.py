@@ -14,8 +14,6 @@ from cbrl_bayes.followers.tabular import explore, sampler_of, softmax_policy, ze
 from cbrl_bayes.mdp import MDP, finite_status
 from cbrl_bayes.problems import Problem
 
-__all__ = ["QLearningFollower"]
-
 
 @dataclass(frozen=True)
 class QLearningFollower:

@@ -13,8 +13,6 @@ from cbrl_bayes.followers.tabular import sampler_of, softmax_policy, zero_values
 from cbrl_bayes.mdp import finite_status, value_iteration
 from cbrl_bayes.problems import Problem
 
-__all__ = ["SweepFollower"]
-
 
 @dataclass(frozen=True)
 class SweepFollower:

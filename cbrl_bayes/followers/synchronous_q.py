@@ -6,8 +6,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.mdp import MDP
 
-__all__ = ["soft_q_iterations"]
-
 
 def soft_q_iterations(
     mdp: MDP,

@@ -11,8 +11,6 @@ from cbrl_bayes.followers.oracle import TrajectorySampler
 from cbrl_bayes.mdp import MDP, Trajectories, rollout
 from cbrl_bayes.problems import Problem
 
-__all__ = ["explore", "sampler_of", "softmax_policy", "zero_table", "zero_values"]
-
 
 def sampler_of(mdp: MDP, policy: Float[Array, "state action"]) -> TrajectorySampler:
     """Return a function that hands over trajectories and has no attribute that holds the policy."""

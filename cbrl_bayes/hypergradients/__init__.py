@@ -3,14 +3,7 @@
 from collections.abc import Callable
 
 from cbrl_bayes.hypergradients.amd import AMD
-from cbrl_bayes.hypergradients.ascent import (
-    FAILED_ASCENTS,
-    Ascent,
-    AscentProgram,
-    AscentResult,
-    AscentStatus,
-    AscentTrace,
-)
+from cbrl_bayes.hypergradients.ascent import Ascent, AscentProgram
 from cbrl_bayes.hypergradients.boltzmann_covariance import BoltzmannCovariance
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator, FollowerAccess
 from cbrl_bayes.hypergradients.exact import Exact
@@ -19,7 +12,9 @@ from cbrl_bayes.hypergradients.penalty import Penalty
 from cbrl_bayes.hypergradients.rt_q import RTQ
 from cbrl_bayes.hypergradients.search import Search, SearchProgram, SearchResult, global_search
 from cbrl_bayes.hypergradients.sobirl import SoBiRL
+from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.hypergradients.zeroth_order import ZerothOrder
+from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "exact": Exact,

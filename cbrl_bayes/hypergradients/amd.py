@@ -21,8 +21,6 @@ from cbrl_bayes.hypergradients.pairs import (
 from cbrl_bayes.mdp import MDP, finite_status, soft_bellman
 from cbrl_bayes.problems import Problem
 
-__all__ = ["AMD"]
-
 
 @dataclass(frozen=True)
 class AMD:

@@ -15,16 +15,7 @@ from cbrl_bayes.hypergradients.contract import Estimator
 from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
-
-__all__ = [
-    "FAILED_ASCENTS",
-    "Ascent",
-    "AscentProgram",
-    "AscentResult",
-    "AscentStatus",
-    "AscentTrace",
-]
+from cbrl_bayes.status import AscentStatus
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ from cbrl_bayes.hypergradients.rollout_terms import (
 from cbrl_bayes.mdp import MDP, Trajectories
 from cbrl_bayes.problems import Problem
 
-__all__ = ["BoltzmannCovariance"]
-
 
 @dataclass(frozen=True)
 class BoltzmannCovariance:

@@ -11,8 +11,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.problems import Problem
 
-__all__ = ["EstimateInfo", "Estimator", "FollowerAccess"]
-
 
 class FollowerAccess(enum.Enum):
     """What an estimator needs from the follower, from least to most."""

@@ -13,8 +13,6 @@ from cbrl_bayes.hypergradients.pairs import memory_per_pair
 from cbrl_bayes.mdp import BestResponse
 from cbrl_bayes.problems import Problem, leader_gain, leader_total, respond
 
-__all__ = ["Exact"]
-
 
 @dataclass(frozen=True)
 class Exact:

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems import IncentiveSpace
 
-__all__ = ["expect_columns", "slope_of"]
-
 
 def slope_of(
     fn: Callable[[Any], Array], space: IncentiveSpace, unconstrained: Any

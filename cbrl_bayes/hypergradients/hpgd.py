@@ -35,8 +35,6 @@ from cbrl_bayes.hypergradients.rollout_terms import (
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
 
-__all__ = ["HPGD"]
-
 
 @dataclass(frozen=True)
 class HPGD:

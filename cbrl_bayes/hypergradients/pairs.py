@@ -13,18 +13,6 @@ from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input
 
-__all__ = [
-    "choose_contexts",
-    "contexts_change",
-    "follower_view",
-    "leader_view",
-    "map_in_order",
-    "memory_per_pair",
-    "moved_laws",
-    "over_pairs",
-    "walkers_per_pair",
-]
-
 OnePair = Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, EstimateInfo]]
 
 

@@ -19,8 +19,6 @@ from cbrl_bayes.hypergradients.pairs import (
 from cbrl_bayes.mdp import MDP, best_response, occupancy, soft_policy_values
 from cbrl_bayes.problems import Problem, leader_gain
 
-__all__ = ["Penalty"]
-
 
 @dataclass(frozen=True)
 class Penalty:

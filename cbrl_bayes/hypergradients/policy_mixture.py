@@ -10,8 +10,6 @@ from jaxtyping import Array, Float
 from cbrl_bayes.hypergradients.rollout_terms import Branches
 from cbrl_bayes.mdp import MDP, DenseTransition, SuccessorTransition, Trajectories, rollout
 
-__all__ = ["LevelTerms", "MixtureSampler", "level_terms"]
-
 
 @dataclass(frozen=True)
 class MixtureSampler:

@@ -13,22 +13,6 @@ from jaxtyping import Array, Float, Int
 from cbrl_bayes.followers import TrajectorySampler
 from cbrl_bayes.mdp import MDP, Trajectories
 
-__all__ = [
-    "BranchSettings",
-    "Branches",
-    "Scores",
-    "Truncation",
-    "cut_share",
-    "draw_branches",
-    "gather",
-    "leader_surrogate",
-    "log_transitions",
-    "paired_surrogate",
-    "response_surrogate",
-    "to_go",
-    "was_cut",
-]
-
 
 @dataclass(frozen=True)
 class Scores:

@@ -35,8 +35,6 @@ from cbrl_bayes.hypergradients.rollout_terms import (
 from cbrl_bayes.mdp import MDP, finite_status, rollout
 from cbrl_bayes.problems import Problem
 
-__all__ = ["RTQ"]
-
 
 @dataclass(frozen=True)
 class RTQ:

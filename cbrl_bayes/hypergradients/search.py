@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind, require_ranges
-from cbrl_bayes.hypergradients.ascent import FAILED_ASCENTS, Ascent, AscentProgram, AscentResult
+from cbrl_bayes.hypergradients.ascent import Ascent, AscentProgram
 from cbrl_bayes.hypergradients.contract import Estimator
+from cbrl_bayes.hypergradients.trace import AscentResult
 from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, leader_outcome
-
-__all__ = ["Search", "SearchProgram", "SearchResult", "global_search"]
+from cbrl_bayes.status import FAILED_ASCENTS
 
 
 @dataclass(frozen=True)

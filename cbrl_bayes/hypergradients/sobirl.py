@@ -20,8 +20,6 @@ from cbrl_bayes.hypergradients.pairs import (
 from cbrl_bayes.mdp import finite_status, value_iteration
 from cbrl_bayes.problems import Problem, leader_gain
 
-__all__ = ["SoBiRL"]
-
 
 @dataclass(frozen=True)
 class SoBiRL:

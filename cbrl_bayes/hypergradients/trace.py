@@ -10,8 +10,6 @@ from jaxtyping import Array, Float, Int
 from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
-__all__ = ["AscentResult", "AscentTrace"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

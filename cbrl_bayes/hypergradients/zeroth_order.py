@@ -23,8 +23,6 @@ from cbrl_bayes.hypergradients.pairs import (
 from cbrl_bayes.hypergradients.rollout_terms import Truncation, gather, was_cut
 from cbrl_bayes.problems import Problem, leader_outcome
 
-__all__ = ["ZerothOrder"]
-
 
 @dataclass(frozen=True)
 class ZerothOrder:

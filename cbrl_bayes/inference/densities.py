@@ -13,8 +13,6 @@ from numpyro.distributions import biject_to
 from cbrl_bayes.inference.likelihood import transition_log_likelihood
 from cbrl_bayes.inference.model import BehaviourModel
 
-__all__ = ["log_prior", "site_densities", "transition_part"]
-
 
 def log_prior(model: BehaviourModel, posterior: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     r"""Return the log density of each sampled site's prior at each draw.

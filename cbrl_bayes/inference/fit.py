@@ -17,8 +17,6 @@ from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_
 from cbrl_bayes.inference.replay import Replay
 from cbrl_bayes.progress import Report, silent
 
-__all__ = ["FitDraws", "SVISettings", "fit"]
-
 
 @dataclass(frozen=True)
 class SVISettings:

@@ -24,14 +24,6 @@ from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
-__all__ = [
-    "BehaviourSimulation",
-    "DenseCounts",
-    "GenerativeModel",
-    "PreferenceSimulation",
-    "ShareSimulation",
-]
-
 
 class GenerativeModel(Protocol):
     """A joint law of parameters and data, and the NumPyro model that is to invert it."""

@@ -13,8 +13,6 @@ from cbrl_bayes.inference.likelihood import choice_rows, policies
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import ONCE
 
-__all__ = ["Identification", "contraction", "identification"]
-
 RANK_TOLERANCE = 1e-8
 """Eigenvalues of the information matrix below this share of the largest count as zero."""
 

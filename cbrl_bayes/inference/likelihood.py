@@ -11,16 +11,6 @@ from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems import Problem, respond
 
-__all__ = [
-    "choice_rows",
-    "context_evidence",
-    "episode_log_likelihood",
-    "latent_log_likelihood",
-    "law_of_cell",
-    "policies",
-    "transition_log_likelihood",
-]
-
 
 def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]

@@ -20,8 +20,6 @@ from cbrl_bayes.inference.likelihood import (
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.priors import Hierarchical, PerGroup
 
-__all__ = ["MaximumLikelihood", "maximum_likelihood"]
-
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
 

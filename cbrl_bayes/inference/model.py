@@ -24,8 +24,6 @@ from cbrl_bayes.inference.likelihood import (
 from cbrl_bayes.inference.priors import ContextFamily, Hierarchical, PerGroup, Prior
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = ["BehaviourModel"]
-
 
 @dataclass(frozen=True)
 class BehaviourModel:

@@ -17,8 +17,6 @@ from numpyro.infer import NUTS, init_to_median, init_to_value
 from cbrl_bayes.errors import NotConvergedError, require_ranges
 from cbrl_bayes.progress import Report, silent
 
-__all__ = ["ONCE", "NUTSSettings", "OverChains", "device_kind", "run_nuts"]
-
 OverChains = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[tuple[int, Any]]]
 
 MOST_STEPS = 50

@@ -17,8 +17,6 @@ from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
 from cbrl_bayes.problems.rlhf import NEVER, comparison_log_probability
 from cbrl_bayes.progress import Progress, reporter
 
-__all__ = ["PreferenceModel", "count_comparisons", "fit_preferences", "ties_as_half_wins"]
-
 ROW = ("prompt", "left", "right", "annotator")
 
 

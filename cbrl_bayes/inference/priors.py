@@ -13,16 +13,6 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = [
-    "ContextFamily",
-    "Hierarchical",
-    "PerGroup",
-    "Pooled",
-    "Prior",
-    "default_priors",
-    "prior_text",
-]
-
 DEFAULT_LOG_SCALE = 1.0
 """Log-normal scale of default priors: 95 % of the mass within a factor of 7 of the centre."""
 

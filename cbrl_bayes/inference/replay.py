@@ -13,8 +13,6 @@ from cbrl_bayes.inference.likelihood import choice_rows, policies, transition_lo
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import ONCE
 
-__all__ = ["Replay"]
-
 Draws = Mapping[str, np.ndarray]
 
 

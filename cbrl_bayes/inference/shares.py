@@ -30,17 +30,6 @@ from cbrl_bayes.inference.fit import FitDraws
 from cbrl_bayes.inference.nuts import NUTSSettings, run_nuts
 from cbrl_bayes.progress import Progress, reporter
 
-__all__ = [
-    "DirichletShares",
-    "LogisticNormalShares",
-    "Participation",
-    "ShareModel",
-    "dirichlet_log_density",
-    "fit_shares",
-    "logistic_normal_log_density",
-    "predict_shares",
-]
-
 Draws = dict[str, Array]
 
 

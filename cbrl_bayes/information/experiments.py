@@ -17,8 +17,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere
 
-__all__ = ["Experiment", "FutureData", "simulate_experiments"]
-
 MOST_ENTRIES = 200_000_000
 """Log policies of all draws are held up to this size (1.6 GB)."""
 

@@ -26,13 +26,6 @@ from cbrl_bayes.information.values import (
     resampled_weights,
 )
 
-__all__ = [
-    "SampleInformation",
-    "likelihood_summary",
-    "reweighted_information",
-    "sample_information",
-]
-
 NUM_REFERENCES = 60
 MOST_COLUMNS = 5
 SMALLEST_NATS = 0.05

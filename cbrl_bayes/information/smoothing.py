@@ -15,16 +15,6 @@ from scipy.stats import norm, rankdata
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = [
-    "Basis",
-    "KernelRegression",
-    "Regression",
-    "SplineRegression",
-    "default_regression",
-    "fitted_values",
-    "residual_correlation",
-]
-
 DEGREE = 3
 NOISE_RATIOS = np.logspace(-8.0, 6.0, 57)
 SHORTEST, LONGEST = 0.2, 30.0

@@ -31,8 +31,6 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import designed, incentive_names, posterior_draws, running, thinned
 
-__all__ = ["InformationSettings", "value_of_information"]
-
 
 @dataclass(frozen=True)
 class InformationSettings:

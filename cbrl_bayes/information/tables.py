@@ -44,8 +44,6 @@ from cbrl_bayes.information.values import InformationValue
 from cbrl_bayes.results.provenance import describe
 from cbrl_bayes.results.table import Table, need_group, study_table
 
-__all__ = ["add_information", "draws_per_effective_draw", "information_table"]
-
 DRAWS_REVIEW, DRAWS_FAIL = 200, 50
 DROPPED_FAIL = 0.05
 ESS_REVIEW = 50

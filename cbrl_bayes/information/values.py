@@ -28,16 +28,6 @@ from cbrl_bayes.information.smoothing import (
     residual_correlation,
 )
 
-__all__ = [
-    "Components",
-    "InformationValue",
-    "conditional_benefit",
-    "expected_regret",
-    "partial_information",
-    "perfect_information",
-    "resampled_weights",
-]
-
 NUM_FOLDS = 5
 NUM_RESAMPLES = 200
 SMALLEST_SHARE = 1e-8

@@ -11,15 +11,6 @@ from jaxtyping import Array, Float, Int
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 
-__all__ = [
-    "BestResponse",
-    "SolveStatus",
-    "best_response",
-    "finite_status",
-    "soft_bellman",
-    "value_iteration",
-]
-
 
 class SolveStatus(enum.IntEnum):
     """How a solve ended."""

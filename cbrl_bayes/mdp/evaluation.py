@@ -6,8 +6,6 @@ from jaxtyping import Array, Float
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 
-__all__ = ["entropy", "expected_return", "occupancy", "policy_values", "soft_policy_values"]
-
 
 def entropy(log_policy: Float[Array, "state action"]) -> Float[Array, " state"]:
     """Return ``-sum_a pi log pi`` in nats, shape (S,)."""

@@ -11,8 +11,6 @@ from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import SuccessorTransition
 
-__all__ = ["DenseLU", "Krylov", "LinearSolver", "default_linear_solver"]
-
 # Above these the cubic cost of LU exceeds that of iterating (a dense law makes a dear iteration).
 DENSE_STATES, SUCCESSOR_STATES = 1000, 400
 

@@ -11,8 +11,6 @@ from jaxtyping import Array, Bool, Float
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition
 
-__all__ = ["MDP", "is_traced", "replace_fields"]
-
 ROW_SUM_TOLERANCE = 1e-8  # rounding of a few hundred float64 additions, with room to spare
 MOST_SHOWN = 5
 

@@ -8,8 +8,6 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from cbrl_bayes.mdp.record import MDP
 
-__all__ = ["Trajectories", "rollout"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-__all__ = ["DenseTransition", "SuccessorTransition", "Transition"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.style import COLOURS
 from cbrl_bayes.results import Table
 
-__all__ = ["plot_coverage", "plot_ranks"]
-
 PER_ROW = 3
 KINDS = {
     "optimal objective": ("optimal objective", "own", "o"),

@@ -11,8 +11,6 @@ from cbrl_bayes.plots.style import COLOURS, density, wrapped
 from cbrl_bayes.results.table import BEST_PER_DRAW, design_title
 from cbrl_bayes.robust.tables import own_and_best, tail_mean
 
-__all__ = ["plot_designs", "plot_objectives"]
-
 MOST_DENSITIES = 2
 """Densities of more designs hide each other: `plot_designs` shows all."""
 NEEDS = ("design", "design(problem, fit, key=...) first")

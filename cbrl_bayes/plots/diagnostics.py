@@ -13,8 +13,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.style import COLOURS, band, density, wrapped
 from cbrl_bayes.results import need_group
 
-__all__ = ["plot_convergence", "plot_posterior"]
-
 MOST_FOLLOWERS, MOST_COLUMNS = 4, 4
 
 

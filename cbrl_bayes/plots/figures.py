@@ -22,8 +22,6 @@ from cbrl_bayes.plots.sensitivity import (
 )
 from cbrl_bayes.results import check_interval
 
-__all__ = ["save_figures"]
-
 FIGURES: dict[str, tuple[Callable[..., Figure], set[str]]] = {
     "posterior": (plot_posterior, {"prior"}),
     "incentive": (plot_incentive, {"decision"}),

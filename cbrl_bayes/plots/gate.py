@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from cbrl_bayes.plots.style import wrapped
 from cbrl_bayes.results import Health, check_interval, need_group, study_table
 
-__all__ = ["gated"]
-
 P = ParamSpec("P")
 CALM, ALARMING = "#555555", "#B03A00"
 DO_NOT_RELY = "This study FAILED its checks: do not rely on its designs."

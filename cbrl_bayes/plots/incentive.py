@@ -12,8 +12,6 @@ from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS, density, wrapped
 from cbrl_bayes.results.table import BEST_PER_DRAW, design_title
 
-__all__ = ["plot_incentive"]
-
 
 @gated("design", "design(problem, fit, key=...) first")
 def plot_incentive(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = False) -> Figure:

@@ -11,8 +11,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.style import COLOURS, wrapped
 
-__all__ = ["plot_information"]
-
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 

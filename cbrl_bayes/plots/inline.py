@@ -13,8 +13,6 @@ from matplotlib.text import Text
 from cbrl_bayes.plots.style import COLOURS
 from cbrl_bayes.results.table import design_title
 
-__all__ = ["design_colours", "inline_figure", "sequential_colours"]
-
 MORE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """The rest of Okabe and Ito's palette that shows on white, then grey."""
 

@@ -10,8 +10,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.style import COLOURS, band
 
-__all__ = ["plot_response"]
-
 
 @gated("response", "design(problem, fit, key=...) first")
 def plot_response(

@@ -13,8 +13,6 @@ from cbrl_bayes.plots.style import COLOURS, wrapped
 from cbrl_bayes.results import check_interval, design_title, need_group
 from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
-__all__ = ["plot_follower_models", "plot_power_scaling", "plot_sobol", "plot_stress"]
-
 MOST_OUTPUTS = 10
 SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -7,8 +7,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "band", "density", "wrapped"]
-
 COLOURS = {
     "own": "#0072B2",
     "common": "#D55E00",

@@ -9,8 +9,6 @@ from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["MILES_PER_BIN", "bus_replacement"]
-
 MILES_PER_BIN = 5000
 KEEP, REPLACE = 0, 1
 

@@ -15,7 +15,6 @@ from cbrl_bayes.mdp import MDP
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
 
-__all__ = ["check_functions", "check_parameters", "completed"]
 
 NEEDS_A_VALUE = (
     jax.errors.ConcretizationTypeError,

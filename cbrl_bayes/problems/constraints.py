@@ -16,8 +16,6 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems.record import Problem
 
-__all__ = ["Bounds", "Budget", "IncentiveConstraint", "Monotone", "constrained"]
-
 
 class IncentiveConstraint(Protocol):
     """A set of feasible values for one named array of the incentive."""

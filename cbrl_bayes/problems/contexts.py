@@ -11,8 +11,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 
-__all__ = ["ContextDistribution", "DiscreteContexts", "SampledContexts"]
-
 Parameters = Mapping[str, Any]
 
 

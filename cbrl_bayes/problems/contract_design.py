@@ -13,8 +13,6 @@ from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["COST_TYPES", "contract_design"]
-
 COST_TYPES = {"able": 0.8, "less able": 1.4}
 """What one unit of effort costs an agent of each type, relative to ``effort_cost``."""
 

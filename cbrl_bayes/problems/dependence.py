@@ -6,8 +6,6 @@ from typing import Any
 import jax
 from jax.extend import core
 
-__all__ = ["depends_on_input"]
-
 
 def depends_on_input(fn: Callable[[Any], Any], argument: Any) -> bool:
     """Return False only if no path of operations leads from ``argument`` to ``fn``'s result.

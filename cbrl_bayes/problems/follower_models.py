@@ -20,8 +20,6 @@ from cbrl_bayes.mdp import (
 )
 from cbrl_bayes.problems.record import Problem
 
-__all__ = ["lapsing", "learning", "myopic"]
-
 
 def myopic(
     problem: Problem, share: float = 0.0, *, uncertain: bool = False, name: str = ""

@@ -10,8 +10,6 @@ from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, pla
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["SLIP_AS_PUBLISHED", "SLIP_OF_PUBLISHED_SIMULATOR", "four_rooms"]
-
 SLIP_AS_PUBLISHED = 0.44
 """Probability of an unintended move in the published value computation (intended: .56)."""
 

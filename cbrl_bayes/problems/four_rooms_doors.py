@@ -12,8 +12,6 @@ from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, pla
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["FOUR_ROOMS_DOORS", "four_rooms_doors"]
-
 FOUR_ROOMS_DOORS: dict[str, Cell] = {
     "top": (3, 6),
     "left": (6, 2),

@@ -6,8 +6,6 @@ import numpy as np
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import SuccessorTransition
 
-__all__ = ["FOUR_ROOMS_MAP", "Cell", "free_cells", "places", "walk"]
-
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 Cell = tuple[int, int]
 

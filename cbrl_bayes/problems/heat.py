@@ -9,8 +9,6 @@ from jaxtyping import Array
 
 from cbrl_bayes.mdp import MDP, replace_fields
 
-__all__ = ["PLACE_OF_PARAMETERS", "Heated"]
-
 PLACE_OF_PARAMETERS = {
     "mdp_fn": 2,
     "leader_reward_fn": 2,

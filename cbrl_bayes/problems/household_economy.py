@@ -13,8 +13,6 @@ from jaxtyping import Array, Float
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 
-__all__ = ["HouseholdEconomy"]
-
 LOWEST_ASSETS, HIGHEST_ASSETS = -100.0, 100.0
 NOISE, INITIAL_SPREAD = 5.0, 2.0**0.5
 ASSET_SCALE = 20.0

@@ -12,8 +12,6 @@ from jaxtyping import Array, Float, Key
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import is_traced
 
-__all__ = ["IncentiveSpace", "Labels", "scaled_sigmoid"]
-
 
 @dataclass(frozen=True)
 class Labels:

@@ -10,15 +10,6 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = [
-    "LeaderOutcome",
-    "leader_gain",
-    "leader_outcome",
-    "leader_total",
-    "respond",
-    "respond_everywhere",
-]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

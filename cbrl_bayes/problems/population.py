@@ -7,8 +7,6 @@ import numpy as np
 
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = ["Followers"]
-
 
 @dataclass(frozen=True)
 class Followers:

@@ -9,8 +9,6 @@ from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["random_mdp"]
-
 
 def random_mdp(
     *,

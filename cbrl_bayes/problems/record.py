@@ -18,8 +18,6 @@ from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.welfare import Aggregate
 
-__all__ = ["Problem"]
-
 Incentive = Mapping[str, Any]
 Parameters = Mapping[str, Any]
 

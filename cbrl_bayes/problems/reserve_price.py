@@ -12,8 +12,6 @@ from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["reserve_price"]
-
 STAY_OUT = 0
 
 

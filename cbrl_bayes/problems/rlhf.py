@@ -13,8 +13,6 @@ from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["comparison_log_probability", "rlhf"]
-
 NEVER = -1e6  # a finite log probability of what does not occur; its exponential is 0
 
 UNITS = {

@@ -16,8 +16,6 @@ from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, pla
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["Tasks", "bandit_tasks", "goal_tasks", "shared_default_policy"]
-
 
 @dataclass(frozen=True)
 class Tasks:

@@ -17,8 +17,6 @@ from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import respond
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
-__all__ = ["PUBLISHED_PREFERENCES", "HouseholdAccounts", "household_accounts", "tax_design"]
-
 PUBLISHED_PREFERENCES = {"first group": (0.6, 0.3, 0.1), "second group": (0.1, 0.7, 0.2)}
 """Preference weights over three goods of the two groups of households."""
 

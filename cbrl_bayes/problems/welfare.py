@@ -10,8 +10,6 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
 
-__all__ = ["Aggregate", "GiniWelfare", "KolmPollak", "Minimum", "SocialWelfare", "WelfareIndex"]
-
 Table = Float[Array, "context follower"]
 
 

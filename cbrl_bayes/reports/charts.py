@@ -12,8 +12,6 @@ from cbrl_bayes.plots import inline_figure, sequential_colours
 from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Part, Picture, Row, Text
 from cbrl_bayes.reports.tables import Spread, number
 
-__all__ = ["Line", "grid_map", "interval_bars", "picture"]
-
 CELL = 34.0
 LEFT, RIGHT, ROW_HEIGHT, TOP = 230.0, 690.0, 26.0, 8.0
 NUM_SCALE = 24

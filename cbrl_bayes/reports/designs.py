@@ -20,8 +20,6 @@ from cbrl_bayes.reports.tables import (
 from cbrl_bayes.results.table import design_title
 from cbrl_bayes.robust.tables import own_and_best, win_shares
 
-__all__ = ["DESIGN_SECTIONS", "design_sections"]
-
 DESIGN_SECTIONS = {
     "incentive": "Incentive by design",
     "objective": "Leader's objective by design",

@@ -10,8 +10,6 @@ from cbrl_bayes.reports.charts import picture
 from cbrl_bayes.reports.parts import Part, Text
 from cbrl_bayes.reports.tables import group_parts, number, spread
 
-__all__ = ["QUESTIONS", "ascent_parts", "further_parts"]
-
 
 class Question(NamedTuple):
     """A group that a study may hold: its title, what it tells, and the call that adds it."""

@@ -19,8 +19,6 @@ from cbrl_bayes.reports.tables import (
 )
 from cbrl_bayes.results.table import BEST_PER_DRAW
 
-__all__ = ["OWN", "incentive_arrays", "incentive_parts", "kept_constraints"]
-
 OWN = BEST_PER_DRAW
 MOST_ARRAYS = 6
 MOST_ENTRIES, MOST_SIDE, MOST_BARS = 12, 200, 40

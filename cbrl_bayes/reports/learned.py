@@ -12,8 +12,6 @@ from cbrl_bayes.reports.incentives import incentive_arrays
 from cbrl_bayes.reports.parts import Part, Section, Table, Text
 from cbrl_bayes.reports.tables import Spread, clipped, entry_names, interval_words, number, spread
 
-__all__ = ["learned_sections"]
-
 MOST_PARAMETERS, MOST_GROUPS = 40, 10
 WHAT = (
     "A leader sets an incentive. Nature draws a context. A follower who is only boundedly "

@@ -14,8 +14,6 @@ from cbrl_bayes.reports.parts import Section
 from cbrl_bayes.reports.sections import judged, sections
 from cbrl_bayes.results import Health, assess, check_interval, check_tree
 
-__all__ = ["Report", "report"]
-
 FOLDER = Path(__file__).parent
 IN_SHORT = ("posterior", "incentive", "objective")
 

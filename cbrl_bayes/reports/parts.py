@@ -4,21 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-__all__ = [
-    "Bars",
-    "Bullets",
-    "Choice",
-    "Code",
-    "GridMap",
-    "Mark",
-    "Part",
-    "Picture",
-    "Row",
-    "Section",
-    "Table",
-    "Text",
-]
-
 
 @dataclass(frozen=True)
 class Part:

@@ -16,8 +16,6 @@ import xarray as xr
 
 from cbrl_bayes import designs, followers, hypergradients, inference, problems
 
-__all__ = ["commands", "kept_commands", "program"]
-
 SETTINGS: dict[str, type] = {
     **{
         f"cb.{kind.__name__}": kind

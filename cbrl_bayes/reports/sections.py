@@ -13,8 +13,6 @@ from cbrl_bayes.reports.reproduce import commands, program
 from cbrl_bayes.reports.tables import number
 from cbrl_bayes.results.table import WITHHELD
 
-__all__ = ["judged", "sections"]
-
 KNOWN = {
     "posterior",
     "prior",

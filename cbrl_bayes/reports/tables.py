@@ -9,17 +9,6 @@ import xarray as xr
 from cbrl_bayes.reports.parts import Part, Table, Text
 from cbrl_bayes.results.table import design_title
 
-__all__ = [
-    "Spread",
-    "clipped",
-    "entry_names",
-    "group_parts",
-    "inner_probability",
-    "interval_words",
-    "number",
-    "spread",
-]
-
 MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
 MOST_LETTERS, MOST_TABLED = 120, 20_000
 DRAWS = ("chain", "draw", "sample")

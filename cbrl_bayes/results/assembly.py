@@ -16,8 +16,6 @@ from cbrl_bayes.results.provenance import certificate, fingerprint
 from cbrl_bayes.results.schema import OF_DESIGNS
 from cbrl_bayes.status import AscentStatus
 
-__all__ = ["add_design", "add_response", "fit_tree", "incentive_names"]
-
 
 def fit_tree(
     model: BehaviourModel, draws: FitDraws, data: xr.Dataset, settings: dict[str, Any], advice: str

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 else:
     zarr = lazy_loader.load("zarr")  # half a second of imports, only for a checkpoint
 
-__all__ = ["Checkpoint", "Records", "open_records"]
 
 SCHEMA = "cbrl_bayes checkpoint 1"
 

@@ -30,8 +30,6 @@ import xarray as xr
 
 from cbrl_bayes.results.table import need_group
 
-__all__ = ["SOURCES", "best_of_restarts_variance", "error_budget"]
-
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 SOURCES = ("posterior", "contexts", "simulation", "optimiser")

@@ -9,8 +9,6 @@ import xarray as xr
 
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
-__all__ = ["Health", "assess"]
-
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 RHAT_PASS, RHAT_FAIL = 1.01, 1.05

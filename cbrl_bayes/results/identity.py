@@ -18,8 +18,6 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import fingerprint
 from cbrl_bayes.version import COMMITTED_VERSION
 
-__all__ = ["identify"]
-
 PACKAGES = ("jax", "numpyro", "optax", "numpy")
 
 

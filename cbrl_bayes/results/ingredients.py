@@ -12,16 +12,6 @@ from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import certificate, fingerprint
 
-__all__ = [
-    "Designed",
-    "bare_tree",
-    "designed",
-    "posterior_draws",
-    "posterior_of",
-    "thinned",
-    "with_groups",
-]
-
 SAME_DESIGN = 1e-6
 """Relative distance below which two designs are one."""
 

@@ -15,8 +15,6 @@ from cbrl_bayes.progress import Progress, reporter
 from cbrl_bayes.results.checkpoint import Checkpoint, Records, open_records
 from cbrl_bayes.results.identity import identify
 
-__all__ = ["running"]
-
 
 @contextmanager
 def running(

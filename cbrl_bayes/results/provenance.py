@@ -16,8 +16,6 @@ from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.schema import SCHEMA_NAME
 from cbrl_bayes.version import __version__
 
-__all__ = ["certificate", "describe", "fingerprint"]
-
 PACKAGES = ("jax", "numpyro", "arviz", "xarray", "optax", "numpy")
 
 

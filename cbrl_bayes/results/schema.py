@@ -7,8 +7,6 @@ import xarray as xr
 
 from cbrl_bayes.errors import ResultsError, require_kind
 
-__all__ = ["SCHEMA_NAME", "check_tree", "tree_violations"]
-
 SCHEMA_NAME = "cbrl_bayes results 1"
 
 

@@ -11,8 +11,6 @@ from cbrl_bayes.errors import ResultsError
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file
 from cbrl_bayes.results.schema import check_tree
 
-__all__ = ["load", "save"]
-
 JSON_ATTRIBUTES = {
     "versions": dict,
     "settings": dict,

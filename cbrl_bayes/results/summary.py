@@ -9,8 +9,6 @@ from cbrl_bayes.results.health import assess
 from cbrl_bayes.results.table import Table, bounds, check_interval, design_title, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
 
-__all__ = ["entry_name", "summary"]
-
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]

@@ -14,8 +14,6 @@ import xarray as xr
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.results.health import Health, assess
 
-__all__ = ["Table", "bounds", "check_interval", "design_title", "need_group", "study_table"]
-
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}

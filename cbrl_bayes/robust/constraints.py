@@ -18,15 +18,6 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import EstimateInfo, FollowerAccess
 from cbrl_bayes.problems import Problem, leader_outcome
 
-__all__ = [
-    "ChanceConstraint",
-    "ConstrainedCriterion",
-    "CostAtMost",
-    "FollowerValueAtLeast",
-    "ObjectiveAtLeast",
-    "satisfied_probability",
-]
-
 
 @runtime_checkable
 class ChanceConstraint(Protocol):

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["posterior_depth"]
-
 
 def posterior_depth(draws: Mapping[str, np.ndarray]) -> Float[np.ndarray, " draw"]:
     """Return, for each draw, the share of draws that are closer to the posterior's centre.

@@ -9,8 +9,6 @@ from cbrl_bayes.designs import Evaluation, ExactEvaluation, Score
 from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.hypergradients import Ascent
 
-__all__ = ["RobustSettings", "RobustStudy"]
-
 
 @dataclass(frozen=True)
 class RobustSettings:

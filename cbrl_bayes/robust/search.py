@@ -31,8 +31,6 @@ from cbrl_bayes.robust.constraints import (
 from cbrl_bayes.robust.depth import posterior_depth
 from cbrl_bayes.robust.record import RobustSettings, RobustStudy
 
-__all__ = ["search_designs"]
-
 PENALTY_FACTORS = (1.0, 10.0, 100.0)
 SETTLED = 0.01
 DISTINCT = 1e-3

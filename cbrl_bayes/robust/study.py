@@ -19,8 +19,6 @@ from cbrl_bayes.robust.record import RobustSettings
 from cbrl_bayes.robust.search import search_designs
 from cbrl_bayes.robust.tables import add_robust
 
-__all__ = ["robust_designs"]
-
 
 def robust_designs(
     problem: Problem,

@@ -39,8 +39,6 @@ from cbrl_bayes.results.table import (
 )
 from cbrl_bayes.robust.record import RobustStudy
 
-__all__ = ["add_robust", "compare_designs", "own_and_best", "tail_mean", "win_shares"]
-
 OBJECTIVES = (
     "objective",
     "objective_standard_error",

@@ -30,13 +30,6 @@ from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import designed, fingerprint, running
 from cbrl_bayes.sensitivity.labels import COMMON, check_finite, opened
 
-__all__ = [
-    "FollowerComparisonSettings",
-    "add_model_comparison",
-    "check_same_data",
-    "compare_followers",
-]
-
 BAD_PARETO_K = 0.7
 
 

@@ -43,19 +43,6 @@ from cbrl_bayes.sensitivity.prior import COMPONENTS, WeightedDecision
 from cbrl_bayes.sensitivity.sobol import SobolIndices
 from cbrl_bayes.sensitivity.stress import StressScores
 
-__all__ = [
-    "COMMON",
-    "add_power_scaling",
-    "add_sobol",
-    "add_stress",
-    "check_finite",
-    "component_densities",
-    "constant_priors",
-    "opened",
-    "parameter_table",
-    "study_outputs",
-]
-
 COMMON = "common"
 RESULTS = ("leader_objective", "incentive_cost", "follower_value")
 

@@ -10,17 +10,6 @@ from jaxtyping import Float
 from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 
-__all__ = [
-    "COMPONENTS",
-    "THRESHOLD",
-    "PriorSensitivitySettings",
-    "WeightedDecision",
-    "power_scale_weights",
-    "power_scaled_decision",
-    "power_scaling_sensitivity",
-    "weighted_decision",
-]
-
 COMPONENTS = ("prior", "likelihood")
 THRESHOLD = 0.05
 """Of power-scaling, from Kallioinen et al. (2024): above, an output is sensitive."""

@@ -11,14 +11,6 @@ from scipy.stats import norm, rankdata
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.progress import Report, silent
 
-__all__ = [
-    "FEWEST_DRAWS",
-    "SobolIndices",
-    "SobolSettings",
-    "distinct_columns",
-    "first_order_indices",
-]
-
 FEWEST_DRAWS = 40
 """Below, a sum over a dozen harmonics or a smoothed tail has no more to say than the noise."""
 ANY_PROBABILITY = 0.9

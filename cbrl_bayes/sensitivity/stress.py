@@ -20,8 +20,6 @@ from cbrl_bayes.hypergradients import Estimator, Exact, Search, SearchProgram
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.sensitivity.worlds import Draws, Stress
 
-__all__ = ["StressScores", "StressSettings", "stress_designs"]
-
 REOPTIMISED = "reoptimised"
 
 

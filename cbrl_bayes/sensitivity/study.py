@@ -43,8 +43,6 @@ from cbrl_bayes.sensitivity.sobol import (
 from cbrl_bayes.sensitivity.stress import StressSettings, stress_designs
 from cbrl_bayes.sensitivity.worlds import Stress
 
-__all__ = ["prior_sensitivity", "sobol_indices", "stress_test"]
-
 
 def prior_sensitivity(
     problem: Problem,

@@ -9,8 +9,6 @@ from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.results.table import Table, bounds, design_title, need_group, study_table
 from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
-__all__ = ["loss_table", "sensitivity_table", "sobol_table", "stress_table"]
-
 ENDS = ("lower", "upper")
 
 

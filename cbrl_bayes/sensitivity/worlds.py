@@ -12,15 +12,6 @@ from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
-__all__ = [
-    "AlteredProblem",
-    "ContextShift",
-    "Draws",
-    "Stress",
-    "TemperatureShift",
-    "TransitionBlur",
-]
-
 Draws = Mapping[str, np.ndarray]
 
 
