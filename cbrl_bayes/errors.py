@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from types import FunctionType, UnionType
 from typing import Any, get_args
 
@@ -178,7 +179,8 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
     what : str
         Whose numbers they are, in the plural.
     **ranges : str
-        Name -> ">= 1", "> 0", "[0, 1)", "(0, inf)"; " or None" may be added.
+        Name -> ">= 1", "> 0", "[0, 1)", "(0, inf)"; " or None" may be added. Names that begin
+        with ``num_`` are counts: whole numbers.
 
     Raises
     ------
@@ -194,13 +196,20 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
     settings are out of range; received: slip = 1.5; accepted: slip in [0, 1)
     """
     values = owner if isinstance(owner, Mapping) else vars(owner)
-    wrong = {name: text for name, text in ranges.items() if not _inside(values[name], text)}
+    wrong = {
+        name: text
+        for name, text in ranges.items()
+        if not _inside(values[name], text)
+        or (name.startswith("num_") and not isinstance(values[name], Integral | None))
+    }
     if wrong:
         raise InvalidInputError(
             f"{what} are out of range",
             received=", ".join(f"{name} = {values[name]!r}" for name in wrong),
             accepted=", ".join(
-                f"{name} {text}" if text[0] == ">" else f"{name} in {text}"
+                f"{name} {text}{', a whole number' if name.startswith('num_') else ''}"
+                if text[0] == ">"
+                else f"{name} in {text}"
                 for name, text in wrong.items()
             ),
         )

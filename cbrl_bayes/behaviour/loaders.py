@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, make_trajectories
-from cbrl_bayes.errors import DataError
+from cbrl_bayes.errors import DataError, require_kind
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
 
 COLUMNS = {
@@ -123,6 +123,7 @@ def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMIT
     >>> from_table(table).state.values.tolist()
     [[0, 1], [0, -1]]
     """
+    require_kind(table, pd.DataFrame, "table", "cb.load_trajectories(path) for a file")
     try:
         return _from_table(table, limits)
     except DataError:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import DataError
+from cbrl_bayes.errors import DataError, require_kind
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 SCHEMA = "cbrl_bayes trajectories 1"
@@ -109,6 +109,7 @@ def check_trajectories(data: xr.Dataset, problem: Problem | None = None) -> None
     problem : Problem, optional
         Also check states, actions, contexts and incentives against this problem.
     """
+    require_kind(data, xr.Dataset, "data", "data = cb.load_trajectories(path)")
     found = list(violations_of(data, problem))
     if found:
         raise DataError("these trajectories cannot be used: " + "; ".join(found))

@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour.schema import make_trajectories
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, require_key, require_kind, require_ranges
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
@@ -48,6 +48,10 @@ def simulate_trajectories(
     -------
     xarray.Dataset
     """
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
+    require_key(key)
+    counts = {"num_episodes": num_episodes, "num_steps": num_steps}
+    require_ranges(counts, "sizes of the data", num_episodes=">= 1", num_steps=">= 1")
     truth = problem.complete_parameters(parameters)
     readable = problem.incentive.transform(problem.incentive.initial)
     in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}

@@ -185,8 +185,7 @@ class _Block:
         """Return every chain's state before its first step, the chains along the first axis."""
         several = self.settings.num_chains > 1
         keys = jax.random.split(key, self.settings.num_chains) if several else key[None]
-        points = _mapped(self._first_point)(keys)
-        states = _mapped(self._first_state)((keys, points))
+        states = _mapped(lambda key: self._first_state((key, self._first_point(key))))(keys)
         if not _usable(states):
             # NumPyro's own search draws up to 100 points; it takes longer to compile.
             states = _mapped(lambda key: self._first_state((key, None)))(keys)

@@ -18,7 +18,7 @@ from cbrl_bayes.designs import (
     scores_are_noisy,
 )
 from cbrl_bayes.designs.running import Running
-from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
+from cbrl_bayes.errors import InvalidInputError, require_key, require_kind, require_ranges
 from cbrl_bayes.information.experiments import Experiment, FutureData, simulate_experiments
 from cbrl_bayes.information.sampling import SampleInformation, sample_information
 from cbrl_bayes.information.tables import add_information, draws_per_effective_draw
@@ -57,14 +57,13 @@ class InformationSettings:
 
     def __post_init__(self) -> None:
         require_kind(self.evaluation, Evaluation, "evaluation", "cb.ExactEvaluation()")
-        sound = np.isfinite(self.population) and self.population > 0
-        if not sound or self.num_options < 2 or self.num_draws < 20:
-            raise InvalidInputError(
-                "settings of the value of information are out of range",
-                received=f"population={self.population}, num_options={self.num_options}, "
-                f"num_draws={self.num_draws}",
-                accepted="population > 0, num_options >= 2, num_draws >= 20",
-            )
+        require_ranges(
+            self,
+            "settings of the value of information",
+            population="(0, inf)",
+            num_options=">= 2",
+            num_draws=">= 20",
+        )
 
 
 def value_of_information(

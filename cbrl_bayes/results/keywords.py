@@ -60,7 +60,7 @@ def running(
     if executor is not None and not (hasattr(executor, "run") and not isinstance(executor, type)):
         raise InvalidInputError(
             "executor cannot be used",
-            received=executor,
+            received=repr(executor),
             accepted="None, ThreadExecutor(...), DaskExecutor(...) or DeviceExecutor(...)",
         )
     with reporter(progress) as report:

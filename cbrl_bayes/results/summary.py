@@ -74,7 +74,11 @@ def summary(
         health,
         withheld,
         tuple(notes),
-        {**names, "failed_share": failed, "restart_objectives": reached},
+        {
+            **names,
+            "failed_share": failed,
+            "restart_objectives": reached[:0] if withheld else reached,
+        },
     )
 
 

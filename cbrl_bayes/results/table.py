@@ -1,6 +1,7 @@
 """The one kind of table: every number with its interval stated, beside the study's verdict."""
 
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -25,7 +26,7 @@ WITHHELD = (
 FORMATS: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "probability": ".3f"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table to print, with a verdict. ``print(table)`` fits it to the terminal's width.
 
@@ -65,11 +66,14 @@ class Table:
         return next(iter(self.frames.values()))
 
     def __str__(self) -> str:
-        lines = [*self._above(), ""]
+        width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+        lines = [*_wrapped(self._above(), width), ""]
         for heading, frame in self.frames.items():
             if len(frame):
-                lines += [*([heading] if heading else []), _text(frame), ""]
-        return "\n".join([*lines, *self._below()]).rstrip()
+                lines += [*([heading] if heading else []), _text(frame, width), ""]
+        return "\n".join([*lines, *_wrapped(self._below(), width)]).rstrip()
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Return the same for a notebook's cell; text is escaped."""
@@ -162,7 +166,8 @@ def need_group(study: xr.DataTree, name: str, remedy: str, variable: str = "") -
         If the study lacks it, or ``variable`` in it; ``remedy`` is the call that adds it.
     """
     if not isinstance(study, xr.DataTree) or name not in study.children:
-        groups = ", ".join(study.children) if isinstance(study, xr.DataTree) else type(study)
+        kind = type(study).__name__
+        groups = ", ".join(study.children) if isinstance(study, xr.DataTree) else f"none ({kind})"
         raise InvalidInputError(
             f"the study has no group {name!r}", received=f"groups: {groups}", remedy=remedy
         )
@@ -188,10 +193,26 @@ def bounds(array: Any, prob: float, kind: str) -> Any:
     return (az.hdi if kind == "hdi" else az.eti)(array, prob=prob)
 
 
-def _text(frame: pd.DataFrame) -> str:
-    """Return rows as text; a table wider than the terminal goes on below."""
-    width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
-    return _shown(frame).to_string(line_width=width)
+def _text(frame: pd.DataFrame, width: int) -> str:
+    """Return rows as text; groups stand below each other, and so does what is too wide."""
+    shown = _shown(frame)
+    whole = shown.to_string()
+    if frame.index.nlevels == 1 or len(whole.splitlines()[0]) <= width:
+        return shown.to_string(line_width=width)
+    groups = shown.index.get_level_values(0).unique()
+    return "\n\n".join(
+        f"{group}\n{shown.xs(group).rename_axis(None).to_string(line_width=width)}"
+        for group in groups
+    )
+
+
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Cut long sentences into lines that fit; what follows is indented."""
+    return [
+        piece
+        for line in "\n".join(lines).splitlines()
+        for piece in textwrap.wrap(line, max(width, 40), subsequent_indent="    ") or [""]
+    ]
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:

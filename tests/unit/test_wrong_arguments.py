@@ -71,7 +71,7 @@ DESIGN = [
     ({"num_draws": 2.5}, "num_draws cannot be used; received: 2.5"),
     ({"num_workers": 0}, "num_workers cannot be used; received: 0"),
     ({"num_workers": True}, "num_workers cannot be used; received: True"),
-    ({"executor": "dask"}, "executor cannot be used; received: dask; accepted: None, Thread"),
+    ({"executor": "dask"}, "executor cannot be used; received: 'dask'; accepted: None, Thread"),
     ({"executor": cb.DaskExecutor}, "executor cannot be used"),
     ({"checkpoint": 3}, "checkpoint cannot be used; received: 3; accepted: the path of a folder"),
     ({"progress": "yes"}, "progress cannot be used; received: 'yes'"),
@@ -117,3 +117,28 @@ def test_lists_of_the_wrong_things_are_refused(problem):
     ):
         with pytest.raises(cb.CbrlBayesError, match=f"{words} has the wrong type"):
             call()
+
+
+def test_results_and_data_of_the_wrong_kind_are_refused(problem):
+    for call, words in (
+        (lambda: cb.summary("study.nc"), "no group 'posterior'"),
+        (lambda: cb.save({}, "study.nc"), "tree has the wrong type; received: a dict"),
+        (lambda: cb.report(None), "tree has the wrong type; received: None"),
+        (lambda: cb.check_trajectories("data.nc"), "data has the wrong type.*load_trajectories"),
+        (lambda: cb.from_table("data.csv"), "table has the wrong type.*load_trajectories"),
+        (lambda: cb.NUTSSettings(num_samples=20.0), "num_samples >= 4, a whole number"),
+        (lambda: cb.NUTSSettings(num_chains="4"), "num_chains = '4'"),
+        (lambda: cb.RobustSettings(ascent=5), "ascent has the wrong type"),
+        (lambda: cb.InformationSettings(evaluation=5), "evaluation has the wrong type"),
+        (
+            lambda: cb.simulate_trajectories(problem, key=0, num_episodes=1, num_steps=1),
+            "key is not a JAX random key",
+        ),
+    ):
+        with pytest.raises(cb.CbrlBayesError, match=words):
+            call()
+
+
+def test_chains_cannot_be_part_of_one_program(problem, data):
+    with pytest.raises(cb.CbrlBayesError, match="chains cannot run inside one compiled program"):
+        cb.infer(problem, data, key=KEY, executor=cb.DeviceExecutor())

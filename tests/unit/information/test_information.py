@@ -467,7 +467,7 @@ def test_what_cannot_be_valued_is_refused_at_once(small_study, arguments, words)
 @pytest.mark.parametrize("arguments", [{"num_draws": 5}, {"num_options": 1}, {"population": 0.0}])
 def test_settings_out_of_range_are_refused(arguments):
     (name, value), *_ = arguments.items()
-    with pytest.raises(InvalidInputError, match=f"{name}={value}"):
+    with pytest.raises(InvalidInputError, match=f"{name} = {value}"):
         cb.InformationSettings(**arguments)
 
 

@@ -357,11 +357,25 @@ def test_the_stored_prior_tells_all_that_it_was_made_with():
     assert prior_text(Pooled(dist.TruncatedNormal(1.0, 2.0, low=0.01))) == f"Pooled({truncated})"
 
 
+class _WholeChains:
+    """Runs items one after another, as a cluster would: chains are not cut into blocks."""
+
+    def run(self, work, items):
+        yield from enumerate(map(work, items))
+
+
+def test_a_fit_may_go_on_with_another_executor(tmp_path):
+    one = _infer(tmp_path / "run")
+    _assert_same(one, _infer(tmp_path / "run", executor=ThreadExecutor(1)))
+    whole = _infer(tmp_path / "run", executor=_WholeChains())
+    assert whole["posterior"].sizes == one["posterior"].sizes
+
+
 def test_where_chains_run_does_not_change_the_draws():
     one = _infer(num_workers=1)
     _assert_same(one, _infer(num_workers=3))
     # Whole chains are compiled otherwise: rounding, which 60 steps carry on a little.
-    other = _infer(executor=ThreadExecutor(2))
+    other = _infer(executor=_WholeChains())
     for name, draws in one["posterior"].data_vars.items():
         np.testing.assert_allclose(draws, other["posterior"][name], rtol=1e-6)
 
