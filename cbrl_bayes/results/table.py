@@ -221,7 +221,7 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
         form = FORMATS.get(str(name), ".4g")
         if shown[name].dtype.kind in "fO":
             shown[name] = [_cell(value, form) for value in shown[name]]
-    return shown
+    return shown.loc[:, (shown != "").any()]  # a column without any number says nothing
 
 
 def _cell(value: Any, form: str) -> str:
