@@ -37,7 +37,7 @@ class SoBiRL:
     model-free form replaces the sums by scores along trajectories and is close to `HPGD`).
 
     Needs: the model. Cost per step: tables of S x A x d numbers, products of S x S with S x d
-    matrices, and one exact evaluation of the leader's objective for the policy at hand. Bias:
+    matrices, and one exact evaluation of the leader's objective for the current policy. Bias:
     the sweeps not yet made. Takes any differentiable objective. `AMD` sweeps the leader's side
     too, and only for decomposable objectives. Choose it where linear solves are too dear and
     x moves slowly.

@@ -39,7 +39,7 @@ class Experiment:
     follower : str, optional
         Name of the one follower to observe. Default: all.
     incentive : mapping or str, optional
-        Readable incentive in force, {name: array}; where a study is at hand also the name of one
+        Readable incentive in force, {name: array}; within a study also the name of one
         of its designs. Default: zero.
     fixed_cost, cost_per_episode : float
         In the unit of the leader's objective, >= 0.

@@ -168,7 +168,7 @@ def _check_programs(
 
 
 def _traced_shape(problem: "Problem", name: str, *arguments: Any) -> tuple[int, ...] | None:
-    """Return the shape of a function's array; None if it is none or there is no function."""
+    """Return the shape of a function's array; None if it returns no array or does not exist."""
     function = getattr(problem, name)
     if function is None:
         return None

@@ -14,7 +14,7 @@ split into what each source adds (variance, in the squared unit of the objective
   .34 with R = 10. Take it as a rough size (hops, which start from the best so far, are not
   independent of it either). NaN, so left out of the shares, for designs that rest on one ascent,
   like the common one, and for robust designs whose ascents climb another criterion than the
-  expectation: the spread of a tail mean or of a regret is none of the mean objective.
+  expectation: the spread of a tail mean or of a regret says nothing about the mean objective.
 
 Draws carry noise of their own (a key per draw), so that contexts and simulation add to what is
 observed: observed = posterior + contexts + simulation. The optimiser's part comes on top.
