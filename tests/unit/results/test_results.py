@@ -135,7 +135,7 @@ def test_summary_shows_the_spread_over_restarts(study):
     decision = many["decision"].to_dataset().drop_dims("restart")
     decision["restart_objective"] = ("restart", [0.5, 1.0, np.nan, 0.998, 0.7])
     many["decision"] = xr.DataTree(decision)
-    text = str(cb.summary(many))
+    text = " ".join(str(cb.summary(many)).split())
     assert "5 ascents ended between 0.5 and 1 (median 0.849), 2 of them within 1 %" in text
     np.testing.assert_array_equal(
         cb.summary(many).details["restart_objectives"], [0.5, 1.0, np.nan, 0.998, 0.7]
