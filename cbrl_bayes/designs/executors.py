@@ -269,6 +269,7 @@ def _apply(token: str, work: _Parcel, item: _Parcel) -> Any:
     if token not in _SEEN:
         if len(_SEEN) >= MOST_PROGRAM_SETS:
             _SEEN.clear()
+            _READY.clear()
             jax.clear_caches()
         _SEEN.add(token)
     if token not in _READY:  # NumPyro models cannot be traced by two threads at once

@@ -1,7 +1,7 @@
 """Many independent pieces of work: where they run, what is kept of them, and who hears of it."""
 
-from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,26 +79,28 @@ class Running:
         done = num - len(missing)
         self.report(stage, done, num)
         executor = self.executor or ThreadExecutor(1 if on_host else self.num_workers)
-        try:
-            with closing(executor.run(work, map(item, missing))) as found:
-                for position, record in found:
-                    self.records[table, missing[position]] = record
-                    done += 1
-                    self.report(stage, done, num)
-        except FollowerError as error:
-            error.records = self.records
-            raise
+        with self._handed_over(), closing(executor.run(work, map(item, missing))) as found:
+            for position, record in found:
+                self.records[table, missing[position]] = record
+                done += 1
+                self.report(stage, done, num)
 
     def once(self, table: str, work: Callable[[], Record], *, stage: str = "") -> Record:
         """Return the record of one piece of work, done unless it was done before."""
-        try:
-            if (table, 0) not in self.records:
-                self.report(stage or table.replace("_", " "), 0, 1)
+        if (table, 0) not in self.records:
+            self.report(stage or table.replace("_", " "), 0, 1)
+            with self._handed_over():
                 self.records[table, 0] = work()
+        return self.records[table, 0]
+
+    @contextmanager
+    def _handed_over(self) -> Iterator[None]:
+        """Put what is finished into the error of an outside follower that fails."""
+        try:
+            yield
         except FollowerError as error:
             error.records = self.records
             raise
-        return self.records[table, 0]
 
     def stacked(self, table: str, num: int) -> dict[str, np.ndarray]:
         """Return the records below ``num`` as arrays with one leading axis, read one at a time."""

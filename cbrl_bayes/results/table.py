@@ -111,7 +111,6 @@ def study_table(
     accept_failed: bool = False,
     prob: float | None = None,
     kind: str | None = None,
-    notes: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
 ) -> Table:
     """Build a table of a study through the one gate: a FAILED study's numbers are withheld.
@@ -126,7 +125,6 @@ def study_table(
         Show the numbers all the same.
     prob, kind : optional
         Of the intervals; checked here.
-    notes : sequence of str
     units : mapping, optional
         Column -> unit, for the columns that have one.
 
@@ -143,7 +141,7 @@ def study_table(
     for frame in frames.values():
         known = {name: unit for name, unit in (units or {}).items() if name in frame}
         frame.attrs |= {"units": known, "prob": prob, "kind": kind}
-    return Table(title, frames, prob, kind, health, withheld, () if withheld else tuple(notes))
+    return Table(title, frames, prob, kind, health, withheld)
 
 
 def check_interval(prob: float, kind: str | None = None) -> None:
