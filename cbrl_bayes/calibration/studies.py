@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from cbrl_bayes.designs.programs import StudyPrograms
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
-from cbrl_bayes.designs.solve import DesignSettings, StudyPrograms
+from cbrl_bayes.designs.solve import DesignSettings
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus, Estimator
 from cbrl_bayes.mdp import SolveStatus
@@ -172,7 +173,7 @@ class _Study:
         solved = self.programs.solve(draws, key=key, run=Running(num_workers=1))
         optimum = _usable(solved.own("objective"), solved.own("status"))
         achieved = _usable(solved.for_all("objective")[0], solved.for_all("status")[0])
-        status = solved.columns["status"]
+        status = solved.searched["status"]
         broken = np.isin(status, FAILED_ASCENTS) | np.isnan(optimum) | np.isnan(achieved)
         truth = {name: jnp.asarray(value[-1]) for name, value in draws.items()}
         plug_key = jax.random.split(key, 3)[0]

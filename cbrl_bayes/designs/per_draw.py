@@ -1,6 +1,6 @@
-"""One posterior draw's share of a study: its own best design, and the scores of all candidates."""
+"""One posterior draw's own search, and how searches are kept as records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, fields
 from typing import Any
 
@@ -9,16 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.designs.evaluation import (
-    Evaluation,
-    Score,
-    require_no_tracing,
-    score_designs,
-    score_program,
-    scores_are_noisy,
-)
+from cbrl_bayes.designs.evaluation import Score
 from cbrl_bayes.designs.executors import Work
 from cbrl_bayes.designs.running import Record
+from cbrl_bayes.designs.scoring import usable_objective
 from cbrl_bayes.hypergradients import (
     AscentResult,
     AscentStatus,
@@ -28,7 +22,7 @@ from cbrl_bayes.hypergradients import (
     SearchProgram,
     SearchResult,
 )
-from cbrl_bayes.mdp import SolveStatus, is_traced
+from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem
 
 
@@ -41,30 +35,23 @@ class DrawSolver(Work):
     problem : Problem
     estimator : Estimator
     search : Search
-        Its first ascent starts from the first of the shared designs.
-    evaluation : Evaluation
-    shared : array, shape (D, P)
-        Designs that serve all draws, before their transform; candidates beside the draw's own.
+    start : array, shape (P,)
+        Where its first ascent starts, before the transform: the common design.
     key : typed key
         A key of its own is derived for each draw from its number.
-    program, score : optional
-        Compiled before, of the same problem, estimator, search and evaluation.
+    program : SearchProgram, optional
+        Compiled before, of the same problem, estimator and search.
     """
 
     problem: Problem
     estimator: Estimator
     search: Search
-    evaluation: Evaluation
-    shared: Float[np.ndarray, "design coordinate"]
+    start: Float[np.ndarray, " coordinate"]
     key: Key[Array, ""]
     program: InitVar[SearchProgram | None] = None
-    score: InitVar[Callable[..., Score] | None] = None
 
-    def __post_init__(
-        self, program: SearchProgram | None, score: Callable[..., Score] | None
-    ) -> None:
+    def __post_init__(self, program: SearchProgram | None) -> None:
         self._program = program or SearchProgram(self.problem, self.estimator, self.search)
-        self._score = score or score_program(self.problem, self.evaluation)
 
     def __call__(self, item: tuple[Any, Mapping[str, Any]]) -> Record:
         """Solve one draw.
@@ -77,47 +64,29 @@ class DrawSolver(Work):
         Returns
         -------
         Record
-            ``score.*``: fields of `Score` for the shared designs and the draw's own, in this
-            order; ``chosen``: which of them is best; and the draw's own search.
+            See `search_record`.
         """
-        require_no_tracing(self.evaluation, item)
         number, draw = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
-        keys = _draw_keys(self.key, number)
-        start = self.problem.incentive.unflatten(self.shared[0])
-        found = search_record(self.problem, self._program.run(parameters, key=keys[0], start=start))
-        numeric: Any = jnp if is_traced(found) else np
-        designs = numeric.concatenate([self.shared, found["unconstrained"][None]])
-
-        def scored(key: Array) -> Score:
-            return score_designs(self.problem, self._score, designs, parameters, key)
-
-        scores = scored(keys[1])
-        chosen = best_score(scores)
-        if scores_are_noisy(self.problem, self.evaluation):
-            # The best of several noisy scores is too good: report it from fresh noise.
-            scores = scored(keys[2])
-        return {**_named("score", scores), "chosen": numeric.asarray(chosen), **found}
+        start = self.problem.incentive.unflatten(self.start)
+        found = self._program.run(parameters, key=_draw_key(self.key, number), start=start)
+        return search_record(self.problem, found)
 
 
 @jax.jit
-def _draw_keys(key: Array, number: Array) -> tuple[Array, ...]:
-    return tuple(jax.random.split(jax.random.fold_in(key, number), 3))
+def _draw_key(key: Array, number: Array) -> Array:
+    return jax.random.fold_in(key, number)
 
 
-def best_score(scores: Score) -> Int[Array, ""]:
-    """Return the position of the best score that can be relied on; the last one wins ties.
+def best_score(scores: Score, *, first: int) -> Int[np.ndarray, " *draw"]:
+    """Return the position of the best design that can be relied on, for each draw.
 
-    The last is the draw's own search, so that status and trace go with its design.
+    ``first`` is preferred if it is among the best: a draw's own search, so that status and trace
+    go with its design.
     """
-    numeric: Any = jnp if is_traced(scores) else np
-    usable = numeric.isfinite(scores.objective) & (scores.status == int(SolveStatus.CONVERGED))
-    worth = numeric.where(usable, scores.objective, -numeric.inf)
-    return len(worth) - 1 - numeric.argmax(worth[::-1])
-
-
-def _named(prefix: str, record: Any) -> dict[str, Any]:
-    return {f"{prefix}.{entry.name}": getattr(record, entry.name) for entry in fields(record)}
+    worth = usable_objective(scores)
+    best = worth.argmax(0)
+    return np.where(worth[first] >= worth.max(0), first, best)
 
 
 def search_record(problem: Problem, found: SearchResult) -> dict[str, Any]:
@@ -127,8 +96,10 @@ def search_record(problem: Problem, found: SearchResult) -> dict[str, Any]:
         "unconstrained": problem.incentive.flatten(best.unconstrained),
         "objective": best.objective,
         "status": best.status,
+        "gain": best.gain,
         "restart_objectives": found.restart_objectives,
-        **_named("trace", best.trace),
+        "ends": found.ends,
+        **{f"trace.{entry.name}": getattr(best.trace, entry.name) for entry in fields(best.trace)},
     }
     return record if is_traced(found) else jax.tree.map(np.asarray, record)
 
@@ -140,8 +111,9 @@ def search_of(problem: Problem, record: Record) -> SearchResult:
         float(record["objective"]),
         trace_of(record),
         AscentStatus(int(record["status"])),
+        float(record["gain"]),
     )
-    return SearchResult(best, np.asarray(record["restart_objectives"]))
+    return SearchResult(best, record["restart_objectives"], record["ends"])
 
 
 def trace_of(record: Record) -> AscentTrace:

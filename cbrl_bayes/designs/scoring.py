@@ -20,6 +20,7 @@ from cbrl_bayes.designs.evaluation import (
 from cbrl_bayes.designs.executors import ThreadExecutor, Work
 from cbrl_bayes.designs.running import Record, Running
 from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
 
@@ -120,6 +121,12 @@ def readable_designs(
     space = problem.incentive
     incentives = [space.transform(space.unflatten(jnp.asarray(point))) for point in designs]
     return {name: np.stack([np.asarray(one[name]) for one in incentives]) for name in incentives[0]}
+
+
+def usable_objective(scores: Score) -> np.ndarray:
+    """Return objectives, -inf where one is not finite or a best response did not converge."""
+    usable = np.isfinite(scores.objective) & (scores.status == SolveStatus.CONVERGED)
+    return np.where(usable, scores.objective, -np.inf)
 
 
 @dataclass

@@ -19,6 +19,8 @@ from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, leader_outcome
 from cbrl_bayes.status import FAILED_ASCENTS
 
+HOPS_FOLLOWED = 3
+
 
 @dataclass(frozen=True)
 class Search:
@@ -31,7 +33,8 @@ class Search:
     num_starts : int
         Ascents from different starts; the best answer counts.
     start_scales : tuple of float
-        Standard deviations of random starts, used in turn; () means the incentive space's own.
+        Standard deviations of random starts, used in turn, in units of the problem's scale
+        (`Problem.scale`); () means the incentive space's own.
     num_candidates : int
         Random starts whose objective is evaluated first, so that only the ``num_starts`` most
         promising are followed; 0 for no screening.
@@ -41,7 +44,7 @@ class Search:
     num_mutants : int
         Perturbed points per hop.
     hop_scale : float
-        Standard deviation of a perturbation.
+        Standard deviation of a perturbation, in units of the problem's scale.
     hop_coordinates : float
         Expected number of coordinates perturbed at once.
     """
@@ -83,7 +86,7 @@ class Search:
     @property
     def total_steps(self) -> int:
         """Ascent steps of the whole search, for progress bars."""
-        return self.ascent.total_steps * (self.num_starts + 3 * self.num_hops)
+        return self.ascent.total_steps * (self.num_starts + HOPS_FOLLOWED * self.num_hops)
 
 
 def global_search(*, num_hops: int = 12, num_steps: int = 200) -> Search:
@@ -118,10 +121,19 @@ class SearchResult:
     restart_objectives : array, shape (num ascents,)
         What each ascent reached, in the order they ran; NaN for failed ones. If they differ
         widely, the problem has many local optima.
+    ends : array, shape (num ascents, P)
+        Where each of them ended, before the transform.
     """
 
     best: AscentResult
     restart_objectives: np.ndarray
+    ends: np.ndarray
+
+    def joined(self, *parts: "SearchResult") -> "SearchResult":
+        """Return this answer with the ascents of several searches."""
+        reached = [one.restart_objectives for one in parts]
+        ends = [one.ends for one in parts]
+        return SearchResult(self.best, np.concatenate(reached), np.concatenate(ends))
 
 
 @dataclass
@@ -232,7 +244,7 @@ class SearchProgram:
         points = self._starts(parameters, start, keys)
         if traced:
             found = jax.lax.map(ascend, (jnp.arange(len(points)), jnp.stack(points)))
-            return _best_of(found)
+            return self._best_of(found)
         done: list[AscentResult] = []
         try:
             for point in points:
@@ -245,9 +257,19 @@ class SearchProgram:
             best = max(done, key=attrgetter("worth"))
             mutants = self._mutants(self.problem.incentive.flatten(best.unconstrained), rng)
             worth = self._worth(mutants, parameters, keys.run)
-            for index in np.argsort(-worth)[:3]:
+            for index in np.argsort(-worth)[:HOPS_FOLLOWED]:
                 done.append(ascend((len(done), mutants[index])))
-        return _best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
+        return self._best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
+
+    def _best_of(self, found: AscentResult) -> SearchResult:
+        """Return the best of ascents that are stacked along the first axis of all leaves."""
+        numeric = jnp if is_traced(found) else np
+        failed = numeric.isin(found.status, numeric.array(FAILED_ASCENTS))
+        best = numeric.argmax(numeric.where(failed, -numeric.inf, found.objective))
+        chosen = jax.tree.map(lambda leaf: leaf[best], found).settled()
+        leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(found.unconstrained)]
+        ends = numeric.concatenate(leaves, axis=1)
+        return SearchResult(chosen, numeric.where(failed, numeric.nan, found.objective), ends)
 
     def _starts(self, parameters: Mapping[str, Any], start: Any, keys: "_Keys") -> list[Any]:
         """Return the first start (given or default) and the most promising random ones."""
@@ -271,7 +293,8 @@ class SearchProgram:
         scales = np.resize(search.start_scales or (space.start_scale,), num)
 
         def point(one_key: Array, scale: Any) -> Array:
-            return space.flatten(space.random_start(one_key, scale))
+            spread = scale * self.problem.scale.incentive
+            return space.flatten(space.random_start(one_key, spread))
 
         return point(first_key, space.start_scale), jax.vmap(point)(
             jax.random.split(key, num), scales
@@ -280,7 +303,8 @@ class SearchProgram:
     def _mutants(self, best: Any, rng: np.random.Generator) -> np.ndarray:
         shape = (self.search.num_mutants, best.size)
         touched = rng.random(shape) < self.search.hop_coordinates / best.size
-        return best + touched * rng.normal(scale=self.search.hop_scale, size=shape)
+        change = rng.normal(scale=self.search.hop_scale, size=shape)
+        return best + touched * change * self.problem.scale.incentive
 
     def _worth(self, points: np.ndarray, parameters: Mapping[str, Any], key: Array) -> np.ndarray:
         """Return exact objectives; candidates and mutants share one program where they can."""
@@ -310,12 +334,3 @@ class _Keys(NamedTuple):
 def _search_keys(key: Array) -> _Keys:
     starts, run, hops = jax.random.split(key, 3)
     return _Keys(starts, run, jax.random.key_data(hops))
-
-
-def _best_of(found: AscentResult) -> SearchResult:
-    """Return the best of ascents that are stacked along the first axis of all leaves."""
-    numeric = jnp if is_traced(found) else np
-    failed = numeric.isin(found.status, numeric.array(FAILED_ASCENTS))
-    best = numeric.argmax(numeric.where(failed, -numeric.inf, found.objective))
-    chosen = jax.tree.map(lambda leaf: leaf[best], found).settled()
-    return SearchResult(chosen, numeric.where(failed, numeric.nan, found.objective))

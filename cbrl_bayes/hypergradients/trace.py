@@ -55,12 +55,16 @@ class AscentResult:
         The estimator's objective there (exact) or its mean over that fifth (stochastic).
     trace : AscentTrace
     status : AscentStatus
+    gain : float
+        What the last probes around the answer still gained, in the unit of the objective; NaN
+        for a stochastic estimator. Above the ascent's tolerance: more steps would gain more.
     """
 
     unconstrained: Any
     objective: float
     trace: AscentTrace
     status: AscentStatus
+    gain: float
 
     def settled(self) -> "AscentResult":
         """Return the result as plain numbers; a traced one stays as it is."""
@@ -68,7 +72,8 @@ class AscentResult:
             return self
         plain = jax.tree.map(np.asarray, self)
         status = AscentStatus(int(plain.status))
-        return AscentResult(plain.unconstrained, float(plain.objective), plain.trace, status)
+        objective, gain = float(plain.objective), float(plain.gain)
+        return AscentResult(plain.unconstrained, objective, plain.trace, status, gain)
 
     @property
     def worth(self) -> float:

@@ -156,6 +156,7 @@ def _subsidy(largest: float, money: float, unit: str) -> IncentiveSpace:
         transform=lambda x: {"subsidy": money * scaled_sigmoid(x["subsidy_logit"], 0.0, largest)},
         labels={"subsidy": Labels(unit=unit, description="paid per early replacement")},
         start_scale=1.0,
+        scale=1.0,
     )
 
 

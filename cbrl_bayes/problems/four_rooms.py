@@ -147,4 +147,5 @@ def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
                 description="penalty per step in a cell",
             )
         },
+        scale=1.0,
     )

@@ -179,6 +179,7 @@ def _openness(doors: dict[str, Cell]) -> IncentiveSpace:
             )
         },
         start_scale=1.0,
+        scale=1.0,
     )
 
 

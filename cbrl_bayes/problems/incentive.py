@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import is_traced
 
 
@@ -64,7 +64,11 @@ class IncentiveSpace:
     labels : mapping
         Name -> `Labels` for every array that ``transform`` returns.
     start_scale : float
-        Standard deviation of random starts around ``initial``, > 0.
+        Standard deviation of random starts around ``initial``, > 0, in units of ``scale``.
+    scale : float or pytree of floats, optional
+        A change of an unconstrained number that matters, > 0: one number for all, or one for each
+        leaf of ``initial``. Searches measure their steps by it. Logits have 1; an amount of money
+        has a typical amount. Default: found from what the incentive changes (`find_scale`).
 
     Examples
     --------
@@ -81,6 +85,7 @@ class IncentiveSpace:
     transform: Callable[[Any], Mapping[str, Array]]
     labels: Mapping[str, Labels]
     start_scale: float = 0.01
+    scale: Any = None
 
     def __post_init__(self) -> None:
         named = jax.eval_shape(self.transform, self.initial)
@@ -95,6 +100,7 @@ class IncentiveSpace:
                 "the incentive costs",
                 remedy="another name",
             )
+        self._check_scale()
         for name, array in named.items():
             misfit = self.labels[name].misfit(array.shape)
             if misfit:
@@ -103,6 +109,18 @@ class IncentiveSpace:
                     received=misfit,
                     accepted="one dim per axis, coordinates of the same lengths",
                 )
+
+    def _check_scale(self) -> None:
+        given = {"start_scale": self.start_scale}
+        leaves = jax.tree.leaves(self.scale)
+        given |= {f"scale[{number}]": leaf for number, leaf in enumerate(leaves)}
+        require_ranges(given, "scales of an incentive", **dict.fromkeys(given, "> 0"))
+        if len(leaves) not in (0, 1, len(jax.tree.leaves(self.initial))):
+            raise InvalidInputError(
+                "scale does not fit the incentive",
+                received=self.scale,
+                accepted="one number > 0, or one for each leaf of initial",
+            )
 
     @property
     def size(self) -> int:
@@ -133,16 +151,22 @@ class IncentiveSpace:
         ]
         return jax.tree.unflatten(tree, parts)
 
-    def random_start(self, key: Key[Array, ""], scale: Array | float | None = None) -> Any:
-        """Return ``initial`` plus normal noise of standard deviation ``scale``."""
-        leaves, tree = jax.tree.flatten(self.initial)
+    def random_start(self, key: Key[Array, ""], spread: Any = None) -> Any:
+        """Return ``initial`` plus normal noise.
+
+        Parameters
+        ----------
+        key : typed key
+        spread : float or array, shape (P,), optional
+            Its standard deviation, in unconstrained units. Default: ``start_scale``.
+        """
+        leaves = jax.tree.leaves(self.initial)
         keys = jax.random.split(key, len(leaves))
-        spread = self.start_scale if scale is None else scale
-        moved = [
-            jnp.asarray(leaf, float) + spread * jax.random.normal(k, jnp.shape(leaf))
-            for leaf, k in zip(leaves, keys, strict=True)
+        noise = [
+            jax.random.normal(k, (np.size(leaf),)) for leaf, k in zip(leaves, keys, strict=True)
         ]
-        return jax.tree.unflatten(tree, moved)
+        spread = self.start_scale if spread is None else spread
+        return self.unflatten(self.flatten(self.initial) + spread * jnp.concatenate(noise))
 
 
 def scaled_sigmoid(unconstrained: Array, low: float, high: float) -> Array:

@@ -98,6 +98,7 @@ def random_mdp(
             transform=lambda x: {"weight": x["weight"]},
             labels={"weight": Labels(("feature",), description="weight of a random feature")},
             start_scale=1.0,
+            scale=1.0,
         ),
         contexts=DiscreteContexts(("only",), jnp.zeros(1), (1.0,)),
         mdp_fn=mdp_fn,

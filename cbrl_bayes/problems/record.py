@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.population import Followers
+from cbrl_bayes.problems.scale import Scale, find_scale
 from cbrl_bayes.problems.welfare import Aggregate
 
 Incentive = Mapping[str, Any]
@@ -146,6 +148,11 @@ class Problem:
     def num_successors(self) -> int:
         """Number of successors K that the transition law lists for each pair."""
         return self._shape[2]
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What counts as a step of the incentive and of the objective; found when first asked."""
+        return find_scale(self)
 
     def derived(self, parameters: Parameters) -> dict[str, Array]:
         """Return quantities worth reporting that follow from the parameters."""

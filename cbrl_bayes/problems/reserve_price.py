@@ -246,6 +246,7 @@ def _reserves(num_rounds: int, highest: float, initial_share: float) -> Incentiv
             )
         },
         start_scale=0.5,
+        scale=1.0,
     )
 
 

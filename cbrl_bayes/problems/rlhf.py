@@ -234,6 +234,7 @@ def _reward_model(
         transform=lambda x: {**x, "reward": x["reward"] - x["reward"].mean()},
         labels=labels,
         start_scale=0.5,
+        scale=1.0,
     )
 
 

@@ -308,4 +308,5 @@ def _default_policy(tasks: Tasks) -> IncentiveSpace:
                 description="log of the default policy, relative to uniform",
             )
         },
+        scale=1.0,
     )

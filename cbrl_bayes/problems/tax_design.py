@@ -276,6 +276,7 @@ def _rates(goods: tuple, highest: float, initial: float) -> IncentiveSpace:
             "income_tax": Labels(unit="share of the wage", description="income tax"),
         },
         start_scale=0.1,
+        scale=1.0,
     )
 
 

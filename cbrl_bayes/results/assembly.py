@@ -150,6 +150,7 @@ def _per_draw(
             "follower_value": per_draw(study.follower_value, "follower"),
             "status": per_draw(study.status),
             "source": per_draw(study.source),
+            "gain_at_stop": per_draw(study.gain),
             "unconstrained": per_draw(study.unconstrained, "coordinate"),
             "final_gradient_norm": per_draw(np.asarray(study.trace.gradient_norm)[:, -1]),
         },
@@ -159,9 +160,10 @@ def _per_draw(
     for name, label in problem.incentive.labels.items():
         design[names[name]] = per_draw(study.incentive[name], *label.dims)
     design = design.assign_coords(_label_coords(problem))
-    design["source"].attrs["meaning"] = json.dumps({0: "common", 1: "plug_in", 2: "own search"})
+    sources = (*study.designs[:2], "own search", *study.designs[2:])
+    design["source"].attrs["meaning"] = json.dumps(dict(enumerate(sources)))
     design["status"].attrs["meaning"] = json.dumps({s.value: s.name for s in AscentStatus})
-    for name in ("leader_objective", "objective_standard_error", "incentive_cost"):
+    for name in ("leader_objective", "objective_standard_error", "incentive_cost", "gain_at_stop"):
         design[name].attrs["units"] = problem.objective_unit
     # Values are in the unit of the follower's reward, which is the temperature's.
     design["follower_value"].attrs["units"] = problem.parameter_units.get("temperature", "")
@@ -317,6 +319,7 @@ def _decision(
             "regret": by_design(study.regret),
             "solve_status": by_design(study.design_solve_status),
             "status": ("design", study.design_status),
+            "gain_at_stop": ("design", study.design_gain),
             "unconstrained": (("design", "coordinate"), study.design_unconstrained),
             "restart_objective": ("restart", study.restart_objectives),
         },

@@ -16,11 +16,10 @@ from cbrl_bayes.designs.criteria import Criterion
 from cbrl_bayes.designs.evaluation import Score, score_program, scores_are_noisy
 from cbrl_bayes.designs.executors import ThreadExecutor
 from cbrl_bayes.designs.running import Record, Running
-from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs
+from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs, usable_objective
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import AscentProgram, AscentStatus, Estimator
-from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.robust.constraints import (
     ChanceConstraint,
@@ -104,8 +103,8 @@ def search_designs(
     some = own[evenly_spaced(num, settings.num_candidates)]
     first = np.concatenate([designs, some])
     pool = _Pool(first, scored("known_designs", first))
-    own_score = _usable_objective(scored("best_per_draw", own[None]))[0]
-    best = own_score if noisy else np.maximum(own_score, _usable_objective(pool.scores).max(0))
+    own_score = usable_objective(scored("best_per_draw", own[None]))[0]
+    best = own_score if noisy else np.maximum(own_score, usable_objective(pool.scores).max(0))
     judge = _Judge(
         problem, draws, estimator, settings, best, posterior_depth(draws), tuple(constraints)
     )
@@ -119,14 +118,14 @@ def search_designs(
         statuses.append(_settled(AscentStatus(int(ended["status"])), starts[-1], pool))
         pool = pool.joined(ended["ends"], fresh)
     if not noisy:
-        judge = replace(judge, best=np.maximum(best, _usable_objective(pool.scores).max(0)))
+        judge = replace(judge, best=np.maximum(best, usable_objective(pool.scores).max(0)))
     chosen = [judge.order(criterion, pool.scores)[0] for criterion in criteria]
     index = np.append(np.arange(len(designs)), chosen).astype(int)
     scores = pool.chosen(index)
     if noisy:
         # The best of many noisy scores is too good: report from fresh noise.
         scores = scored("fresh_noise", pool.designs[index], fresh_key)
-        own_score = _usable_objective(scored("fresh_noise_per_draw", own[None], fresh_key))[0]
+        own_score = usable_objective(scored("fresh_noise_per_draw", own[None], fresh_key))[0]
         judge = replace(judge, best=own_score)
     return _collect(
         judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses
@@ -148,12 +147,6 @@ class _Pool:
         return jax.tree.map(lambda leaf: leaf[index], self.scores)
 
 
-def _usable_objective(scores: Score) -> np.ndarray:
-    """Return objectives, -inf where a best response did not converge."""
-    usable = np.isfinite(scores.objective) & (scores.status == SolveStatus.CONVERGED)
-    return np.where(usable, scores.objective, -np.inf)
-
-
 @dataclass(frozen=True)
 class _Judge:
     """What stays the same for all criteria."""
@@ -170,7 +163,7 @@ class _Judge:
         """Return the criterion of each design on all draws, -inf where it failed."""
         best, depth = jnp.asarray(self.best), jnp.asarray(self.depth)
         found = [float(criterion.value(jnp.asarray(row), best, depth)) for row in scores.objective]
-        fine = np.isfinite(_usable_objective(scores)).all(1) & np.isfinite(found)
+        fine = np.isfinite(usable_objective(scores)).all(1) & np.isfinite(found)
         return np.where(fine, found, -np.inf)
 
     def satisfied(self, scores: Score) -> np.ndarray:
@@ -228,7 +221,7 @@ class _Judge:
         best, depth = self.best[kept], self.depth[kept]
         if not self.constraints:
             return [PosteriorCriterion(self.estimator, len(kept), criterion, best, depth)]
-        worth = _spread(_usable_objective(pool.scores))
+        worth = _spread(usable_objective(pool.scores))
         scale = [
             worth / max(_spread(np.asarray(c.margin(pool.scores))), 1e-12 * worth, 1e-300)
             for c in self.constraints
@@ -294,7 +287,7 @@ def _settled(status: AscentStatus, reached: np.ndarray, pool: _Pool) -> AscentSt
     if status is not AscentStatus.STEP_LIMIT:
         return status
     best_two = np.sort(reached[np.isfinite(reached)])[-2:]
-    spread = _spread(_usable_objective(pool.scores)[:1])
+    spread = _spread(usable_objective(pool.scores)[:1])
     agree = len(best_two) == 2 and np.ptp(best_two) <= SETTLED * max(spread, 1e-12)
     return AscentStatus.CONVERGED if agree else status
 

@@ -37,7 +37,7 @@ def _best_bonus(problem):
 @pytest.mark.parametrize("optimizer", [None, optax.sgd(0.3, momentum=0.5), optax.adamw(0.05)])
 def test_ascends_to_the_optimum_with_any_optimiser(optimizer):
     problem = two_state(**ONE_COST)
-    settings = Ascent(num_steps=400, optimizer=optimizer, gradient_tolerance=2e-3)
+    settings = Ascent(num_steps=400, optimizer=optimizer, tolerance=2e-3)
     result = AscentProgram(problem, Exact(), settings).run(
         problem.default_parameters, key=jax.random.key(0)
     )
