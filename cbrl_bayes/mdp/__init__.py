@@ -27,6 +27,7 @@ from cbrl_bayes.mdp.linear import DenseLU, Krylov, LinearSolver, default_linear_
 from cbrl_bayes.mdp.record import MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
 from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition  # noqa: E402
+from cbrl_bayes.mdp.validity import is_valid, value_violations  # noqa: E402
 
 __all__ = [
     "MDP",
@@ -45,6 +46,7 @@ __all__ = [
     "expected_return",
     "finite_status",
     "is_traced",
+    "is_valid",
     "occupancy",
     "policy_values",
     "replace_fields",
@@ -52,4 +54,5 @@ __all__ = [
     "soft_bellman",
     "soft_policy_values",
     "value_iteration",
+    "value_violations",
 ]

@@ -1,6 +1,5 @@
 """The record of one finite entropy-regularised Markov decision process, checked when made."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import jax
@@ -9,10 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition
-
-ROW_SUM_TOLERANCE = 1e-8  # rounding of a few hundred float64 additions, with room to spare
-MOST_SHOWN = 5
+from cbrl_bayes.mdp.transition import Transition
+from cbrl_bayes.mdp.validity import shape_violations, value_violations
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -42,11 +39,12 @@ class MDP:
     ------
     InvalidInputError
         Names every violation with its index and value. Values under a JAX transformation
-        cannot be inspected and pass unchecked.
+        cannot be inspected and pass unchecked: `is_valid` says there whether they will do.
 
     Examples
     --------
     >>> import jax.numpy as jnp
+    >>> from cbrl_bayes.mdp import DenseTransition
     >>> mdp = MDP(
     ...     reward=jnp.array([[0.0, 1.0]]),
     ...     transition=DenseTransition(jnp.ones((1, 2, 1))),
@@ -68,7 +66,7 @@ class MDP:
             states = np.shape(self.reward)[0] if np.ndim(self.reward) else 0
             object.__setattr__(self, "terminal", np.zeros(states, bool))
         if not is_traced(self):
-            violations = [*_shape_violations(self)] or [*_value_violations(self)]
+            violations = [*shape_violations(self)] or value_violations(self)
             if violations:
                 raise InvalidInputError("this is not a valid MDP: " + "; ".join(violations))
 
@@ -114,85 +112,3 @@ def is_traced(tree: object) -> bool:
 def replace_fields(mdp: MDP, **changes: object) -> MDP:
     """Return a copy of ``mdp`` with some fields replaced (checked as at construction)."""
     return MDP(**{field.name: getattr(mdp, field.name) for field in fields(mdp)} | changes)
-
-
-def _shape_violations(mdp: MDP) -> Iterator[str]:
-    shape = np.shape(mdp.reward)
-    if len(shape) != 2 or 0 in shape:
-        yield f"reward has shape {shape}, accepted: (states, actions), both at least 1"
-        return
-    S, A = shape
-    law = mdp.transition
-    if isinstance(law, DenseTransition):
-        if np.shape(law.probability) != (S, A, S):
-            yield f"transition has shape {np.shape(law.probability)}, accepted: {(S, A, S)}"
-    elif isinstance(law, SuccessorTransition):
-        for name in ("successor", "probability"):
-            found = np.shape(getattr(law, name))
-            if len(found) != 3 or found[:2] != (S, A):
-                yield f"transition.{name} has shape {found}, accepted: ({S}, {A}, K)"
-        if np.shape(law.successor) != np.shape(law.probability):
-            yield "transition.successor and transition.probability differ in shape"
-    else:
-        yield (
-            f"transition is a {type(law).__name__}, "
-            "accepted: DenseTransition or SuccessorTransition"
-        )
-    for name, wanted in (
-        ("initial", (S,)),
-        ("terminal", (S,)),
-        ("discount", ()),
-        ("temperature", ()),
-    ):
-        found = np.shape(getattr(mdp, name))
-        if found != wanted:
-            yield f"{name} has shape {found}, accepted: {wanted}"
-
-
-def _value_violations(mdp: MDP) -> Iterator[str]:
-    discount, temperature = float(mdp.discount), float(mdp.temperature)
-    if not 0.0 <= discount < 1.0:
-        yield f"discount is {discount:.6g}, accepted: [0, 1)"
-    if not 0.0 < temperature < np.inf:
-        yield (
-            f"temperature is {temperature:.6g}, accepted: finite and > 0 "
-            "(temperature is lambda; rationality is 1/lambda)"
-        )
-    reward = np.asarray(mdp.reward)
-    yield from _listed("reward", reward, ~np.isfinite(reward), "a finite number")
-    initial = np.asarray(mdp.initial)
-    yield from _probability_violations("initial", initial[None, :], np.array([True]))
-    law = mdp.transition
-    probability = np.asarray(law.probability)
-    if isinstance(law, SuccessorTransition):
-        successor = np.asarray(law.successor)
-        if not np.issubdtype(successor.dtype, np.integer):
-            yield f"transition.successor has type {successor.dtype}, accepted: integers"
-            return
-        outside = (successor < 0) | (successor >= mdp.num_states)
-        yield from _listed(
-            "transition.successor", successor, outside, f"a state in [0, {mdp.num_states})"
-        )
-    yield from _probability_violations("transition", probability, ~np.asarray(mdp.terminal, bool))
-
-
-def _probability_violations(
-    name: str, probability: np.ndarray, must_sum: np.ndarray
-) -> Iterator[str]:
-    bad = ~(np.isfinite(probability) & (probability >= 0.0))
-    yield from _listed(name, probability, bad, "a probability")
-    if bad.any():
-        return
-    totals = probability.sum(-1)
-    must = must_sum.reshape(must_sum.shape + (1,) * (totals.ndim - 1))
-    off = must & (np.abs(totals - 1.0) > ROW_SUM_TOLERANCE)
-    yield from _listed(f"the sum of {name}", totals, off, "1")
-
-
-def _listed(name: str, values: np.ndarray, bad: np.ndarray, accepted: str) -> Iterator[str]:
-    where = np.argwhere(bad)
-    for index in where[:MOST_SHOWN]:
-        place = ", ".join(str(int(i)) for i in index)
-        yield f"{name}[{place}] is {values[tuple(index)]:.6g}, accepted: {accepted}"
-    if len(where) > MOST_SHOWN:
-        yield f"and {len(where) - MOST_SHOWN} more entries of {name}"

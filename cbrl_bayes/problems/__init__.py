@@ -8,6 +8,7 @@ from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constraine
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.feasibility import Feasibility, check_mdps, mdps_are_valid
 from cbrl_bayes.problems.four_rooms import (
     SLIP_AS_PUBLISHED,
     SLIP_OF_PUBLISHED_SIMULATOR,
@@ -77,6 +78,7 @@ __all__ = [
     "Budget",
     "ContextDistribution",
     "DiscreteContexts",
+    "Feasibility",
     "Followers",
     "GiniWelfare",
     "HouseholdAccounts",
@@ -94,6 +96,7 @@ __all__ = [
     "WelfareIndex",
     "bandit_tasks",
     "bus_replacement",
+    "check_mdps",
     "comparison_log_probability",
     "constrained",
     "contract_design",
@@ -106,6 +109,7 @@ __all__ = [
     "leader_gain",
     "leader_outcome",
     "leader_total",
+    "mdps_are_valid",
     "random_mdp",
     "reserve_price",
     "respond",

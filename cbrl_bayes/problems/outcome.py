@@ -89,7 +89,7 @@ def respond_everywhere(
         _, response = respond(problem, incentive, context, one)
         return response.log_policy, response.status
 
-    log_policy, status = jax.lax.map(solve, _pairs(values, weights.shape[0], problem))
+    log_policy, status = jax.lax.map(solve, each_pair(values, weights.shape[0], problem))
     shape = (weights.shape[0], problem.followers.num_followers)
     return log_policy.reshape(*shape, *log_policy.shape[1:]), status.reshape(shape)
 
@@ -134,7 +134,7 @@ def leader_outcome(
     incentive = problem.incentive.transform(unconstrained)
     values, weights = problem.contexts.support(parameters, key)
     num_contexts, num_followers = weights.shape[0], problem.followers.num_followers
-    pairs = _pairs(values, num_contexts, problem)
+    pairs = each_pair(values, num_contexts, problem)
     warm = None
     if initial_values is not None:
         warm = initial_values.reshape(num_contexts * num_followers, -1)
@@ -209,7 +209,7 @@ def _cost(
     return expected_return(mdp, policy, reward=price, discount=problem.leader_discount)
 
 
-def _pairs(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:
+def each_pair(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:
     """List every (context, follower), contexts slowest."""
     num_followers = problem.followers.num_followers
     contexts = jax.tree.map(

@@ -1,0 +1,176 @@
+"""What an MDP must be: one set of rules, in words where values are known, as a flag elsewhere."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition
+
+if TYPE_CHECKING:
+    from cbrl_bayes.mdp.record import MDP
+
+ROW_SUM_TOLERANCE = 1e-8  # rounding of a few hundred float64 additions, with room to spare
+ROUNDING = 1e-12  # what is left of 1 - (a + b + c) where nothing should be
+MOST_SHOWN = 5
+
+PAIRS = ("state", "action")
+
+
+def is_valid(mdp: "MDP") -> Bool[Array, ""]:
+    """Return whether the values of an MDP can be used; runs inside compiled programs.
+
+    The rules are those that `MDP` applies when it is made of known values: rows of the
+    transition law and the initial law are distributions, temperature (lambda) > 0, discount in
+    [0, 1), rewards finite. Under a JAX transformation `MDP` cannot apply them; this flag can be
+    carried along.
+
+    Parameters
+    ----------
+    mdp : MDP
+
+    Returns
+    -------
+    bool array, shape ()
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from cbrl_bayes.mdp import MDP, DenseTransition
+    >>> @jax.jit
+    ... def stays_valid(p):
+    ...     law = DenseTransition(jnp.stack([1.0 - p, p]) * jnp.ones((2, 1, 2)))
+    ...     return is_valid(MDP(jnp.zeros((2, 1)), law, jnp.array([1.0, 0.0]), 0.9, 1.0))
+    >>> bool(stays_valid(0.7)), bool(stays_valid(1.12))
+    (True, False)
+    """
+    return ~jnp.stack([rule.wrong.any() for rule in _rules(mdp, jnp)]).any()
+
+
+def value_violations(mdp: "MDP", names: Mapping[str, Sequence[object]] | None = None) -> list[str]:
+    """Return in words what is wrong with the values of an MDP, each with its place.
+
+    Parameters
+    ----------
+    mdp : MDP
+        Of known values.
+    names : mapping, optional
+        ``{"state": names, "action": names}`` for the places. Default: positions.
+
+    Returns
+    -------
+    list of str
+        Empty for a valid MDP.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from cbrl_bayes.mdp import MDP, DenseTransition
+    >>> made = jax.jit(lambda t: MDP(
+    ...     jnp.zeros((1, 2)), DenseTransition(jnp.ones((1, 2, 1))), jnp.ones(1), 0.9, t))(-1.0)
+    >>> value_violations(made)  # doctest: +ELLIPSIS
+    ['temperature is -1, accepted: finite and > 0 (temperature is lambda; ...)']
+    """
+    return [line for rule in _rules(mdp, np) for line in _listed(rule, names or {})]
+
+
+def shape_violations(mdp: "MDP") -> Iterator[str]:
+    """Yield in words what is wrong with the shapes and types of an MDP."""
+    shape = np.shape(mdp.reward)
+    if len(shape) != 2 or 0 in shape:
+        yield f"reward has shape {shape}, accepted: (states, actions), both at least 1"
+        return
+    S, A = shape
+    law = mdp.transition
+    if isinstance(law, DenseTransition):
+        if np.shape(law.probability) != (S, A, S):
+            yield f"transition has shape {np.shape(law.probability)}, accepted: {(S, A, S)}"
+    elif isinstance(law, SuccessorTransition):
+        for name in ("successor", "probability"):
+            found = np.shape(getattr(law, name))
+            if len(found) != 3 or found[:2] != (S, A):
+                yield f"transition.{name} has shape {found}, accepted: ({S}, {A}, K)"
+        if np.shape(law.successor) != np.shape(law.probability):
+            yield "transition.successor and transition.probability differ in shape"
+        kind = np.asarray(law.successor).dtype
+        if not np.issubdtype(kind, np.integer):
+            yield f"transition.successor has type {kind}, accepted: integers"
+    else:
+        yield (
+            f"transition is a {type(law).__name__}, "
+            "accepted: DenseTransition or SuccessorTransition"
+        )
+    for name, wanted in (
+        ("initial", (S,)),
+        ("terminal", (S,)),
+        ("discount", ()),
+        ("temperature", ()),
+    ):
+        found = np.shape(getattr(mdp, name))
+        if found != wanted:
+            yield f"{name} has shape {found}, accepted: {wanted}"
+
+
+class _Rule(NamedTuple):
+    """Where an array breaks a rule."""
+
+    name: str
+    values: Any
+    wrong: Any  # bool array like the values
+    accepted: str
+    axes: tuple[str, ...] = ()
+
+
+def _rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
+    """Apply every rule with ``xp``: NumPy where values are known, jax.numpy elsewhere."""
+    discount, temperature = xp.asarray(mdp.discount), xp.asarray(mdp.temperature)
+    # Comparisons are put so that a number that is not one breaks the rule.
+    yield _Rule("discount", discount, ~((discount >= 0.0) & (discount < 1.0)), "[0, 1)")
+    yield _Rule(
+        "temperature",
+        temperature,
+        ~((temperature > 0.0) & (temperature < np.inf)),
+        "finite and > 0 (temperature is lambda; rationality is 1/lambda)",
+    )
+    reward = xp.asarray(mdp.reward)
+    yield _Rule("reward", reward, ~xp.isfinite(reward), "a finite number", PAIRS)
+    first = xp.asarray(mdp.initial)
+    yield from _distribution(xp, "initial", first, xp.asarray(True), ("state",))
+    law = mdp.transition
+    axes = (*PAIRS, "next state")
+    if isinstance(law, SuccessorTransition):
+        successor = xp.asarray(law.successor)
+        outside = (successor < 0) | (successor >= mdp.num_states)
+        accepted = f"a state in [0, {mdp.num_states})"
+        axes = (*PAIRS, "slot")
+        yield _Rule("transition.successor", successor, outside, accepted, axes)
+    going_on = ~xp.asarray(mdp.terminal, bool)[:, None]
+    yield from _distribution(xp, "transition", xp.asarray(law.probability), going_on, axes)
+
+
+def _distribution(
+    xp: ModuleType, name: str, chances: Any, must_sum: Any, axes: tuple[str, ...]
+) -> Iterator[_Rule]:
+    """Yield the rules of distributions along the last axis; a bad entry spoils its own row."""
+    proper = (chances >= -ROUNDING) & (chances <= 1.0 + ROW_SUM_TOLERANCE)
+    yield _Rule(name, chances, ~proper, "a probability", axes)
+    totals = chances.sum(-1)
+    whole = xp.abs(totals - 1.0) <= ROW_SUM_TOLERANCE
+    yield _Rule(f"the sum of {name}", totals, must_sum & proper.all(-1) & ~whole, "1", axes)
+
+
+def _listed(rule: _Rule, names: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    values, where = np.asarray(rule.values), np.argwhere(rule.wrong)
+    for index in where[:MOST_SHOWN]:
+        parts = [
+            f"{axis} {names[kind][number]}" if kind in names else str(number)
+            for axis, number in zip(rule.axes, index, strict=False)  # a sum has one axis less
+            for kind in [axis.removeprefix("next ")]
+        ]
+        place = f"[{', '.join(parts)}]" if parts else ""
+        yield f"{rule.name}{place} is {values[tuple(index)]:.6g}, accepted: {rule.accepted}"
+    if len(where) > MOST_SHOWN:
+        yield f"and {len(where) - MOST_SHOWN} more entries of {rule.name}"
