@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-UPHILL = np.logspace(-4, 2, 13)
+UPHILL = np.logspace(-4, 2, 9)
 AROUND = np.array([0.1, 1.0, 10.0, 100.0])
+SIZES = np.concatenate([UPHILL, AROUND, AROUND, -AROUND])
+WAYS = np.repeat([0, 1, 2], [len(UPHILL), len(AROUND), 2 * len(AROUND)])
 NEAR = 1.0
-MOST_ROUNDS = 12
+MOST_ROUNDS = 6
 ROUNDING = 1e-12
 
 
@@ -73,8 +75,7 @@ def settle(
     -------
     Settled
     """
-    sizes = np.concatenate([UPHILL, *(sign * AROUND for sign in (1, -1) for _ in range(2))])
-    near = np.abs(sizes) <= NEAR
+    near = np.abs(SIZES) <= NEAR
 
     def unfinished(carry: tuple[Settled, Array]) -> Array:
         found, number = carry
@@ -87,9 +88,8 @@ def settle(
         uphill = uphill / jnp.maximum(jnp.abs(uphill).max(), 1e-300)
         uphill = uphill / jnp.maximum(jnp.linalg.norm(uphill), 1e-300)
         random = jax.random.normal(jax.random.fold_in(key, number), scale.shape)
-        around = [jnp.broadcast_to(one, (len(AROUND), scale.size)) for one in (random, 1.0)]
-        ways = jnp.concatenate([jnp.broadcast_to(uphill, (len(UPHILL), scale.size)), *around * 2])
-        points = at.point + scale * ways * sizes[:, None]
+        ways = jnp.stack([uphill, random, jnp.ones_like(scale)])[WAYS]
+        points = at.point + scale * ways * SIZES[:, None]
         values, slopes = jax.lax.map(evaluate, points)
         values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
         best = values.argmax()

@@ -13,11 +13,12 @@ from cbrl_bayes.mdp.record import MDP
 
 
 class SolveStatus(enum.IntEnum):
-    """How a solve ended."""
+    """How a solve ended; INVALID: there was no MDP to solve (`is_valid`)."""
 
     CONVERGED = 0
     ITERATION_LIMIT = 1
     NOT_FINITE = 2
+    INVALID = 3
 
 
 def finite_status(*found: Array) -> Int[Array, ""]:

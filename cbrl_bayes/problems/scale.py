@@ -1,13 +1,16 @@
 """How large a change of the incentive, and of the leader's reward, is: what searches measure by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from cbrl_bayes.mdp import MDP
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
@@ -42,98 +45,90 @@ def find_scale(problem: "Problem") -> Scale:
     reward, or a probability by a half, or by half of what the largest moves bring about. With all
     money multiplied by k the scale of an incentive in money is k times as large.
     """
-    declared = problem.incentive.scale
     sizes = [int(np.size(leaf)) for leaf in jax.tree.leaves(problem.incentive.initial)]
-    with jax.ensure_compile_time_eval():
-        rewards, money = _typical_rewards(problem)
-        if declared is None:
-            found = _found_scales(problem, rewards, money)
-        else:
-            given = jax.tree.leaves(declared)
-            found = [
-                float(one) for one in (given if len(given) == len(sizes) else given * len(sizes))
-            ]
-    return Scale(np.repeat(found, sizes), money)
+    rewards, money = _typical_rewards(problem)
+    given = jax.tree.leaves(problem.incentive.scale)
+    if not given:
+        given = _found_scales(problem, rewards, money)
+    scales = np.broadcast_to(np.asarray(given, float), (len(sizes),))
+    return Scale(np.repeat(scales, sizes), money)
 
 
 def _typical_rewards(problem: "Problem") -> tuple[float, float]:
     """Return the sizes of the follower's and of the leader's rewards at the start."""
-    incentive = problem.incentive.transform(problem.incentive.initial)
-    one = problem.follower_parameters(problem.default_parameters, 0)
-    own, leader = [], []
-    for context in _some_contexts(problem):
-        mdp = problem.mdp_fn(incentive, context, one)
-        own.append(np.ravel(mdp.reward))
-        if problem.leader_reward_fn is not None:
-            leader.append(np.ravel(problem.leader_reward_fn(incentive, context, one)))
-        elif problem.objective_fn is not None:
-            uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
-            leader.append(np.ravel(problem.objective_fn(incentive, uniform, context, one)))
-    temperature = float(jnp.max(mdp.temperature))
-    follower = _typical(own) + temperature
+
+    @jax.jit
+    def rewards() -> tuple[list[Array], list[Array], Any]:
+        own, leader = [], []
+        for mdp, of_leader in _models(problem, problem.incentive.initial):
+            own.append(mdp.reward)
+            leader.append(of_leader)
+        return own, leader, mdp.temperature
+
+    own, leader, temperature = rewards()
+    follower = _typical(own) + float(temperature)
     return follower, _typical(leader) or follower
 
 
-def _some_contexts(problem: "Problem") -> list[Any]:
+def _models(problem: "Problem", unconstrained: Any) -> Iterator[tuple[MDP, Array]]:
+    """Yield the first contexts' MDPs, and what the leader has of every state and action."""
+    incentive = problem.incentive.transform(unconstrained)
+    one = problem.follower_parameters(problem.default_parameters, 0)
     values, _ = problem.contexts.support(problem.default_parameters, jax.random.key(0))
-    num = min(problem.contexts.num_contexts, MOST_CONTEXTS)
-    return [jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf)[i], values) for i in range(num)]
+    for number in range(min(problem.contexts.num_contexts, MOST_CONTEXTS)):
+        context = jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf)[i], values)
+        mdp = problem.mdp_fn(incentive, context, one)
+        if problem.leader_reward_fn is not None:
+            yield mdp, problem.leader_net_reward(incentive, context, one)
+        elif problem.objective_fn is not None:
+            uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
+            yield mdp, problem.objective_fn(incentive, uniform, context, one)
 
 
-def _typical(arrays: list[np.ndarray]) -> float:
-    """Return the lower median of the sizes that are not zero; 0 if there is none.
+def _typical(arrays: list[Array]) -> float:
+    """Return the lower quartile of the sizes that are not zero; 0 if there is none.
 
-    The lower one, so that a few huge losses, which only forbid something, do not set the scale.
+    The lower one, so that huge losses, which only forbid something, do not set the scale.
     """
-    sizes = np.abs(np.concatenate(arrays)) if arrays else np.zeros(0)
+    sizes = np.abs(np.concatenate([np.ravel(one) for one in arrays]))
     sizes = np.sort(sizes[np.isfinite(sizes) & (sizes > 0.0)])
-    return float(sizes[(len(sizes) - 1) // 2]) if len(sizes) else 0.0
+    return float(sizes[(len(sizes) - 1) // 4]) if len(sizes) else 0.0
 
 
 def _found_scales(problem: "Problem", reward: float, money: float) -> list[float]:
-    leaves, tree = jax.tree.flatten(problem.incentive.initial)
-    start = [jnp.asarray(leaf, float) for leaf in leaves]
-    keys = jax.random.split(jax.random.key(0), len(start))
-    scales = []
-    features = _features(problem, reward, money)
-    at_start = features(problem.incentive.initial)
-    for number, key in enumerate(keys):
-        random = jax.random.normal(key, (NUM_DIRECTIONS, *start[number].shape))
-        directions = jnp.concatenate([random, jnp.ones((1, *start[number].shape))])
+    """Return the scale of every leaf; see `find_scale`."""
+    space = problem.incentive
+    leaves = jax.tree.leaves(space.initial)
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])
+    random = jax.random.normal(jax.random.key(0), (NUM_DIRECTIONS, space.size))
+    directions = jnp.concatenate([random, jnp.ones((1, space.size))])
 
-        def moved(size: Array, number: int = number, directions: Array = directions) -> Array:
-            """Return the largest change of anything that moves of this size bring about."""
-
-            def one(direction: Array) -> Array:
-                point = [*start[:number], start[number] + size * direction, *start[number + 1 :]]
-                change = jnp.abs(features(jax.tree.unflatten(tree, point)) - at_start)
-                return jnp.where(jnp.isfinite(change), change, jnp.inf).max()
-
-            return jax.lax.map(one, directions).max()
-
-        scales.append(_half_way(jax.jit(moved)))
-    return scales
-
-
-def _features(problem: "Problem", reward: float, money: float) -> Callable[[Any], Array]:
-    """Return all that an incentive can change, each in its own unit, as one vector."""
-    one = problem.follower_parameters(problem.default_parameters, 0)
-    contexts = _some_contexts(problem)
-
-    def features(unconstrained: Any) -> Array:
-        incentive = problem.incentive.transform(unconstrained)
+    def features(point: Array) -> Array:
+        """Return all that an incentive can change, each in its own unit, as one vector."""
         found = []
-        for context in contexts:
-            mdp = problem.mdp_fn(incentive, context, one)
+        for mdp, of_leader in _models(problem, space.unflatten(point)):
             found += [mdp.reward / reward, mdp.transition.probability, mdp.initial]
-            if problem.leader_reward_fn is not None:
-                found.append(problem.leader_net_reward(incentive, context, one) / money)
-            elif problem.objective_fn is not None:
-                uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
-                found.append(problem.objective_fn(incentive, uniform, context, one) / money)
+            found.append(of_leader / money)
         return jnp.concatenate([jnp.ravel(one) for one in found])
 
-    return features
+    @jax.jit
+    def moved(start: Array, mask: Array, size: Array) -> Array:
+        """Return the largest change of anything that moves of this size bring about."""
+        before = features(start)
+
+        def one(direction: Array) -> Array:
+            change = jnp.abs(features(start + size * mask * direction) - before)
+            return jnp.where(jnp.isfinite(change), change, jnp.inf).max()
+
+        return jax.lax.map(one, directions).max()
+
+    start = jnp.asarray(space.flatten(space.initial))
+    position = np.arange(space.size)
+    masks = [
+        (position >= end - np.size(leaf)) & (position < end)
+        for end, leaf in zip(ends, leaves, strict=True)
+    ]
+    return [_half_way(partial(moved, start, mask)) for mask in masks]
 
 
 def _half_way(moved: Callable[[Any], Array]) -> float:

@@ -23,13 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import cbrl_bayes as cb
-from cbrl_bayes.designs import (
-    DaskExecutor,
-    DeviceExecutor,
-    ExactEvaluation,
-    ThreadExecutor,
-    evaluate_designs,
-)
+from cbrl_bayes.designs import DaskExecutor, DeviceExecutor, ThreadExecutor, evaluate_designs
 from cbrl_bayes.designs.per_draw import DrawSolver
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.hypergradients import Ascent, Exact, Search
@@ -53,12 +47,7 @@ def designs_per_second(kind: str, workers: int, num: int) -> dict:
     """Each draw's own design on Four-Rooms, 100 exact steps; the first third warms up."""
     problem = four_rooms()
     solver = DrawSolver(
-        problem,
-        Exact(),
-        Search(ascent=Ascent(num_steps=100)),
-        ExactEvaluation(),
-        np.zeros((2, 105)),
-        jax.random.key(0),
+        problem, Exact(), Search(ascent=Ascent(num_steps=100)), np.zeros(105), jax.random.key(0)
     )
     temperatures = np.random.default_rng(0).lognormal(np.log(0.004), 0.2, size=num)
     items = (

@@ -30,7 +30,7 @@ from cbrl_bayes.calibration import (
 )
 from cbrl_bayes.designs import DesignSettings, study_designs
 from cbrl_bayes.designs.evaluation import Score
-from cbrl_bayes.designs.solve import StudyPrograms
+from cbrl_bayes.designs.programs import StudyPrograms
 from cbrl_bayes.errors import InvalidInputError, ResultsError
 from cbrl_bayes.hypergradients import (
     Ascent,
@@ -464,8 +464,10 @@ def test_unsolved_best_responses_are_no_results(monkeypatch):
         objective=1.0,
         trace=AscentTrace(*(np.zeros(1) for _ in dataclasses.fields(AscentTrace))),
         status=AscentStatus.CONVERGED,
+        gain=0.0,
     )
-    search = SimpleNamespace(run=lambda *_, **__: SearchResult(best, np.zeros(0)))
+    found = SearchResult(best, np.zeros(1), np.zeros((1, 1)))
+    search = SimpleNamespace(run=lambda *_, **__: found)
 
     def score(x, parameters, key):
         zero, unsolved = np.zeros(()), int(parameters["temperature"] > 0.45)

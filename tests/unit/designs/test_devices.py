@@ -6,7 +6,6 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.designs import DeviceExecutor, SimulatedEvaluation, evaluate_designs
-from cbrl_bayes.designs.per_draw import DrawSolver
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.followers import OutsideFollower
@@ -144,10 +143,7 @@ def test_what_cannot_be_one_program_is_refused(devices):
             executor=executor,
         )
     host = SimulatedEvaluation(oracle=OutsideFollower(lambda *given: None))
-    points, one = np.zeros((2, 1)), {"temperature": np.array(0.3)}
-    solver = DrawSolver(two_state(), cb.Exact(), settings.search, host, points, jax.random.key(0))
-    with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
-        list(executor.run(solver, [(0, one)]))
+    points = np.zeros((2, 1))
     with pytest.raises(InvalidInputError, match="an evaluation outside compiled programs"):
         evaluate_designs(
             two_state(),

