@@ -130,7 +130,7 @@ class DeepQFollower:
         )
         q_values = evaluate(learned["weights"], jnp.arange(problem.num_states))
         policy = softmax_policy(q_values, mdp.temperature)
-        return sampler_of(mdp, policy), learned, finite_status(q_values)
+        return sampler_of(mdp, policy), learned, finite_status(mdp, q_values)
 
     def action_values(
         self, problem: Problem, memory: dict[str, Any]

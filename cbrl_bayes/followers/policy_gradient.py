@@ -74,7 +74,7 @@ class PolicyGradientFollower:
         log_policy = jax.lax.fori_loop(
             0, self.num_steps, lambda _, p: self._improve(mdp, p), jax.nn.log_softmax(logits)
         )
-        return sampler_of(mdp, jnp.exp(log_policy)), log_policy, finite_status(log_policy)
+        return sampler_of(mdp, jnp.exp(log_policy)), log_policy, finite_status(mdp, log_policy)
 
     def _improve(self, mdp: MDP, log_policy: Array) -> Array:
         logits = mdp.q_values(soft_policy_values(mdp, log_policy)) / mdp.temperature

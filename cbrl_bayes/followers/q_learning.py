@@ -96,7 +96,7 @@ class QLearningFollower:
             jax.random.split(key, self.num_steps),
         )
         policy = softmax_policy(learned["q_values"], mdp.temperature)
-        return sampler_of(mdp, policy), learned, finite_status(learned["q_values"])
+        return sampler_of(mdp, policy), learned, finite_status(mdp, learned["q_values"])
 
     def _step(self, mdp: MDP, kept: dict[str, Array], key: Array) -> dict[str, Array]:
         q = kept["q_values"]

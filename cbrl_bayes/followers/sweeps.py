@@ -67,4 +67,4 @@ class SweepFollower:
         start = memory if self.warm_start else jnp.zeros_like(memory)
         values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=start)
         policy = softmax_policy(mdp.q_values(values), mdp.temperature)
-        return sampler_of(mdp, policy), values, finite_status(values)
+        return sampler_of(mdp, policy), values, finite_status(mdp, values)

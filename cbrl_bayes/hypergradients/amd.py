@@ -109,7 +109,7 @@ class AMD:
             moved_start = slope(lambda own, _: own.initial @ kept.leader_values)
             gradient = mdp.initial @ kept.gradient_values + moved_start
             objective = mdp.initial @ kept.leader_values
-            info = EstimateInfo.unsimulated(objective, finite_status(objective, gradient))
+            info = EstimateInfo.unsimulated(objective, finite_status(mdp, objective, gradient))
             return problem.incentive.unflatten(gradient), kept, info
 
         contexts = choose_contexts(problem, parameters, None, context_key)

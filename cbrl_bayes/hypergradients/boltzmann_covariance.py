@@ -27,6 +27,7 @@ from cbrl_bayes.hypergradients.rollout_terms import (
     leader_surrogate,
     log_transitions,
     was_cut,
+    worth_of,
 )
 from cbrl_bayes.mdp import MDP, Trajectories
 from cbrl_bayes.problems import Problem
@@ -189,7 +190,9 @@ class BoltzmannCovariance:
                 return direct + response
 
             gradient = jax.grad(surrogate)(unconstrained)
-            objective = (earned * weights).sum(1).mean()
+            after = walk.weights(discount, jnp.asarray(self.max_steps))
+            worth = worth_of(base, weights, after, mdp, reward, discount, limit)
+            objective = worth.returns.mean()
             cut = was_cut(base, limit).mean()
             info = EstimateInfo(objective, status, base.active.sum(), cut)
             return gradient, (memory, critic), info

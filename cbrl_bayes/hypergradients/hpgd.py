@@ -26,11 +26,11 @@ from cbrl_bayes.hypergradients.rollout_terms import (
     Truncation,
     cut_share,
     draw_branches,
-    gather,
     leader_surrogate,
     paired_surrogate,
     response_surrogate,
     was_cut,
+    worth_of,
 )
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
@@ -202,7 +202,8 @@ class HPGD:
         base = sample(
             key=walk_key, num_steps=self.max_steps, num_rollouts=limit.shape[0], step_limit=limit
         )
-        weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
+        times = jnp.arange(self.max_steps + 1)
+        weights, next_weight = jnp.split(walk.weights(problem.leader_discount, times), [-1])
         branches = draw_branches(
             sample,
             base,
@@ -222,7 +223,8 @@ class HPGD:
                 branches, own_mdp, leader_reward, mdp.temperature, scores
             )
 
-        earned = (gather(leader_reward, base) * weights).sum() / limit.shape[0]
+        given = mdp, leader_reward, problem.leader_discount, limit
+        earned = worth_of(base, weights, next_weight, *given).returns.mean()
         cut = [was_cut(base, limit), *branches.cut]
         # The base steps count twice: each was also asked for a second action.
         return jax.grad(surrogate)(unconstrained), earned, [base, base, *branches.rollouts], cut

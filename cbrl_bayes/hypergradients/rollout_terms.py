@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cbrl_bayes.followers import TrajectorySampler
-from cbrl_bayes.mdp import MDP, Trajectories
+from cbrl_bayes.mdp import MDP, SolveStatus, Trajectories
+
+MOST_AHEAD = 0.1
+"""A simulated worth of which more lies beyond the step limit is not reported as converged."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,85 @@ def paired_surrogate(
             sums += (log_transitions(walked, mdp) * later).sum(1)
         total += (branches.importance * gap * _gap(sums)).sum()
     return total / (4.0 * temperature)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What walkers are worth to the leader, what lies beyond their step limit included.
+
+    Attributes
+    ----------
+    returns : array, shape (N,)
+        Weighted sums along the walks, continued where the step limit cut them.
+    share_ahead : float
+        Share of the discounting weight that lies beyond the limit, in [0, 1]: how much of the
+        worth is continued, not seen. States from which nothing can be earned do not count.
+    """
+
+    returns: Float[Array, " walker"]
+    share_ahead: Float[Array, ""]
+
+    def status(self, status: Array) -> Int[Array, ""]:
+        """Return the worse of ``status`` and CUT_SHORT, if too much was not seen."""
+        cut = self.share_ahead > MOST_AHEAD
+        return jnp.where(cut, jnp.maximum(status, int(SolveStatus.CUT_SHORT)), status)
+
+
+def worth_of(
+    walked: Trajectories,
+    weights: Float[Array, " step"],
+    next_weight: Array | float,
+    mdp: MDP,
+    leader_reward: Float[Array, "state action"],
+    discount: Array | float,
+    limit: Int[Array, " walker"] | None = None,
+) -> Worth:
+    """Sum what walkers earn, and continue those that the step limit cut.
+
+    Beyond the limit a walker earns, and ends, at the rates seen in the second half of the walks.
+
+    Parameters
+    ----------
+    walked : Trajectories, (N, T)
+    weights : array, shape (T,)
+        Of the steps; ``next_weight`` is that of step T.
+    mdp : MDP
+        Its law says from where anything can still be earned.
+    leader_reward : array, shape (S, A)
+    discount : float
+        The leader's, in [0, 1).
+    limit : int array, shape (N,), optional
+        Random truncation: a walker whose limit is T or less was not cut. Default: none.
+    """
+    num_steps = walked.state.shape[1]
+    live = _can_earn(mdp, leader_reward)
+    goes_on = live[walked.next_state] & ~jnp.asarray(mdp.terminal, bool)[walked.state]
+    earning = walked.active & live[walked.state]
+    late = earning & (jnp.arange(num_steps) >= num_steps // 2)
+    seen = jnp.maximum(late.sum(), 1)
+    earned = gather(leader_reward, walked)
+    rate = jnp.where(late, earned, 0.0).sum() / seen
+    ending = (late & ~goes_on).sum() / seen
+    cut = walked.active[:, -1] & goes_on[:, -1]
+    if limit is not None:
+        cut &= limit > num_steps
+    steps_ahead = cut * next_weight / (1.0 - discount * (1.0 - ending))
+    ahead, done = steps_ahead.mean(), (earning * weights).sum(1).mean()
+    share = ahead / jnp.maximum(ahead + done, jnp.finfo(float).tiny)
+    return Worth((earned * weights).sum(1) + rate * steps_ahead, share)
+
+
+def _can_earn(mdp: MDP, leader_reward: Array) -> Bool[Array, " state"]:
+    """Return the states from which some policy reaches a reward that is not zero."""
+
+    def spread(now: tuple[Array, Array]) -> tuple[Array, Array]:
+        live, _ = now
+        ahead = (mdp.transition.expectation(live.astype(float)) > 0.0).any(1)
+        more = live | (ahead & ~jnp.asarray(mdp.terminal, bool))
+        return more, (more != live).any()
+
+    first = (leader_reward != 0.0).any(1), jnp.array(True)
+    return jax.lax.while_loop(lambda now: now[1], spread, first)[0]
 
 
 def was_cut(walked: Trajectories, limit: Array) -> Float[Array, " walker"]:

@@ -186,7 +186,7 @@ class RTQ:
         learned_steps = times[2] * mdp.reward.size
         steps = learned_steps + sum(rollouts.active.sum() for rollouts in [*walked, *more])
         share = cut_share([*cut, *more_cut])
-        info = EstimateInfo(objective + weight * change, finite_status(upper), steps, share)
+        info = EstimateInfo(objective + weight * change, finite_status(mdp, upper), steps, share)
         return gradient, upper, info
 
     def difference(

@@ -115,7 +115,7 @@ class SoBiRL:
             )
             response = slopes.sum(0) / mdp.temperature
             gradient = jax.tree.map(jnp.add, direct, problem.incentive.unflatten(response))
-            info = EstimateInfo.unsimulated(objective, finite_status(objective, response))
+            info = EstimateInfo.unsimulated(objective, finite_status(mdp, objective, response))
             return gradient, (values, value_slope), info
 
         contexts = choose_contexts(problem, parameters, None, context_key)

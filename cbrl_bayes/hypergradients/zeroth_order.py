@@ -20,7 +20,7 @@ from cbrl_bayes.hypergradients.pairs import (
     over_pairs,
     walkers_per_pair,
 )
-from cbrl_bayes.hypergradients.rollout_terms import Truncation, gather, was_cut
+from cbrl_bayes.hypergradients.rollout_terms import Truncation, was_cut, worth_of
 from cbrl_bayes.problems import Problem, leader_outcome
 
 
@@ -171,7 +171,7 @@ class ZerothOrder:
             memory, _, _ = self.init(problem, unconstrained, key=context_key)
         num_walkers = walkers_per_pair(problem, self.num_rollouts or 1, self.num_contexts)
         walk = Truncation.of(problem.leader_discount, self.truncation_exponent)
-        weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps))
+        weights = walk.weights(problem.leader_discount, jnp.arange(self.max_steps + 1))
 
         def one_pair(context: Any, one: Mapping, kept: Any, pair_key: Array) -> tuple:
             train_key, limit_key, walk_key = jax.random.split(pair_key, 3)
@@ -187,10 +187,12 @@ class ZerothOrder:
             walked = sample(
                 key=walk_key, num_steps=self.max_steps, num_rollouts=num_walkers, step_limit=limit
             )
-            _, reward = leader_view(problem, context, one)(unconstrained)
-            returns = (gather(reward, walked) * weights).sum(1)
+            mdp, reward = leader_view(problem, context, one)(unconstrained)
+            discount = problem.leader_discount
+            worth = worth_of(walked, weights[:-1], weights[-1], mdp, reward, discount, limit)
             cut = was_cut(walked, limit).mean()
-            return (), kept, EstimateInfo(returns.mean(), status, walked.active.sum(), cut)
+            info = EstimateInfo(worth.returns.mean(), status, walked.active.sum(), cut)
+            return (), kept, info
 
         return over_pairs(
             problem, parameters, contexts, memory, one_pair, key=work_key, on_host=self.runs_on_host

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +11,37 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.validity import is_valid
+
+POLICY_TOLERANCE = 1e-8
+"""The iteration ends when a step moves no state's policy by more (total variation): the error
+of Newton's method is squared at every step."""
+
+POLICY_RESOLUTION = 1e-3
+"""A policy that rounding, or what a linear solver left over, moves by more is not an answer."""
 
 
 class SolveStatus(enum.IntEnum):
-    """How a solve ended; INVALID: there was no MDP to solve (`is_valid`)."""
+    """How a solve, or a simulation in its place, ended."""
 
     CONVERGED = 0
     ITERATION_LIMIT = 1
+    """Also: values so large beside the temperature that rounding hides the policy."""
     NOT_FINITE = 2
-    INVALID = 3
+    CUT_SHORT = 3
+    """Rollouts met their step limit while much of the worth was still ahead."""
+    INVALID_MDP = 4
+    """The MDP cannot be: a probability of 1.12, a temperature below zero (`is_valid`)."""
 
 
-def finite_status(*found: Array) -> Int[Array, ""]:
-    """Return `SolveStatus.NOT_FINITE` where anything has blown up, else CONVERGED.
+def finite_status(mdp: MDP, *found: Array) -> Int[Array, ""]:
+    """Return NOT_FINITE where anything has blown up, INVALID_MDP for such an MDP, else CONVERGED.
 
     For what learns or sweeps a fixed number of times: its distance from the best response is no
     failure of a solver.
     """
     finite = jnp.stack([jnp.isfinite(array).all() for array in found]).all()
-    return jnp.where(finite, SolveStatus.CONVERGED, SolveStatus.NOT_FINITE)
+    return _status(mdp, finite, jnp.array(True))
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +60,8 @@ class BestResponse:
     iterations : int
         Newton steps taken.
     residual : float
-        Largest ``|T V - V|`` relative to ``max(1, max |V|)``.
+        Largest over the states of ``|T V - V|``, relative to what the state's value is made of:
+        ``lambda + sum_a pi (|r| + gamma E|V|)``. Units of reward cancel.
     status : int
         A `SolveStatus`.
     """
@@ -83,6 +97,10 @@ def best_response(
     transition probabilities, discount and temperature come from the implicit function theorem,
     not from the iterations.
 
+    Every state is judged by itself, by its own size and by its policy: a state made forbidding
+    by a loss of 1e12 leaves the answer elsewhere as it is. Rewards and temperature times a
+    constant give the same policy.
+
     Parameters
     ----------
     mdp : MDP
@@ -92,8 +110,9 @@ def best_response(
     linear_solver : DenseLU or Krylov, optional
         Default: by size (`default_linear_solver`).
     tolerance : float
-        Stop when a Newton step is below ``tolerance * max(1, max|V|)``; by then quadratic
-        convergence has left an error near rounding.
+        Stop when a Newton step moves no state's value by more than ``tolerance * (lambda +
+        |V|)`` of that state, and no state's policy by more than 1e-8; by then quadratic
+        convergence has left an error near rounding. Stop also where rounding allows no more.
     max_iterations : int
         Limit of Newton steps.
 
@@ -125,30 +144,50 @@ def _solve(
 ) -> BestResponse:
     """Solve; traced once for all MDPs of one shape, in whatever program they stand."""
     frozen = jax.lax.stop_gradient(mdp)
-    found, iterations, converged = _newton(
-        frozen, jax.lax.stop_gradient(start), solver, tolerance, max_iterations
-    )
-    values = _with_implicit_derivative(mdp, found, solver)
-    q_values, _ = soft_bellman(mdp, values)
-    residual = jnp.abs(soft_bellman(frozen, found)[1] - found).max() / _scale(found)
+    end = _newton(frozen, jax.lax.stop_gradient(start), solver, tolerance, max_iterations)
+    values = _with_implicit_derivative(mdp, end.values, solver)
+    log_policy, _ = _relative_sweep(mdp, values)
+    residual = (jnp.abs(end.swept - end.values) / _made_of(frozen, end)).max()
+    unsure = jnp.maximum(end.policy_step, _moved_by_rounding(frozen, end))
     # Rounding of T V and what a Krylov solve may leave; not a tolerance on the answer.
-    settled = converged & (residual <= 1e-9)
-    status = jnp.where(
-        ~jnp.isfinite(residual),
-        SolveStatus.NOT_FINITE,
-        jnp.where(settled, SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT),
+    settled = end.settled & (residual <= 1e-9) & (unsure <= POLICY_RESOLUTION)
+    status = _status(mdp, jnp.isfinite(residual), settled)
+    return BestResponse(values, mdp.q_values(values), log_policy, end.iterations, residual, status)
+
+
+def _status(mdp: MDP, finite: Array, settled: Array) -> Int[Array, ""]:
+    return jnp.select(
+        [~finite, ~is_valid(mdp), settled],
+        [int(SolveStatus.NOT_FINITE), int(SolveStatus.INVALID_MDP), int(SolveStatus.CONVERGED)],
+        int(SolveStatus.ITERATION_LIMIT),
     )
-    log_policy = jax.nn.log_softmax(q_values / mdp.temperature, axis=-1)
-    return BestResponse(values, q_values, log_policy, iterations, residual, status)
 
 
 def soft_bellman(
     mdp: MDP, values: Float[Array, " state"]
 ) -> tuple[Float[Array, "state action"], Float[Array, " state"]]:
     """Return the action values of ``values`` and one sweep of the soft Bellman operator."""
-    q_values = mdp.q_values(values)
-    swept = mdp.temperature * jax.nn.logsumexp(q_values / mdp.temperature, axis=-1)
-    return q_values, swept
+    return mdp.q_values(values), _relative_sweep(mdp, values)[1]
+
+
+def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
+    """Return the log policy and one sweep, by differences to each state's best action.
+
+    A large loss that all actions of a state share cancels before anything is rounded. No
+    derivative runs through the action compared with: nothing depends on which it is.
+    """
+    ahead = mdp.transition.expectation(values) * mdp.continues[:, None]
+    q_values = mdp.reward + mdp.discount * ahead
+    best = jax.lax.stop_gradient(q_values).argmax(-1, keepdims=True)
+
+    def of_best(table: Array) -> Array:
+        return jnp.take_along_axis(jax.lax.stop_gradient(table), best, axis=-1)
+
+    gap = (mdp.reward - of_best(mdp.reward)) + mdp.discount * (ahead - of_best(ahead))
+    gap += (mdp.discount - jax.lax.stop_gradient(mdp.discount)) * of_best(ahead)  # a slope only
+    logits = gap / mdp.temperature
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    return logits - total, (of_best(q_values) + mdp.temperature * total)[:, 0]
 
 
 def value_iteration(
@@ -163,30 +202,55 @@ def value_iteration(
     return jax.lax.scan(lambda v, _: (soft_bellman(mdp, v)[1], None), start, length=num_sweeps)[0]
 
 
-def _scale(values: Array) -> Array:
-    return jnp.maximum(1.0, jnp.abs(values).max())
+class _Iterate(NamedTuple):
+    """Where Newton's method is."""
+
+    values: Array
+    swept: Array
+    policy: Array
+    iterations: Array
+    step: Array  # largest over the states, relative to lambda + |V|
+    policy_step: Array  # largest over the states, total variation
+    settled: Array
 
 
 def _newton(
     mdp: MDP, start: Array, solver: LinearSolver, tolerance: float, max_iterations: int
-) -> tuple[Array, Array, Array]:
-    def unfinished(carry: tuple) -> Array:
-        _, iteration, step = carry
-        # A step that is not a number compares false and ends the loop.
-        return (step > tolerance) & (iteration < max_iterations)
+) -> _Iterate:
+    def unfinished(now: _Iterate) -> Array:
+        return ~now.settled & ~jnp.isnan(now.step) & (now.iterations < max_iterations)
 
-    def advance(carry: tuple) -> tuple:
-        values, iteration, _ = carry
-        q_values, swept = soft_bellman(mdp, values)
-        policy = jax.nn.softmax(q_values / mdp.temperature, axis=-1)
-        change = solver.solve(mdp, policy, mdp.discount, swept - values)
-        moved = values + change
-        return moved, iteration + 1, jnp.abs(change).max() / _scale(moved)
+    def advance(now: _Iterate) -> _Iterate:
+        # Each step refines the one before.
+        off = now.swept - now.values
+        change = solver.solve(mdp, now.policy, mdp.discount, off, refine=False)
+        values = now.values + change
+        log_policy, swept = _relative_sweep(mdp, values)
+        policy = jnp.exp(log_policy)
+        step = (jnp.abs(change) / (mdp.temperature + jnp.abs(values))).max()
+        policy_step = jnp.abs(policy - now.policy).sum(-1).max() / 2.0
+        exhausted = (step <= 1e-9) & (step > now.step / 2.0)  # what is left is rounding
+        settled = exhausted | ((step <= tolerance) & (policy_step <= POLICY_TOLERANCE))
+        return _Iterate(values, swept, policy, now.iterations + 1, step, policy_step, settled)
 
-    values, iteration, step = jax.lax.while_loop(
-        unfinished, advance, (start, jnp.zeros((), int), jnp.array(jnp.inf))
-    )
-    return values, iteration, step <= tolerance
+    log_policy, swept = _relative_sweep(mdp, start)
+    far, none = jnp.array(jnp.inf), jnp.zeros((), int)
+    first = _Iterate(start, swept, jnp.exp(log_policy), none, far, far, jnp.array(False))
+    return jax.lax.while_loop(unfinished, advance, first)
+
+
+def _made_of(mdp: MDP, end: _Iterate) -> Array:
+    """Return the size of the terms that each state's value is the sum of, shape (S,)."""
+    ahead = mdp.transition.expectation(jnp.abs(end.values)) * mdp.continues[:, None]
+    return mdp.temperature + (end.policy * (jnp.abs(mdp.reward) + mdp.discount * ahead)).sum(-1)
+
+
+def _moved_by_rounding(mdp: MDP, end: _Iterate) -> Array:
+    """Return how far the policy moves when every value moves by a rounding of its own."""
+    signs = 1.0 - 2.0 * (jnp.arange(mdp.num_states) % 2)
+    ulp = jnp.finfo(float).eps * signs * jnp.abs(end.values)
+    log_policy, _ = _relative_sweep(mdp, end.values + ulp)
+    return jnp.abs(jnp.exp(log_policy) - end.policy).sum(-1).max() / 2.0
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -200,6 +264,7 @@ def _implicit_jvp(solver: LinearSolver, primals: tuple, tangents: tuple) -> tupl
     # The solution appears here through the same function, so that differentiating this rule
     # again is right too: derivatives of every order follow.
     values = _with_implicit_derivative(mdp, found, solver)
-    _, swept_tangent = jax.jvp(lambda m: soft_bellman(m, values)[1], (mdp,), (tangents[0],))
-    policy = jax.nn.softmax(mdp.q_values(values) / mdp.temperature, axis=-1)
-    return values, solver.solve(mdp, policy, mdp.discount, swept_tangent)
+    (log_policy, _), (_, swept_tangent) = jax.jvp(
+        lambda m: _relative_sweep(m, values), (mdp,), (tangents[0],)
+    )
+    return values, solver.solve(mdp, jnp.exp(log_policy), mdp.discount, swept_tangent)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,11 @@ DENSE_STATES, SUCCESSOR_STATES = 1000, 400
 
 @dataclass(frozen=True)
 class DenseLU:
-    """Factorise the full matrix: exact to rounding, cost S^3, memory S^2."""
+    """Factorise the full matrix: exact to rounding, cost S^3, memory S^2.
+
+    One step of refinement makes every entry of the answer exact by its own size, not by that of
+    the largest: a huge loss in one state leaves the others as they are.
+    """
 
     def solve(
         self,
@@ -25,9 +30,12 @@ class DenseLU:
         policy: Float[Array, "state action"],
         discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
+        *,
+        refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        return jnp.linalg.solve(_matrix(mdp, policy, discount), right_side)
+        solve = _refined if refine else jnp.linalg.solve
+        return solve(_matrix(mdp, policy, discount), right_side)
 
     def solve_transposed(
         self,
@@ -37,7 +45,7 @@ class DenseLU:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        return jnp.linalg.solve(_matrix(mdp, policy, discount).T, right_side)
+        return _refined(_matrix(mdp, policy, discount).T, right_side)
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Krylov:
         policy: Float[Array, "state action"],
         discount: Float[Array, ""] | float,
         right_side: Float[Array, " state"],
+        *,
+        refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         going = discount * mdp.continues
@@ -116,3 +126,15 @@ def default_linear_solver(mdp: MDP) -> LinearSolver:
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:
     going = (discount * mdp.continues)[:, None]
     return jnp.eye(mdp.num_states) - going * mdp.transition.matrix(policy)
+
+
+def _refined(matrix: Array, right_side: Array) -> Array:
+    factors = jax.scipy.linalg.lu_factor(jax.lax.stop_gradient(matrix))
+
+    def solve(operator: Callable[[Array], Array], b: Array, *, trans: int) -> Array:
+        found = jax.scipy.linalg.lu_solve(factors, b, trans=trans)
+        return found + jax.scipy.linalg.lu_solve(factors, b - operator(found), trans=trans)
+
+    return jax.lax.custom_linear_solve(
+        lambda v: matrix @ v, right_side, partial(solve, trans=0), partial(solve, trans=1)
+    )

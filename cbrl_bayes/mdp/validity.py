@@ -47,7 +47,13 @@ def is_valid(mdp: "MDP") -> Bool[Array, ""]:
     >>> bool(stays_valid(0.7)), bool(stays_valid(1.12))
     (True, False)
     """
-    return ~jnp.stack([rule.wrong.any() for rule in _rules(mdp, jnp)]).any()
+    going_on = ~jnp.asarray(mdp.terminal, bool)[:, None]
+    right = [
+        *(~rule.wrong.any() for rule in _simple_rules(mdp, jnp)),
+        _are_distributions(mdp.initial, jnp.array(True)).all(),
+        _are_distributions(mdp.transition.probability, going_on).all(),
+    ]
+    return jnp.stack(right).all()
 
 
 def value_violations(mdp: "MDP", names: Mapping[str, Sequence[object]] | None = None) -> list[str]:
@@ -74,7 +80,8 @@ def value_violations(mdp: "MDP", names: Mapping[str, Sequence[object]] | None = 
     >>> value_violations(made)  # doctest: +ELLIPSIS
     ['temperature is -1, accepted: finite and > 0 (temperature is lambda; ...)']
     """
-    return [line for rule in _rules(mdp, np) for line in _listed(rule, names or {})]
+    rules = [*_simple_rules(mdp, np), *_laws(mdp)]
+    return [line for rule in rules for line in _listed(rule, names or {})]
 
 
 def shape_violations(mdp: "MDP") -> Iterator[str]:
@@ -124,8 +131,8 @@ class _Rule(NamedTuple):
     axes: tuple[str, ...] = ()
 
 
-def _rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
-    """Apply every rule with ``xp``: NumPy where values are known, jax.numpy elsewhere."""
+def _simple_rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
+    """Apply the rules of single numbers; ``xp`` is NumPy where they are known, else jax.numpy."""
     discount, temperature = xp.asarray(mdp.discount), xp.asarray(mdp.temperature)
     # Comparisons are put so that a number that is not one breaks the rule.
     yield _Rule("discount", discount, ~((discount >= 0.0) & (discount < 1.0)), "[0, 1)")
@@ -137,29 +144,35 @@ def _rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
     )
     reward = xp.asarray(mdp.reward)
     yield _Rule("reward", reward, ~xp.isfinite(reward), "a finite number", PAIRS)
-    first = xp.asarray(mdp.initial)
-    yield from _distribution(xp, "initial", first, xp.asarray(True), ("state",))
-    law = mdp.transition
-    axes = (*PAIRS, "next state")
-    if isinstance(law, SuccessorTransition):
-        successor = xp.asarray(law.successor)
+    if isinstance(mdp.transition, SuccessorTransition):
+        successor = xp.asarray(mdp.transition.successor)
         outside = (successor < 0) | (successor >= mdp.num_states)
         accepted = f"a state in [0, {mdp.num_states})"
-        axes = (*PAIRS, "slot")
-        yield _Rule("transition.successor", successor, outside, accepted, axes)
-    going_on = ~xp.asarray(mdp.terminal, bool)[:, None]
-    yield from _distribution(xp, "transition", xp.asarray(law.probability), going_on, axes)
+        yield _Rule("transition.successor", successor, outside, accepted, (*PAIRS, "slot"))
 
 
-def _distribution(
-    xp: ModuleType, name: str, chances: Any, must_sum: Any, axes: tuple[str, ...]
-) -> Iterator[_Rule]:
-    """Yield the rules of distributions along the last axis; a bad entry spoils its own row."""
-    proper = (chances >= -ROUNDING) & (chances <= 1.0 + ROW_SUM_TOLERANCE)
-    yield _Rule(name, chances, ~proper, "a probability", axes)
-    totals = chances.sum(-1)
-    whole = xp.abs(totals - 1.0) <= ROW_SUM_TOLERANCE
-    yield _Rule(f"the sum of {name}", totals, must_sum & proper.all(-1) & ~whole, "1", axes)
+def _laws(mdp: "MDP") -> Iterator[_Rule]:
+    """Apply the rules of distributions to known numbers; a bad entry spoils its own row."""
+    listed = isinstance(mdp.transition, SuccessorTransition)
+    going_on = ~np.asarray(mdp.terminal, bool)[:, None]
+    to = "slot" if listed else "next state"
+    for name, chances, must_sum, axes in (
+        ("initial", np.asarray(mdp.initial), np.array(True), ("state",)),
+        ("transition", np.asarray(mdp.transition.probability), going_on, (*PAIRS, to)),
+    ):
+        most = np.where(must_sum, 1.0 + ROW_SUM_TOLERANCE, np.inf)[..., None]
+        proper = (chances >= -ROUNDING) & (chances <= most)
+        yield _Rule(name, chances, ~proper, "a probability", axes)
+        off = must_sum & proper.all(-1) & ~_are_distributions(chances, must_sum)
+        yield _Rule(f"the sum of {name}", chances.sum(-1), off, "1", axes)
+
+
+def _are_distributions(chances: Any, must_sum: Any) -> Any:
+    """Return row by row whether nothing is negative and, where it must, the sum is one."""
+    # Products with a matrix: several times as fast here as sums and minima along an axis.
+    ones = np.ones(chances.shape[-1])
+    total, size = chances @ ones, abs(chances) @ ones
+    return (size - total <= 2.0 * ROUNDING) & (~must_sum | (abs(total - 1.0) <= ROW_SUM_TOLERANCE))
 
 
 def _listed(rule: _Rule, names: Mapping[str, Sequence[object]]) -> Iterator[str]:

@@ -210,7 +210,7 @@ class Learning:
             log_policy,
             jnp.asarray(self.num_sweeps),
             jnp.zeros(()),
-            finite_status(q_values),
+            finite_status(mdp, q_values),
         )
         return _played(mdp, found, log_policy)
 

@@ -1,13 +1,13 @@
 """What an incentive leads to when every follower responds at best: the leader's exact outcome."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.mdp import MDP, BestResponse, SolveStatus, best_response, expected_return, is_valid
+from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
 
@@ -66,15 +66,11 @@ def respond(
     Returns
     -------
     tuple of MDP and BestResponse
-        Its status is INVALID where the incentive leads to no MDP: a probability above one, say.
     """
     mdp = problem.mdp_fn(incentive, context, parameters)
     if problem.response_fn is not None:
-        response = problem.response_fn(mdp, parameters, initial_values)
-    else:
-        response = best_response(mdp, initial_values=initial_values)
-    status = jnp.where(is_valid(mdp), response.status, int(SolveStatus.INVALID))
-    return mdp, replace(response, status=status)
+        return mdp, problem.response_fn(mdp, parameters, initial_values)
+    return mdp, best_response(mdp, initial_values=initial_values)
 
 
 def respond_everywhere(

@@ -17,6 +17,7 @@ from cbrl_bayes.mdp import (
     best_response,
     entropy,
     expected_return,
+    finite_status,
     occupancy,
     policy_values,
     replace_fields,
@@ -148,6 +149,128 @@ def test_status_says_what_went_wrong():
     assert starved.status == SolveStatus.ITERATION_LIMIT
     with pytest.raises(InvalidInputError, match="Krylov settings"):
         Krylov(tolerance=0.0)
+
+
+LINE, DOOR = 12, 5
+
+
+def _line_with_a_pit(loss, temperature=0.3, discount=0.95, slip=0.0, **changes):
+    """A walk on a line; from DOOR a side door, and with chance ``slip`` a trap, lead to a pit."""
+    law = np.zeros((LINE + 1, 3, LINE + 1))
+    for s in range(LINE):
+        law[s, 0, max(s - 1, 0)] = law[s, 1, min(s + 1, LINE - 1)] = law[s, 2, s] = 1.0
+    law[DOOR] *= 1.0 - slip
+    law[DOOR, :, LINE] = slip
+    law[DOOR, 2] = law[LINE, 0] = np.eye(LINE + 1)[LINE]
+    law[LINE, 1:] = np.eye(LINE + 1)[0]  # one may leave the pit
+    reward = np.zeros((LINE + 1, 3))
+    reward[LINE - 1], reward[LINE] = 1.0, -loss
+    first = jnp.eye(LINE + 1)[0]
+    mdp = MDP(jnp.asarray(reward), DenseTransition(jnp.asarray(law)), first, discount, temperature)
+    return replace_fields(mdp, **changes)
+
+
+def _policy_without_the_door(temperature, discount, beyond=0.0):
+    """Sweep by hand; ``beyond`` is what the trap takes in DOOR, whatever is done there."""
+    values, law = np.zeros(LINE), np.zeros((LINE, 3), int)
+    for s in range(LINE):
+        law[s] = max(s - 1, 0), min(s + 1, LINE - 1), s
+    bonus = np.zeros((LINE, 3))
+    bonus[-1] = 1.0
+    bonus[DOOR] = [-beyond, -beyond, -np.inf]
+    for _ in range(700):  # .95^700 is below rounding
+        logits = (bonus + discount * values[law]) / temperature
+        best = logits.max(1)
+        values = temperature * (best + np.log(np.exp(logits - best[:, None]).sum(1)))
+    policy = np.exp(logits - best[:, None])
+    return policy / policy.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("solver", [None, Krylov()])
+@pytest.mark.parametrize("loss", [1e3, 1e9, 1e12, 1e15])
+def test_a_forbidding_state_leaves_the_rest_as_it_is(loss, solver):
+    answer = best_response(_line_with_a_pit(loss), linear_solver=solver)
+    assert answer.status == SolveStatus.CONVERGED
+    # Rounding of values near 20 in units of the temperature, and the sweeps' own.
+    expected = _policy_without_the_door(0.3, 0.95)
+    np.testing.assert_allclose(answer.policy[:LINE], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [1e9, 1e12])
+def test_a_forbidding_state_met_by_tiny_chance_counts_as_what_it_is(loss):
+    chance = 0.1 / loss
+    answer = best_response(_line_with_a_pit(loss, slip=chance))
+    assert answer.status == SolveStatus.CONVERGED
+    # From the pit one leaves at once: its value is -loss to within 1e-7 of it.
+    expected = _policy_without_the_door(0.3, 0.95, beyond=0.95 * chance * loss)
+    np.testing.assert_allclose(answer.policy[:LINE], expected, atol=1e-7)
+
+
+def test_slopes_beside_a_forbidding_state():
+    def policy(temperature, discount, loss):
+        mdp = _line_with_a_pit(1.0, temperature=temperature, discount=discount)
+        mdp = replace_fields(mdp, reward=mdp.reward.at[LINE].set(-loss))
+        return best_response(mdp).policy[:LINE]
+
+    slopes = jax.jit(jax.jacfwd(policy, argnums=(0, 1, 2)))(0.3, 0.95, 1e12)
+    step = 1e-5
+    for index, slope in enumerate(slopes[:2]):
+        shift = step * np.eye(2)[index]
+        up, down = (_policy_without_the_door(*(np.array([0.3, 0.95]) + d)) for d in (shift, -shift))
+        # Central differences: step^2 times a third derivative near 1e3, rounding / step.
+        np.testing.assert_allclose(slope, (up - down) / (2 * step), atol=1e-6)
+    assert not np.any(slopes[2])  # how bad the pit is moves nothing
+    back = jax.jit(jax.jacrev(policy, argnums=(0, 1)))(0.3, 0.95, 1e12)
+    for one, other in zip(slopes, back, strict=False):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_loss_that_only_the_leader_has_there_leaves_its_values_elsewhere():
+    mdp = _line_with_a_pit(1e3)
+    policy = best_response(mdp).policy
+    reward = jnp.ones_like(mdp.reward).at[LINE].set(-1e15)
+    np.testing.assert_allclose(policy_values(mdp, policy, reward=reward)[:LINE], 20.0, rtol=1e-13)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 0.3, 100.0])
+def test_units_of_reward_change_nothing(temperature):
+    mdp = make_random_mdp(temperature=temperature)
+    one = best_response(mdp)
+    assert one.status == SolveStatus.CONVERGED
+    for k in (1e-9, 1e-3, 1e9):
+        scaled = replace_fields(mdp, reward=k * mdp.reward, temperature=k * temperature)
+        other = best_response(scaled)
+        assert (other.status, other.iterations) == (one.status, one.iterations)
+        # Rounding of values near 10 in units of the temperature.
+        rounding = 1e-14 / min(temperature, 1.0)
+        np.testing.assert_allclose(other.policy, one.policy, atol=rounding)
+        np.testing.assert_allclose(other.values / k, one.values, rtol=1e-12)
+
+
+def test_status_says_when_rounding_hides_the_policy():
+    mdp = make_random_mdp(terminal=False)
+    for offset, status in ((1e6, SolveStatus.CONVERGED), (1e14, SolveStatus.ITERATION_LIMIT)):
+        answer = best_response(replace_fields(mdp, reward=mdp.reward + offset))
+        assert answer.status == status
+    error = jnp.abs(answer.policy - best_response(mdp).policy).max()
+    assert error > 1e-2  # so the status is right
+
+
+def test_status_of_an_mdp_that_cannot_be():
+    mdp = make_random_mdp()
+
+    @jax.jit
+    def solve(temperature, chance):
+        law = SuccessorTransition(
+            mdp.transition.successor, mdp.transition.probability.at[0, 0, 0].add(chance)
+        )
+        return best_response(replace_fields(mdp, temperature=temperature, transition=law)).status
+
+    assert solve(0.3, 0.0) == SolveStatus.CONVERGED
+    assert solve(-0.3, 0.0) == SolveStatus.INVALID_MDP
+    assert solve(0.3, 0.01) == SolveStatus.INVALID_MDP
+    assert finite_status(mdp, jnp.ones(3)) == SolveStatus.CONVERGED
+    assert finite_status(mdp, jnp.array([jnp.nan])) == SolveStatus.NOT_FINITE
 
 
 def test_vmap_equals_loop():
