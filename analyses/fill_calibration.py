@@ -181,7 +181,7 @@ def regret_table(problems: dict[str, dict]) -> str:
                     f"{row['mean_true']:.4g}",
                     f"{row['mean_predicted']:.4g}",
                     f"{row['mean_true'] - row['mean_predicted']:.2g} ({error:.2g})",
-                    f"{row['mean_rank']:.2f}",
+                    f"{row['mean_rank']:.2f}{_p_value(row)}",
                     one["unit"],
                 ]
             )
@@ -190,6 +190,11 @@ def regret_table(problems: dict[str, dict]) -> str:
         "of data sets (.05 for 30, .03 for 100)."
     )
     return markdown(rows) + note
+
+
+def _p_value(row: pd.Series) -> str:
+    """Word the test of a mean rank, where the counts were made with one."""
+    return f" (p = {row['rank_p_value']:.2g})" if "rank_p_value" in row else ""
 
 
 def ranks(one: dict) -> xr.Dataset:

@@ -1,6 +1,6 @@
 """How often intervals hold the truth: simulated data, inference and whole studies."""
 
-from cbrl_bayes.calibration.coverage import binomial_band, detectable_coverage
+from cbrl_bayes.calibration.coverage import binomial_band, detectable_coverage, mean_rank_p_value
 from cbrl_bayes.calibration.fits import CalibrationSettings, SimulatedFits, fit_simulated
 from cbrl_bayes.calibration.ranks import ranks_of
 from cbrl_bayes.calibration.studies import DecisionRecord, study_simulated
@@ -22,6 +22,7 @@ __all__ = [
     "decision_coverage",
     "detectable_coverage",
     "fit_simulated",
+    "mean_rank_p_value",
     "rank_uniformity",
     "ranks_of",
     "study_simulated",

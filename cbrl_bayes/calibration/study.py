@@ -27,7 +27,9 @@ class DecisionCalibrationSettings(CalibrationSettings):
     Parameters
     ----------
     num_data_sets, num_warmup, thinning, target_accept, batch
-        As in `CalibrationSettings`, with other defaults.
+        As in `CalibrationSettings`, with other defaults. With 500 data sets a true coverage of .85
+        of intervals called 90 % is found with probability .8 (`detectable_coverage`); fewer than
+        100 find gross faults alone.
     num_draws : int
         N, posterior draws that are kept and designed for. If (N + 1) times a tail is a whole
         number, intervals between order statistics have exactly the stated probability: 19, 39, 59
@@ -37,7 +39,7 @@ class DecisionCalibrationSettings(CalibrationSettings):
         other draw.
     """
 
-    num_data_sets: int = 50
+    num_data_sets: int = 500
     num_draws: int = 39
     thinning: int = 6
     design: DesignSettings | None = None

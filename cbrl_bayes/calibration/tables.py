@@ -169,7 +169,8 @@ def decision_coverage(
         ``frame``: a row per quantity with ``data_sets`` counted, ``covered``, ``share``, the band
         of counts ``low`` to ``high``, ``detectable`` (see `detectable_coverage`: a true coverage
         above that would often go unseen), ``untied`` (covered when ties are broken at random:
-        exactly nominal), ``mean_rank`` (of the truth, 0 to 1; .5 is nominal), ``mean_true``,
+        exactly nominal), ``mean_rank`` (of the truth, 0 to 1; .5 is nominal), ``rank_p_value`` (of
+        `mean_rank_p_value`, which sees a shift that coverage does not), ``mean_true``,
         ``mean_predicted``, their ``difference`` and ``difference_standard_error``. Data sets with a
         number that is not finite are not counted: compare ``data_sets`` with those simulated.
 

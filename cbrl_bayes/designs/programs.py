@@ -16,7 +16,7 @@ from cbrl_bayes.designs.executors import ThreadExecutor
 from cbrl_bayes.designs.per_draw import DrawSolver, best_score, search_of, search_record
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import evaluate_designs, usable_objective
-from cbrl_bayes.designs.thinning import evenly_spaced
+from cbrl_bayes.designs.thinning import distinct, evenly_spaced
 from cbrl_bayes.hypergradients import Estimator, Search, SearchProgram, SearchResult
 from cbrl_bayes.problems import Problem
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SHARED = 2
 """Designs found for all draws: common and plug-in. They come first, then a draw's own."""
 MOST_STARTS = 2
-DISTINCT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -280,6 +279,9 @@ class _Common:
         moved = replace(ascent.best, unconstrained=answer, objective=float(means[best]))
         return replace(ascent, best=moved).joined(*ascents)
 
+    def _distinct(self, points: np.ndarray) -> np.ndarray:
+        return points[distinct(points / self.programs.problem.scale.incentive)]
+
     def _subset(self) -> dict[str, np.ndarray]:
         return {name: value[self.programs.kept] for name, value in self.draws.items()}
 
@@ -289,15 +291,6 @@ class _Common:
         """Return the mean objective of each point, -inf where one is not usable."""
         scores = self.programs.evaluated(points, draws, self.key, self.run, table)
         return usable_objective(scores).mean(1)
-
-    def _distinct(self, points: np.ndarray) -> np.ndarray:
-        """Return the points without those that come close to an earlier one."""
-        scaled = points / self.programs.problem.scale.incentive
-        kept: list[int] = []
-        for index, point in enumerate(scaled):
-            if all(np.linalg.norm(point - scaled[other]) > DISTINCT for other in kept):
-                kept.append(index)
-        return points[kept]
 
 
 def _with_own(points: np.ndarray, own: np.ndarray) -> Float[np.ndarray, "design draw coordinate"]:

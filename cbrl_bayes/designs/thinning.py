@@ -1,6 +1,9 @@
-"""Which draws to take where not all are needed."""
+"""Which draws or designs to take where not all are needed."""
 
 import numpy as np
+from jaxtyping import Float
+
+CLOSE = 1e-3
 
 
 def evenly_spaced(size: int, num: int) -> np.ndarray:
@@ -12,3 +15,20 @@ def evenly_spaced(size: int, num: int) -> np.ndarray:
     ([0, 4, 9], [0, 1])
     """
     return np.unique(np.linspace(0, size - 1, min(size, num)).astype(int))
+
+
+def distinct(points: Float[np.ndarray, "point coordinate"]) -> np.ndarray:
+    """Return positions of the points that are not close to an earlier one, in order.
+
+    ``points`` are in units of the problem's scale; close is less than a thousandth.
+
+    Examples
+    --------
+    >>> distinct(np.array([[0.0], [1.0], [1e-6]])).tolist()
+    [0, 1]
+    """
+    kept: list[int] = []
+    for index, point in enumerate(points):
+        if all(np.linalg.norm(point - points[other]) > CLOSE for other in kept):
+            kept.append(index)
+    return np.array(kept, int)

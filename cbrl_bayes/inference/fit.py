@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,10 @@ from numpyro.infer.autoguide import AutoMultivariateNormal
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_nuts
+from cbrl_bayes.inference.one_sided import one_sided
+from cbrl_bayes.inference.predictive import predictive_check
 from cbrl_bayes.inference.replay import Replay
+from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.progress import Report, silent
 
 
@@ -61,6 +65,10 @@ class FitDraws:
         Negative ELBO per step of SVI; empty for NUTS.
     log_prior : dict
         Sampled site -> log density of its prior, shape (chain, draw); may be empty.
+    one_sided : list of dict
+        Parameters that the data bound on one side only (`one_sided`).
+    check : dict
+        How observed choices compare with predicted ones (`predictive_check`).
     """
 
     posterior: dict[str, np.ndarray]
@@ -72,6 +80,8 @@ class FitDraws:
     seconds: float
     losses: np.ndarray = field(default_factory=lambda: np.zeros(0))
     log_prior: dict[str, np.ndarray] = field(default_factory=dict)
+    one_sided: list[dict[str, Any]] = field(default_factory=list)
+    check: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -144,17 +154,25 @@ def fit(
     def by_chain(array: np.ndarray) -> np.ndarray:
         return array.reshape(chains, -1, *array.shape[1:])
 
+    def along(points: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        parts, _ = replay.examine(points, np.zeros(0, int))
+        return parts["log_likelihood"], parts["stats"]["solve_status"] == SolveStatus.CONVERGED
+
+    before = given | of_prior["derived"]
+    choices = predictive.get("action_count", np.zeros((0, *model.counts.action_count.shape)))
     found = jax.tree.map(by_chain, of_posterior)
     return FitDraws(
         posterior=sampled | found["derived"],
         sample_stats=stats | found["stats"],
         log_likelihood={"behaviour": found["log_likelihood"]},
         posterior_predictive=jax.tree.map(by_chain, predictive),
-        prior={name: value[None] for name, value in (given | of_prior["derived"]).items()},
+        prior={name: value[None] for name, value in before.items()},
         prior_predictive={name: value[None] for name, value in prior_predictive.items()},
         seconds=seconds,
         losses=losses,
         log_prior=found["log_prior"],
+        one_sided=one_sided(model, flat | of_posterior["derived"], before, along),
+        check=predictive_check(model.problem, model.counts, choices),
     )
 
 

@@ -1,6 +1,6 @@
 """Which directions of the parameters behaviour can tell apart, before and after a fit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,23 +112,70 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
 
 
 def contraction(
-    prior: Mapping[str, np.ndarray], posterior: Mapping[str, np.ndarray]
+    prior: Mapping[str, np.ndarray],
+    posterior: Mapping[str, np.ndarray],
+    shares: Collection[str] = (),
 ) -> dict[str, float]:
-    """Return ``1 - var(posterior) / var(prior)``, on the log scale if positive.
+    """Return how much of the prior's uncertainty about each parameter the data took away.
 
-    Near 1: the data decided. Below 0.1: what comes out is nearly the prior. Of an array, the
-    least informed entry counts.
+    Near 1: the data decided. Below 0.1: what comes out is nearly the prior. It is
+    ``1 - var(posterior) / var(prior)``, on the log scale if positive. Of an array, the least
+    informed entry counts; a value that the prior already knows keeps nothing.
+
+    Parameters
+    ----------
+    prior, posterior : mapping
+        Parameter name -> array (chain, draw, ...).
+    shares : collection of str
+        Parameters in (0, 1), for which the spread depends on where the value lies. For them, and
+        for all whose last axis sums to one, it is ``1 - (prior's size) / (posterior's size)``: how
+        many observations each is worth, by :math:`m (1 - m) / var`, which a Beta or Dirichlet law
+        with n counts has n + 1 of, wherever its mean m lies.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> before = {"law": rng.dirichlet([1, 1], (4, 1000))}
+    >>> after = {"law": rng.dirichlet([1, 31], (4, 1000))}  # 30 seen, all of one kind
+    >>> round(contraction(before, after)["law"], 1)  # 1 - 3 / 33
+    0.9
     """
     result = {}
     for name, before in prior.items():
         after = posterior.get(name)
         if after is None or after.shape[2:] != before.shape[2:]:
             continue
-        if (before > 0).all() and (after > 0).all():
-            before, after = np.log(before), np.log(after)
-        kept = after.var((0, 1)) / before.var((0, 1))
+        if name in shares or _sums_to_one(before):
+            size = _size(before, name not in shares)
+            known = np.isinf(size)
+            kept = np.where(
+                known, 0.0, np.where(known, 1.0, size) / _size(after, name not in shares)
+            )
+        else:
+            if (before > 0).all() and (after > 0).all():
+                before, after = np.log(before), np.log(after)
+            spread = before.var((0, 1))
+            known = np.ptp(before, axis=(0, 1)) == 0
+            kept = np.where(known, 0.0, after.var((0, 1)) / np.where(known, 1.0, spread))
         result[name] = float(1.0 - np.max(kept))
     return result
+
+
+def _sums_to_one(draws: np.ndarray) -> bool:
+    entries = draws.ndim > 2 and draws.shape[-1] > 1
+    return bool(entries and (draws >= 0).all() and np.allclose(draws.sum(-1), 1.0, atol=1e-9))
+
+
+def _size(draws: np.ndarray, whole: bool) -> np.ndarray:
+    """Return the number of observations a law of shares is worth, plus one.
+
+    ``whole`` laws along the last axis are worth one number each; else each entry is.
+    """
+    mean, spread = draws.mean((0, 1)), draws.var((0, 1))
+    chance = mean * (1.0 - mean)
+    if whole:
+        chance, spread = chance.sum(-1), spread.sum(-1)
+    return np.where(spread > 0, chance / np.where(spread > 0, spread, 1.0), np.inf)
 
 
 def _direction(names: list[str], vector: np.ndarray) -> dict[str, float]:

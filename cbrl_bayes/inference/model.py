@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import DataError, InvalidInputError
+from cbrl_bayes.inference.counted import counts_law
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
     context_evidence,
@@ -151,9 +152,15 @@ class BehaviourModel:
                 context_evidence(self.problem, self.counts, parameters),
             )
         none = jnp.zeros(len(self.counts.context_count))
-        family = self.context_family.family_fn(parameters)
+        choices = episode_log_likelihood(self.counts, log_policy, none)
+        return choices + self.context_densities(parameters)
+
+    def context_densities(self, parameters: Mapping[str, Any]) -> Array:
+        """Return the log density of each context, shape (C,), or of each episode's, of a family."""
+        if self.context_family is None:
+            return jnp.log(parameters["context_probability"])
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
-        return episode_log_likelihood(self.counts, log_policy, none) + family.log_prob(values)
+        return self.context_family.family_fn(parameters).log_prob(values)
 
     def _check_shared_law(self) -> None:
         laws = [
@@ -174,11 +181,9 @@ class BehaviourModel:
         with numpyro.plate("decision_point", len(observed)):
             numpyro.sample(
                 "action_count",
-                dist.Multinomial(
-                    total_count=jnp.asarray(observed.sum(1)),
-                    logits=rows,
-                    total_count_max=None if condition else int(observed.sum(1).max()),
-                ),
+                dist.Multinomial(total_count=jnp.asarray(observed.sum(1)), logits=rows)
+                if condition
+                else counts_law(observed.sum(1), rows),
                 obs=jnp.asarray(observed) if condition else None,
             )
 
@@ -188,6 +193,8 @@ class BehaviourModel:
             return
         numpyro.sample(
             "context_count",
-            dist.Multinomial(total_count=total, probs=probability),
+            dist.Multinomial(total_count=total, probs=probability)
+            if condition
+            else counts_law(np.asarray(total), jnp.log(probability)),
             obs=jnp.asarray(observed) if condition else None,
         )

@@ -8,11 +8,12 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.infer import NUTS, init_to_median, init_to_value
+from numpyro.infer import NUTS, init_to_sample, init_to_value
 
 from cbrl_bayes.errors import NotConvergedError, require_ranges
 from cbrl_bayes.progress import Report, silent
@@ -21,6 +22,10 @@ OverChains = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[tuple[int,
 
 MOST_STEPS = 50
 """Steps of each chain in a block: what is lost at most when a run dies."""
+PRIOR_DRAWS = 64
+"""From which the chains' first points are taken."""
+ENDS = 0.03, 0.97
+"""Quantiles of the prior at which the outermost chains begin."""
 ONCE = {"xla_backend_optimization_level": 0}
 """Compiler options of programs that run once: most of their time is their compilation."""
 
@@ -80,8 +85,11 @@ def run_nuts(
     key : typed key
     settings : NUTSSettings
     start : mapping, optional
-        Values of the sampled sites at which all chains begin. Default: each chain at the
-        median of 15 draws from the prior.
+        Values of the sampled sites at which all chains begin. Default: chains begin apart, spread
+        over the prior, so that R-hat can tell when they end in different places. With C chains,
+        each coordinate of a chain's first point (on the unbounded scale) is another one of C
+        evenly spaced quantiles of the prior from .03 to .97, in an order of its own (a Latin
+        hypercube, fixed by ``key``). A single chain begins at the medians.
     derived : bool
         Whether draws include deterministic sites, for which the model runs at every step.
     records : mutable mapping, optional
@@ -165,7 +173,7 @@ class _Block:
 
     def __post_init__(self) -> None:
         given = self.start
-        self.place = init_to_median() if given is None else init_to_value(values=dict(given))
+        self.place = init_to_sample() if given is None else init_to_value(values=dict(given))
         accept = self.settings.target_accept
         self.kernel = NUTS(self.model, target_accept_prob=accept, init_strategy=self.place)
         self._program = jax.jit(self._steps)
@@ -183,19 +191,46 @@ class _Block:
 
     def begin(self, key: Array) -> dict[str, np.ndarray]:
         """Return every chain's state before its first step, the chains along the first axis."""
-        several = self.settings.num_chains > 1
-        keys = jax.random.split(key, self.settings.num_chains) if several else key[None]
-        states = _mapped(lambda key: self._first_state((key, self._first_point(key))))(keys)
-        if not _usable(states):
+        num = self.settings.num_chains
+        keys = jax.random.split(key, num) if num > 1 else key[None]
+        points = _mapped(self._first_point)(keys) if self.start else self._points_apart(key)
+        states = _leaves(_mapped(self._first_state)((keys, points)))
+        good = self._usable(states)
+        if not good.all():
             # NumPyro's own search draws up to 100 points; it takes longer to compile.
-            states = _mapped(lambda key: self._first_state((key, None)))(keys)
-        if not _usable(states):
+            again = _leaves(_mapped(lambda key: self._first_state((key, None)))(keys))
+            states = {
+                name: np.where(good.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, again[name])
+                for name, leaf in states.items()
+            }
+            good |= self._usable(again)
+        if not good.all():
             raise NotConvergedError(
                 "the sampler found no starting point: the density was zero or not "
                 "finite at 100 draws from the prior",
                 remedy="check that the priors allow the observed behaviour",
             )
-        return _leaves(states)
+        return states
+
+    def _points_apart(self, key: Array) -> dict[str, Array]:
+        """Return unbounded values for each chain, spread over the prior."""
+        num = self.settings.num_chains
+        draw_key, order_key = jax.random.split(jax.random.fold_in(key, num))
+
+        def apart(keys: Array) -> dict[str, Array]:
+            draws = jax.lax.map(self._first_point, keys)
+            places = np.linspace(*ENDS, num) if num > 1 else np.array([0.5])
+            at = np.rint(places * (len(keys) - 1)).astype(int)
+            orders = jax.random.split(order_key, len(draws))
+            return {
+                name: jax.random.permutation(
+                    order, jnp.sort(draws[name], axis=0)[at], independent=True
+                )
+                for name, order in zip(sorted(draws), orders, strict=True)
+            }
+
+        keys = jax.random.split(draw_key, max(PRIOR_DRAWS, num))
+        return jax.jit(apart, compiler_options=ONCE)(keys)
 
     def _state(self, chain: Mapping[str, np.ndarray]) -> Any:
         """Return NumPyro's state from its leaves."""
@@ -214,7 +249,7 @@ class _Block:
         return jax.tree.flatten(shapes)
 
     def _first_point(self, key: Array) -> dict[str, Array]:
-        """Return the unbounded values at which `NUTS.init` would try first with this key."""
+        """Return unbounded values from ``start`` or the prior, as `NUTS.init` tries them first."""
         search_key = jax.random.split(jax.random.split(key)[1])[1]
         placed = handlers.substitute(
             handlers.seed(self.model, search_key), substitute_fn=self.place
@@ -224,6 +259,14 @@ class _Block:
             for name, site in handlers.trace(placed).get_trace().items()
             if site["type"] == "sample" and not site["is_observed"]
         }
+
+    def _usable(self, states: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Say of each chain whether density and slope are finite at its first point."""
+        leaves, structure = self._layout
+        numbered = jax.tree.unflatten(structure, range(len(leaves)))
+        wanted = jax.tree.leaves((numbered.potential_energy, numbered.z_grad))
+        finite = [np.isfinite(states[f"state.{i}"]) for i in wanted]
+        return np.logical_and.reduce([one.reshape(len(one), -1).all(1) for one in finite])
 
     def _first_state(self, chain: tuple[Array, dict[str, Array] | None]) -> Any:
         key, point = chain
@@ -253,13 +296,6 @@ def _apart(chains: Mapping[str, np.ndarray], num: int) -> list[dict[str, np.ndar
 
 def _leaves(state: Any) -> dict[str, np.ndarray]:
     return {f"state.{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _usable(state: Any) -> bool:
-    return all(
-        bool(np.isfinite(np.asarray(leaf)).all())
-        for leaf in jax.tree.leaves((state.potential_energy, state.z_grad))
-    )
 
 
 def _plain(leaf: Array) -> np.ndarray:

@@ -129,7 +129,7 @@ def report(
         _checked(path)
     check_tree(tree)
     try:
-        health = assess(tree)
+        health = assess(tree, prob=prob)
         failed = health.verdict == "FAIL"
         made = sections(tree, prob=prob, question=question, withheld=failed and not accept_failed)
     except CbrlBayesError:

@@ -69,11 +69,21 @@ def fit_tree(
         "num_choices": counts.num_choices,
         "groups": json.dumps(list(counts.groups)),
         "identification": advice,
-        "contraction": json.dumps(contraction(_given(problem, draws.prior), draws.posterior)),
+        "contraction": json.dumps(
+            contraction(
+                _given(problem, draws.prior),
+                draws.posterior,
+                [name for name, ends in problem.ranges.items() if ends == (0.0, 1.0)],
+            )
+        ),
+        "one_sided": json.dumps(draws.one_sided),
         "parameter_units": json.dumps(dict(problem.parameter_units)),
         "sampler": "variational" if len(draws.losses) else "NUTS",
     }
     _mark_units(tree, problem)
+    tree["posterior_predictive"].attrs |= {
+        name: json.dumps(value) for name, value in draws.check.items()
+    }
     return tree
 
 

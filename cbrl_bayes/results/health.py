@@ -3,22 +3,20 @@
 import json
 from dataclasses import dataclass, field
 
-import lazy_loader
 import numpy as np
 import xarray as xr
 
+from cbrl_bayes.results.chains import judge_chains
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
-az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
-
-RHAT_PASS, RHAT_FAIL = 1.01, 1.05
-ESS_PASS, ESS_FAIL = 400, 100
-DIVERGENT_FAIL = 0.01
 FAILED_SHARE_FAIL = 0.05
 UNSETTLED_SHARE_REVIEW = 0.1
 CONTRACTION_REVIEW = 0.1
 CUT_SHARE_REVIEW, CUT_SHARE_FAIL = 0.01, 0.1
 DRAWS_REVIEW, DRAWS_FAIL = 50, 10
+DRAWS_IN_TAIL = 2.5
+LAST_STEPS = 0.1
+"""Share of an ascent's steps over which its last gain is told."""
 NOISE_REVIEW = 0.3
 
 
@@ -56,7 +54,7 @@ class Health:
         return "\n".join(lines)
 
 
-def assess(tree: xr.DataTree) -> Health:
+def assess(tree: xr.DataTree, *, prob: float = 0.9) -> Health:
     """Judge a results tree by its chains, its solves and its ascents.
 
     FAIL: R-hat > 1.05, ESS < 100, over 1 % divergent transitions, any failed best response,
@@ -78,7 +76,7 @@ def assess(tree: xr.DataTree) -> Health:
     """
     health = Health()
     if tree.attrs.get("sampler") == "NUTS":
-        _judge_chains(tree, health)
+        judge_chains(tree, health.note, prob)
     elif tree.attrs.get("sampler") == "variational":
         health.note(
             False,
@@ -96,6 +94,9 @@ def assess(tree: xr.DataTree) -> Health:
             f"the data say little about {name}: its posterior keeps "
             f"{100 * (1 - value):.0f} % of the prior's variance; see prior sensitivity",
         )
+    units = json.loads(tree.attrs.get("parameter_units", "{}"))
+    for bound in json.loads(tree.attrs.get("one_sided", "[]")):
+        health.note(False, True, _one_sided(bound, units))
     if "sample_stats" in tree.children and "solve_status" in tree["sample_stats"]:
         failed = int((tree["sample_stats"]["solve_status"] != 0).sum())
         health.note(
@@ -105,10 +106,26 @@ def assess(tree: xr.DataTree) -> Health:
             "did not converge: narrow the prior of the temperature",
         )
     if "design" in tree.children:
-        _judge_designs(tree, health)
+        _judge_designs(tree, health, prob)
     for name, group in tree.children.items():
         _judge_group(name, group, health)
     return health
+
+
+def _one_sided(found: dict, units: dict[str, str]) -> str:
+    """Say in words which side of a parameter the data leave open."""
+    name, side = found["parameter"], found["side"]
+    if side == "neither":
+        return (
+            f"the data bound {name} on neither side: where its interval ends is the prior's "
+            "doing; see prior sensitivity"
+        )
+    unit = units.get(name.partition("[")[0], "")
+    limit = " ".join(filter(None, [f"{found['bound']:.2g}", unit]))
+    return (
+        f"the data say only that {name} is {side} about {limit}; the rest of its posterior is "
+        "the prior: choose that with care, or observe behaviour under other incentives"
+    )
 
 
 def _judge_group(name: str, group: xr.DataTree, health: Health) -> None:
@@ -118,33 +135,7 @@ def _judge_group(name: str, group: xr.DataTree, health: Health) -> None:
             health.note(fails, True, f"{name}: {text}")
 
 
-def _judge_chains(tree: xr.DataTree, health: Health) -> None:
-    posterior = tree["posterior"].to_dataset()
-    if posterior.sizes["chain"] < 2:
-        health.note(False, True, "one chain only, R-hat cannot be computed: run 4")
-    else:
-        worst, name = _extreme(az.rhat(posterior), largest=True)
-        health.note(
-            worst > RHAT_FAIL or not np.isfinite(worst),
-            worst > RHAT_PASS,
-            f"R-hat of {name} is {worst:.3f} (wanted: below {RHAT_PASS}): run longer chains",
-        )
-    worst, name = _extreme(az.ess(posterior), largest=False)
-    health.note(
-        worst < ESS_FAIL,
-        worst < ESS_PASS,
-        f"effective sample size of {name} is {worst:.0f} (wanted: {ESS_PASS}): run longer chains",
-    )
-    diverging = tree["sample_stats"]["diverging"]
-    share = float(diverging.mean())
-    health.note(
-        share > DIVERGENT_FAIL,
-        share > 0,
-        f"{int(diverging.sum())} divergent transitions: raise target_accept or use a tighter prior",
-    )
-
-
-def _judge_designs(tree: xr.DataTree, health: Health) -> None:
+def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
     status = tree["design"].to_dataset()["status"].values
     failed = np.isin(status, FAILED_ASCENTS)
     health.note(
@@ -153,13 +144,8 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
         f"{failed.sum()} of {failed.size} designs failed: their draws are kept, marked by status",
     )
     if tree.attrs.get("estimator_is_exact", 1):
-        unsettled = float(np.mean(status == AscentStatus.STEP_LIMIT))
-        health.note(
-            False,
-            unsettled > UNSETTLED_SHARE_REVIEW,
-            f"{100 * unsettled:.0f} % of the ascents met their step limit before "
-            "they settled: allow more steps",
-        )
+        unsettled = status == AscentStatus.STEP_LIMIT
+        health.note(False, bool(unsettled.mean() > UNSETTLED_SHARE_REVIEW), _still_gaining(tree))
     else:
         health.note(
             False,
@@ -175,7 +161,7 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
             f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "
             "which biases the gradient: raise max_steps",
         )
-    _judge_scores(tree, health)
+    _judge_scores(tree, health, prob)
     decision = tree["decision"].to_dataset()
     # Designs by other criteria bring sentences of their own.
     unfinished = (decision["status"].values[:2] == AscentStatus.STEP_LIMIT).any()
@@ -198,14 +184,39 @@ def _judge_designs(tree: xr.DataTree, health: Health) -> None:
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 
 
-def _judge_scores(tree: xr.DataTree, health: Health) -> None:
+def _still_gaining(tree: xr.DataTree) -> str:
+    """Say what share of designs stopped at the step limit, and what they were still gaining."""
+    design = tree["design"].to_dataset()
+    unsettled = (design["status"] == AscentStatus.STEP_LIMIT).values
+    trace = tree["design_trace"]["objective"].transpose("chain", "draw", "iteration").values
+    trace = trace[unsettled]
+    gain = np.nan
+    if trace.shape[-1] > 1 and len(trace):
+        begin = min(int((1.0 - LAST_STEPS) * trace.shape[-1]), trace.shape[-1] - 2)
+        gain = float((trace[:, -1] - trace[:, begin]).mean())
+    text = f"{100 * unsettled.mean():.0f} % of the draws' designs stopped at the step limit"
+    if np.isfinite(gain):
+        spread = float(design["leader_objective"].std())
+        share = f", {100 * gain / spread:.2g} % of the spread over draws" if spread > 0 else ""
+        text += (
+            f", while their objective still rose: by {gain:.2g} in the last tenth of the steps"
+            f"{share}"
+            if gain > 0
+            else ", though their objective rose no more in the last tenth of the steps"
+        )
+    return f"{text}: allow more steps"
+
+
+def _judge_scores(tree: xr.DataTree, health: Health, prob: float) -> None:
     design = tree["design"].to_dataset()
     objective = design["leader_objective"]
     num = objective.size
+    wanted = max(DRAWS_REVIEW, int(np.ceil(round(2.0 * DRAWS_IN_TAIL / (1.0 - prob), 6))))
     health.note(
         num < DRAWS_FAIL,
-        num < DRAWS_REVIEW,
-        f"{num} designed draws are few for the tails of an interval: use {DRAWS_REVIEW} or more",
+        num < wanted,
+        f"{num} designed draws are few for the tails of {100 * prob:g} % intervals: use {wanted} "
+        "or more",
     )
     missing = int((~np.isfinite(objective.values)).sum())
     health.note(missing > 0, False, f"{missing} objectives of the draws' designs are not finite")
@@ -216,16 +227,3 @@ def _judge_scores(tree: xr.DataTree, health: Health) -> None:
         f"simulation error ({noise:.2g}) is large beside the spread over draws "
         f"({spread:.2g}): use more replicates or sampled contexts",
     )
-
-
-def _extreme(values: xr.Dataset, *, largest: bool) -> tuple[float, str]:
-    """Return the worst entry and its variable; an entry that is constant has no R-hat."""
-    found = {
-        str(name): float(array.max() if largest else array.min())
-        for name, array in values.data_vars.items()
-        if np.isfinite(array.values).any()
-    }
-    if not found:
-        return np.nan, "all parameters"
-    name = (max if largest else min)(found, key=lambda entry: found[entry])
-    return found[name], name

@@ -16,6 +16,7 @@ JSON_ATTRIBUTES = {
     "settings": dict,
     "design_settings": dict,
     "contraction": dict,
+    "one_sided": list,
     "parameter_units": dict,
     "groups": list,
 }

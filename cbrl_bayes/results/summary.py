@@ -1,18 +1,15 @@
 """One table of what a study found, every number with its interval, beside its health."""
 
-import lazy_loader
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
 from cbrl_bayes.results.table import Table, bounds, check_interval, design_title, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
 
-az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
-
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
-MOST_ENTRIES = 8
 
 
 def summary(
@@ -53,7 +50,7 @@ def summary(
     if designed:
         design = tree["design"].to_dataset()
         failed = float(np.isin(design["status"].values, FAILED_ASCENTS).mean())
-    health = assess(tree)
+    health = assess(tree, prob=prob)
     withheld = designed and health.verdict == "FAIL" and not accept_failed
     if designed and not withheld:
         rows += _design_rows(tree, design, prob, kind)
@@ -117,16 +114,13 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
     """One row per scalar; of a long array, the entries that are largest in the mean."""
     rows = []
     interval = bounds(dataset, prob, kind)
-    diagnosed = diagnose and dataset.sizes["chain"] > 1 and dataset.sizes["draw"] > 3
-    rhat = az.rhat(dataset) if diagnosed else None
-    ess = az.ess(dataset) if dataset.sizes["draw"] > 3 else None
+    rhat, ess = diagnostics(dataset)
     for name, array in dataset.data_vars.items():
         if str(name).endswith("_offset"):
             continue
         over = ("chain", "draw")
         mean, sd = array.mean(over, skipna=False), array.std(over, skipna=False)
-        order = np.argsort(-np.abs(mean.values.ravel()))
-        for flat in sorted(order[:MOST_ENTRIES]):
+        for flat in printed_entries(mean.values):
             index = np.unravel_index(flat, mean.shape)
             rows.append(
                 [
@@ -135,8 +129,8 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
                     float(mean.values[index]),
                     float(sd.values[index]),
                     *map(float, _ends(interval[name], index)),
-                    float(rhat[name].values[index]) if rhat is not None else np.nan,
-                    float(ess[name].values[index]) if ess is not None else np.nan,
+                    float(rhat[name].values[index]) if diagnose else np.nan,
+                    float(ess[name].values[index]),
                     str(array.attrs.get("units", "")),
                 ]
             )

@@ -135,7 +135,7 @@ def study_table(
     """
     if prob is not None:
         check_interval(prob, None if kind == "normal" else kind)
-    health = assess(study)
+    health = assess(study, prob=0.9 if prob is None else prob)
     withheld = health.verdict == "FAIL" and not accept_failed
     frames = {"": pd.DataFrame()} if withheld else dict(make())
     for frame in frames.values():

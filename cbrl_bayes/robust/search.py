@@ -1,38 +1,26 @@
 """Robust and risk-aware designs: one design per criterion, judged on all posterior draws."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from operator import attrgetter
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.criteria import Criterion
 from cbrl_bayes.designs.evaluation import Score, score_program, scores_are_noisy
 from cbrl_bayes.designs.executors import ThreadExecutor
-from cbrl_bayes.designs.running import Record, Running
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, evaluate_designs, usable_objective
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.hypergradients import AscentProgram, AscentStatus, Estimator
+from cbrl_bayes.hypergradients import AscentStatus, Estimator
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.robust.constraints import (
-    ChanceConstraint,
-    ConstrainedCriterion,
-    CostAtMost,
-    satisfied_probability,
-)
+from cbrl_bayes.robust.constraints import ChanceConstraint, CostAtMost
 from cbrl_bayes.robust.depth import posterior_depth
-from cbrl_bayes.robust.record import RobustSettings, RobustStudy
-
-PENALTY_FACTORS = (1.0, 10.0, 100.0)
-SETTLED = 0.01
-DISTINCT = 1e-3
+from cbrl_bayes.robust.judge import EXTREMES, SETTLED, Judge, Pool, settled, spread_of
+from cbrl_bayes.robust.record import HeldOut, RobustSettings, RobustStudy
 
 
 def search_designs(
@@ -48,6 +36,8 @@ def search_designs(
     key: Key[Array, ""],
     settings: RobustSettings | None = None,
     run: Running | None = None,
+    more: Mapping[str, np.ndarray] | None = None,
+    fresh: Mapping[str, np.ndarray] | None = None,
 ) -> RobustStudy:
     """Find the design that maximises each criterion, and score it beside known designs.
 
@@ -73,6 +63,10 @@ def search_designs(
     settings : RobustSettings, optional
     run : Running, optional
         How it runs. Default: two threads.
+    more : mapping, optional
+        Further draws on which designs are chosen, not where scores are noisy.
+    fresh : mapping, optional
+        Draws on which the final designs are scored, and nothing else.
 
     Returns
     -------
@@ -80,13 +74,69 @@ def search_designs(
     """
     settings, run = settings or RobustSettings(), run or Running()
     _check(problem, criteria, constraints, estimator, settings, names)
-    draws, num = complete_draws(problem, draws)
-    score_key, fresh_key, ascent_key = jax.random.split(key, 3)
     noisy = scores_are_noisy(problem, settings.evaluation)
+    draws, num_own = complete_draws(problem, draws)
+    draws, unused = _put_together(problem, draws, None if noisy else more, fresh)
+    num = len(next(iter(draws.values())))
+    depth = posterior_depth(_put_after(draws, unused))
+    score_key, fresh_key, ascent_key = jax.random.split(key, 3)
 
+    scored = _scorer(problem, settings, run, draws, score_key)
+    usable = np.isfinite(own).all(1)
+    own = np.where(usable[:, None], own, designs[0])
+    some = own[evenly_spaced(num_own, settings.num_candidates)]
+    # A draw beyond the study's has no design of its own: the common one stands in.
+    own = np.concatenate([own, np.broadcast_to(designs[0], (num - num_own, designs.shape[1]))])
+    first = np.concatenate([designs, some])
+    pool = Pool(first, scored("known_designs", first))
+    own_score = usable_objective(scored("best_per_draw", own[None]))[0]
+    best = own_score if noisy else np.maximum(own_score, usable_objective(pool.scores).max(0))
+    judge = Judge(problem, draws, estimator, settings, best, depth[:num], tuple(constraints))
+    starts, statuses = [], []
+    for number, criterion in enumerate(criteria):
+        run.report(f"design by {criterion.name}", number, len(criteria))
+        own_key = jax.random.fold_in(ascent_key, number)
+        pool, reached, status = _climbed(
+            judge, criterion, pool, f"ascent_{number}", scored=scored, key=own_key, run=run
+        )
+        starts.append(reached)
+        statuses.append(status)
+    if not noisy:
+        judge = replace(judge, best=np.maximum(best, usable_objective(pool.scores).max(0)))
+    chosen = [judge.order(criterion, pool.scores)[0] for criterion in criteria]
+    index = np.append(np.arange(len(designs)), chosen).astype(int)
+    scores = pool.chosen(index)
+    if noisy:
+        # The best of many noisy scores is too good: report from fresh noise.
+        scores = scored("fresh_noise", pool.designs[index], own_key=fresh_key)
+        again = scored("fresh_noise_per_draw", own[None], own_key=fresh_key)
+        own_score = usable_objective(again)[0]
+        judge = replace(judge, best=own_score)
+    held_out = None
+    if unused:
+        points = np.concatenate([pool.designs[index], some])
+        unseen = scored("draws_held_out", points, own_key=fresh_key, draws=unused)
+        chosen_on = [judge.values(criterion, scores) for criterion in criteria]
+        held_out = _held_out(judge, criteria, unseen, chosen_on, depth[num:])
+    found = _collect(
+        judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses, held_out
+    )
+    return _of_study(found, num_own)
+
+
+def _scorer(
+    problem: Problem,
+    settings: RobustSettings,
+    run: Running,
+    draws: dict[str, np.ndarray],
+    key: Array,
+) -> Callable[..., Score]:
+    """Return ``(name of the work, designs) -> Score``; other draws and keys may be given."""
     score = score_program(problem, settings.evaluation)
 
-    def scored(table: str, points: np.ndarray, own_key: Array = score_key) -> Score:
+    def scored(
+        table: str, points: np.ndarray, own_key: Array = key, draws: dict[str, np.ndarray] = draws
+    ) -> Score:
         return evaluate_designs(
             problem,
             points,
@@ -98,145 +148,91 @@ def search_designs(
             table=table,
         )
 
-    usable = np.isfinite(own).all(1)
-    own = np.where(usable[:, None], own, designs[0])
-    some = own[evenly_spaced(num, settings.num_candidates)]
-    first = np.concatenate([designs, some])
-    pool = _Pool(first, scored("known_designs", first))
-    own_score = usable_objective(scored("best_per_draw", own[None]))[0]
-    best = own_score if noisy else np.maximum(own_score, usable_objective(pool.scores).max(0))
-    judge = _Judge(
-        problem, draws, estimator, settings, best, posterior_depth(draws), tuple(constraints)
+    return scored
+
+
+def _climbed(
+    judge: Judge,
+    criterion: Criterion,
+    pool: Pool,
+    where: str,
+    *,
+    scored: Callable[[str, np.ndarray], Score],
+    key: Array,
+    run: Running,
+) -> tuple[Pool, np.ndarray, AscentStatus]:
+    """Ascend a criterion; return the pool with the ends, what they reached, and a status.
+
+    Ascents see some of the draws. If others are worse where they ended, they begin once more from
+    there and see these too.
+    """
+    for name in (where, f"{where}_again") if isinstance(criterion, EXTREMES) else (where,):
+        ended = run.once(name, partial(judge.ascend, criterion, pool, key))
+        ends = scored(f"ends_of_{name}", ended["ends"])
+        reached = judge.values(criterion, ends)
+        status = settled(AscentStatus(int(ended["status"])), reached, pool)
+        pool = pool.joined(ended["ends"], ends)
+        missed = ended["worth"].max() - reached.max()
+        if missed <= SETTLED * spread_of(pool.scores.objective[:1]):
+            break
+    return pool, reached, status
+
+
+def _put_together(
+    problem: Problem,
+    draws: dict[str, np.ndarray],
+    more: Mapping[str, np.ndarray] | None,
+    fresh: Mapping[str, np.ndarray] | None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the draws to choose on, and those held out, all parameters filled in."""
+    if more:
+        draws = _put_after(draws, complete_draws(problem, more)[0])
+    return draws, complete_draws(problem, fresh)[0] if fresh else {}
+
+
+def _put_after(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict:
+    return {n: np.concatenate([v, other[n]]) if other else np.asarray(v) for n, v in one.items()}
+
+
+def _held_out(
+    judge: Judge,
+    criteria: Sequence[Criterion],
+    scores: Score,
+    chosen_on: Sequence[np.ndarray],
+    depth: np.ndarray,
+) -> HeldOut:
+    """Judge the final designs, which come first, on draws that no design was chosen on.
+
+    ``chosen_on`` has each criterion of them on the other draws.
+    """
+    num_final = len(chosen_on[0])
+    objective = usable_objective(scores)
+    best = objective.max(0)
+    final = jax.tree.map(lambda leaf: leaf[:num_final], scores)
+    apart = replace(judge, best=best, depth=depth)
+    values = [apart.values(criterion, final) for criterion in criteria]
+    for row, criterion in enumerate(criteria):
+        if isinstance(criterion, EXTREMES):  # more draws can only show more of a set
+            any_inside = (depth < criterion.prob).any()
+            values[row] = np.minimum(values[row] if any_inside else np.inf, chosen_on[row])
+    return HeldOut(
+        objective=final.objective,
+        best=np.where(np.isfinite(best), best, np.nan),
+        depth=depth,
+        criterion_value=np.stack(values),
+        satisfied=apart.satisfied(final),
     )
-    starts, statuses = [], []
-    for number, criterion in enumerate(criteria):
-        run.report(f"design by {criterion.name}", number, len(criteria))
-        own_key = jax.random.fold_in(ascent_key, number)
-        ended = run.once(f"ascent_{number}", partial(judge.ascend, criterion, pool, own_key))
-        fresh = scored(f"ends_of_ascent_{number}", ended["ends"])
-        starts.append(judge.values(criterion, fresh))
-        statuses.append(_settled(AscentStatus(int(ended["status"])), starts[-1], pool))
-        pool = pool.joined(ended["ends"], fresh)
-    if not noisy:
-        judge = replace(judge, best=np.maximum(best, usable_objective(pool.scores).max(0)))
-    chosen = [judge.order(criterion, pool.scores)[0] for criterion in criteria]
-    index = np.append(np.arange(len(designs)), chosen).astype(int)
-    scores = pool.chosen(index)
-    if noisy:
-        # The best of many noisy scores is too good: report from fresh noise.
-        scores = scored("fresh_noise", pool.designs[index], fresh_key)
-        own_score = usable_objective(scored("fresh_noise_per_draw", own[None], fresh_key))[0]
-        judge = replace(judge, best=own_score)
-    return _collect(
-        judge, names, pool.designs[index], criteria, scores, own_score, starts, statuses
+
+
+def _of_study(found: RobustStudy, num: int) -> RobustStudy:
+    """Leave the draws beyond the study's out of what is told draw by draw."""
+    return replace(
+        found,
+        scores=jax.tree.map(lambda leaf: leaf[:, :num], found.scores),
+        own_objective=found.own_objective[:num],
+        best=found.best[:num],
+        depth=found.depth[:num],
     )
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Designs seen so far and their scores on all draws."""
-
-    designs: np.ndarray
-    scores: Score
-
-    def joined(self, designs: np.ndarray, scores: Score) -> "_Pool":
-        both = jax.tree.map(lambda *parts: np.concatenate(parts), self.scores, scores)
-        return _Pool(np.concatenate([self.designs, designs]), both)
-
-    def chosen(self, index: np.ndarray) -> Score:
-        return jax.tree.map(lambda leaf: leaf[index], self.scores)
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """What stays the same for all criteria."""
-
-    problem: Problem
-    draws: dict[str, np.ndarray]
-    estimator: Estimator
-    settings: RobustSettings
-    best: np.ndarray
-    depth: np.ndarray
-    constraints: tuple[ChanceConstraint, ...]
-
-    def values(self, criterion: Criterion, scores: Score) -> np.ndarray:
-        """Return the criterion of each design on all draws, -inf where it failed."""
-        best, depth = jnp.asarray(self.best), jnp.asarray(self.depth)
-        found = [float(criterion.value(jnp.asarray(row), best, depth)) for row in scores.objective]
-        fine = np.isfinite(usable_objective(scores)).all(1) & np.isfinite(found)
-        return np.where(fine, found, -np.inf)
-
-    def satisfied(self, scores: Score) -> np.ndarray:
-        shares = [np.asarray(satisfied_probability(c, scores)) for c in self.constraints]
-        return np.stack(shares) if shares else np.ones((0, len(scores.objective)))
-
-    def shortfall(self, scores: Score) -> np.ndarray:
-        """Return by how much probability each design misses its worst constraint; 0 for none."""
-        demanded = np.array([c.prob for c in self.constraints])[:, None]
-        missing = np.maximum(demanded - self.satisfied(scores) - 1e-12, 0.0)
-        return missing.max(0, initial=0.0)
-
-    def order(self, criterion: Criterion, scores: Score) -> np.ndarray:
-        """Return designs from best to worst: those that keep the constraints come first."""
-        values = self.values(criterion, scores)
-        missed = np.where(np.isfinite(values), self.shortfall(scores), np.inf)
-        return np.lexsort((-values, missed))
-
-    def ascend(self, criterion: Criterion, pool: _Pool, key: Array) -> Record:
-        """Return where ascents from the most promising designs end, and the status of the best."""
-        num = len(self.best)
-        kept = evenly_spaced(num, num if self.constraints else self.settings.num_search_draws)
-        # Credible sets are never empty with the central draw among those kept.
-        kept = np.union1d(kept, [int(np.argmin(self.depth))])
-        subset = {name: jnp.asarray(value[kept]) for name, value in self.draws.items()}
-        first = self._starts(criterion, pool)
-        space = self.problem.incentive
-        programs = [
-            AscentProgram(self.problem, estimator, self.settings.ascent)
-            for estimator in self._estimators(criterion, kept, pool)
-        ]
-        ends, results = [], []
-        for start in first:
-            point = space.unflatten(start)
-            for program in programs:
-                result = program.run(subset, key=key, start=point)
-                point = result.unconstrained
-            ends.append(space.flatten(point))
-            results.append(result)
-        best = max(results, key=attrgetter("worth"))
-        return {"ends": np.stack(ends), "status": np.array(int(best.status))}
-
-    def _starts(self, criterion: Criterion, pool: _Pool) -> list[np.ndarray]:
-        """Return the most promising designs that differ from each other."""
-        found: list[np.ndarray] = []
-        for point in pool.designs[self.order(criterion, pool.scores)]:
-            near = DISTINCT * max(1.0, float(np.linalg.norm(point)))
-            if all(np.linalg.norm(point - other) > near for other in found):
-                found.append(point)
-            if len(found) == self.settings.num_starts:
-                break
-        return found
-
-    def _estimators(self, criterion: Criterion, kept: np.ndarray, pool: _Pool) -> list[Any]:
-        best, depth = self.best[kept], self.depth[kept]
-        if not self.constraints:
-            return [PosteriorCriterion(self.estimator, len(kept), criterion, best, depth)]
-        worth = _spread(usable_objective(pool.scores))
-        scale = [
-            worth / max(_spread(np.asarray(c.margin(pool.scores))), 1e-12 * worth, 1e-300)
-            for c in self.constraints
-        ]
-        return [
-            ConstrainedCriterion(
-                len(kept),
-                criterion,
-                self.constraints,
-                tuple(factor * one for one in scale),
-                jnp.asarray(best),
-                jnp.asarray(depth),
-            )
-            for factor in PENALTY_FACTORS
-        ]
 
 
 def _check(
@@ -282,23 +278,8 @@ def _check(
             )
 
 
-def _settled(status: AscentStatus, reached: np.ndarray, pool: _Pool) -> AscentStatus:
-    """Return CONVERGED also for ascents with a kink at their end that agree."""
-    if status is not AscentStatus.STEP_LIMIT:
-        return status
-    best_two = np.sort(reached[np.isfinite(reached)])[-2:]
-    spread = _spread(usable_objective(pool.scores)[:1])
-    agree = len(best_two) == 2 and np.ptp(best_two) <= SETTLED * max(spread, 1e-12)
-    return AscentStatus.CONVERGED if agree else status
-
-
-def _spread(values: np.ndarray) -> float:
-    found = values[np.isfinite(values)]
-    return float(np.std(found)) if found.size else 0.0
-
-
 def _collect(
-    judge: _Judge,
+    judge: Judge,
     names: Sequence[str],
     designs: np.ndarray,
     criteria: Sequence[Criterion],
@@ -306,6 +287,7 @@ def _collect(
     own_score: np.ndarray,
     starts: list[np.ndarray],
     statuses: list[AscentStatus],
+    held_out: HeldOut | None,
 ) -> RobustStudy:
     longest = max(len(value) for value in starts)
     padded = [np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in starts]
@@ -322,4 +304,6 @@ def _collect(
         constraints=tuple(f"P({c.name}) >= {c.prob:g}" for c in judge.constraints),
         satisfied=judge.satisfied(scores),
         feasible=judge.shortfall(scores) == 0.0,
+        num_chosen_on=len(judge.best),
+        held_out=held_out,
     )

@@ -8,16 +8,19 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
-from cbrl_bayes.designs import Criterion, CVaR, Executor, MinimaxRegret, WorstCase
+from cbrl_bayes.designs import Criterion, CVaR, Executor, MinimaxRegret, WorstCase, evenly_spaced
 from cbrl_bayes.errors import require_key, require_kind
 from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
-from cbrl_bayes.results import designed, running
+from cbrl_bayes.results import designed, posterior_draws, running
 from cbrl_bayes.robust.constraints import ChanceConstraint
 from cbrl_bayes.robust.record import RobustSettings
 from cbrl_bayes.robust.search import search_designs
 from cbrl_bayes.robust.tables import add_robust
+
+FEWEST_SCORED = 20
+"""Fewer draws than this tell nothing of a tail."""
 
 
 def robust_designs(
@@ -59,7 +62,9 @@ def robust_designs(
     -------
     xarray.DataTree
         The study; ``decision`` holds the new designs beside the old ones, all scored with the
-        same contexts and noise within a draw. `compare_designs` tables them.
+        same contexts and noise within a draw: on the study's draws, which chose them and so
+        flatter them, and on other draws of the posterior (``held_out_*``), where there are any.
+        `compare_designs` tables them.
 
     Raises
     ------
@@ -94,6 +99,7 @@ def robust_designs(
             constraint, ChanceConstraint, "constraints", "constraints=[cb.CostAtMost(...)]"
         )
     parts = designed(problem, study)
+    more, fresh = other_draws(parts.problem, study, settings)
     used = {
         "criteria": list(criteria),
         "constraints": list(constraints),
@@ -108,7 +114,7 @@ def robust_designs(
         checkpoint=checkpoint,
         progress=progress,
         question="robust designs",
-        draws=parts.draws,
+        draws=(parts.draws, more, fresh),
         designs=(parts.designs, parts.own),
         settings=used,
     ) as run:
@@ -124,5 +130,33 @@ def robust_designs(
             key=key,
             settings=settings,
             run=run,
+            more=more,
+            fresh=fresh,
         )
     return add_robust(study, parts.problem, found, used)
+
+
+def other_draws(
+    problem: Problem, study: xr.DataTree, settings: RobustSettings
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return posterior draws beside the study's own: some to choose on, and some to score on.
+
+    Evenly spaced, the former between the latter. Both are empty where the posterior holds fewer
+    than `FEWEST_SCORED` others.
+    """
+    posterior, design = study["posterior"].to_dataset(), study["design"].to_dataset()
+    used = np.isin(posterior["chain"], design["chain"])[:, None] & np.isin(
+        posterior["draw"], design["draw"]
+    )
+    left = np.flatnonzero(~used)
+    if min(len(left), settings.num_score_draws) < FEWEST_SCORED:
+        return {}, {}
+    num_more = min(settings.num_more_draws, len(left) // 2)
+    left = left[evenly_spaced(len(left), num_more + settings.num_score_draws)]
+    to_choose = evenly_spaced(len(left), num_more) if num_more else np.zeros(0, int)
+    draws = posterior_draws(problem, posterior)
+
+    def taken(index: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value[index] for name, value in draws.items()} if len(index) else {}
+
+    return taken(left[to_choose]), taken(np.delete(left, to_choose))

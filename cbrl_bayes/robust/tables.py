@@ -9,10 +9,17 @@ Beside the variables of a design study, `add_robust` writes into ``decision``:
 | `own_objective` | chain, draw | each draw's own design, scored like the others |
 | `best_objective` | chain, draw | what the best design known for a draw is worth |
 | `depth` | chain, draw | share of draws closer to the posterior's centre |
-| `criterion_value` | criterion, design | each criterion of each design, on these draws |
+| `criterion_value` | criterion, design | each criterion of each design, where it was chosen |
 | `start_value` | criterion, start | what each ascent reached |
 | `satisfied_probability` | constraint, design | share of draws in which the outcome is as wanted |
 | `feasible` | design | 1 if a design keeps all chance constraints |
+| `held_out_objective` | design, held_out | under draws on which no design was chosen |
+| `held_out_best` | held_out | the best design known for such a draw, of these and the candidates |
+| `held_out_depth` | held_out | share of draws closer to the posterior's centre |
+| `held_out_criterion_value` | criterion, design | each criterion of each design (`HeldOut`) |
+| `held_out_satisfied` | constraint, design | share of them in which the outcome is as wanted |
+
+What carries no ``held_out`` in its name is told on draws that chose the designs, and flatters.
 """
 
 import json
@@ -24,7 +31,6 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.designs import CVaR, readable_designs
-from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.assembly import incentive_names
 from cbrl_bayes.results.error_budget import error_budget
@@ -38,6 +44,7 @@ from cbrl_bayes.results.table import (
     study_table,
 )
 from cbrl_bayes.robust.record import RobustStudy
+from cbrl_bayes.robust.verdict import judge_robust
 
 OBJECTIVES = (
     "objective",
@@ -50,9 +57,8 @@ OBJECTIVES = (
 )
 """Variables in the unit of the leader's objective."""
 IN_OBJECTIVE_UNIT = ("mean", "mcse", "sd", "lower", "upper", "cvar_0.1", "regret")
+CHOSEN_ON = "on the {} draws on which designs were chosen, which flatter them"
 BEATS = "probability that the row's design is worth more than the column's"
-APART_REVIEW = 0.05
-ERRORS_BEATEN = 3.0
 
 
 def add_robust(
@@ -86,7 +92,8 @@ def add_robust(
     if "feasible" in before:  # constraints of an earlier call
         feasible[:known] &= before["feasible"].values.astype(bool)
     kept = before.drop_dims("design").drop_vars(["criterion", "constraint"], errors="ignore")
-    decision = kept.drop_dims(["criterion", "constraint"], errors="ignore").assign_coords(
+    gone = ["criterion", "constraint", "held_out"]
+    decision = kept.drop_dims(gone, errors="ignore").assign_coords(
         design=list(found.names), criterion=asked, follower=list(problem.followers.names)
     )
     decision = decision.assign(
@@ -109,15 +116,18 @@ def add_robust(
     if found.constraints:
         decision = decision.assign_coords(constraint=list(found.constraints))
         decision["satisfied_probability"] = (("constraint", "design"), found.satisfied)
+    decision = decision.assign(_held_out(found))
     rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
         decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
-    for name in OBJECTIVES:
-        decision[name].attrs["units"] = problem.objective_unit
-    reviews, failures = _judge(found, known)
+    for name in (*OBJECTIVES, "held_out_objective", "held_out_best"):
+        if name in decision:
+            decision[name].attrs["units"] = problem.objective_unit
+    decision["criterion_value"].attrs["draws"] = CHOSEN_ON.format(found.num_chosen_on)
+    reviews, failures = judge_robust(found, known)
     # What was said of earlier designs still holds.
     decision.attrs = {
-        "reviews": json.dumps(_before(before, "reviews") + reviews),
+        "reviews": json.dumps(list(dict.fromkeys(_before(before, "reviews") + reviews))),
         "failures": json.dumps(_before(before, "failures") + failures),
         "settings": json.dumps([*_before(before, "settings"), describe(settings)], sort_keys=True),
     }
@@ -125,6 +135,22 @@ def add_robust(
     tree["decision"] = xr.DataTree(decision)
     tree["error_budget"] = xr.DataTree(error_budget(tree))
     return tree
+
+
+def _held_out(found: RobustStudy) -> dict[str, tuple]:
+    """Return what was found on draws that no design was chosen on, as variables."""
+    scored = found.held_out
+    if scored is None:
+        return {}
+    variables = {
+        "held_out_objective": (("design", "held_out"), scored.objective),
+        "held_out_best": ("held_out", scored.best),
+        "held_out_depth": ("held_out", scored.depth),
+        "held_out_criterion_value": (("criterion", "design"), scored.criterion_value),
+    }
+    if found.constraints:
+        variables["held_out_satisfied"] = (("constraint", "design"), scored.satisfied)
+    return variables
 
 
 def compare_designs(
@@ -146,11 +172,15 @@ def compare_designs(
     Returns
     -------
     Table
-        ``frame``: a row per design, *best per draw* first. Columns: mean of the objective over
-        draws with its Monte-Carlo standard error, sd, interval, the mean of the worst tenth of the
-        draws (cvar_0.1), mean regret and its upper quantile, and, where there are chance
-        constraints, whether the design keeps them. ``frames`` also holds P(row's design is worth
-        more than column's design), ties counted half, paired within draws.
+        ``frame``: a row per design. Columns: mean of the objective over draws with its
+        Monte-Carlo standard error, sd, interval, the mean of the worst tenth of the draws
+        (cvar_0.1), mean regret and its upper quantile, every criterion that was asked for, and,
+        where there are chance constraints, whether the design keeps them. ``frames`` also holds
+        P(row's design is worth more than column's design), ties counted half, paired within draws.
+
+        After `robust_designs` both rest on draws on which no design was chosen, if the posterior
+        has others than the study's, and a last frame holds the rows of the study's draws, with
+        *best per draw*. Else there are only those.
 
     Raises
     ------
@@ -162,12 +192,52 @@ def compare_designs(
     return study_table(
         study,
         f"leader's objective [{unit}] and regret by design",
-        lambda: {"": _rows(study, decision, prob, kind), BEATS: _beats(decision)},
+        lambda: _frames(study, decision, prob, kind),
         accept_failed=accept_failed,
         prob=prob,
         kind=kind,
-        units=dict.fromkeys((*IN_OBJECTIVE_UNIT, _regret_quantile(prob)), unit),
+        units=dict.fromkeys(
+            (*IN_OBJECTIVE_UNIT, _regret_quantile(prob), *_criteria(decision)), unit
+        ),
     )
+
+
+def _frames(
+    study: xr.DataTree, decision: xr.Dataset, prob: float, kind: str
+) -> dict[str, pd.DataFrame]:
+    chosen_on = _rows(study, decision, prob, kind)
+    if "held_out_objective" not in decision:
+        return {"": chosen_on, BEATS: _beats(decision["objective"])}
+    fresh = decision["held_out_objective"].rename(held_out="draw").expand_dims("chain")
+    best = decision["held_out_best"].rename(held_out="draw").expand_dims("chain")
+    rows = {
+        design_title(name): _row(fresh.sel(design=name), best - fresh.sel(design=name), prob, kind)
+        for name in decision["design"].values
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table["mcse"] = np.nan  # thinned from several chains: no order left to tell it from
+    _add_criteria(table, decision, "held_out_criterion_value")
+    if "held_out_satisfied" in decision:
+        table["feasible"] = _yes_no(decision)
+    heading = CHOSEN_ON.format(decision.sizes["chain"] * decision.sizes["draw"])
+    return {"": table, BEATS: _beats(fresh), heading: chosen_on}
+
+
+def _criteria(decision: xr.Dataset) -> list[str]:
+    """Return the criteria that have no column of another name."""
+    asked = map(str, decision["criterion"].values) if "criterion" in decision else ()
+    return [name for name in asked if name not in ("expectation", "cvar_0.1")]
+
+
+def _add_criteria(table: pd.DataFrame, decision: xr.Dataset, variable: str) -> None:
+    for name in _criteria(decision):
+        for which in decision["design"].values:
+            value = decision[variable].sel(criterion=name, design=which)
+            table.loc[design_title(which), name] = float(value)
+
+
+def _yes_no(decision: xr.Dataset) -> list[str]:
+    return ["yes" if kept else "no" for kept in decision["feasible"].values]
 
 
 def _rows(study: xr.DataTree, decision: xr.Dataset, prob: float, kind: str) -> pd.DataFrame:
@@ -179,6 +249,8 @@ def _rows(study: xr.DataTree, decision: xr.Dataset, prob: float, kind: str) -> p
         if "satisfied_probability" in decision:
             row["feasible"] = "yes" if int(one["feasible"]) else "no"
     table = pd.DataFrame.from_dict(rows, orient="index")
+    if "criterion_value" in decision:
+        _add_criteria(table, decision, "criterion_value")
     return table.fillna({"feasible": ""}) if "feasible" in table else table
 
 
@@ -201,9 +273,9 @@ def _regret_quantile(prob: float) -> str:
     return f"regret_q{100 * prob:g}"
 
 
-def _beats(decision: xr.Dataset) -> pd.DataFrame:
-    names = [design_title(name) for name in decision["design"].values]
-    worth = decision["objective"].transpose("design", ...).values.reshape(len(names), -1)
+def _beats(objective: xr.DataArray) -> pd.DataFrame:
+    names = [design_title(name) for name in objective["design"].values]
+    worth = objective.transpose("design", ...).values.reshape(len(names), -1)
     return pd.DataFrame(win_shares(worth), index=names, columns=names)
 
 
@@ -244,39 +316,3 @@ def tail_mean(values: np.ndarray, share: float = 0.1) -> float:
 
 def _before(decision: xr.Dataset, name: str) -> list:
     return json.loads(decision.attrs.get(name, "[]"))
-
-
-def _judge(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
-    """Return sentences for the verdict, and for failures."""
-    reviews, failures = [], []
-    means = found.scores.objective.mean(1)
-    better = int(np.argmax(np.where(found.feasible, means, -np.inf)))
-    gain = found.scores.objective[better] - found.scores.objective[0]
-    if gain.mean() > ERRORS_BEATEN * gain.std() / np.sqrt(gain.size) > 0.0:
-        reviews.append(
-            f"by expectation design {found.names[better]} ({means[better]:.4g}) beats "
-            f"{found.names[0]} ({means[0]:.4g}): more draws or another start may "
-            "improve the latter"
-        )
-    if not found.feasible[0]:
-        reviews.append(
-            f"design {found.names[0]} does not keep the chance constraints: choose one that does"
-        )
-    spread = float(np.std(found.scores.objective[0]))
-    for row, name in enumerate(found.names[known:]):
-        reached = found.start_value[row][np.isfinite(found.start_value[row])]
-        if found.status[row] in FAILED_ASCENTS:
-            failures.append(f"the ascents for design {name} failed")
-        elif reached.size > 1 and np.ptp(reached) > APART_REVIEW * max(spread, 1e-12):
-            reviews.append(
-                f"ascents for design {name} ended {np.ptp(reached):.2g} apart: local optima; "
-                "the best is kept, more starts may find better"
-            )
-        elif found.status[row] == AscentStatus.STEP_LIMIT:
-            reviews.append(f"the ascents for design {name} met their step limit: allow more steps")
-        if not found.feasible[known + row]:
-            failures.append(
-                f"design {name} does not keep the chance constraints: no design was "
-                "found that does; relax the limit or the probability"
-            )
-    return reviews, failures

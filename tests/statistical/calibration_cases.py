@@ -125,36 +125,21 @@ SMALL_DOORS = {"north": (2, 3), "west": (3, 2), "east": (3, 4), "south": (5, 3)}
 
 
 PROBLEMS = {
-    "bus_replacement": (
-        lambda: started(
-            cb.problems.bus_replacement(num_bins=30, target_mileage=60_000),
-            num_episodes=12,
-            num_steps=40,
-            record_transitions=True,
-        ),
-        40,
+    "bus_replacement": lambda: started(
+        cb.problems.bus_replacement(num_bins=30, target_mileage=60_000),
+        num_episodes=12,
+        num_steps=40,
+        record_transitions=True,
     ),
-    "contract_design": (
-        lambda: started(cb.problems.contract_design(), num_episodes=12, num_steps=2),
-        60,
+    "contract_design": lambda: started(cb.problems.contract_design(), num_episodes=12, num_steps=2),
+    "four_rooms": lambda: started(cb.problems.four_rooms(**PLACES), num_episodes=12, num_steps=20),
+    "four_rooms_doors": lambda: started(
+        cb.problems.four_rooms_doors(doors=SMALL_DOORS, **PLACES), num_episodes=12, num_steps=20
     ),
-    "four_rooms": (
-        lambda: started(cb.problems.four_rooms(**PLACES), num_episodes=12, num_steps=20),
-        40,
+    "reserve_price": lambda: started(
+        cb.problems.reserve_price(value_probability=(0.2,) * 5), num_episodes=12, num_steps=1
     ),
-    "four_rooms_doors": (
-        lambda: started(
-            cb.problems.four_rooms_doors(doors=SMALL_DOORS, **PLACES), num_episodes=12, num_steps=20
-        ),
-        40,
-    ),
-    "reserve_price": (
-        lambda: started(
-            cb.problems.reserve_price(value_probability=(0.2,) * 5), num_episodes=12, num_steps=1
-        ),
-        60,
-    ),
-    "tax_design": (_small_taxes, 30),
-    "two_state": (lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1), 100),
+    "tax_design": _small_taxes,
+    "two_state": lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1),
 }
-"""Problem -> (simulation, data sets)."""
+"""Problem -> simulation; each with `DecisionCalibrationSettings.num_data_sets` data sets."""

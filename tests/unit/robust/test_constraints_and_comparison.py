@@ -1,7 +1,7 @@
 """Choosing among designs: robust designs in the tree, comparison, error budget, the health gate."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,14 @@ import pytest
 import xarray as xr
 
 import cbrl_bayes as cb
-from cbrl_bayes.designs import ExactEvaluation, SimulatedEvaluation
+from cbrl_bayes.designs import ExactEvaluation, Score, SimulatedEvaluation, evaluate_designs
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots import plot_designs, plot_incentive, plot_objectives
 from cbrl_bayes.results.error_budget import best_of_restarts_variance
+from cbrl_bayes.robust.depth import posterior_depth
+from cbrl_bayes.robust.record import HeldOut, RobustStudy
+from cbrl_bayes.robust.study import other_draws
+from cbrl_bayes.robust.verdict import judge_robust
 
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=60))
 VERY_QUICK = cb.RobustSettings(ascent=cb.Ascent(num_steps=10), num_candidates=0)
@@ -86,6 +90,115 @@ def test_more_criteria_can_be_added_later(small):
     )
     assert list(more["decision"]["design"].values)[-2:] == ["minimax_regret_0.9", "mean_variance_1"]
     assert more["decision"]["criterion_value"].shape == (1, 5)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """A study of 20 of 260 draws: 60 more choose, 180 are held out."""
+    problem = cb.problems.two_state()
+    rng = np.random.default_rng(4)
+    draws = {"temperature": 0.3 * np.exp(0.8 * rng.normal(size=260))}
+    settings = cb.DesignSettings(search=QUICK, per_draw=QUICK)
+    study = cb.design(problem, draws, key=jax.random.key(0), num_draws=20, settings=settings)
+    sizes = cb.RobustSettings(
+        ascent=cb.Ascent(num_steps=60), num_candidates=3, num_more_draws=60, num_score_draws=180
+    )
+    criteria = (cb.CVaR(0.2), cb.WorstCase(0.9), cb.MinimaxRegret(0.9))
+    robust = cb.robust_designs(
+        problem, study, key=jax.random.key(1), criteria=criteria, settings=sizes
+    )
+    return problem, study, sizes, robust
+
+
+def test_final_designs_are_scored_on_draws_that_did_not_choose_them(fresh):
+    problem, study, sizes, robust = fresh
+    more, scored = other_draws(problem, study, sizes)
+    own = study["posterior"]["temperature"].sel(draw=study["design"]["draw"]).values.ravel()
+    parts = [own, more["temperature"], scored["temperature"]]
+    assert list(map(len, parts)) == [20, 60, 180]
+    everything = np.concatenate(parts)
+    assert sorted(everything) == sorted(study["posterior"]["temperature"].values.ravel())
+    # By evaluating once more, and by the definitions of the criteria.
+    decision = robust["decision"].to_dataset()
+    points = decision["unconstrained"].values
+    worth = evaluate_designs(problem, points, scored, key=jax.random.key(9)).objective
+    np.testing.assert_allclose(decision["held_out_objective"], worth, rtol=1e-12)
+    tail = np.sort(worth, axis=1)[:, : 180 // 5].mean(1)
+    value = decision["held_out_criterion_value"]
+    np.testing.assert_allclose(value.sel(criterion="cvar_0.2"), tail, rtol=1e-12)
+    # The worst case: over all draws within the credible set that all of them make.
+    inside = posterior_depth({"temperature": everything}) < 0.9
+    all_draws = {"temperature": everything}
+    worth = evaluate_designs(problem, points, all_draws, key=jax.random.key(9)).objective
+    worst = value.sel(criterion="worst_case_0.9")
+    np.testing.assert_allclose(worst, worth[:, inside].min(1), rtol=1e-12)
+    assert (worst <= decision["criterion_value"].sel(criterion="worst_case_0.9")).all()
+    # It is a best one: no point of a grid has a better worst case, up to the search's own steps.
+    grid = evaluate_designs(
+        problem, np.linspace(-0.5, 1.5, 81)[:, None], all_draws, key=jax.random.key(9)
+    ).objective[:, inside]
+    spread = worth[0].std()
+    found = float(worst.sel(design="worst_case_0.9"))
+    assert found >= grid.min(1).max() - 0.05 * spread
+    # The study's own numbers stay those of its own draws.
+    assert decision["objective"].shape == (5, 1, 20)
+
+
+def test_numbers_of_other_draws_come_first_and_flattering_ones_say_so(fresh, tmp_path):
+    *_, robust = fresh
+    found = cb.compare_designs(robust, accept_failed=True)
+    headings = list(found.frames)
+    assert headings[-1] == "on the 20 draws on which designs were chosen, which flatter them"
+    held_out = robust["decision"]["held_out_objective"].sel(design="cvar_0.2").values
+    assert found.frame.loc["cvar_0.2", "mean"] == pytest.approx(held_out.mean())
+    value = robust["decision"]["held_out_criterion_value"].sel(criterion="worst_case_0.9")
+    np.testing.assert_allclose(found.frame["worst_case_0.9"], value)
+    assert "best per draw" in found.frames[headings[-1]].index
+    assert "best per draw" not in found.frame.index
+    assert "flatter" not in str(cb.summary(robust).health)
+    kept = cb.load(cb.save(robust, tmp_path / "fresh.nc"))
+    xr.testing.assert_equal(kept["decision"].to_dataset(), robust["decision"].to_dataset())
+    # Later criteria replace them all; a study without other draws says that nothing was left.
+    more = cb.robust_designs(
+        cb.problems.two_state(),
+        robust,
+        key=jax.random.key(3),
+        criteria=(cb.MeanVariance(1.0),),
+        settings=replace(VERY_QUICK, num_score_draws=0),
+    )
+    assert "held_out_objective" not in more["decision"]
+    assert "no draws were left to score the designs on" in str(cb.summary(more).health)
+
+
+def test_what_other_draws_say_enters_the_verdict():
+    """By hand: a design best where it was chosen, worse than the common one elsewhere."""
+    scores = Score(*(np.array([[1.0, 2.0], [2.0, 2.5]]) for _ in fields(Score)))
+    found = RobustStudy(
+        names=("common", "cvar_0.5"),
+        designs=np.zeros((2, 1)),
+        scores=scores,
+        own_objective=np.zeros(2),
+        best=np.zeros(2),
+        depth=np.zeros(2),
+        criterion_value=np.array([[1.0, 2.0]]),
+        start_value=np.array([[2.0]]),
+        status=np.array([0]),
+        constraints=("P(cost at most 1) >= 0.9",),
+        satisfied=np.array([[0.9, 1.0]]),
+        feasible=np.array([True, True]),
+        num_chosen_on=2,
+        held_out=HeldOut(
+            objective=np.zeros((2, 100)),
+            best=np.zeros(100),
+            depth=np.zeros(100),
+            criterion_value=np.array([[1.0, 0.5]]),
+            satisfied=np.array([[0.9, 0.7]]),
+        ),
+    )
+    reviews, failures = judge_robust(found, 1)
+    assert failures == []
+    assert any("cvar_0.5 is worse by its own criterion (0.5) than common (1)" in r for r in reviews)
+    assert any("cvar_0.5 keeps P(cost at most 1) >= 0.9 with 0.7 only" in r for r in reviews)
 
 
 def test_comparison_pairs_designs_within_draws(small):
