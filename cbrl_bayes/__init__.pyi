@@ -24,6 +24,7 @@ from .behaviour import (
     make_trajectories as make_trajectories,
     save_trajectories as save_trajectories,
     simulate_trajectories as simulate_trajectories,
+    with_incentives as with_incentives,
 )
 from .calibration import (
     CalibrationSettings as CalibrationSettings,
