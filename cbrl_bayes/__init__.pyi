@@ -18,6 +18,8 @@ from . import (
 )
 from .behaviour import (
     check_trajectories as check_trajectories,
+    concatenate as concatenate,
+    data_report as data_report,
     from_table as from_table,
     load_trajectories as load_trajectories,
     load_zurcher as load_zurcher,

@@ -53,3 +53,13 @@ def shapes_of(problem: Problem) -> dict[str, tuple[int, ...]]:
     """Return the shape of every incentive."""
     readable = problem.incentive.transform(problem.incentive.initial)
     return {name: np.shape(array) for name, array in readable.items()}
+
+
+def state_in_words(problem: Problem, state: int) -> str:
+    """Return a state's number and what its labels call it."""
+    labels = [
+        f"{values[state]}" if name == "state" else f"{name} {values[state]}"
+        for name, (dims, values) in problem.state_labels.coords.items()
+        if len(dims) == 1
+    ]
+    return f"state {state}" + (f" ({', '.join(labels)})" if labels else "")

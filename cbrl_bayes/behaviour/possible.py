@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of
+from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of, state_in_words
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, replace_fields
@@ -173,7 +173,7 @@ class _Look:
             elif steps.slot[row] != MISSING:
                 yield int(row), f"successor slot {steps.slot[row]} has probability 0"
             else:
-                to = _state(self.problem, int(steps.next_state[row]))
+                to = state_in_words(self.problem, int(steps.next_state[row]))
                 yield int(row), f"the move to {to} has probability 0"
 
     def _moves(self, mdp: MDP, steps: _Steps) -> tuple[np.ndarray, Any]:
@@ -268,13 +268,4 @@ def _in_all_contexts(reasons: list[tuple[int, str, str]]) -> str:
 def _what(problem: Problem, steps: _Steps, row: int) -> str:
     action = int(steps.action[row])
     name = f" ({problem.action_names[action]})" if problem.action_names else ""
-    return f"{_state(problem, int(steps.state[row]))}, action {action}{name}"
-
-
-def _state(problem: Problem, state: int) -> str:
-    labels = [
-        f"{values[state]}" if name == "state" else f"{name} {values[state]}"
-        for name, (dims, values) in problem.state_labels.coords.items()
-        if len(dims) == 1
-    ]
-    return f"state {state}" + (f" ({', '.join(labels)})" if labels else "")
+    return f"{state_in_words(problem, int(steps.state[row]))}, action {action}{name}"

@@ -65,7 +65,7 @@ def incentives_of_rows(
     values = np.stack([real_numbers(frame, column, missing) for column in columns], axis=-1)
     kinds, kind_of = np.unique(values, axis=0, return_inverse=True)
     if regime is None:
-        named = [_named(row, columns) for row in kinds]
+        named = _named(kinds, columns)
         regime = [named[kind] for kind in kind_of.ravel()]
     of_regime: dict[str, set[int]] = {}
     for name, kind in zip(regime, kind_of.ravel().tolist(), strict=True):
@@ -169,8 +169,16 @@ def _arrays(
     return arrays
 
 
-def _named(row: np.ndarray, columns: Mapping[str, Place]) -> str:
-    return ", ".join(
-        f"{column.removeprefix('incentive_')}={value:.12g}"
-        for column, value in zip(columns, row.tolist(), strict=True)
-    )
+def _named(kinds: np.ndarray, columns: Mapping[str, Place]) -> list[str]:
+    """Name regimes by their incentives, in as few digits as tell them apart."""
+    labels = [column.removeprefix("incentive_") for column in columns]
+    for digits in (6, 12, 17):
+        names = [
+            ", ".join(
+                f"{label}={value:.{digits}g}" for label, value in zip(labels, row, strict=True)
+            )
+            for row in kinds.tolist()
+        ]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -107,7 +107,7 @@ def from_table(
     Returns
     -------
     xarray.Dataset
-        Its attribute ``notes`` holds what was noted (`data_report` shows it).
+        Its attribute ``notes`` holds what was noted, if anything (`data_report` shows it).
 
     Raises
     ------
@@ -136,14 +136,15 @@ def from_table(
     ['bonus=0.8', 'bonus=1.2']
     """
     _check_arguments(problem, columns, labels)
-    notes: list[str] = []
+    told: list[str] = []  # what changes the meaning of the data
+    notes: list[str] = []  # what was merely filled in
     given = frozenset([missing] if isinstance(missing, str) else missing)
     try:
         frame = as_frame(table)
         _rename(frame, columns or {})
         places = incentive_columns(list(frame.columns), COLUMNS, problem)
-        frame = _without_foreign(frame, places, notes)
-        read = _Reader(frame, problem, labels or {}, given, notes)
+        frame = _without_foreign(frame, places, told)
+        read = _Reader(frame, problem, labels or {}, given, notes, told)
         data = read.dataset(places, incentives, gaps, step_unit, limits)
     except (DataError, InvalidInputError):
         raise
@@ -152,8 +153,9 @@ def from_table(
             f"the table cannot be read ({type(error).__name__}: {error})",
             accepted="columns of numbers and text",
         ) from error
-    data.attrs["notes"] = json.dumps(notes)
-    for text in notes:
+    if told or notes:
+        data.attrs["notes"] = json.dumps([*told, *notes])
+    for text in told:
         note(text)
     check_trajectories(data, problem)
     return data
@@ -169,9 +171,10 @@ class _Reader:
         labels: Mapping[str, Mapping[Any, Any]],
         missing: frozenset[str],
         notes: list[str],
+        told: list[str],
     ) -> None:
         self.frame, self.problem, self.labels = frame, problem, labels
-        self.missing, self.notes = missing, notes
+        self.missing, self.notes, self.told = missing, notes, told
 
     def dataset(
         self,
@@ -190,7 +193,7 @@ class _Reader:
         episode = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
         self.complete(episode)
         by_step = {
-            name: positions(frame, name, self.problem, self.labels.get(name), notes)
+            name: positions(frame, name, self.problem, self.labels.get(name), self.told)
             for name in ("state", "action")
         }
         step = step_numbers(frame, episode, step_unit, notes)
@@ -233,9 +236,11 @@ class _Reader:
             data = with_incentives(data, stated)
         elif self.problem is not None and "regime" not in frame:
             nothing = ", ".join(f"{name} = 0" for name in self.problem.incentive.labels)
-            notes.append(f"no incentive is stated: the behaviour counts as without any ({nothing})")
+            self.told.append(
+                f"no incentive is stated: the behaviour counts as without any ({nothing})"
+            )
         elif self.problem is None and len(set(regime or [])) > 1:
-            notes.append(
+            self.told.append(
                 "regimes are named and their incentives are not stated: they are needed before "
                 "a fit (incentives=, or cb.with_incentives)"
             )
@@ -245,7 +250,7 @@ class _Reader:
         """Return a column of names, none of them empty."""
         column = texts(self.frame, name, self.missing)
         if name in LABELLED:
-            column = renamed(column, name, (), self.labels.get(name), self.notes)
+            column = renamed(column, name, (), self.labels.get(name), self.told)
         if None in column:
             row = self.frame.index[column.index(None)]
             raise DataError(f"column {name!r} is empty in row {row}")
@@ -275,7 +280,7 @@ class _Reader:
         """Return the contexts, '' where none was observed."""
         known = context_names(self.problem)
         column = texts(self.frame, "context", self.missing)
-        column = renamed(column, "context", known, self.labels.get("context"), self.notes)
+        column = renamed(column, "context", known, self.labels.get("context"), self.told)
         return [cell or "" for cell in column]
 
     def regimes(
