@@ -105,7 +105,7 @@ def incentive_violations(data: xr.Dataset, problem: Problem) -> Iterator[str]:
         )
     if stated is not None and len(set(stated)) < len(stated):
         yield f"regime_name has names twice: {stated}"
-    absent = sorted(set(regimes) - set(stated or regimes))
+    absent = sorted(set(regimes) - set(regimes if stated is None else stated))
     if absent:
         yield f"regimes {absent} have no incentive, accepted: {stated}"
     foreign = sorted(set(variables) - set(known))
@@ -186,7 +186,7 @@ def _is_stated(name: str) -> bool:
 
 def _numbers(name: str, regime: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise DataError(
             f"incentive {name!r} of regime {regime!r} is not made of finite numbers",
             received=value,

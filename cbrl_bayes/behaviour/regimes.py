@@ -89,7 +89,7 @@ def incentives_of_table(
     table: Any, problem: Problem | None, missing: frozenset[str]
 ) -> dict[str, dict[str, Any]]:
     """Return the incentives of a table with a column ``regime`` and columns of incentives."""
-    frame = as_frame(table)
+    frame = as_frame(table, "incentives")
     columns = incentive_columns(list(frame.columns), {"regime"}, problem, prefixed=False)
     if "regime" not in frame or not columns or not frame.columns.is_unique:
         raise DataError(

@@ -61,6 +61,8 @@ def step_numbers(
     too_large = [r for r, c in enumerate(cells) if isinstance(c, int) and abs(c) > MOST_NUMBER]
     if bad or too_large:
         row = (bad or too_large)[0]
+        if cells[row] is None and text_of(frame["step"].iloc[row]) is None:
+            raise DataError(f"column 'step' is empty in row {frame.index[row]}")
         raise DataError(
             f"column 'step', row {frame.index[row]} is not a whole number",
             received=frame["step"].iloc[row],

@@ -135,16 +135,17 @@ def from_table(
     >>> from_table(offers, two_state()).regime.values.tolist()
     ['bonus=0.8', 'bonus=1.2']
     """
-    _check_arguments(problem, columns, labels)
+    _check_arguments(problem, columns, labels, missing)
     told: list[str] = []  # what changes the meaning of the data
     notes: list[str] = []  # what was merely filled in
     given = frozenset([missing] if isinstance(missing, str) else missing)
     try:
         frame = as_frame(table)
-        _rename(frame, columns or {})
+        _rename(frame, columns or {}, notes)
+        headers = list(frame.columns)
         places = incentive_columns(list(frame.columns), COLUMNS, problem)
         frame = _without_foreign(frame, places, told)
-        read = _Reader(frame, problem, labels or {}, given, notes, told)
+        read = _Reader(frame, headers, problem, labels or {}, given, notes, told)
         data = read.dataset(places, incentives, gaps, step_unit, limits)
     except (DataError, InvalidInputError):
         raise
@@ -167,13 +168,14 @@ class _Reader:
     def __init__(
         self,
         frame: pd.DataFrame,
+        headers: list[str],
         problem: Problem | None,
         labels: Mapping[str, Mapping[Any, Any]],
         missing: frozenset[str],
         notes: list[str],
         told: list[str],
     ) -> None:
-        self.frame, self.problem, self.labels = frame, problem, labels
+        self.frame, self.headers, self.problem, self.labels = frame, headers, problem, labels
         self.missing, self.notes, self.told = missing, notes, told
 
     def dataset(
@@ -259,7 +261,7 @@ class _Reader:
     def own_followers(self) -> list[str]:
         """Every row is a follower of its own, where nothing says otherwise."""
         if "step" in self.frame or "episode" in self.frame:
-            raise _columns_are_missing(self.frame, ["follower"])
+            raise _columns_are_missing(self.headers, ["follower"])
         self.notes.append("no column 'follower': every row is taken for a follower of its own")
         return [f"follower {number}" for number in range(len(self.frame))]
 
@@ -271,7 +273,7 @@ class _Reader:
         can_fill = {"step": 0 if alone else None, "state": start, "action": None}
         absent = [name for name in can_fill if name not in frame]
         if any(can_fill[name] is None for name in absent):
-            raise _columns_are_missing(frame, absent)
+            raise _columns_are_missing(self.headers, absent)
         for name in absent:
             frame[name] = can_fill[name]
             self.notes.append(f"no column {name!r}: it is {can_fill[name]} in every row")
@@ -304,7 +306,9 @@ def _check_arguments(
     problem: Problem | None,
     columns: Mapping[str, str] | None,
     labels: Mapping[str, Mapping[Any, Any]] | None,
+    missing: str | Iterable[str],
 ) -> None:
+    require_kind(missing, str | Iterable, "missing", "missing=['NA', '?']")
     require_kind(problem, Problem | None, "problem", "cb.problems.two_state(), or a cb.Problem")
     require_kind(columns, Mapping | None, "columns", "columns={'person': 'follower'}")
     require_kind(labels, Mapping | None, "labels", "labels={'action': {'Yes': 1, 'No': 0}}")
@@ -316,7 +320,7 @@ def _check_arguments(
         require_kind(mapping, Mapping, f"labels[{name!r}]", "{'Yes': 1, 'No': 0}")
 
 
-def _rename(frame: pd.DataFrame, columns: Mapping[str, str]) -> None:
+def _rename(frame: pd.DataFrame, columns: Mapping[str, str], notes: list[str]) -> None:
     """Give columns the names that the user says, and refuse two of one name."""
     blank = [place for place, name in enumerate(frame.columns) if not name]
     if len(blank) > 1:  # separators at the ends of lines
@@ -330,6 +334,10 @@ def _rename(frame: pd.DataFrame, columns: Mapping[str, str]) -> None:
             accepted="{name in the table: name wanted}",
         )
     frame.columns = [wanted.get(name, name) for name in frame.columns]
+    capitals = {name: name.lower() for name in frame.columns if name.lower() in COLUMNS}
+    capitals = {name: low for name, low in capitals.items() if low not in set(frame.columns)}
+    frame.columns = [capitals.get(name, name) for name in frame.columns]
+    notes += [f"column {name!r} is read as {low!r}" for name, low in capitals.items()]
     if not frame.columns.is_unique:
         raise DataError(
             "columns share a name", received=list(frame.columns), accepted="each name once"
@@ -347,10 +355,10 @@ def _without_foreign(
     return frame.drop(columns=foreign)
 
 
-def _columns_are_missing(frame: pd.DataFrame, names: list[str]) -> DataError:
+def _columns_are_missing(headers: list[str], names: list[str]) -> DataError:
     return DataError(
         "columns are missing from the table",
-        received=list(frame.columns),
+        received=headers,
         accepted=f"columns {', '.join(names)} as well",
         remedy="columns={'name in the table': 'name wanted'}",
     )

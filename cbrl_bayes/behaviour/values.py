@@ -18,8 +18,10 @@ YES = {"yes": 1, "y": 1, "true": 1, "t": 1, "no": 0, "n": 0, "false": 0, "f": 0}
 BOTH = {"true", "false", "1", "0", "yes", "no", "y", "n", "t", "f"}
 
 
-def as_frame(table: Any) -> pd.DataFrame:
+def as_frame(table: Any, name: str = "table") -> pd.DataFrame:
     """Return a pandas table of a pandas, polars or Arrow one; headers without blanks.
+
+    An index with names becomes columns.
 
     Columns of polars and Arrow come as Python values, so that whole numbers beside an empty
     cell stay whole.
@@ -29,14 +31,16 @@ def as_frame(table: Any) -> pd.DataFrame:
     if hasattr(table, "to_native"):  # narwhals
         table = table.to_native()
     if isinstance(table, pd.DataFrame):
-        frame = table.copy(deep=False)
+        named = [level for level in table.index.names if level is not None]
+        whole = len(named) == table.index.nlevels and not set(named) & set(table.columns)
+        frame = table.reset_index() if whole else table.copy(deep=False)
     elif hasattr(table, "to_pydict"):  # Arrow
         frame = pd.DataFrame(table.to_pydict(), dtype=object)
     elif type(table).__module__.startswith("polars") and hasattr(table, "get_columns"):
         frame = pd.DataFrame({one.name: one.to_list() for one in table.get_columns()}, dtype=object)
     else:
         remedy = "cb.load_trajectories(path) for a file; pd.DataFrame(...) of other tables"
-        require_kind(table, pd.DataFrame, "table", remedy)
+        require_kind(table, pd.DataFrame, name, remedy)
     frame.columns = [
         text_of(name.removeprefix("\ufeff") if isinstance(name, str) else name) or ""
         for name in frame.columns
@@ -55,6 +59,8 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, bytes):
         value = value.decode()
     if isinstance(value, str):
+        if "\0" in value:  # arrays of text would lose it
+            raise DataError("a cell has the sign 0 in its text", received=repr(str(value)[:40]))
         return str(value).strip() or None
     if value is None or value is pd.NA or value is pd.NaT:
         return None

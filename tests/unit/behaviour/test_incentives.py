@@ -46,6 +46,8 @@ def test_a_regime_left_out_is_named():
     data = cb.make_trajectories([[0], [0]], [[1], [0]], regime=["low", "high"])
     with pytest.raises(DataError, match=r"regimes \['high'\] have no incentive"):
         cb.check_trajectories(cb.with_incentives(data, {"low": {"bonus": 0.4}}), two_state())
+    with pytest.raises(DataError, match=r"regimes \['high', 'low'\] have no incentive"):
+        cb.check_trajectories(cb.with_incentives(data, {}), two_state())
 
 
 WAYS = {
@@ -86,7 +88,7 @@ def test_arrays_have_a_column_for_each_entry():
         cb.from_table(pd.DataFrame(rows | columns), problem)
 
 
-@pytest.mark.parametrize("bad", ["0.4", float("nan"), float("inf"), None, {"x": 1.0}])
+@pytest.mark.parametrize("bad", ["0.4", float("nan"), float("inf"), None, True, {"x": 1.0}])
 def test_incentives_are_finite_numbers(bad):
     with pytest.raises(DataError, match="regime 'low' is not made of finite numbers"):
         cb.make_trajectories([[0]], [[1]], regime=["low"], incentives={"low": {"bonus": bad}})

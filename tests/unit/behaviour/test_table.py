@@ -224,6 +224,37 @@ def test_columns_and_headers(csv):
     assert blank.state.values.tolist() == [[0]]
 
 
+def test_headers_in_capitals_and_an_index():
+    frame = pd.DataFrame({"Follower": ["a", "b"], "STEP": [0, 0], "State": [0, 1], "action": 0})
+    assert cb.from_table(frame).state.values.tolist() == [[0], [1]]
+    panel = table().set_index(["follower", "step"])
+    assert cb.from_table(panel).follower.values.tolist() == ["a", "b"]
+    with pytest.raises(DataError, match=r"received: \['who', 'step', 'state', 'action'\]"):
+        cb.from_table(table().rename(columns={"follower": "who"}))
+    with pytest.raises(DataError, match="columns share a name"):
+        cb.from_table(frame.assign(FOLLOWER="c"))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"missing": 5}, "missing has the wrong type"),
+        ({"columns": ["a"]}, "columns has the wrong type"),
+        ({"labels": {"action": 5}}, r"labels\['action'\] has the wrong type"),
+        ({"incentives": [1]}, "incentives has the wrong type"),
+        ({"problem": "two_state"}, "problem has the wrong type"),
+    ],
+)
+def test_wrong_arguments(keywords, message):
+    with pytest.raises(InvalidInputError, match=message):
+        cb.from_table(table(), **keywords)
+
+
+def test_text_that_arrays_would_cut_is_refused():
+    with pytest.raises(DataError, match=r"'follower', row 0: a cell has the sign 0"):
+        cb.from_table(table(follower=["a\0", "a"]))
+
+
 def test_settings_of_tables_are_for_tables(tmp_path):
     path = cb.save_trajectories(cb.from_table(table()), tmp_path / "data.nc")
     assert "notes" not in cb.load_trajectories(path).attrs
