@@ -1,7 +1,8 @@
 """What the model says of each observed step: possible, or ruled out and why."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,6 +21,13 @@ HEAT = 1e3
 """An action counts as impossible if followers of this many times the default lambda avoid it."""
 NEVER = -100.0
 """Log-probability below which an action counts as avoided altogether: about 1e-43."""
+NO_START = "the model starts there with probability 0"
+NO_CHOICE = (
+    "the model makes this action impossible (probability below 1e-43 even at 1,000 times the "
+    "default temperature, lambda)"
+)
+GOES_ON = "the episode goes on after this state, which ends it"
+CLOSED = "the move has probability 0"
 MOST_EAGER = 8
 """Processes above this number are built by a compiled program."""
 
@@ -57,7 +65,8 @@ def impossibilities(
     found = list(_ruled_out(problem, data, estimated))
     if not found:
         return
-    shown = "; ".join(text for _, text in sorted(found)[:MOST_SHOWN])
+    found.sort(key=lambda one: one[0])
+    shown = "; ".join(words() for _, words in found[:MOST_SHOWN])
     what = "one step" if len(found) == 1 else f"{len(found)} steps"
     first = f", of which the first {MOST_SHOWN}" if len(found) > MOST_SHOWN else ""
     yield (
@@ -85,8 +94,8 @@ class _Steps:
 
 def _ruled_out(
     problem: Problem, data: xr.Dataset, estimated: Collection[str] | None
-) -> Iterator[tuple[tuple[int, int], str]]:
-    """Yield place and wording of every step that is ruled out."""
+) -> Iterator[tuple[tuple[int, int], Callable[[], str]]]:
+    """Yield the place of every step that is ruled out, and what words it when asked."""
     context, values, C = contexts_of(problem, data)
     regimes, regime = np.unique(data["regime"].values.astype(str), return_inverse=True)
     incentives = incentives_of(problem, data, regimes)
@@ -98,7 +107,8 @@ def _ruled_out(
     cells, cell_of = np.unique(wanted, axis=0, return_inverse=True)
     look = _Look(problem, estimated, len(cells) > MOST_EAGER)
     steps = _steps_of(data, context == UNSEEN)
-    excuses: dict[int, dict[int, tuple[int, str, str]]] = {}  # hidden episode -> context -> why
+    # Of episodes without context: episode -> context -> (step, what words it, where).
+    excuses: dict[int, dict[int, tuple[int, Callable[[], str], str]]] = {}
     for index, (r, c, f) in enumerate(cells):
         members = np.zeros(len(context), bool)
         members[pairs[cell_of.ravel() == index, 0]] = True
@@ -109,17 +119,16 @@ def _ruled_out(
         mine = steps.select(members[steps.episode])
         for row, why in look.faults(mdp, mine, (one, value, f), context == UNSEEN):
             episode, step = int(mine.episode[row]), int(mine.step[row])
-            who = f"follower {str(data['follower'].values[episode])!r} (episode {episode})"
-            text = f"step {step}, {_what(problem, mine, row)}: {why}"
-            if context[episode] != UNSEEN:
-                yield (episode, step), f"{who}, {text}{where}"
+            words = partial(_fault, problem, mine, row, why)
+            if context[episode] == UNSEEN:
+                excuses.setdefault(episode, {}).setdefault(int(c), (step, words, where))
             else:
-                excuses.setdefault(episode, {}).setdefault(int(c), (step, text, where))
+                yield (episode, step), partial(_whose, data, episode, [(step, words, where)])
     for episode, by_context in excuses.items():
         if len(by_context) == C:
-            who = f"follower {str(data['follower'].values[episode])!r} (episode {episode})"
-            first = min(step for step, _, _ in by_context.values())
-            yield (episode, first), f"{who}, {_in_all_contexts(list(by_context.values()))}"
+            reasons = list(by_context.values())
+            first = min(step for step, _, _ in reasons)
+            yield (episode, first), partial(_whose, data, episode, reasons)
 
 
 class _Look:
@@ -159,22 +168,9 @@ class _Look:
         closed = moved & (chance == 0)
         closed = self._for_good(closed, of_law, cell)
         never = self._avoided(mdp, steps, cell)
+        reasons = ((starts, NO_START), (never, NO_CHOICE), (ended, GOES_ON), (closed, CLOSED))
         for row in np.flatnonzero(starts | ended | closed | never):
-            if starts[row]:
-                yield int(row), "the model starts there with probability 0"
-            elif never[row]:
-                yield (
-                    int(row),
-                    "the model makes this action impossible (probability below 1e-43 even at "
-                    "1,000 times the default temperature, lambda)",
-                )
-            elif ended[row]:
-                yield int(row), "the episode goes on after this state, which ends it"
-            elif steps.slot[row] != MISSING:
-                yield int(row), f"successor slot {steps.slot[row]} has probability 0"
-            else:
-                to = state_in_words(self.problem, int(steps.next_state[row]))
-                yield int(row), f"the move to {to} has probability 0"
+            yield int(row), next(why for found, why in reasons if found[row])
 
     def _moves(self, mdp: MDP, steps: _Steps) -> tuple[np.ndarray, Any]:
         """Return the probability of every recorded move, and the function of a law that does."""
@@ -197,7 +193,6 @@ class _Look:
         if not zero.any():
             return zero
         incentive, value, follower = cell
-
         free = {name: v for name, v in self.defaults.items() if name in self.estimated}
 
         def at(parameters: Mapping[str, Any]) -> Any:
@@ -257,12 +252,24 @@ def _followers(problem: Problem, data: xr.Dataset) -> np.ndarray:
     return np.zeros_like(group) if alike or names != problem.followers.names else group
 
 
-def _in_all_contexts(reasons: list[tuple[int, str, str]]) -> str:
-    """Word why no context allows an episode whose context was not observed."""
-    texts = {text for _, text, _ in reasons}
-    if len(texts) == 1:
-        return f"{texts.pop()}{' in every context' if len(reasons) > 1 else ''}"
-    return ", and ".join(f"{text}{where}" for _, text, where in reasons)
+def _whose(
+    data: xr.Dataset, episode: int, reasons: list[tuple[int, Callable[[], str], str]]
+) -> str:
+    """Word the fault of an episode, in the one context that it has or in all."""
+    who = f"follower {str(data['follower'].values[episode])!r} (episode {episode})"
+    texts = {words() for _, words, _ in reasons}
+    if len(reasons) > 1 and len(texts) == 1:
+        return f"{who}, {texts.pop()} in every context"
+    return f"{who}, " + ", and ".join(f"{words()}{where}" for _, words, where in reasons)
+
+
+def _fault(problem: Problem, steps: _Steps, row: int, why: str) -> str:
+    if why == CLOSED and steps.slot[row] != MISSING:
+        why = f"successor slot {steps.slot[row]} has probability 0"
+    elif why == CLOSED:
+        to = state_in_words(problem, int(steps.next_state[row]))
+        why = f"the move to {to} has probability 0"
+    return f"step {steps.step[row]}, {_what(problem, steps, row)}: {why}"
 
 
 def _what(problem: Problem, steps: _Steps, row: int) -> str:

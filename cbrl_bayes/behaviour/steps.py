@@ -1,7 +1,7 @@
 """Steps of a table: whole numbers, dates or periods; and what a gap between them means."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +78,7 @@ def step_numbers(
 
 
 def episode_parts(
-    step: np.ndarray, episode: np.ndarray, places: Sequence[str], gaps: str, notes: list[str]
+    step: np.ndarray, episode: np.ndarray, place: Callable[[int], str], gaps: str, notes: list[str]
 ) -> np.ndarray:
     """Check that steps count up by one within episodes, rows in order; return the episodes.
 
@@ -86,8 +86,8 @@ def episode_parts(
     ----------
     step, episode : int arrays
         Sorted by episode, then step.
-    places : sequence of str
-        What to call each row.
+    place : callable
+        What to call a row.
     gaps : {"refuse", "split", "join"}
         What a gap means: a fault; the end of an episode and the start of another; or nothing.
     notes : list of str
@@ -109,7 +109,7 @@ def episode_parts(
     for what, where in (("repeats", repeats), ("gaps", holes)):
         if where.any() and (what == "repeats" or gaps == "refuse"):
             rows = np.flatnonzero(where)
-            first = ", ".join(places[row] for row in rows[:MOST_SHOWN])
+            first = ", ".join(place(int(row)) for row in rows[:MOST_SHOWN])
             more = f" and {len(rows) - MOST_SHOWN} more" if len(rows) > MOST_SHOWN else ""
             found.append(f"steps of followers have {what} ({len(rows)}): {first}{more}")
     if found:

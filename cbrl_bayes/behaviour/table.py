@@ -216,10 +216,11 @@ class _Reader:
         order = np.lexsort((step, episode))
         _check_padded_size(by_step, by_episode, np.bincount(episode), limits)
         names = [follower[row] for row in order]
-        cells = [
-            f"{names[i]!r} after step {frame['step'].iloc[row]}" for i, row in enumerate(order)
-        ]
-        parts = episode_parts(step[order], episode[order], cells, gaps, notes)
+
+        def place(row: int) -> str:
+            return f"{names[row]!r} after step {frame['step'].iloc[order[row]]}"
+
+        parts = episode_parts(step[order], episode[order], place, gaps, notes)
         starts = np.concatenate([[0], np.flatnonzero(np.diff(parts)) + 1])[: len(order)]
         constant: dict[str, Any] = {
             name: _constant(name, [values[row] for row in order], starts, names)
