@@ -18,12 +18,15 @@ from . import (
 )
 from .behaviour import (
     check_trajectories as check_trajectories,
+    concatenate as concatenate,
+    data_report as data_report,
     from_table as from_table,
     load_trajectories as load_trajectories,
     load_zurcher as load_zurcher,
     make_trajectories as make_trajectories,
     save_trajectories as save_trajectories,
     simulate_trajectories as simulate_trajectories,
+    with_incentives as with_incentives,
 )
 from .calibration import (
     CalibrationSettings as CalibrationSettings,

@@ -1,8 +1,10 @@
 """The errors this package raises: one base class and few leaves, all in one form of words."""
 
 import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
+from pathlib import Path
 from types import FunctionType, UnionType
 from typing import Any, get_args
 
@@ -59,8 +61,17 @@ class FollowerError(CbrlBayesError, RuntimeError):
     records: Mapping | None = None
 
 
+class DataNote(UserWarning):
+    """Something about observed behaviour that the reader should know; no error."""
+
+
 class NotConvergedError(CbrlBayesError, RuntimeError):
     """A computation stopped before its answer could be trusted."""
+
+
+def note(text: str) -> None:
+    """Warn with a `DataNote`, at the line of the user's own code."""
+    warnings.warn(text, DataNote, skip_file_prefixes=(str(Path(__file__).parent),))
 
 
 def explain(

@@ -79,7 +79,9 @@ def behaviour_model(
     if alike and not grouped and "group" in data:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
-    return BehaviourModel(problem, count_behaviour(problem, data), chosen, context_family)
+    estimated = {*chosen, *(context_family.priors if context_family else {})}
+    counts = count_behaviour(problem, data, estimated=estimated)
+    return BehaviourModel(problem, counts, chosen, context_family)
 
 
 def infer(

@@ -1,16 +1,16 @@
 """Reduce trajectories to counts, so that the cost of a likelihood does not grow with steps."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.behaviour.schema import MISSING, check_trajectories
-from cbrl_bayes.errors import DataError
-from cbrl_bayes.problems import DiscreteContexts, Problem
-
-UNSEEN = -1
+from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of
+from cbrl_bayes.behaviour.check import check_trajectories
+from cbrl_bayes.behaviour.schema import MISSING
+from cbrl_bayes.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class BehaviourCounts:
         return bool((self.episode_context == UNSEEN).any())
 
 
-def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
+def count_behaviour(
+    problem: Problem, data: xr.Dataset, *, estimated: Collection[str] | None = None
+) -> BehaviourCounts:
     """Check ``data`` against ``problem`` and reduce it to counts.
 
     Parameters
@@ -117,6 +119,8 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     data : xarray.Dataset
         Trajectories (`make_trajectories`). Where the problem's contexts are sampled from a
         continuous family, a variable ``context_value`` (episode) holds the observed numbers.
+    estimated : collection of str, optional
+        As in `check_trajectories`.
 
     Returns
     -------
@@ -127,14 +131,14 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     DataError
         Names every violation.
     """
-    check_trajectories(data, problem)
+    check_trajectories(data, problem, estimated=estimated)
     state, action = data["state"].values, data["action"].values
     scored = state != MISSING
     if "choice_observed" in data:
         scored &= data["choice_observed"].values.astype(bool)
     regimes, regime = np.unique(data["regime"].values.astype(str), return_inverse=True)
-    groups, group = _groups(problem, data["group"].values.astype(str))
-    context, context_values, C = _contexts(problem, data)
+    groups, group = groups_of(problem, data["group"].values.astype(str))
+    context, context_values, C = contexts_of(problem, data)
 
     # Every (regime, context, group) whose policy the likelihood needs.
     possible = (context[:, None] == np.arange(C)) | (context[:, None] == UNSEEN)
@@ -156,7 +160,7 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     seen, seen_count = _moves(state, action, hidden)
     return BehaviourCounts(
         regimes=tuple(map(str, regimes)),
-        incentives=_incentives(problem, data, regimes),
+        incentives=incentives_of(problem, data, regimes),
         context_values=context_values,
         groups=groups,
         cell_regime=cells[:, 0],
@@ -186,21 +190,6 @@ def count_behaviour(problem: Problem, data: xr.Dataset) -> BehaviourCounts:
     )
 
 
-def _contexts(problem: Problem, data: xr.Dataset) -> tuple[np.ndarray, Any, int]:
-    if isinstance(problem.contexts, DiscreteContexts):
-        position = {name: index for index, name in enumerate(problem.contexts.names)}
-        position[""] = UNSEEN
-        context = np.array([position[str(name)] for name in data["context"].values])
-        return context, problem.contexts.values, problem.contexts.num_contexts
-    if "context_value" not in data or not np.isfinite(data["context_value"].values).all():
-        raise DataError(
-            "contexts of this problem are numbers: the data need a variable context_value "
-            "(episode) with the observed contexts, all finite"
-        )
-    values, context = np.unique(data["context_value"].values, return_inverse=True)
-    return context, values, len(values)
-
-
 def _rows(
     entries: np.ndarray, context: np.ndarray, episode_cells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -209,15 +198,6 @@ def _rows(
     pairs = np.stack([cell, entries[:, 1]], axis=-1)
     rows, row_of = np.unique(pairs, axis=0, return_inverse=True)
     return rows, row_of.ravel()
-
-
-def _groups(problem: Problem, names: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """List the groups; where they are the problem's followers, in the followers' own order."""
-    order = problem.followers.names
-    if set(names) <= set(order):
-        return order, np.array([order.index(str(name)) for name in names])
-    groups, group = np.unique(names, return_inverse=True)
-    return tuple(map(str, groups)), group
 
 
 def _moves(
@@ -241,15 +221,3 @@ def _transitions(
     known = (slot != MISSING) & (state != MISSING) & wanted[:, None]
     found = np.stack([state[known], action[known], slot[known]], axis=-1)
     return np.unique(found, axis=0, return_counts=True)
-
-
-def _incentives(problem: Problem, data: xr.Dataset, regimes: np.ndarray) -> dict[str, np.ndarray]:
-    readable = problem.incentive.transform(problem.incentive.initial)
-    stacked = {}
-    for name, array in readable.items():
-        table = np.zeros((len(regimes), *np.shape(array)))
-        if f"incentive_{name}" in data:
-            known = [str(value) for value in data["regime_name"].values]
-            table = data[f"incentive_{name}"].values[[known.index(str(r)) for r in regimes]]
-        stacked[name] = table
-    return stacked

@@ -1,19 +1,21 @@
-"""The format of observed behaviour: one labelled dataset, and a checker that names every fault."""
+"""The format of observed behaviour: one labelled dataset."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.errors import DataError, require_kind
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.behaviour.incentives import with_incentives
+from cbrl_bayes.errors import DataError
 
 SCHEMA = "cbrl_bayes trajectories 1"
 MISSING = -1
 """Padding of integer variables after an episode's end."""
 
 MOST_SHOWN = 5
+MOST_NUMBER = 2**31 - 1
+"""Numbers are stored in 32 bits."""
 Rows = Sequence[Any]  # of sequences or arrays of numbers, one per episode
 EPISODE_TEXT = ("follower", "group", "context", "regime")
 
@@ -48,7 +50,9 @@ def make_trajectories(
     regime : sequence of str, optional
         Name of the incentive regime of each episode. Default: "baseline".
     incentives : mapping, optional
-        regime -> {incentive name: array in readable units}; what is not given counts as 0.
+        regime -> {incentive name: array in readable units}; a name that a regime leaves out
+        counts as 0. State the incentive of every regime, ``{}`` for none, once there is more
+        than one or the one is not called "baseline".
     successor_slot : sequences of int, optional
         Which listed successor followed each step (for `SuccessorTransition` laws), -1 where not
         recorded; from it the transition law is learned.
@@ -62,7 +66,7 @@ def make_trajectories(
     Raises
     ------
     DataError
-        If lengths disagree.
+        If lengths disagree, or numbers do not fit: a fraction is refused, not cut.
 
     Examples
     --------
@@ -83,135 +87,49 @@ def make_trajectories(
             f"the data hold {num} state sequences and {len(action)} action sequences; "
             + "; ".join(wrong)
         )
-    steps = max((len(row) for row in state), default=0)
-    variables: dict[str, Any] = {
-        "state": (("episode", "step"), _padded(state, steps, MISSING)),
-        "action": (("episode", "step"), _padded(action, steps, MISSING)),
+    given = {
+        "state": state,
+        "action": action,
+        "successor_slot": successor_slot,
+        "choice_observed": choice_observed,
     }
-    if successor_slot is not None:
-        slots = _padded(successor_slot, steps, MISSING)
-        variables["successor_slot"] = (("episode", "step"), slots)
+    variables: dict[str, Any] = {
+        name: (("episode", "step"), _padded(name, rows, state, 0 if name[0] == "c" else MISSING))
+        for name, rows in given.items()
+        if rows is not None
+    }
     if choice_observed is not None:
-        seen = _padded(choice_observed, steps, 0).astype(bool)
-        variables["choice_observed"] = (("episode", "step"), seen)
+        dims, seen = variables["choice_observed"]
+        variables["choice_observed"] = (dims, seen.astype(bool))
     variables |= {name: ("episode", np.array(v, dtype=str)) for name, v in texts.items()}
     dataset = xr.Dataset(variables, attrs={"schema": SCHEMA})
-    return _with_incentives(dataset, incentives or {})
+    return with_incentives(dataset, incentives) if incentives else dataset
 
 
-def check_trajectories(data: xr.Dataset, problem: Problem | None = None) -> None:
-    """Raise `DataError` naming every violation of the format, all at once.
-
-    Parameters
-    ----------
-    data : xarray.Dataset
-        As `make_trajectories` builds it.
-    problem : Problem, optional
-        Also check states, actions, contexts and incentives against this problem.
-    """
-    require_kind(data, xr.Dataset, "data", "data = cb.load_trajectories(path)")
-    found = list(violations_of(data, problem))
-    if found:
-        raise DataError("these trajectories cannot be used: " + "; ".join(found))
-
-
-def violations_of(data: xr.Dataset, problem: Problem | None = None) -> Iterator[str]:
-    """Yield one sentence per violation."""
-    missing = [name for name in ("state", "action", *EPISODE_TEXT) if name not in data]
-    if missing:
-        yield f"variables are missing: {', '.join(missing)}"
-        return
-    for name in ("state", "action", "successor_slot", "choice_observed"):
-        if name in data and data[name].dims != ("episode", "step"):
-            yield f"{name} has dims {data[name].dims}, accepted: ('episode', 'step')"
-            return
-    for name in EPISODE_TEXT:
-        if data[name].dims != ("episode",):
-            yield f"{name} has dims {data[name].dims}, accepted: ('episode',)"
-            return
-    for name in ("state", "action", "successor_slot"):
-        if name in data and not np.issubdtype(data[name].dtype, np.integer):
-            yield f"{name} has type {data[name].dtype}, accepted: integers"
-            return
-    if data.sizes["episode"] == 0:
-        yield "the data have no episodes"
-        return
-    state, action = data["state"].values, data["action"].values
-    present = state != MISSING
-    yield from _listed("action", action, present & (action < 0), "an action where state is given")
-    yield from _listed("action", action, ~present & (action >= 0), "-1 where state is -1")
-    gap = present[:, 1:] & ~present[:, :-1]
-    if gap.any():
-        yield f"episode {int(np.argwhere(gap)[0][0])} has a gap before its end"
-    if not present[:, 0].all():
-        yield f"episode {int(np.argwhere(~present[:, 0])[0][0])} is empty"
-    if problem is not None:
-        yield from _against_problem(data, problem, state, action, present)
-
-
-def _against_problem(
-    data: xr.Dataset, problem: Problem, state: np.ndarray, action: np.ndarray, present: np.ndarray
-) -> Iterator[str]:
-    S, A = problem.num_states, problem.num_actions
-    yield from _listed("state", state, present & ((state < 0) | (state >= S)), f"0 to {S - 1}")
-    yield from _listed("action", action, present & (action >= A), f"0 to {A - 1}")
-    names = [str(name) for name in data["context"].values]
-    if isinstance(problem.contexts, DiscreteContexts):
-        unknown = sorted(set(names) - {"", *problem.contexts.names})
-        if unknown:
-            known = ", ".join(problem.contexts.names)
-            yield f"unknown contexts {unknown}, accepted: {known} (or '' where not observed)"
-    named = {str(v).removeprefix("incentive_") for v in data if str(v).startswith("incentive_")}
-    foreign = sorted(named - set(problem.incentive.labels))
-    if foreign:
-        known_names = ", ".join(problem.incentive.labels)
-        yield f"unknown incentives {foreign}, accepted: {known_names}"
-    if "successor_slot" in data:
-        slot = data["successor_slot"].values
-        bad = (slot < MISSING) | (slot >= problem.num_successors)
-        yield from _listed("successor_slot", slot, bad, f"-1 to {problem.num_successors - 1}")
-    for name in problem.incentive.labels:
-        variable = f"incentive_{name}"
-        shape = np.shape(problem.incentive.transform(problem.incentive.initial)[name])
-        if variable in data and data[variable].shape[1:] != shape:
-            yield f"{variable} has shape {data[variable].shape[1:]} per regime, accepted: {shape}"
-    if "regime_name" in data.coords:
-        known_regimes = [str(name) for name in data["regime_name"].values]
-        absent = sorted(set(map(str, data["regime"].values)) - set(known_regimes))
-        if absent:
-            yield f"regimes {absent} have no incentive, accepted: {known_regimes}"
-
-
-def _listed(name: str, values: np.ndarray, bad: np.ndarray, accepted: str) -> Iterator[str]:
-    where = np.argwhere(bad)
-    for episode, step in where[:MOST_SHOWN]:
-        yield (
-            f"{name}[episode {episode}, step {step}] is {values[episode, step]}, "
-            f"accepted: {accepted}"
-        )
-    if len(where) > MOST_SHOWN:
-        yield f"and {len(where) - MOST_SHOWN} more entries of {name}"
-
-
-def _padded(rows: Rows, steps: int, fill: int) -> np.ndarray:
+def _padded(name: str, rows: Rows, like: Rows, fill: int) -> np.ndarray:
+    """Return rows of whole numbers, padded to the longest; what would be cut is refused."""
+    steps = max((len(row) for row in like), default=0)
     table = np.full((len(rows), steps), fill, dtype=np.int32)
     for index, row in enumerate(rows):
-        table[index, : len(row)] = row
+        numbers = np.asarray(row)
+        if numbers.ndim != 1 or len(numbers) != len(like[index]):
+            raise DataError(
+                f"{name} of episode {index} does not have one entry per step",
+                received=f"shape {numbers.shape}",
+                accepted=f"{len(like[index])} entries, as in state",
+            )
+        if numbers.size and not _fits(numbers):
+            raise DataError(
+                f"{name} of episode {index} cannot be used",
+                received=numbers.tolist()[:MOST_SHOWN],
+                accepted=f"whole numbers, at most {MOST_NUMBER:,} in absolute value",
+            )
+        table[index, : len(numbers)] = numbers
     return table
 
 
-def _with_incentives(
-    dataset: xr.Dataset, incentives: Mapping[str, Mapping[str, Any]]
-) -> xr.Dataset:
-    if not incentives:
-        return dataset
-    regimes = list(incentives)
-    names = sorted({name for given in incentives.values() for name in given})
-    dataset = dataset.assign_coords(regime_name=("regime_index", np.array(regimes, dtype=str)))
-    for name in names:
-        given = [incentives[regime].get(name) for regime in regimes]
-        shape = np.shape(next(array for array in given if array is not None))
-        rows = [np.zeros(shape) if array is None else np.asarray(array, float) for array in given]
-        dims = ("regime_index", *(f"{name}_dim_{axis}" for axis in range(len(shape))))
-        dataset[f"incentive_{name}"] = (dims, np.stack(rows))
-    return dataset
+def _fits(numbers: np.ndarray) -> bool:
+    """Return whether 32 bits hold the numbers as they are."""
+    if numbers.dtype.kind not in "biuf":
+        return False
+    return bool(((numbers % 1 == 0) & (numbers >= -MOST_NUMBER) & (numbers <= MOST_NUMBER)).all())

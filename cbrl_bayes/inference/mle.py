@@ -1,6 +1,6 @@
 """Maximum likelihood by the same likelihood, with standard errors from its exact Hessian."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ from cbrl_bayes.inference.priors import Hierarchical, PerGroup
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
+FAR = 5.0
+"""Step on the unconstrained scale that tries for a boundary: a positive number times 150."""
+NO_LOSS = 1e-3
+"""So little of log-likelihood lost on such a step means that the maximum lies at the boundary."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class MaximumLikelihood:
         At the maximum, on the unconstrained scale.
     converged : bool
         False also where the likelihood has no proper maximum.
+    boundary : tuple of str
+        One sentence for each parameter whose likelihood has no maximum inside its range, as
+        where everyone chose alike; its estimate is where the search stopped, and means nothing.
     """
 
     estimates: dict[str, np.ndarray]
@@ -49,6 +56,7 @@ class MaximumLikelihood:
     transition_log_likelihood: float
     gradient_norm: float
     converged: bool
+    boundary: tuple[str, ...] = ()
 
 
 def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
@@ -107,6 +115,11 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     parts = jax.jit(lambda vector: _parts(model, constrained(vector)))
     choices, moves = (float(part) for part in parts(best))
     errors, is_maximum = _standard_errors(loss, constrained, best)
+    boundary = tuple(
+        _at_boundary(
+            lambda v: float(value_and_grad(v)[0]), constrained, unravel, np.asarray(flat), answer.x
+        )
+    )
     return MaximumLikelihood(
         estimates=jax.tree.map(np.asarray, constrained(best)),
         standard_errors=errors,
@@ -115,7 +128,8 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
         transition_log_likelihood=moves,
         gradient_norm=norm,
         # BFGS also stops when rounding hides any further gain; then the slope must be tiny.
-        converged=bool((answer.success or norm < 1e-3) and is_maximum),
+        converged=bool((answer.success or norm < 1e-3) and is_maximum and not boundary),
+        boundary=boundary,
     )
 
 
@@ -141,6 +155,48 @@ def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, 
         return jax.tree.map(np.asarray, unknown), False
     variance = np.diag(slope @ np.linalg.inv(hessian) @ slope.T)
     return jax.tree.map(np.asarray, unravel(jnp.sqrt(jnp.asarray(variance)))), True
+
+
+def _at_boundary(
+    loss: Callable[[np.ndarray], float],
+    constrained: Any,
+    unravel: Any,
+    start: np.ndarray,
+    best: np.ndarray,
+) -> Iterator[str]:
+    """Yield a sentence for each parameter that the likelihood sends to the end of its range.
+
+    It does so if the likelihood does not fall far out, but does fall on the way back.
+    """
+    lowest = loss(best)
+
+    def is_flat(index: int, place: float) -> bool:
+        return loss(_with_entry(best, index, place)) - lowest < NO_LOSS
+
+    for name, indices in unravel(np.arange(len(best), dtype=float)).items():
+        for index in np.ravel(np.asarray(indices)).astype(int):
+            outward = [sign for sign in (-1.0, 1.0) if is_flat(index, best[index] + sign * FAR)]
+            if len(outward) == 2:  # far out on a plain already, or no information at all
+                outward = [] if is_flat(index, start[index]) else [np.sign((best - start)[index])]
+            if outward:
+                out = _with_entry(best, index, best[index] + outward[0] * FAR)
+                here, there = (_in_words(constrained(v)[name]) for v in (best, out))
+                yield (
+                    f"{name} has no maximum of the likelihood inside its range: {there} is as "
+                    f"good as {here}, where the search stopped; the data give a bound only, as "
+                    "where everyone chose alike"
+                )
+                break
+
+
+def _with_entry(vector: np.ndarray, index: int, value: float) -> np.ndarray:
+    moved = vector.copy()
+    moved[index] = value
+    return moved
+
+
+def _in_words(value: Any) -> str:
+    return np.array2string(np.asarray(value), formatter={"float_kind": "{:.3g}".format})
 
 
 def _start(model: BehaviourModel, name: str) -> Any:

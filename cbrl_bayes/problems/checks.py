@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems.names import check_names
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
@@ -69,7 +70,8 @@ def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, 
 
 
 def check_parameters(problem: "Problem") -> None:
-    """Raise unless defaults, uncertain names and values per follower fit together."""
+    """Raise unless names, defaults, uncertain names and values per follower fit together."""
+    check_names(problem)
     if "temperature" not in problem.parameters and problem.uncertain == ("temperature",):
         object.__setattr__(problem, "uncertain", ())
     known = problem.default_parameters

@@ -46,6 +46,12 @@ class DiscreteContexts:
                 "contexts need distinct names and values with one entry per name",
                 received=f"names {self.names}, leading lengths {sorted(lengths)}",
             )
+        if not all(isinstance(name, str) and name for name in self.names):
+            raise InvalidInputError(
+                "a context has no name in letters",
+                received=self.names,
+                accepted="text; '' in data says that a context was not observed",
+            )
         weights = np.asarray(self.probability, float)
         if weights.shape != (count,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-8:
             raise InvalidInputError(

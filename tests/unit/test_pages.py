@@ -30,6 +30,7 @@ SLOW_PAGES = [
     "docs/sensitivity.md",
     *(str(path.relative_to(ROOT)) for path in GALLERY),
 ]
+NOTES = "ignore::cbrl_bayes.errors.DataNote"
 OF_A_PROBLEM = {"answer", "cell", "door", "good", "move", "outcome", "round", "stage", "state"}
 """Axes that an incentive or a parameter brings along."""
 
@@ -57,7 +58,11 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/own_problem.md", *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW_PAGES)],
+    [
+        "docs/own_problem.md",
+        pytest.param("docs/data_format.md", marks=pytest.mark.filterwarnings(NOTES)),
+        *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW_PAGES),
+    ],
 )
 def test_pages_run_as_written(page, folder):
     found = _run_page(page)

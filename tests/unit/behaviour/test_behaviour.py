@@ -156,10 +156,6 @@ def test_wrong_shapes_types_and_files(walkers, tmp_path):
             "'follower' is empty in row 1",
         ),
         (
-            {"follower": ["a"], "step": [0], "state": [0], "action": [0], "mood": [1]},
-            r"unknown columns; received: \['mood'\]",
-        ),
-        (
             {
                 "follower": ["a"],
                 "step": [0],

@@ -659,7 +659,10 @@ def test_a_table_that_swells_is_refused(tmp_path):
         ({"state": [0, 1e30]}, "column 'state', row 1 is not a whole number"),
         ({"successor_slot": [0, np.inf]}, "column 'successor_slot', row 1"),
         ({"action": [[1], [2]]}, "column 'action', row 0 is not a whole number"),
-        ({"successor_slot": [1j, 0]}, "the table cannot be read"),
+        (
+            {"successor_slot": [1j, 0]},
+            "column 'successor_slot', row 0: a cell holds neither text nor",
+        ),
     ],
 )
 def test_numbers_out_of_range(change, message):

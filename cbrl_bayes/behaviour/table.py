@@ -1,0 +1,416 @@
+"""Read observed behaviour from a plain table, as people have it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbrl_bayes.behaviour.check import check_trajectories
+from cbrl_bayes.behaviour.incentives import with_incentives
+from cbrl_bayes.behaviour.labels import context_names, positions, renamed
+from cbrl_bayes.behaviour.regimes import (
+    Place,
+    incentive_columns,
+    incentives_of_rows,
+    incentives_of_table,
+    keyed_by_regime,
+)
+from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
+from cbrl_bayes.behaviour.steps import Gaps, episode_parts, step_numbers
+from cbrl_bayes.behaviour.values import (
+    as_frame,
+    listed,
+    real_numbers,
+    text_of,
+    texts,
+    truths,
+    whole_numbers,
+)
+from cbrl_bayes.errors import DataError, InvalidInputError, note, require_kind
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_size
+from cbrl_bayes.problems import Problem
+
+COLUMNS = {
+    "follower",
+    "episode",
+    "step",
+    "state",
+    "action",
+    "context",
+    "regime",
+    "group",
+    "successor_slot",
+    "choice_observed",
+    "context_value",
+}
+STEP_COLUMNS = ("state", "action", "successor_slot", "choice_observed")
+EPISODE_COLUMNS = ("follower", "group", "context", "regime")
+LABELLED = ("state", "action", "context", "follower", "group", "regime")
+
+
+def from_table(
+    table: Any,
+    problem: Problem | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, Mapping[Any, Any]] | None = None,
+    incentives: Any = None,
+    missing: str | Iterable[str] = (),
+    gaps: Gaps = "refuse",
+    step_unit: str | None = None,
+    limits: FileLimits | None = DEFAULT_LIMITS,
+) -> xr.Dataset:
+    """Turn a plain table, one row per step, into trajectories.
+
+    Text stays text: followers "007" and "7" are two, and a context called "NA" is a context.
+    Blanks around headers and cells do not count. Only an empty cell is empty.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame, or a table of polars or Arrow
+        Columns ``follower``, ``step``, ``state``, ``action``; optional ``episode`` (where a
+        follower has several), ``context`` (empty where not observed), ``regime``, ``group``,
+        ``successor_slot`` (empty or -1 where not recorded), ``choice_observed`` (true or false),
+        ``context_value``, and incentives. Other columns are left out with a `DataNote`. Rows may
+        come in any order. Steps count up from any number; dates and periods are steps too.
+    problem : Problem, optional
+        With it, states, actions and contexts may have the problem's names; columns may have the
+        names of its incentives; and the data are checked against it. If every follower has one
+        row, ``step`` may be left out, and ``state`` too where all start in the same state.
+    columns : mapping, optional
+        Name in the table -> name above.
+    labels : mapping, optional
+        ``{"action": {"Yes": "buy", "No": 0}}``: cell -> name or number, for ``state``,
+        ``action``, ``context``, ``follower``, ``group`` or ``regime``. Without, yes and no, or
+        true and false, are 1 and 0.
+    incentives : mapping or table, optional
+        ``{regime: {incentive: numbers}}``, ``{}`` for none; or a table with a column ``regime``
+        and one for each incentive. They may also be columns of the table itself:
+        ``incentive_bonus``, or ``bonus`` where the problem has it (`incentive_columns`); then
+        the column ``regime`` may be left out. Needed once there is more than one regime.
+    missing : str or sequence of str
+        Texts that stand for an empty cell, such as "NA".
+    gaps : {"refuse", "split", "join"}
+        What a gap between steps is: a fault; the end of an episode, after which another begins;
+        or nothing, so that the next row is the next step.
+    step_unit : str, optional
+        For dates: "s", "min", "h", "D", "W", "M", "Q" or "Y". Default: the commonest distance.
+    limits : FileLimits or None
+        How much memory the trajectories may take: every episode is stored at the length of the
+        longest. None: any.
+
+    Returns
+    -------
+    xarray.Dataset
+        Its attribute ``notes`` holds what was noted, if anything (`data_report` shows it).
+
+    Raises
+    ------
+    DataError
+        Names every violation.
+
+    Warns
+    -----
+    DataNote
+        Of what was left out, or read in another way than written.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"follower": ["a", "a", "b"], "step": [1, 0, 0],
+    ...                       "state": [1, 0, 0], "action": [0, 1, 1]})
+    >>> from_table(table).state.values.tolist()
+    [[0, 1], [0, -1]]
+
+    An offer, and whether it was taken:
+
+    >>> from cbrl_bayes.problems import two_state
+    >>> offers = pd.DataFrame({"follower": ["a", "b"], "action": ["work", "decline"],
+    ...                        "context": ["cost 0.5", "cost 1.5"], "bonus": [0.8, 1.2]})
+    >>> from_table(offers, two_state()).regime.values.tolist()
+    ['bonus=0.8', 'bonus=1.2']
+    """
+    _check_arguments(problem, columns, labels, missing)
+    told: list[str] = []  # what changes the meaning of the data
+    notes: list[str] = []  # what was merely filled in
+    given = frozenset([missing] if isinstance(missing, str) else missing)
+    try:
+        frame = as_frame(table)
+        _rename(frame, columns or {}, notes)
+        headers = list(frame.columns)
+        places = incentive_columns(list(frame.columns), COLUMNS, problem)
+        frame = _without_foreign(frame, places, told)
+        read = _Reader(frame, headers, problem, labels or {}, given, notes, told)
+        data = read.dataset(places, incentives, gaps, step_unit, limits)
+    except (DataError, InvalidInputError):
+        raise
+    except Exception as error:  # a table can hold any Python object
+        raise DataError(
+            f"the table cannot be read ({type(error).__name__}: {error})",
+            accepted="columns of numbers and text",
+        ) from error
+    if told or notes:
+        data.attrs["notes"] = json.dumps([*told, *notes])
+    for text in told:
+        note(text)
+    check_trajectories(data, problem)
+    return data
+
+
+class _Reader:
+    """One table and what is known of it."""
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        headers: list[str],
+        problem: Problem | None,
+        labels: Mapping[str, Mapping[Any, Any]],
+        missing: frozenset[str],
+        notes: list[str],
+        told: list[str],
+    ) -> None:
+        self.frame, self.headers, self.problem, self.labels = frame, headers, problem, labels
+        self.missing, self.notes, self.told = missing, notes, told
+
+    def dataset(
+        self,
+        places: Mapping[str, Place],
+        incentives: Any,
+        gaps: str,
+        step_unit: str | None,
+        limits: FileLimits | None,
+    ) -> xr.Dataset:
+        """Read all columns, cut the rows into episodes and label them."""
+        frame, notes = self.frame, self.notes
+        follower = self.text("follower") if "follower" in frame else self.own_followers()
+        keys = pd.DataFrame({"follower": follower})
+        if "episode" in frame:
+            keys["episode"] = self.text("episode")
+        episode = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
+        self.complete(episode)
+        by_step = {
+            name: positions(frame, name, self.problem, self.labels.get(name), self.told)
+            for name in ("state", "action")
+        }
+        step = step_numbers(frame, episode, step_unit, notes)
+        if "successor_slot" in frame:
+            by_step["successor_slot"] = whole_numbers(
+                frame, "successor_slot", MISSING, self.missing
+            )
+        if "choice_observed" in frame:
+            by_step["choice_observed"] = truths(frame, "choice_observed")
+        regime, stated = self.regimes(places, incentives)
+        by_episode: dict[str, Any] = {"follower": follower, "regime": regime}
+        if "group" in frame:
+            by_episode["group"] = self.text("group")
+        if "context" in frame:
+            by_episode["context"] = self.contexts()
+        if "context_value" in frame:
+            by_episode["context_value"] = real_numbers(frame, "context_value", self.missing)
+        order = np.lexsort((step, episode))
+        _check_padded_size(by_step, by_episode, np.bincount(episode), limits)
+        names = [follower[row] for row in order]
+
+        def place(row: int) -> str:
+            return f"{names[row]!r} after step {frame['step'].iloc[order[row]]}"
+
+        parts = episode_parts(step[order], episode[order], place, gaps, notes)
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(parts)) + 1])[: len(order)]
+        constant: dict[str, Any] = {
+            name: _constant(name, [values[row] for row in order], starts, names)
+            for name, values in by_episode.items()
+            if values is not None
+        }
+        values = constant.pop("context_value", None)
+        rows: dict[str, Any] = {
+            name: np.split(array[order], starts[1:])[: len(starts)]
+            for name, array in by_step.items()
+        }
+        data = make_trajectories(**rows, **constant)
+        if values is not None:
+            data["context_value"] = ("episode", np.array(values, dtype=float))
+        if stated is not None:
+            data = with_incentives(data, stated)
+        elif self.problem is not None and "regime" not in frame:
+            nothing = ", ".join(f"{name} = 0" for name in self.problem.incentive.labels)
+            self.told.append(
+                f"no incentive is stated: the behaviour counts as without any ({nothing})"
+            )
+        elif self.problem is None and len(set(regime or [])) > 1:
+            self.told.append(
+                "regimes are named and their incentives are not stated: they are needed before "
+                "a fit (incentives=, or cb.with_incentives)"
+            )
+        return data
+
+    def text(self, name: str) -> list[str]:
+        """Return a column of names, none of them empty."""
+        column = texts(self.frame, name, self.missing)
+        if name in LABELLED:
+            column = renamed(column, name, (), self.labels.get(name), self.told)
+        if None in column:
+            row = self.frame.index[column.index(None)]
+            raise DataError(f"column {name!r} is empty in row {row}")
+        return [str(cell) for cell in column]
+
+    def own_followers(self) -> list[str]:
+        """Every row is a follower of its own, where nothing says otherwise."""
+        if "step" in self.frame or "episode" in self.frame:
+            raise _columns_are_missing(self.headers, ["follower"])
+        self.notes.append("no column 'follower': every row is taken for a follower of its own")
+        return [f"follower {number}" for number in range(len(self.frame))]
+
+    def complete(self, episode: np.ndarray) -> None:
+        """Fill in step and state of decisions of one step; raise for what is missing."""
+        frame, problem = self.frame, self.problem
+        alone = problem is not None and len(np.unique(episode)) == len(episode)
+        start = _only_start(problem) if problem is not None and alone else None
+        can_fill = {"step": 0 if alone else None, "state": start, "action": None}
+        absent = [name for name in can_fill if name not in frame]
+        if any(can_fill[name] is None for name in absent):
+            raise _columns_are_missing(self.headers, absent)
+        for name in absent:
+            frame[name] = can_fill[name]
+            self.notes.append(f"no column {name!r}: it is {can_fill[name]} in every row")
+
+    def contexts(self) -> list[str]:
+        """Return the contexts, '' where none was observed."""
+        known = context_names(self.problem)
+        column = texts(self.frame, "context", self.missing)
+        column = renamed(column, "context", known, self.labels.get("context"), self.told)
+        return [cell or "" for cell in column]
+
+    def regimes(
+        self, places: Mapping[str, Place], incentives: Any
+    ) -> tuple[list[str] | None, dict[str, Any] | None]:
+        """Return the regime of every row, and what is stated of the regimes' incentives."""
+        regime = self.text("regime") if "regime" in self.frame else None
+        if places and incentives is not None:
+            raise DataError(
+                "incentives are given twice, as an argument and as columns",
+                received=listed(list(places)),
+            )
+        if places:
+            return incentives_of_rows(self.frame, places, regime, self.problem, self.missing)
+        if incentives is None or isinstance(incentives, Mapping):
+            return regime, None if incentives is None else keyed_by_regime(incentives)
+        return regime, incentives_of_table(incentives, self.problem, self.missing)
+
+
+def _check_arguments(
+    problem: Problem | None,
+    columns: Mapping[str, str] | None,
+    labels: Mapping[str, Mapping[Any, Any]] | None,
+    missing: str | Iterable[str],
+) -> None:
+    require_kind(missing, str | Iterable, "missing", "missing=['NA', '?']")
+    require_kind(problem, Problem | None, "problem", "cb.problems.two_state(), or a cb.Problem")
+    require_kind(columns, Mapping | None, "columns", "columns={'person': 'follower'}")
+    require_kind(labels, Mapping | None, "labels", "labels={'action': {'Yes': 1, 'No': 0}}")
+    for name, mapping in (labels or {}).items():
+        if name not in LABELLED:
+            raise InvalidInputError(
+                "labels of an unknown column", received=repr(name), accepted=", ".join(LABELLED)
+            )
+        require_kind(mapping, Mapping, f"labels[{name!r}]", "{'Yes': 1, 'No': 0}")
+
+
+def _rename(frame: pd.DataFrame, columns: Mapping[str, str], notes: list[str]) -> None:
+    """Give columns the names that the user says, and refuse two of one name."""
+    blank = [place for place, name in enumerate(frame.columns) if not name]
+    if len(blank) > 1:  # separators at the ends of lines
+        frame.columns = [name or f"(no name) {i}" for i, name in enumerate(frame.columns)]
+    wanted = {text_of(old) or "": text_of(new) or "" for old, new in columns.items()}
+    absent = sorted(set(wanted) - set(frame.columns))
+    if absent:
+        raise DataError(
+            f"columns= names columns that the table does not have: {listed(absent)}",
+            received=list(frame.columns),
+            accepted="{name in the table: name wanted}",
+        )
+    frame.columns = [wanted.get(name, name) for name in frame.columns]
+    capitals = {name: name.lower() for name in frame.columns if name.lower() in COLUMNS}
+    capitals = {name: low for name, low in capitals.items() if low not in set(frame.columns)}
+    frame.columns = [capitals.get(name, name) for name in frame.columns]
+    notes += [f"column {name!r} is read as {low!r}" for name, low in capitals.items()]
+    if not frame.columns.is_unique:
+        raise DataError(
+            "columns share a name", received=list(frame.columns), accepted="each name once"
+        )
+
+
+def _without_foreign(
+    frame: pd.DataFrame, places: Mapping[str, Place], notes: list[str]
+) -> pd.DataFrame:
+    """Leave out columns that mean nothing here, with a note unless they are blank."""
+    foreign = [name for name in frame.columns if name not in COLUMNS and name not in places]
+    told = [name for name in foreign if any(texts(frame, name))]
+    if told:
+        notes.append(f"columns are left out: {listed(told, 8)} (columns= gives them a meaning)")
+    return frame.drop(columns=foreign)
+
+
+def _columns_are_missing(headers: list[str], names: list[str]) -> DataError:
+    return DataError(
+        "columns are missing from the table",
+        received=headers,
+        accepted=f"columns {', '.join(names)} as well",
+        remedy="columns={'name in the table': 'name wanted'}",
+    )
+
+
+def _only_start(problem: Problem) -> int | None:
+    """Return the state in which every context starts; None where there are several."""
+    if problem.num_states == 1:
+        return 0
+    values, _ = problem.contexts.support(problem.default_parameters, jax.random.key(0))
+    incentive = problem.incentive.transform(problem.incentive.initial)
+    one = problem.follower_parameters(problem.default_parameters, 0)
+    starts = set()
+    for index in range(problem.contexts.num_contexts):
+        context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
+        initial = np.asarray(problem.mdp_fn(incentive, context, one).initial)
+        starts |= set(np.flatnonzero(initial > 0).tolist())
+    return starts.pop() if len(starts) == 1 else None
+
+
+def _check_padded_size(
+    by_step: Mapping[str, np.ndarray],
+    by_episode: Mapping[str, Any],
+    lengths: np.ndarray,
+    limits: FileLimits | None,
+) -> None:
+    """Episodes are padded to the longest, names to the longest name: refuse before it is done."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    letters = sum(
+        max((len(name) for name in set(by_episode.get(column) or [])), default=0)
+        for column in EPISODE_COLUMNS
+    )
+    check_size(
+        "the table, with every episode at the length of the longest,",
+        len(lengths) * (longest * 4 * len(by_step) + 4 * letters),
+        DataError,
+        limits,
+    )
+
+
+def _constant(name: str, values: list[Any], starts: np.ndarray, names: list[str]) -> list[Any]:
+    """Return the value of each episode; raise where it changes within one."""
+    codes = pd.factorize(pd.Series(values, dtype=object), use_na_sentinel=False)[0]
+    inside = np.ones(len(values), bool)
+    inside[starts] = False
+    changes = np.flatnonzero((np.diff(codes, prepend=-1) != 0) & inside)
+    if len(changes):
+        who = dict.fromkeys(names[row] for row in changes)
+        raise DataError(
+            f"this table cannot be used: {name} of followers changes within an episode "
+            "(make each part an episode of its own)",
+            received=listed(list(who)),
+        )
+    return [values[row] for row in starts]
