@@ -3,7 +3,8 @@
 from cbrl_bayes.behaviour.comparisons import OUTCOMES, load_comparisons
 from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
 from cbrl_bayes.behaviour.households import load_household_shares, make_household_shares
-from cbrl_bayes.behaviour.loaders import from_table, load_trajectories, save_trajectories
+from cbrl_bayes.behaviour.loaders import from_table, load_trajectories
+from cbrl_bayes.behaviour.saving import save_trajectories
 from cbrl_bayes.behaviour.schema import (
     MISSING,
     check_trajectories,

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.behaviour.schema import MISSING, SCHEMA, check_trajectories, make_trajectories
+from cbrl_bayes.behaviour.saving import ENGINES, opened_trajectories
+from cbrl_bayes.behaviour.schema import MISSING, check_trajectories, make_trajectories
 from cbrl_bayes.errors import DataError, require_kind
-from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, check_size, stands_there
 
 COLUMNS = {
     "follower",
@@ -27,7 +28,6 @@ STEP_COLUMNS = ("state", "action", "successor_slot", "choice_observed")
 EPISODE_COLUMNS = ("follower", "group", "context", "regime")
 MOST_NUMBER = 2**31 - 1
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-ENGINES = {".nc": "h5netcdf", ".h5": "h5netcdf", ".zarr": "zarr"}
 
 
 def load_trajectories(
@@ -55,7 +55,7 @@ def load_trajectories(
         format.
     """
     path = Path(path)
-    if not path.exists():
+    if not stands_there(path):
         raise DataError("the data file does not exist", received=path)
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
@@ -65,8 +65,7 @@ def load_trajectories(
     try:
         if path.suffix == ".csv":
             return from_table(pd.read_csv(path), limits=limits)
-        with xr.open_dataset(path, engine=ENGINES[path.suffix], decode_times=False) as opened:
-            data = opened.load()
+        data = opened_trajectories(path)
         check_trajectories(data)
     except DataError:
         raise
@@ -76,19 +75,6 @@ def load_trajectories(
             remedy="check that the file is complete",
         ) from error
     return data
-
-
-def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
-    """Check and write trajectories as netCDF: first under a temporary name, then renamed."""
-    check_trajectories(data)
-    path = Path(path)
-    if path.suffix != ".nc":
-        raise DataError("trajectories are written as netCDF", received=path.name, accepted="*.nc")
-    partial = path.with_name(path.name + ".partial")
-    packing = {name: {"zlib": True} for name in data if data[name].dtype.kind in "if"}
-    data.assign_attrs(schema=SCHEMA).to_netcdf(partial, engine="h5netcdf", encoding=packing)
-    partial.rename(path)
-    return path
 
 
 def from_table(table: pd.DataFrame, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.Dataset:

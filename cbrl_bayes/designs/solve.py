@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from cbrl_bayes.designs.alternatives import Alternatives, read_alternatives
 from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
@@ -83,11 +84,11 @@ class DesignStudy:
         design did not converge).
     source : int array, shape (N,)
         Where the draw's design comes from: 0 the common design, 1 the plug-in design (both may
-        beat a search that was unlucky), 2 the draw's own search.
+        beat a search that was unlucky), 2 the draw's own search, 3 the first alternative, ...
     trace : AscentTrace
         Leaves of shape (N, T).
     designs : tuple of str
-        Names of the designs that serve all draws: "common", "plug_in".
+        Names of the designs that serve all draws: "common", "plug_in", alternatives.
     design_incentive : dict of arrays, each (designs, ...)
     design_unconstrained : array, shape (designs, P)
     design_objective, design_standard_error, design_context_error : arrays, shape (designs, N)
@@ -98,6 +99,7 @@ class DesignStudy:
     design_solve_status : int array, shape (designs, N)
         Worst `SolveStatus` under each draw.
     design_status : int array, shape (designs,)
+        Of alternatives, which are not searched: CONVERGED.
     restart_objectives : array
         What each ascent of the plug-in search reached.
     """
@@ -130,6 +132,7 @@ def study_designs(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: DesignSettings | None = None,
+    alternatives: Alternatives | None = None,
     run: Running | None = None,
 ) -> DesignStudy:
     """Find the plug-in, the common and every draw's own design, and score all of them.
@@ -148,6 +151,8 @@ def study_designs(
     key : typed key
         A key of its own is derived for each draw; designs compared within a draw share it.
     settings : DesignSettings, optional
+    alternatives : Alternatives, optional
+        Designs to score beside those that are searched (`read_alternatives`).
     run : Running, optional
         How it runs. Default: two threads. ``run.records`` receives ("plug_in_search", 0),
         ("common", 0), ("plug_in", 0), and ("draws", number).
@@ -174,7 +179,9 @@ def study_designs(
     """
     draws, num = complete_draws(problem, draws)
     programs = StudyPrograms(problem, estimator, settings or DesignSettings(), num)
-    return _collect(problem, programs.solve(draws, key=key, run=run or Running()))
+    alternatives = alternatives or read_alternatives(problem, None)
+    solved = programs.solve(draws, key=key, run=run or Running(), others=alternatives.points)
+    return _collect(problem, solved, alternatives)
 
 
 @dataclass(frozen=True)
@@ -184,8 +191,8 @@ class SolvedStudy:
     Attributes
     ----------
     common, plug_in : SearchResult
-    points : array, shape (2, P)
-        These two designs before their transform, in this order.
+    points : array, shape (2 + A, P)
+        These two designs and the alternatives before their transform, in this order.
     columns : dict of arrays, each (N, ...)
         The records of `DrawSolver`, stacked.
     """
@@ -201,7 +208,7 @@ class SolvedStudy:
         return self.columns[f"score.{name}"][np.arange(len(chosen)), chosen]
 
     def for_all(self, name: str) -> np.ndarray:
-        """Return a field of `Score` of the designs that serve all draws, (2, N, ...)."""
+        """Return a field of `Score` of the designs that serve all draws, (2 + A, N, ...)."""
         return np.moveaxis(self.columns[f"score.{name}"][:, : len(self.points)], 1, 0)
 
     @property
@@ -232,7 +239,12 @@ class StudyPrograms:
     num: int
 
     def solve(
-        self, draws: Mapping[str, np.ndarray], *, key: Key[Array, ""], run: Running
+        self,
+        draws: Mapping[str, np.ndarray],
+        *,
+        key: Key[Array, ""],
+        run: Running,
+        others: Float[np.ndarray, "design coordinate"] | None = None,
     ) -> SolvedStudy:
         """Find and score all designs.
 
@@ -244,6 +256,8 @@ class StudyPrograms:
         key : typed key
         run : Running
             See `study_designs`.
+        others : array, shape (A, P), optional
+            Further designs to score, before their transform.
         """
         plug_key, common_key, draw_key = jax.random.split(key, 3)
         mean = {name: jnp.asarray(value[: self.num].mean(0)) for name, value in draws.items()}
@@ -263,6 +277,7 @@ class StudyPrograms:
         plug_in = once("plug_in", partial(self._second_chance, first, common, mean, plug_key))
         flatten = self.problem.incentive.flatten
         points = np.stack([flatten(found.best.unconstrained) for found in (common, plug_in)])
+        points = points if others is None else np.concatenate([points, others])
         evaluation = self.settings.evaluation
         solver = DrawSolver(
             self.problem,
@@ -330,8 +345,15 @@ class StudyPrograms:
         return SearchResult(candidates[best_score(scores)].best, reached)
 
 
-def _collect(problem: Problem, solved: SolvedStudy) -> DesignStudy:
+def _collect(problem: Problem, solved: SolvedStudy, others: Alternatives) -> DesignStudy:
     """Put all searches and scores into the arrays of the study."""
+    chosen, num_shared = solved.columns["chosen"], len(solved.points)
+    # The draw's own search, the last of the candidates, is 2; alternatives come after it.
+    source = np.where(chosen == num_shared, 2, np.where(chosen < 2, chosen, chosen + 1))
+    incentive = readable_designs(problem, solved.points)
+    for name, stated in others.incentive.items():  # as they were stated, not to seven digits
+        incentive[name][num_shared - len(others.names) :] = stated
+    searched = [int(solved.common.best.status), int(solved.plug_in.best.status)]
     own, for_all, columns = solved.own, solved.for_all, solved.columns
     failed = own("status") != SolveStatus.CONVERGED
     return DesignStudy(
@@ -342,16 +364,16 @@ def _collect(problem: Problem, solved: SolvedStudy) -> DesignStudy:
         unconstrained=solved.own_points,
         follower_value=own("follower_value"),
         status=np.where(failed, int(AscentStatus.SOLVER_FAILED), columns["status"]),
-        source=columns["chosen"],
+        source=source,
         trace=trace_of(columns),
-        designs=(COMMON, PLUG_IN),
-        design_incentive=readable_designs(problem, solved.points),
+        designs=(COMMON, PLUG_IN, *others.names),
+        design_incentive=incentive,
         design_unconstrained=solved.points,
         design_objective=for_all("objective"),
         design_standard_error=for_all("standard_error"),
         design_context_error=for_all("context_error"),
         regret=own("objective") - for_all("objective"),
         design_solve_status=for_all("status"),
-        design_status=np.array([int(solved.common.best.status), int(solved.plug_in.best.status)]),
+        design_status=np.array([*searched, *([int(AscentStatus.CONVERGED)] * len(others.names))]),
         restart_objectives=solved.plug_in.restart_objectives,
     )
