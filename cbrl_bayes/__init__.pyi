@@ -100,6 +100,7 @@ from .reports import report as report
 from .results import (
     check_tree as check_tree,
     error_budget as error_budget,
+    from_draws as from_draws,
     load as load,
     save as save,
     summary as summary,

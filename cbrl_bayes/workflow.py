@@ -18,6 +18,7 @@ from cbrl_bayes.designs import (
     DeviceExecutor,
     Executor,
     ThreadExecutor,
+    read_alternatives,
     study_designs,
 )
 from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
@@ -43,11 +44,10 @@ from cbrl_bayes.results import (
     Records,
     add_design,
     add_response,
-    bare_tree,
     error_budget,
     fit_tree,
+    from_draws,
     posterior_draws,
-    posterior_of,
     running,
     thinned,
     with_groups,
@@ -203,12 +203,13 @@ def infer(
 
 def design(
     problem: Problem,
-    fit: xr.DataTree | Mapping[str, np.ndarray] | pd.DataFrame,
+    fit: xr.DataTree | xr.Dataset | Mapping[str, np.ndarray] | pd.DataFrame,
     *,
     key: Key[Array, ""],
     estimator: Estimator | None = None,
     num_draws: int = 100,
     settings: DesignSettings | None = None,
+    alternatives: Mapping[str, Mapping[str, Any] | str] | None = None,
     executor: Executor | None = None,
     num_workers: int = 2,
     checkpoint: str | Path | Records | Checkpoint | None = None,
@@ -222,8 +223,9 @@ def design(
         If the fit has one value per group and the problem a single follower, the groups become
         its followers, with equal weights that sum to one. A problem with several followers must
         name them as the groups.
-    fit : xarray.DataTree, mapping or pandas.DataFrame
-        From `infer`, or draws from any other tool: parameter name -> array (draws, ...).
+    fit : xarray.DataTree, xarray.Dataset, mapping or pandas.DataFrame
+        From `infer`, or draws from any other tool, as `from_draws` reads them: for instance
+        parameter name -> array (draws, ...).
     key : typed key
     estimator : Estimator, optional
         Default: `Exact()`.
@@ -232,6 +234,11 @@ def design(
         just above.
     settings : DesignSettings, optional
         Default: `default_design_settings`.
+    alternatives : mapping, optional
+        Designs to compare with, in readable values: name -> incentive. An incentive is name ->
+        array, one number for all entries or label -> number; or "no incentive". For instance
+        ``{"today": {"toll": [2.0, 1.0]}, "none": "no incentive"}``. They are scored under all
+        draws like the others.
     executor : Executor, optional
         Where pieces of work (here: draws) run: `DaskExecutor`, `DeviceExecutor` or
         `ThreadExecutor`. Default: ``num_workers`` threads of this process.
@@ -283,10 +290,12 @@ def design(
         raise InvalidInputError(
             "num_draws cannot be used", received=repr(num_draws), accepted="1, 2, ..."
         )
-    posterior = posterior_of(problem, fit)
+    base = from_draws(problem, fit)
+    posterior = base["posterior"].to_dataset()
     problem = with_groups(problem, posterior)
     chosen = thinned(posterior, num_draws)
     draws = posterior_draws(problem, chosen)
+    stated = read_alternatives(problem, alternatives)
     with running(
         problem,
         executor=executor,
@@ -297,15 +306,22 @@ def design(
         estimator=estimator,
         settings=settings,
         key=key,
+        **({"alternatives": stated.points} if stated.names else {}),
     ) as run:
         study = study_designs(
-            problem, draws, estimator=estimator, key=key, settings=settings, run=run
+            problem,
+            draws,
+            estimator=estimator,
+            key=key,
+            settings=settings,
+            alternatives=stated,
+            run=run,
         )
-    base = fit if isinstance(fit, xr.DataTree) else bare_tree(problem, posterior)
     used = {
         "design": settings,
         "estimator": estimator,
         "num_draws": num_draws,
+        **({"alternatives": stated.by_name} if stated.names else {}),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
     tree = add_design(
@@ -315,7 +331,7 @@ def design(
         chosen,
         used,
         is_exact=estimator.is_exact,
-        stage="design" if isinstance(fit, xr.DataTree) else "design only",
+        stage="design only" if base.attrs["stage"] == "draws" else "design",
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))

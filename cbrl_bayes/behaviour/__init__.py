@@ -6,8 +6,9 @@ from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
 from cbrl_bayes.behaviour.households import load_household_shares, make_household_shares
 from cbrl_bayes.behaviour.incentives import with_incentives
 from cbrl_bayes.behaviour.joining import concatenate
-from cbrl_bayes.behaviour.loaders import load_trajectories, save_trajectories
+from cbrl_bayes.behaviour.loaders import load_trajectories
 from cbrl_bayes.behaviour.overview import DataReport, data_report
+from cbrl_bayes.behaviour.saving import save_trajectories
 from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
 from cbrl_bayes.behaviour.simulate import simulate_trajectories
 from cbrl_bayes.behaviour.table import from_table

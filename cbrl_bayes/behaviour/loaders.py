@@ -7,15 +7,14 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour.check import check_trajectories
-from cbrl_bayes.behaviour.schema import SCHEMA
+from cbrl_bayes.behaviour.saving import ENGINES, opened_trajectories
 from cbrl_bayes.behaviour.table import from_table
 from cbrl_bayes.errors import DataError, InvalidInputError
-from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, stands_there
 from cbrl_bayes.problems import Problem
 
 HEAD = 100_000
 """Letters of the first line that are looked at."""
-ENGINES = {".nc": "h5netcdf", ".h5": "h5netcdf", ".zarr": "zarr"}
 
 
 def load_trajectories(
@@ -53,7 +52,7 @@ def load_trajectories(
         format.
     """
     path = Path(path)
-    if not path.exists():
+    if not stands_there(path):
         raise DataError("the data file does not exist", received=path)
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
@@ -69,8 +68,7 @@ def load_trajectories(
     try:
         if path.suffix == ".csv":
             return from_table(_cells(path), problem, limits=limits, **of_table)
-        with xr.open_dataset(path, engine=ENGINES[path.suffix], decode_times=False) as opened:
-            data = opened.load()
+        data = opened_trajectories(path)
         check_trajectories(data, problem)
     except (DataError, InvalidInputError):
         raise
@@ -80,19 +78,6 @@ def load_trajectories(
             remedy="check that the file is complete",
         ) from error
     return data
-
-
-def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
-    """Check and write trajectories as netCDF: first under a temporary name, then renamed."""
-    check_trajectories(data)
-    path = Path(path)
-    if path.suffix != ".nc":
-        raise DataError("trajectories are written as netCDF", received=path.name, accepted="*.nc")
-    partial = path.with_name(path.name + ".partial")
-    packing = {name: {"zlib": True} for name in data if data[name].dtype.kind in "if"}
-    data.assign_attrs(schema=SCHEMA).to_netcdf(partial, engine="h5netcdf", encoding=packing)
-    partial.rename(path)
-    return path
 
 
 def _cells(path: Path) -> pd.DataFrame:

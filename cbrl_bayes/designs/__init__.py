@@ -1,5 +1,6 @@
 """From posterior draws to designs: per draw, for all draws, by any criterion, and their scores."""
 
+from cbrl_bayes.designs.alternatives import Alternatives, read_alternatives
 from cbrl_bayes.designs.average import PosteriorCriterion
 from cbrl_bayes.designs.criteria import (
     AcrossContexts,
@@ -27,6 +28,7 @@ from cbrl_bayes.designs.thinning import evenly_spaced
 
 __all__ = [
     "AcrossContexts",
+    "Alternatives",
     "CVaR",
     "Criterion",
     "DaskExecutor",
@@ -48,6 +50,7 @@ __all__ = [
     "WorstCase",
     "evaluate_designs",
     "evenly_spaced",
+    "read_alternatives",
     "readable_designs",
     "scores_are_noisy",
     "study_designs",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import jax
 
+from cbrl_bayes.designs.main_guard import require_main_guard
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, import_extra, require_ranges
 
 Results = Generator[tuple[int, Any], None, None]
@@ -130,9 +131,11 @@ class DaskExecutor:
     Raises
     ------
     InvalidInputError
-        If Dask is not installed, the scheduler does not answer or a setting is out of range.
+        If Dask is not installed, the scheduler does not answer, a setting is out of range, or a
+        script without the guard above would start a local cluster.
     CbrlBayesError
-        If the cluster has no worker for ``worker_timeout`` seconds, or gives up an item.
+        If the cluster has no worker for ``worker_timeout`` seconds, gives up an item, or its
+        scheduler goes away.
 
     Examples
     --------
@@ -153,7 +156,7 @@ class DaskExecutor:
     def run(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Results:
         """Yield (number, result) as they finish."""
         from_dask = import_extra("distributed", "cluster")
-        with self._client(from_dask) as client:
+        with self._client(from_dask) as client, _watched(client, self.address):
             token = uuid.uuid4().hex
             # A task and no scattered data: the scheduler can make it again if its worker dies.
             shipped = client.submit(_arrive, _Parcel(work), pure=False)
@@ -173,6 +176,7 @@ class DaskExecutor:
                 future = self._next(client, finished)
                 if future.status in ("error", "cancelled"):
                     del running[future]
+                    _require_scheduler(client, self.address)
                     error = error or _cause(future.exception(), from_dask)
                     continue
                 try:  # not for ever: it may be lost with its worker, now or on its way
@@ -198,6 +202,7 @@ class DaskExecutor:
             alone = 0.0 if _threads(client) else alone + time.monotonic() - looked
             looked = time.monotonic()
             if alone >= self.worker_timeout:
+                _require_scheduler(client, self.address)
                 raise CbrlBayesError(
                     f"the cluster has had no worker for {alone:.0f} s",
                     accepted=f"worker_timeout = {self.worker_timeout:g} s at most",
@@ -221,25 +226,61 @@ class DaskExecutor:
                 yield client
             return
         with (
-            from_dask.LocalCluster(
+            self._local_cluster(from_dask) as cluster,
+            from_dask.Client(cluster, set_as_default=False) as client,
+        ):
+            yield client
+
+    def _local_cluster(self, from_dask: Any) -> Any:
+        require_main_guard()
+        try:
+            return from_dask.LocalCluster(
                 n_workers=self.num_workers,
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=self.memory_limit,
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},  # and no fixed port, of which there is one
-            ) as cluster,
-            from_dask.Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
+            )
+        except (RuntimeError, OSError) as error:
+            raise CbrlBayesError(
+                f"the processes of the local cluster did not start ({error})",
+                remedy=[
+                    'in a script: put the calls under `if __name__ == "__main__":`',
+                    "look at what they printed",
+                ],
+            ) from error
 
 
 def _threads(client: Any) -> int:
     """Return the number of the workers' threads; none if the scheduler does not answer."""
+    if client.status != "running":
+        return 0
     try:
         return sum(client.nthreads().values())
-    except OSError:
+    except (OSError, AttributeError):  # the latter where it went away meanwhile
         return 0
+
+
+@contextmanager
+def _watched(client: Any, address: str | None) -> Iterator[None]:
+    """Turn whatever fails once the scheduler is gone into the error that says so."""
+    try:
+        yield
+    except CbrlBayesError:
+        raise
+    except Exception:
+        _require_scheduler(client, address)
+        raise
+
+
+def _require_scheduler(client: Any, address: str | None) -> None:
+    if client.status != "running":
+        raise CbrlBayesError(
+            "the Dask scheduler went away",
+            received=address,
+            remedy="start it again and run the same call: what a checkpoint holds is not done anew",
+        )
 
 
 _LOST = object()

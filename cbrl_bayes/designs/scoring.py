@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from cbrl_bayes.designs.alternatives import read_alternatives
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
     ExactEvaluation,
@@ -26,7 +27,7 @@ from cbrl_bayes.problems import Problem
 
 def evaluate_designs(
     problem: Problem,
-    designs: Float[np.ndarray, "design *draw coordinate"],
+    designs: Float[np.ndarray, "design *draw coordinate"] | Mapping[str, Any],
     draws: Mapping[str, np.ndarray],
     *,
     key: Key[Array, ""],
@@ -43,9 +44,10 @@ def evaluate_designs(
     Parameters
     ----------
     problem : Problem
-    designs : array, shape (D, P) or (D, N, P)
-        Designs before their transform, as flat vectors (`DesignStudy.design_unconstrained`); with
-        an axis of draws where each draw has its own (`DesignStudy.unconstrained`).
+    designs : mapping, or array of shape (D, P) or (D, N, P)
+        Name -> incentive in readable values (`IncentiveSpace.unconstrained_for`). Or designs
+        before their transform, as flat vectors (`DesignStudy.design_unconstrained`); with an axis
+        of draws where each draw has its own (`DesignStudy.unconstrained`).
     draws : mapping
         Parameter name -> array (N, ...); missing ones take their default.
     key : typed key
@@ -81,6 +83,8 @@ def evaluate_designs(
     evaluation, run = evaluation or ExactEvaluation(), run or Running()
     size = problem.incentive.size
     draws, num = complete_draws(problem, draws)
+    if isinstance(designs, Mapping):
+        designs = read_alternatives(problem, designs).points
     designs = np.asarray(designs, float)
     fits = designs.shape[1:] in ((size,), (num, size))
     if not fits or not len(designs) or not np.isfinite(designs).all():

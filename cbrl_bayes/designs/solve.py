@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
+from cbrl_bayes.designs.alternatives import Alternatives, read_alternatives
 from cbrl_bayes.designs.evaluation import Evaluation, ExactEvaluation
 from cbrl_bayes.designs.per_draw import trace_of
 from cbrl_bayes.designs.programs import SolvedStudy, StudyPrograms
@@ -83,7 +84,7 @@ class DesignStudy:
     design_solve_status : int array, shape (designs, N)
         Worst `SolveStatus` under each draw.
     design_status : int array, shape (designs,)
-        `AscentStatus`; -1 for an alternative, which was given, not found.
+        `AscentStatus`; CONVERGED for an alternative, which is not searched.
     design_gain : array, shape (designs,)
         As ``gain``.
     restart_objectives : array
@@ -120,7 +121,7 @@ def study_designs(
     estimator: Estimator,
     key: Key[Array, ""],
     settings: DesignSettings | None = None,
-    alternatives: Mapping[str, Float[np.ndarray, " coordinate"]] | None = None,
+    alternatives: Alternatives | None = None,
     run: Running | None = None,
 ) -> DesignStudy:
     """Find the plug-in, the common and every draw's own design, and score all of them.
@@ -141,8 +142,8 @@ def study_designs(
     key : typed key
         A key of its own is derived for each draw; designs compared within a draw share it.
     settings : DesignSettings, optional
-    alternatives : mapping, optional
-        Name -> design before its transform (`IncentiveSpace.flatten`), to be scored beside them.
+    alternatives : Alternatives, optional
+        Designs to score beside those that are searched (`read_alternatives`).
     run : Running, optional
         How it runs. Default: two threads. ``run.records`` receives every search and every score.
 
@@ -168,18 +169,21 @@ def study_designs(
     """
     draws, num = complete_draws(problem, draws)
     programs = StudyPrograms(problem, estimator, settings or DesignSettings(), num)
-    given = dict(alternatives or {})
-    points = np.reshape([*given.values()], (len(given), problem.incentive.size))
-    solved = programs.solve(draws, key=key, run=run or Running(), alternatives=points)
-    return _collect(problem, solved, tuple(given))
+    stated = alternatives or read_alternatives(problem, None)
+    solved = programs.solve(draws, key=key, run=run or Running(), alternatives=stated.points)
+    return _collect(problem, solved, stated)
 
 
-def _collect(problem: Problem, solved: SolvedStudy, alternatives: tuple[str, ...]) -> DesignStudy:
+def _collect(problem: Problem, solved: SolvedStudy, stated: Alternatives) -> DesignStudy:
     """Put all searches and scores into the arrays of the study."""
     own, for_all, searched = solved.own, solved.for_all, solved.searched
     failed = own("status") != SolveStatus.CONVERGED
     found = [solved.common.best, solved.plug_in.best]
-    given = len(alternatives)
+    given = len(stated.names)
+    statuses = [*(one.status for one in found), *[AscentStatus.CONVERGED] * given]
+    incentive = readable_designs(problem, solved.points)
+    for name, values in stated.incentive.items():  # as they were stated, not to seven digits
+        incentive[name][len(solved.points) - given :] = values
     return DesignStudy(
         objective=own("objective"),
         standard_error=own("standard_error"),
@@ -191,15 +195,17 @@ def _collect(problem: Problem, solved: SolvedStudy, alternatives: tuple[str, ...
         status=np.where(failed, int(AscentStatus.SOLVER_FAILED), searched["status"]),
         source=solved.chosen,
         trace=trace_of(searched),
-        designs=(COMMON, PLUG_IN, *alternatives),
-        design_incentive=readable_designs(problem, solved.points),
+        designs=(COMMON, PLUG_IN, *stated.names),
+        design_incentive=incentive,
         design_unconstrained=solved.points,
         design_objective=for_all("objective"),
         design_standard_error=for_all("standard_error"),
         design_context_error=for_all("context_error"),
         regret=own("objective") - for_all("objective"),
         design_solve_status=for_all("status"),
-        design_status=np.array([*(int(one.status) for one in found), *[-1] * given]),
+        design_status=np.array(
+            [*(int(one.status) for one in found), *[int(AscentStatus.CONVERGED)] * given]
+        ),
         design_gain=np.array([*(one.gain for one in found), *[np.nan] * given]),
         restart_objectives=solved.plug_in.restart_objectives,
     )

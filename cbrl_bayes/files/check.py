@@ -101,7 +101,7 @@ def check_size(
 def _read_apart(path: Path, error: type[CbrlBayesError], limits: FileLimits) -> None:
     order = json.dumps(
         {
-            "path": str(path.resolve()),
+            "path": str(path.absolute()),
             "most_bytes": limits.most_bytes,
             "most_seconds": limits.most_seconds,
             "most_pieces": limits.most_pieces,

@@ -151,6 +151,38 @@ class IncentiveSpace:
         ]
         return jax.tree.unflatten(tree, parts)
 
+    def unconstrained_for(self, incentive: Mapping[str, Any] | str) -> Any:
+        """Return the choice before its transform that gives a readable incentive.
+
+        It is found numerically, and checked: its transform comes within 1e-6 of the incentive's
+        size. A bound that the transform only approaches (0 of a toll between 0 and 5) counts as
+        reached. Where several choices give the same incentive, it is one of them.
+
+        Parameters
+        ----------
+        incentive : mapping or "no incentive"
+            Name -> array in readable values; or one number for all entries; or label -> number
+            where an array's one axis has labels; or a labelled array. "no incentive" is 0
+            everywhere.
+
+        Raises
+        ------
+        InvalidInputError
+            If names, labels or shapes are not the incentive's, or no choice gives it; the nearest
+            one that was found is named.
+
+        Examples
+        --------
+        >>> space = IncentiveSpace(
+        ...     {"logit": jnp.zeros(())},
+        ...     lambda x: {"toll": scaled_sigmoid(x["logit"], 0.0, 5.0)}, {"toll": Labels()})
+        >>> round(float(space.unconstrained_for({"toll": 4.0})["logit"]), 6)  # log(4 / 1)
+        1.386294
+        """
+        from cbrl_bayes.problems.inverse import readable_arrays, unconstrained_for
+
+        return unconstrained_for(self, readable_arrays(self, incentive))
+
     def random_start(self, key: Key[Array, ""], spread: Any = None) -> Any:
         """Return ``initial`` plus normal noise.
 

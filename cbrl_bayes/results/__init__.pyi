@@ -5,15 +5,14 @@ from .assembly import (
     incentive_names as incentive_names,
 )
 from .checkpoint import Checkpoint as Checkpoint, Records as Records, open_records as open_records
+from .draws import from_draws as from_draws
 from .error_budget import error_budget as error_budget
 from .health import Health as Health, assess as assess
 from .identity import identify as identify
 from .ingredients import (
     Designed as Designed,
-    bare_tree as bare_tree,
     designed as designed,
     posterior_draws as posterior_draws,
-    posterior_of as posterior_of,
     thinned as thinned,
     with_groups as with_groups,
 )

@@ -10,11 +10,15 @@ import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.designs import DesignStudy
+from cbrl_bayes.files import stored_name
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
 from cbrl_bayes.problems import DiscreteContexts, Labels, Problem
 from cbrl_bayes.results.provenance import certificate, fingerprint
 from cbrl_bayes.results.schema import OF_DESIGNS
 from cbrl_bayes.status import AscentStatus
+
+OF_DECISION_POINTS = ("decision_state", "decision_context", "decision_follower")
+"""Where in the problem each decision point lies."""
 
 
 def fit_tree(
@@ -42,8 +46,8 @@ def fit_tree(
     groups = {
         "posterior": draws.posterior,
         "prior": draws.prior,
-        "prior_predictive": draws.prior_predictive,
-        "posterior_predictive": draws.posterior_predictive,
+        "prior_predictive": _counted(draws.prior_predictive),
+        "posterior_predictive": _counted(draws.posterior_predictive),
         "log_likelihood": draws.log_likelihood,
         "sample_stats": draws.sample_stats,
         "observed_data": _observed(model, draws),
@@ -53,6 +57,10 @@ def fit_tree(
     for name in groups:
         if name not in tree.children:
             tree[name] = xr.DataTree()
+    # Coordinates, since ArviZ takes each variable that was observed to be predicted too.
+    observed = tree["observed_data"].to_dataset()
+    places = [name for name in OF_DECISION_POINTS if name in observed]
+    tree["observed_data"] = xr.DataTree(observed.set_coords(places))
     # Not through ArviZ's names of axes: the density of a vector is one number.
     tree["log_prior"] = xr.DataTree(
         xr.Dataset(
@@ -141,6 +149,7 @@ def add_design(
     tree.attrs.setdefault("settings", "{}")
     tree.attrs["design_settings"] = design_certificate["settings"]
     tree.attrs["estimator_is_exact"] = int(is_exact)
+    tree.attrs["alternatives"] = json.dumps(list(study.designs[2:]))
     return tree
 
 
@@ -225,12 +234,13 @@ def add_response(
 def incentive_names(problem: Problem) -> dict[str, str]:
     """Return the variable's name of each incentive array.
 
-    ``incentive`` where there is one, ``incentive_<name>`` where there are several.
+    ``incentive`` where there is one, ``incentive_<name>`` where there are several; a slash in the
+    name is written ``%2F``, since groups of a tree are told apart by slashes.
     """
     labels = list(problem.incentive.labels)
     if len(labels) == 1:
         return {labels[0]: "incentive"}
-    return {name: f"incentive_{name}" for name in labels}
+    return {name: stored_name(f"incentive_{name}") for name in labels}
 
 
 def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, Any]]:
@@ -286,6 +296,13 @@ def _observed(model: BehaviourModel, draws: FitDraws) -> dict[str, np.ndarray]:
     if "context_value" in draws.posterior_predictive:
         observed["context_value"] = np.asarray(counts.context_values)[counts.episode_context]
     return observed
+
+
+def _counted(predictive: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return predicted counts as whole numbers, which some plots of ArviZ ask for."""
+    counts = {name: np.rint(v) for name, v in predictive.items() if name.endswith("_count")}
+    whole = {name: v.astype(int) for name, v in counts.items() if (v == predictive[name]).all()}
+    return dict(predictive) | whole
 
 
 def _mark_units(tree: xr.DataTree, problem: Problem) -> None:

@@ -1,5 +1,6 @@
 """Finished work kept in a zarr store, so that a run that dies goes on where it was."""
 
+import hashlib
 import json
 import math
 import os
@@ -22,7 +23,9 @@ else:
     zarr = lazy_loader.load("zarr")  # half a second of imports, only for a checkpoint
 
 
-SCHEMA = "cbrl_bayes checkpoint 1"
+SCHEMA = "cbrl_bayes checkpoint 2"
+MARK = 2
+"""Numbers at the head of a row that say what it is."""
 
 Key = tuple[str, int]
 
@@ -115,7 +118,7 @@ class Checkpoint(MutableMapping[Key, Record]):
                 )
             if number >= array.shape[0]:
                 array = self._longer(table, number + 1)
-            array[number] = row
+            array[number] = np.concatenate([self._mark(key, layout, row), row])
 
     def __getitem__(self, key: Key) -> Record:
         """Read a record."""
@@ -134,6 +137,14 @@ class Checkpoint(MutableMapping[Key, Record]):
                 f"({type(error).__name__}: {error})",
                 remedy=f"delete {self._file(key)}: its work is then done again",
             ) from error
+        mark, row = row[:MARK], row[MARK:]
+        if not np.array_equal(mark, self._mark(key, layout, row)):
+            raise ResultsError(
+                f"record {number} of {table!r} in {self.path} is not the one that this run wrote: "
+                "its file was exchanged, changed or copied from another run",
+                remedy=f"put the file back, or delete {self._file(key)}: its work is then done "
+                "again",
+            )
         record, begin = {}, 0
         for name, shape, kind in layout:
             end = begin + int(np.prod(shape, dtype=int))
@@ -160,6 +171,13 @@ class Checkpoint(MutableMapping[Key, Record]):
     def __len__(self) -> int:
         """Return the number of records."""
         return sum(1 for _ in self)
+
+    def _mark(self, key: Key, layout: list, row: np.ndarray) -> np.ndarray:
+        """Return what tells a row from every other: two whole numbers below 2^53."""
+        text = json.dumps([self.identity, *key, layout], sort_keys=True, default=int)
+        digest = hashlib.sha256(text.encode() + np.ascontiguousarray(row).tobytes()).digest()
+        parts = np.frombuffer(digest[: 8 * MARK], "<u8") >> np.uint64(11)
+        return parts.astype(np.float64)
 
     def _file(self, key: Key) -> Path:
         table, number = key
@@ -205,7 +223,7 @@ class Checkpoint(MutableMapping[Key, Record]):
     def _table(self, name: str, layout: list | None) -> "tuple[zarr.Array, list]":
         if name not in self._tables:
             if layout is not None and not (self.path / name / "zarr.json").is_file():
-                width = sum(int(np.prod(shape, dtype=int)) for _, shape, _ in layout)
+                width = MARK + sum(int(np.prod(shape, dtype=int)) for _, shape, _ in layout)
                 self._group.create_array(
                     name,
                     shape=(0, width),
@@ -225,7 +243,7 @@ class Checkpoint(MutableMapping[Key, Record]):
         try:
             array: Any = self._group[name]
             known = json.loads(array.attrs["layout"])
-            width = sum(math.prod(shape) for _, shape, _ in known)
+            width = MARK + sum(math.prod(shape) for _, shape, _ in known)
             plain = all(np.dtype(kind).kind in "fiub" for _, _, kind in known)
             fits = array.dtype == np.float64 and array.chunks == (1, width) == (1, *array.shape[1:])
         except (

@@ -1,16 +1,15 @@
 """What a design study is made of: draws from any posterior, and designs out of a tree."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.designs import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.results.provenance import certificate, fingerprint
+from cbrl_bayes.results.provenance import fingerprint
+from cbrl_bayes.results.schema import check_tree
 
 SAME_DESIGN = 1e-6
 """Relative distance below which two designs are one."""
@@ -98,6 +97,7 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
             accepted=f"a study of {problem.name!r} with designs",
             remedy="design(problem, fit, ...) first",
         )
+    check_tree(study)
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
     posterior = study["posterior"].to_dataset()
     grouped = with_groups(problem, posterior)
@@ -175,69 +175,3 @@ def with_groups(problem: Problem, posterior: xr.Dataset) -> Problem:
             remedy="problem.with_followers(names, weights) with the groups' names",
         )
     return problem.with_followers(names, (1.0 / len(names),) * len(names))
-
-
-def posterior_of(
-    problem: Problem, fit: xr.DataTree | Mapping[str, np.ndarray] | pd.DataFrame
-) -> xr.Dataset:
-    """Return the draws of a fit, or of a mapping from another tool."""
-    require_kind(
-        fit,
-        (xr.DataTree, Mapping, pd.DataFrame),
-        "fit",
-        "fit = cb.infer(problem, data, key=...), or {parameter name: array of draws}",
-    )
-    if isinstance(fit, xr.Dataset):
-        raise InvalidInputError(
-            "fit holds data, not a posterior",
-            received="an xarray.Dataset",
-            accepted="the tree from infer, or {parameter name: array of draws}",
-            remedy="fit = cb.infer(problem, data, key=...)",
-        )
-    if not isinstance(fit, xr.DataTree):
-        return _as_dataset(fit)
-    if "posterior" not in fit.children:
-        raise InvalidInputError(
-            "fit has no group 'posterior'",
-            received=f"groups: {', '.join(fit.children) or 'none'}",
-            remedy="fit = cb.infer(problem, data, key=...)",
-        )
-    if fit.attrs.get("problem", problem.name) != problem.name:
-        raise InvalidInputError(
-            "fit belongs to a different problem",
-            received=fit.attrs["problem"],
-            accepted=problem.name,
-        )
-    return fit["posterior"].to_dataset()
-
-
-def _as_dataset(draws: Mapping[str, np.ndarray] | pd.DataFrame) -> xr.Dataset:
-    arrays = {str(name): np.asarray(value, float) for name, value in draws.items()}
-    if not arrays or any(array.ndim == 0 for array in arrays.values()):
-        raise InvalidInputError(
-            "draws cannot be used",
-            received=sorted(arrays),
-            accepted="{parameter name: array of shape (draws, ...)}",
-        )
-    if len({len(array) for array in arrays.values()}) != 1:
-        raise InvalidInputError(
-            "draws of different parameters differ in number",
-            received={name: len(array) for name, array in arrays.items()},
-        )
-    return xr.Dataset(
-        {
-            name: (
-                ("chain", "draw", *(f"{name}_entry_{i}" for i in range(array.ndim - 1))),
-                array[None],
-            )
-            for name, array in arrays.items()
-        }
-    ).assign_coords(chain=[0], draw=np.arange(len(next(iter(arrays.values())))))
-
-
-def bare_tree(problem: Problem, posterior: xr.Dataset) -> xr.DataTree:
-    """Return a tree that holds draws from another tool and nothing else."""
-    tree = xr.DataTree()
-    tree["posterior"] = xr.DataTree(posterior)
-    tree.attrs = certificate(problem, "design only", {}) | {"sampler": "given"}
-    return tree

@@ -1,6 +1,7 @@
 """The schema of a results tree, and a checker that lists all violations at once."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import xarray as xr
@@ -87,7 +88,20 @@ OF_DESIGNS = (
     "model_comparison",
 )
 """Groups that speak of the designs in the tree."""
+STATUSES = ("status", "solve_status")
 ATTRIBUTES = ("schema", "stage", "problem", "created", "versions", "settings", "fingerprint")
+
+
+def repeated(labels: Iterable) -> list:
+    """Return the labels that occur more than once.
+
+    Examples
+    --------
+    >>> repeated(["a", "b", "a"])
+    ['a']
+    """
+    counts = Counter(labels)
+    return [label for label, count in counts.items() if count > 1]
 
 
 def check_tree(tree: xr.DataTree) -> None:
@@ -102,8 +116,9 @@ def tree_violations(tree: xr.DataTree) -> Iterator[str]:
     """Yield one sentence per violation.
 
     A tree of stage "fit" needs the groups of a fit, one of stage "design" also those of a
-    design; a design from draws of another tool (stage "design only") needs posterior and
-    design groups.
+    design. Draws of another tool (stage "draws") need a posterior, a design from them (stage
+    "design only") a posterior and the groups of a design. Labels occur once, and the groups of a
+    design belong together: a tree joined of two that do not fit each other is refused.
     """
     absent = [name for name in ATTRIBUTES if name not in tree.attrs]
     if absent:
@@ -115,25 +130,56 @@ def tree_violations(tree: xr.DataTree) -> Iterator[str]:
         "fit": FIT_GROUPS,
         "design": FIT_GROUPS + DESIGN_GROUPS,
         "design only": ("posterior", *DESIGN_GROUPS),
+        "draws": ("posterior",),
     }.get(stage)
     if needed is None:
-        yield f"attribute stage is {stage!r}, accepted: fit, design, design only"
+        yield f"attribute stage is {stage!r}, accepted: fit, design, design only, draws"
         needed = ()
     groups = tree.children
     missing = [name for name in needed if name not in groups]
     if missing:
         yield f"groups are missing: {', '.join(missing)}"
-    for name, wanted in GROUPS.items():
+    for name in GROUPS:
         if name in groups:
-            yield from _group_violations(name, wanted, groups[name].to_dataset())
+            yield from group_violations(tree, name)
+    if "posterior" in groups and {"design", "decision"} <= set(groups):
+        yield from _joined_violations(tree)
 
 
-def _group_violations(name: str, wanted: _Group, dataset: xr.Dataset) -> Iterator[str]:
+def _joined_violations(tree: xr.DataTree) -> Iterator[str]:
+    """Yield what shows that the groups are not of one study."""
+    posterior, design, decision = (
+        tree[name].to_dataset() for name in ("posterior", "design", "decision")
+    )
+    for name, array in decision.data_vars.items():
+        is_incentive = str(name).startswith("incentive") and name != "incentive_cost"
+        if (is_incentive or name in ("status", "unconstrained")) and set(DRAWS) & set(array.dims):
+            yield f"decision/{name} differs between draws: studies of other designs were joined"
+    for dim in DRAWS:
+        of_all, own, compared = (
+            set(group[dim].values.tolist()) for group in (posterior, design, decision)
+        )
+        if not own <= of_all:
+            yield f"design has draws that posterior does not have (axis {dim})"
+        if own != compared:
+            yield f"design and decision are of different draws (axis {dim})"
+
+
+def group_violations(tree: xr.DataTree, name: str) -> Iterator[str]:
+    """Yield one sentence per violation in one group; none for a group outside the schema."""
+    wanted, dataset = GROUPS.get(name, _Group({})), tree[name].to_dataset()
+    if name in FIT_GROUPS and tree.attrs.get("stage") in ("design only", "draws"):
+        wanted = _Group({}, wanted.leading)  # of another tool
     for variable, dims in wanted.variables.items():
         if variable not in dataset:
             yield f"{name}/{variable} is missing"
         elif dataset[variable].dims[: len(dims)] != dims:
             yield f"{name}/{variable} has dims {dataset[variable].dims}, accepted: {dims} first"
+    for dim, index in dataset.indexes.items():
+        if not index.is_unique and dim != "episode":  # a follower may have several
+            yield f"{name} has labels twice along {dim}: {list(index[index.duplicated()])[:3]}"
     for name_found, array in dataset.data_vars.items():
+        if name_found in STATUSES and array.dtype.kind not in "iu":
+            yield f"{name}/{name_found} has type {array.dtype}, accepted: whole numbers"
         if array.dims[: len(wanted.leading)] != wanted.leading:
             yield f"{name}/{name_found} has dims {array.dims}, accepted: {wanted.leading} first"

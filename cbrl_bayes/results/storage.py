@@ -1,14 +1,24 @@
 """Save and load results trees as netCDF or zarr: checked, whole or not at all, never executed."""
 
+import io
 import json
-import os
-import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from cbrl_bayes.errors import ResultsError
-from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file
+from cbrl_bayes.files import (
+    DEFAULT_LIMITS,
+    FileLimits,
+    check_file,
+    given_attributes,
+    plain_attributes,
+    replacing,
+    reserved_attributes,
+    stands_there,
+)
 from cbrl_bayes.results.schema import check_tree
 
 JSON_ATTRIBUTES = {
@@ -19,6 +29,7 @@ JSON_ATTRIBUTES = {
     "one_sided": list,
     "parameter_units": dict,
     "groups": list,
+    "alternatives": list,
 }
 
 
@@ -26,11 +37,15 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     """Check a results tree and write it: ``.nc`` as netCDF-4, ``.zarr`` as a zarr store.
 
     The file is written under a temporary name and then renamed, so that what was there before
-    survives any failure.
+    survives any failure. Only results that this function wrote are replaced. The path is opaque:
+    no sign in it has a meaning. A symbolic link stays, and its target is written.
 
     Parameters
     ----------
     tree : xarray.DataTree
+        Its attributes may be of any type. Texts, numbers and lists of them are kept as they are,
+        truth values, None, dictionaries and mixed lists come back as they were, other objects
+        as their text.
     path : str or Path
 
     Returns
@@ -40,33 +55,21 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     Raises
     ------
     ResultsError
-        If the tree violates the schema, the type is unknown or nothing can be written there.
+        If the tree violates the schema, the type is unknown, something else stands at the path or
+        nothing can be written there.
     """
     check_tree(tree)
     path = Path(path)
-    kind = _kind(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    try:
-        if kind == "zarr":
-            # Format 2: consolidated metadata, which plain xarray looks for, is part of it.
-            tree.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)
-        else:
-            tree.to_netcdf(partial, engine="h5netcdf", encoding=_compression(tree))
-        if path.is_dir():  # a folder cannot be replaced in one step: put the old one aside
-            path.rename(old)
-        partial.rename(path)
-        if old.is_dir():
-            shutil.rmtree(old)
-    except OSError as error:
-        raise ResultsError(
-            f"results cannot be written to {path} ({error})",
-            remedy="check that the folder exists, is writable and has room",
-        ) from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+    is_store = _kind(path) == "zarr"
+    tree = _storable(tree)
+    with replacing(path, ResultsError, _is_results) as place:
+        try:
+            _write_store(tree, place) if is_store else _write_file(tree, place)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ResultsError(
+                f"the results cannot be kept in a file ({type(error).__name__}: {error})",
+                remedy="take out what was added to the tree",
+            ) from error
     return path
 
 
@@ -95,14 +98,17 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
         violations are named).
     """
     path = Path(path)
-    if not path.exists():
+    if not stands_there(path):
         raise ResultsError("there is no such results file", received=path)
-    engine = "zarr" if _kind(path) == "zarr" else "h5netcdf"
+    is_store = _kind(path) == "zarr"
     check_file(path, ResultsError, limits)
     try:
+        # Not by their names, which xarray and zarr may take for addresses.
+        source: Any = _store(path, read_only=True) if is_store else path.absolute()
+        engine = "zarr" if is_store else "h5netcdf"
         # No variable is a date: a unit like "days" is a unit, not a reason to decode.
-        with xr.open_datatree(path, engine=engine, decode_times=False) as opened:
-            tree = opened.load()
+        with xr.open_datatree(source, engine=engine, decode_times=False) as opened:
+            tree = _with_attributes(opened.load(), given_attributes)
         check_tree(tree)
         _check_attributes(tree)
     except ResultsError:
@@ -113,6 +119,75 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
             remedy="the file may be cut short: copy it again or rerun the study",
         ) from error
     return tree
+
+
+def _store(path: Path, *, read_only: bool = False) -> Any:
+    from zarr.storage import LocalStore  # half a second of imports, only for a store
+
+    return LocalStore(path.absolute(), read_only=read_only)
+
+
+def _write_store(tree: xr.DataTree, place: Path) -> None:
+    # Format 2: consolidated metadata, which plain xarray looks for, is part of it.
+    tree.to_zarr(_store(place), mode="w", zarr_format=2, consolidated=True)
+
+
+def _write_file(tree: xr.DataTree, place: Path) -> None:
+    # In memory first: where a disk is full, the library that writes ends the process.
+    content = io.BytesIO()
+    tree.to_netcdf(content, engine="h5netcdf", encoding=_compression(tree))
+    place.write_bytes(content.getvalue())
+
+
+def _is_results(path: Path) -> bool:
+    """Whether this package wrote the results that stand there."""
+    try:
+        if path.is_dir():
+            schema = json.loads((path / ".zattrs").read_text(encoding="utf-8"))["schema"]
+        else:
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                schema = file.attrs["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return str(schema).startswith("cbrl_bayes results")
+
+
+def _storable(tree: xr.DataTree) -> xr.DataTree:
+    """Return the tree with attributes that a file can hold."""
+    reserved = [
+        f"{node.path.rstrip('/')}/{name}: {', '.join(found)}"
+        for node in tree.subtree
+        for name, attrs in [("", node.attrs), *((n, v.attrs) for n, v in _variables(node))]
+        if (found := reserved_attributes(attrs))
+    ]
+    if reserved:
+        raise ResultsError(
+            "attributes have names with a meaning of their own in files",
+            received="; ".join(reserved),
+            remedy="other names for them",
+        )
+    return _with_attributes(tree, plain_attributes)
+
+
+def _with_attributes(
+    tree: xr.DataTree, change: Callable[[Mapping[Any, Any]], dict[str, Any]]
+) -> xr.DataTree:
+    """Return a copy with all attributes changed, and nothing said of how a file holds it."""
+    tree = tree.copy()
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False).drop_encoding()
+        dataset.attrs = change(node.attrs)
+        for name, _ in _variables(node):
+            dataset[name].attrs = change(node[name].attrs)
+        node.dataset = dataset
+    return tree
+
+
+def _variables(node: xr.DataTree) -> list[tuple[str, xr.Variable]]:
+    dataset = node.to_dataset(inherit=False)
+    return [(str(name), variable) for name, variable in dataset.variables.items()]
 
 
 def _check_attributes(tree: xr.DataTree) -> None:

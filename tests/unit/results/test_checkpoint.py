@@ -30,6 +30,7 @@ from cbrl_bayes.hypergradients import BoltzmannCovariance, Exact
 from cbrl_bayes.inference import Pooled, prior_text
 from cbrl_bayes.problems import two_state
 from cbrl_bayes.results import Checkpoint, identify
+from cbrl_bayes.results.checkpoint import MARK
 
 NUM_DRAWS = 12
 NOISY = cb.Search(ascent=cb.Ascent(num_steps=8, gradient_noise=1.0))  # so that keys matter
@@ -111,7 +112,7 @@ def test_records_come_back_as_they_were(tmp_path):
     names = [name for name, _, _ in json.loads(table.attrs["layout"])]
     assert names == sorted(RECORD)
     assert np.isnan(table[3]).all()
-    np.testing.assert_array_equal(table[7][2:], RECORD["trace"])
+    np.testing.assert_array_equal(table[7][MARK + 2 :], RECORD["trace"])
     again["draws", 2] = dict(reversed(RECORD.items()))  # the order of names is no part of a record
     assert again["draws", 2]["status"] == 2
     del again["draws", 2]
@@ -158,7 +159,7 @@ def test_two_writers_lose_nothing(tmp_path):
     assert zarr.open_group(tmp_path, mode="r")["draws"].shape[0] == 16
     # Both may lengthen it at the same moment, and the shorter length be what remains.
     document = tmp_path / "draws" / "zarr.json"
-    width = int(one["draws", 0]["trace"].size) + 2
+    width = MARK + int(one["draws", 0]["trace"].size) + 2
     document.write_text(json.dumps(json.loads(document.read_text()) | {"shape": [6, width]}))
     again = Checkpoint(tmp_path, IDENTITY)
     np.testing.assert_array_equal(again["draws", 9]["trace"], RECORD["trace"])
@@ -188,6 +189,34 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(ResultsError, match=r"delete .*0\.0: its work is then done again"):
         Checkpoint(tmp_path / "run", IDENTITY)["draws", 0]
+
+
+def test_a_record_knows_which_it_is(tmp_path):
+    """Files exchanged within a run, between tables or between runs are refused; the rest stays."""
+    kept, other = (Checkpoint(tmp_path / name, {"study": name}) for name in ("one", "other"))
+    for index in range(3):
+        kept["draws", index] = {"worth": np.array(float(index))}
+        kept["scores", index] = {"worth": np.array(float(index))}
+        other["draws", index] = {"worth": np.array(float(index))}
+    draws = tmp_path / "one" / "draws"
+    rows = {name: (draws / name).read_bytes() for name in ("0.0", "1.0")}
+    foreign = {
+        "another draw": rows["0.0"],
+        "another table": (tmp_path / "one" / "scores" / "1.0").read_bytes(),
+        "another study": (tmp_path / "other" / "draws" / "1.0").read_bytes(),
+    }
+    for what, row in foreign.items():
+        (draws / "1.0").write_bytes(row)
+        again = Checkpoint(tmp_path / "one", {"study": "one"})
+        with pytest.raises(ResultsError, match=r"record 1 of 'draws' .* not the one .*1\.0: its"):
+            again["draws", 1]
+        assert float(again["draws", 2]["worth"]) == 2.0, what
+    (draws / "1.0").write_bytes(rows["1.0"])
+    assert float(Checkpoint(tmp_path / "one", {"study": "one"})["draws", 1]["worth"]) == 1.0
+    document = draws / "zarr.json"  # a row of another layout: the same numbers by other names
+    document.write_text(document.read_text().replace("worth", "price"))
+    with pytest.raises(ResultsError, match="not the one that this run wrote"):
+        Checkpoint(tmp_path / "one", {"study": "one"})["draws", 1]
 
 
 @pytest.mark.parametrize(
