@@ -203,9 +203,7 @@ def _collect(problem: Problem, solved: SolvedStudy, stated: Alternatives) -> Des
         design_context_error=for_all("context_error"),
         regret=own("objective") - for_all("objective"),
         design_solve_status=for_all("status"),
-        design_status=np.array(
-            [*(int(one.status) for one in found), *[int(AscentStatus.CONVERGED)] * given]
-        ),
+        design_status=np.array([int(status) for status in statuses]),
         design_gain=np.array([*(one.gain for one in found), *[np.nan] * given]),
         restart_objectives=solved.plug_in.restart_objectives,
     )
