@@ -17,6 +17,7 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
+from cbrl_bayes.results.recommendation import STATE_TODAY, recommendation
 from cbrl_bayes.results.table import design_title
 from cbrl_bayes.robust.tables import own_and_best, win_shares
 
@@ -68,6 +69,19 @@ def design_sections(tree: xr.DataTree, prob: float) -> list[Section]:
         )
         for anchor, title in titles.items()
     ]
+
+
+def recommended_section(tree: xr.DataTree, prob: float) -> list[Section]:
+    """Return what to do, what to expect and what is gained; nothing if nothing is recommended."""
+    found = recommendation(tree, prob=prob)
+    if found is None:
+        return []
+    rows = [("Do this", found.action), ("Expect that", found.expectation)]
+    rows += [(title.capitalize(), words) for title, words in found.comparisons]
+    parts: list[Part] = [Table("", ("", ""), rows)]
+    if not found.gains["stated"].any():
+        parts.append(Text(f"What is gained over today is not known. {STATE_TODAY}", "note"))
+    return [Section("recommendation", "Recommendation", parts)]
 
 
 @dataclass(frozen=True)

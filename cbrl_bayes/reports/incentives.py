@@ -17,6 +17,7 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
+from cbrl_bayes.results.names_of_entries import incentive_arrays
 from cbrl_bayes.results.table import BEST_PER_DRAW
 
 OWN = BEST_PER_DRAW
@@ -35,15 +36,6 @@ MEANING = {
     "minimax_regret": "minimises the largest regret over the draws",
     OWN: "the best incentive if one draw were the truth; shown is the mean over draws",
 }
-
-
-def incentive_arrays(decision: xr.Dataset) -> list[str]:
-    """Return the names of the arrays that make up an incentive."""
-    return [
-        name
-        for name in map(str, decision.data_vars)
-        if name.startswith("incentive") and name != "incentive_cost"
-    ]
 
 
 def kept_constraints(decision: xr.Dataset) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from cbrl_bayes.reports.designs import DESIGN_SECTIONS, design_sections
+from cbrl_bayes.reports.designs import DESIGN_SECTIONS, design_sections, recommended_section
 from cbrl_bayes.reports.further import QUESTIONS, ascent_parts, further_parts
 from cbrl_bayes.reports.learned import learned_sections
 from cbrl_bayes.reports.parts import Bullets, Code, Part, Section, Table, Text
@@ -55,7 +55,8 @@ def sections(tree: xr.DataTree, *, prob: float, question: str, withheld: bool) -
     withheld : bool
         Whether designs and what they are worth are left out, as the study failed.
     """
-    found = learned_sections(tree, prob, question=question, withheld=withheld)
+    found = [] if withheld else recommended_section(tree, prob)
+    found += learned_sections(tree, prob, question=question, withheld=withheld)
     if "design" in tree.children:
         found += (
             [_withheld(*section) for section in DESIGN_SECTIONS.items()]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.behaviour.incentives import reach_of
 from cbrl_bayes.designs import DesignStudy
 from cbrl_bayes.files import stored_name
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
@@ -352,9 +353,12 @@ def _decision(
         },
         coords=coords | {"design": list(study.designs)} | _label_coords(problem),
     )
+    reach = reach_of(problem.incentive)
     for name, variable in incentive_names(problem).items():
         dims = ("design", *problem.incentive.labels[name].dims)
         decision[variable] = (dims, study.design_incentive[name])
+        for end, array in zip(("lowest", "highest"), reach[name], strict=True):
+            decision[f"{end}_{variable}"] = (dims[1:], array)
     for name in ("objective", "regret", "restart_objective"):
         decision[name].attrs["units"] = problem.objective_unit
     return _described(decision, problem)

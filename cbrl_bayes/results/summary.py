@@ -6,6 +6,8 @@ import xarray as xr
 
 from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
+from cbrl_bayes.results.names_of_entries import entry_name, incentive_arrays
+from cbrl_bayes.results.recommendation import recommendation
 from cbrl_bayes.results.table import Table, bounds, check_interval, design_title, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
 
@@ -35,7 +37,8 @@ def summary(
         ess_bulk and unit. ``details`` holds the names of problem and estimator,
         ``failed_share`` (of draws whose design failed; NaN for a fit without designs) and
         ``restart_objectives`` (what each ascent of the plug-in search reached; a wide spread says
-        that the optimum is one of many).
+        that the optimum is one of many) and ``recommendation`` (`Recommendation`, or None). The
+        recommendation is printed first: what to do, what to expect, what is gained over today.
 
     Raises
     ------
@@ -63,6 +66,7 @@ def summary(
     if np.isfinite(reached).sum() > 1 and not withheld:
         notes.append(_restart_text(reached))
     names = {name: str(tree.attrs.get(name, "")) for name in ("problem", "estimator")}
+    advised = None if withheld else recommendation(tree, prob=prob, kind=kind)
     return Table(
         ", estimator ".join(filter(None, names.values())),
         {"": frame},
@@ -75,7 +79,9 @@ def summary(
             **names,
             "failed_share": failed,
             "restart_objectives": reached[:0] if withheld else reached,
+            "recommendation": advised,
         },
+        () if advised is None else advised.lines(),
     )
 
 
@@ -97,11 +103,11 @@ def _restart_text(objectives: np.ndarray) -> str:
 
 
 def _design_rows(tree: xr.DataTree, design: xr.Dataset, prob: float, kind: str) -> list[list]:
-    names = [n for n in map(str, design.data_vars) if n.startswith("incentive")]
     wanted = ["leader_objective", "incentive_cost", "follower_value"]
     known = [n for n in wanted if np.isfinite(design[n].values).any()]
-    incentives = [n for n in names if n != "incentive_cost"]
-    rows = _rows("best per draw", design[known + incentives], prob, kind, diagnose=True)
+    rows = _rows(
+        "best per draw", design[known + incentive_arrays(design)], prob, kind, diagnose=True
+    )
     decision = tree["decision"].to_dataset()
     for which in decision["design"].values:
         chosen = decision.sel(design=which, drop=True)
@@ -139,19 +145,3 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
 
 def _ends(interval: xr.DataArray, index: tuple) -> np.ndarray:
     return interval.transpose(..., "ci_bound").values[index]
-
-
-def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
-    """Return what one entry of ``array`` is called in tables, by its coordinates."""
-    if not index:
-        return name
-    parts = []
-    for dim, position in zip(array.dims, index, strict=True):
-        labels = [c for c in array.coords.values() if c.dims == (dim,)]
-        if dim in array.coords:
-            parts.append(str(array.coords[dim].values[position]))
-        elif labels:
-            parts += [f"{c.name} {c.values[position]}" for c in labels]
-        else:
-            parts.append(str(position))
-    return f"{name}[{', '.join(parts)}]"

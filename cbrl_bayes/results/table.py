@@ -49,6 +49,8 @@ class Table:
         Sentences below the table.
     details : dict
         Single numbers and words that stand beside the rows, by name.
+    lead : tuple of str
+        Sentences above the table: what a reader needs first.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Table:
     withheld: bool = False
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    lead: tuple[str, ...] = ()
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -67,7 +70,7 @@ class Table:
 
     def __str__(self) -> str:
         width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
-        lines = [*_wrapped(self._above(), width), ""]
+        lines = [*_wrapped([*self._above(), *self.lead], width), ""]
         for heading, frame in self.frames.items():
             if len(frame):
                 lines += [*([heading] if heading else []), _text(frame, width), ""]
@@ -77,7 +80,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         """Return the same for a notebook's cell; text is escaped."""
-        parts = [f"<p>{escape(line)}</p>" for line in self._above()]
+        parts = [f"<p>{escape(line)}</p>" for line in [*self._above(), *self.lead]]
         for heading, frame in self.frames.items():
             if len(frame):
                 parts += [f"<p>{escape(heading)}</p>"] if heading else []
