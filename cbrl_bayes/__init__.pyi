@@ -102,6 +102,7 @@ from .results import (
     error_budget as error_budget,
     from_draws as from_draws,
     load as load,
+    recommendation as recommendation,
     save as save,
     summary as summary,
 )

@@ -17,7 +17,7 @@ from cbrl_bayes.plots import save_figures
 from cbrl_bayes.problems import bus_replacement, four_rooms
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import assess, save, summary
-from cbrl_bayes.results.table import BEST_PER_DRAW
+from cbrl_bayes.results.names import BEST_PER_DRAW
 from cbrl_bayes.workflow import design, infer
 
 TRUTH = {"temperature": 0.005, "context_probability": (0.4, 0.6)}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.style import COLOURS, density, wrapped
-from cbrl_bayes.results.table import BEST_PER_DRAW, design_title
+from cbrl_bayes.results.names import BEST_PER_DRAW, design_title
 from cbrl_bayes.robust.tables import own_and_best, tail_mean
 
 MOST_DENSITIES = 2

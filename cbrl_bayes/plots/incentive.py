@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.inline import design_colours
 from cbrl_bayes.plots.style import COLOURS, density, wrapped
-from cbrl_bayes.results.table import BEST_PER_DRAW, design_title
+from cbrl_bayes.results.names import BEST_PER_DRAW, design_title
 
 
 @gated("design", "design(problem, fit, key=...) first")

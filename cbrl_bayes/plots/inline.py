@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cbrl_bayes.plots.style import COLOURS
-from cbrl_bayes.results.table import design_title
+from cbrl_bayes.results.names import design_title
 
 MORE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """The rest of Okabe and Ito's palette that shows on white, then grey."""

@@ -17,8 +17,8 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
+from cbrl_bayes.results.names import design_title
 from cbrl_bayes.results.recommendation import STATE_TODAY, recommendation
-from cbrl_bayes.results.table import design_title
 from cbrl_bayes.robust.tables import own_and_best, win_shares
 
 DESIGN_SECTIONS = {

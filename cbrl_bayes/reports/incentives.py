@@ -17,8 +17,7 @@ from cbrl_bayes.reports.tables import (
     number,
     spread,
 )
-from cbrl_bayes.results.names_of_entries import incentive_arrays
-from cbrl_bayes.results.table import BEST_PER_DRAW
+from cbrl_bayes.results.names import BEST_PER_DRAW, incentive_arrays
 
 OWN = BEST_PER_DRAW
 MOST_ARRAYS = 6

@@ -10,7 +10,7 @@ from cbrl_bayes.problems import READY_MADE
 from cbrl_bayes.reports.charts import picture
 from cbrl_bayes.reports.parts import Part, Section, Table, Text
 from cbrl_bayes.reports.tables import Spread, clipped, entry_names, interval_words, number, spread
-from cbrl_bayes.results.names_of_entries import incentive_arrays
+from cbrl_bayes.results.names import incentive_arrays
 
 MOST_PARAMETERS, MOST_GROUPS = 40, 10
 WHAT = (

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.reports.parts import Part, Table, Text
-from cbrl_bayes.results.table import design_title
+from cbrl_bayes.results.names import design_title
 
 MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
 MOST_LETTERS, MOST_TABLED = 120, 20_000

@@ -17,14 +17,15 @@ from .ingredients import (
     with_groups as with_groups,
 )
 from .keywords import running as running
+from .names import design_title as design_title
 from .provenance import certificate as certificate, fingerprint as fingerprint
+from .recommendation import Recommendation as Recommendation, recommendation as recommendation
 from .schema import check_tree as check_tree, tree_violations as tree_violations
 from .storage import load as load, save as save
 from .summary import summary as summary
 from .table import (
     Table as Table,
     check_interval as check_interval,
-    design_title as design_title,
     need_group as need_group,
     study_table as study_table,
 )

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.results.chains import judge_chains
+from cbrl_bayes.results.names import design_title
 from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 FAILED_SHARE_FAIL = 0.05
@@ -15,8 +16,10 @@ CONTRACTION_REVIEW = 0.1
 CUT_SHARE_REVIEW, CUT_SHARE_FAIL = 0.01, 0.1
 DRAWS_REVIEW, DRAWS_FAIL = 50, 10
 DRAWS_IN_TAIL = 2.5
-LAST_STEPS = 0.1
-"""Share of an ascent's steps over which its last gain is told."""
+BETTER, ROUNDING = 0.01, 1e-9
+"""What another design may have more than the common one: a share of the spread over draws."""
+INVALID_MDP = 4
+"""`SolveStatus.INVALID_MDP`, without the numerics."""
 NOISE_REVIEW = 0.3
 
 
@@ -162,6 +165,8 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
             "which biases the gradient: raise max_steps",
         )
     _judge_scores(tree, health, prob)
+    _judge_reaction(tree, health)
+    _judge_common(tree, health)
     decision = tree["decision"].to_dataset()
     # Designs by other criteria bring sentences of their own.
     unfinished = (decision["status"].values[:2] == AscentStatus.STEP_LIMIT).any()
@@ -188,23 +193,58 @@ def _still_gaining(tree: xr.DataTree) -> str:
     """Say what share of designs stopped at the step limit, and what they were still gaining."""
     design = tree["design"].to_dataset()
     unsettled = (design["status"] == AscentStatus.STEP_LIMIT).values
-    trace = tree["design_trace"]["objective"].transpose("chain", "draw", "iteration").values
-    trace = trace[unsettled]
-    gain = np.nan
-    if trace.shape[-1] > 1 and len(trace):
-        begin = min(int((1.0 - LAST_STEPS) * trace.shape[-1]), trace.shape[-1] - 2)
-        gain = float((trace[:, -1] - trace[:, begin]).mean())
     text = f"{100 * unsettled.mean():.0f} % of the draws' designs stopped at the step limit"
-    if np.isfinite(gain):
+    gain = design["gain_at_stop"].values[unsettled] if "gain_at_stop" in design else np.zeros(0)
+    gain = gain[np.isfinite(gain)]
+    if gain.size:
         spread = float(design["leader_objective"].std())
-        share = f", {100 * gain / spread:.2g} % of the spread over draws" if spread > 0 else ""
+        share = (
+            f", {100 * gain.mean() / spread:.2g} % of the spread over draws" if spread > 0 else ""
+        )
         text += (
-            f", while their objective still rose: by {gain:.2g} in the last tenth of the steps"
-            f"{share}"
-            if gain > 0
-            else ", though their objective rose no more in the last tenth of the steps"
+            f", while points near them were still better: by {gain.mean():.2g} in the mean{share}"
         )
     return f"{text}: allow more steps"
+
+
+def _judge_reaction(tree: xr.DataTree, health: Health) -> None:
+    """Judge searches that found nothing to climb, and searches at the edge of the problem."""
+    flat = (tree["design"].to_dataset()["status"] == AscentStatus.FLAT).values
+    common = (tree["decision"].to_dataset()["status"].values[:2] == AscentStatus.FLAT).any()
+    health.note(
+        bool(common or flat.mean() > FAILED_SHARE_FAIL),
+        bool(flat.any()),
+        f"the objective does not react to the incentive, near or far, in {flat.sum()} of "
+        f"{flat.size} draws' searches{' and in that for all draws' if common else ''}: start from "
+        "an incentive that moves the followers",
+    )
+    outside = (tree["design_trace"].to_dataset()["solve_status"] == INVALID_MDP).values
+    share = float(outside.any(-1).mean())
+    health.note(
+        False,
+        share > UNSETTLED_SHARE_REVIEW,
+        f"in {100 * share:.0f} % of the draws the search met incentives that lead to no MDP (a "
+        "probability above one, a temperature below zero): its best design may lie at that edge; "
+        "state the bound in the transform",
+    )
+
+
+def _judge_common(tree: xr.DataTree, health: Health) -> None:
+    """Judge whether the common design is what it is said to be: the best on these draws."""
+    objective = tree["decision"].to_dataset()["objective"].transpose("design", "chain", "draw")
+    gain = (objective - objective.isel(design=0, drop=True)).mean(("chain", "draw"))
+    noise = tree["decision"].to_dataset()["objective_standard_error"].mean(("chain", "draw"))
+    scale = float(np.abs(objective).max())
+    num = objective.sizes["chain"] * objective.sizes["draw"]
+    more = gain.values - 3.0 * noise.values / np.sqrt(num) - BETTER * float(objective.std())
+    for place in np.flatnonzero(more > ROUNDING * scale):
+        name = design_title(str(objective["design"].values[place]))
+        health.note(
+            False,
+            True,
+            f"the {name} design has a higher mean objective than the common one, by "
+            f"{float(gain[place]):.3g}: its search fell short; allow more starts",
+        )
 
 
 def _judge_scores(tree: xr.DataTree, health: Health, prob: float) -> None:

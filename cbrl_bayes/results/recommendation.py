@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbrl_bayes.results.names_of_entries import entry_name, incentive_arrays
-from cbrl_bayes.results.table import bounds, design_title
+from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
+from cbrl_bayes.results.table import bounds
 
 MOST_SHOWN = 8
 AT_BOUND = 0.01

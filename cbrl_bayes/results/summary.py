@@ -6,9 +6,9 @@ import xarray as xr
 
 from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
-from cbrl_bayes.results.names_of_entries import entry_name, incentive_arrays
+from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
 from cbrl_bayes.results.recommendation import recommendation
-from cbrl_bayes.results.table import Table, bounds, check_interval, design_title, need_group
+from cbrl_bayes.results.table import Table, bounds, check_interval, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
 
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]

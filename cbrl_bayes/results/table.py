@@ -18,7 +18,6 @@ from cbrl_bayes.results.health import Health, assess
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 INTERVALS = {"eti": "equal-tailed", "hdi": "highest-density", "normal": "normal"}
-BEST_PER_DRAW = "best per draw"
 WITHHELD = (
     "Numbers of its designs are withheld, as the study FAILED its checks. To see them pass "
     "accept_failed=True (--accept-failed)."
@@ -178,15 +177,6 @@ def need_group(study: xr.DataTree, name: str, remedy: str, variable: str = "") -
             f"the study has no {variable!r} in its group {name!r}", remedy=remedy
         )
     return group
-
-
-def design_title(name: str) -> str:
-    """Return what a design is called in tables, figures and reports.
-
-    *common* (one for all draws), *plug-in* (for the mean parameters), *best per draw*, or the name
-    that the user gave it.
-    """
-    return {"plug_in": "plug-in", "own": BEST_PER_DRAW}.get(str(name), str(name))
 
 
 def bounds(array: Any, prob: float, kind: str) -> Any:

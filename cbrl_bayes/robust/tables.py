@@ -34,15 +34,9 @@ from cbrl_bayes.designs import CVaR, readable_designs
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.assembly import incentive_names
 from cbrl_bayes.results.error_budget import error_budget
+from cbrl_bayes.results.names import BEST_PER_DRAW, design_title
 from cbrl_bayes.results.provenance import describe
-from cbrl_bayes.results.table import (
-    BEST_PER_DRAW,
-    Table,
-    bounds,
-    design_title,
-    need_group,
-    study_table,
-)
+from cbrl_bayes.results.table import Table, bounds, need_group, study_table
 from cbrl_bayes.robust.record import RobustStudy
 from cbrl_bayes.robust.verdict import judge_robust
 

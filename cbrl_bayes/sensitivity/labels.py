@@ -37,8 +37,7 @@ from cbrl_bayes.errors import InvalidInputError, NotConvergedError, require_key,
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results import Designed, designed
-from cbrl_bayes.results.names_of_entries import entry_name
-from cbrl_bayes.results.table import design_title
+from cbrl_bayes.results.names import design_title, entry_name
 from cbrl_bayes.sensitivity.prior import COMPONENTS, WeightedDecision
 from cbrl_bayes.sensitivity.sobol import SobolIndices
 from cbrl_bayes.sensitivity.stress import StressScores

@@ -6,7 +6,8 @@ import xarray as xr
 from scipy.stats import norm
 
 from cbrl_bayes.hypergradients import AscentStatus
-from cbrl_bayes.results.table import Table, bounds, design_title, need_group, study_table
+from cbrl_bayes.results.names import design_title
+from cbrl_bayes.results.table import Table, bounds, need_group, study_table
 from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
 ENDS = ("lower", "upper")

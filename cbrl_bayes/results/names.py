@@ -1,6 +1,17 @@
-"""What the arrays of an incentive, and single entries of any array, are called."""
+"""What designs, the arrays of an incentive, and single entries of any array are called."""
 
 import xarray as xr
+
+BEST_PER_DRAW = "best per draw"
+
+
+def design_title(name: str) -> str:
+    """Return what a design is called in tables, figures and reports.
+
+    *common* (one for all draws), *plug-in* (for the mean parameters), *best per draw*, or the name
+    that the user gave it.
+    """
+    return {"plug_in": "plug-in", "own": BEST_PER_DRAW}.get(str(name), str(name))
 
 
 def incentive_arrays(group: xr.Dataset) -> list[str]:
