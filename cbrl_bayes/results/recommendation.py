@@ -98,7 +98,7 @@ class Recommendation:
         return tuple(lines)
 
     def _interval(self, low: float, high: float, sign: str = "") -> str:
-        return f"{100 * self.prob:g} % interval {low:{sign}.3g} to {high:{sign}.3g}"
+        return f"{100 * self.prob:g} % interval {low:{sign}.4g} to {high:{sign}.4g}"
 
 
 def recommendation(
