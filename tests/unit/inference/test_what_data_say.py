@@ -61,6 +61,24 @@ def test_bounds_are_told_from_estimates():
     assert _sides(*_watched(0.25, num=200)) == {}
 
 
+def test_recorded_transitions_speak_too():
+    """Choices alone are flat, and leave both sides open; transitions bound both."""
+    problem, data = _watched(0.25, num=3)
+    model = behaviour_model(problem, data)
+    draws = {"temperature": np.array([0.25, 0.26]), "context_probability": np.full((2, 2), 0.5)}
+
+    def examine(points):
+        num = len(points["temperature"])
+        transitions = -100.0 * np.log(points["temperature"] / 0.25) ** 2
+        choices = np.tile(0.01 * np.cos(np.log(points["temperature"]))[:, None], (1, 3))
+        return np.column_stack([choices, *[transitions] * recorded]), np.full(num, True)
+
+    recorded = False
+    assert one_sided(model, draws, draws, examine)[0]["side"] == "neither"
+    recorded = True
+    assert one_sided(model, draws, draws, examine) == []
+
+
 def test_groups_are_looked_at_one_by_one():
     """Of three groups one acts at random; the hierarchy's other parameters are left alone."""
     problem, data = _watched(
