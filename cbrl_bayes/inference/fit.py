@@ -156,7 +156,10 @@ def fit(
 
     def along(points: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         parts, _ = replay.examine(points, np.zeros(0, int))
-        return parts["log_likelihood"], parts["stats"]["solve_status"] == SolveStatus.CONVERGED
+        # Recorded transitions belong to no one episode: a column of their own, after all episodes.
+        whole = [parts["stats"][n] for n in ("transition_log_likelihood",) if n in parts["stats"]]
+        solved = parts["stats"]["solve_status"] == SolveStatus.CONVERGED
+        return np.column_stack([parts["log_likelihood"], *whole]), solved
 
     before = given | of_prior["derived"]
     choices = predictive.get("action_count", np.zeros((0, *model.counts.action_count.shape)))

@@ -79,7 +79,8 @@ def one_sided(
         Sampled and derived site -> array (draw, ...).
     examine : callable
         From sampled sites, arrays (point, ...), to the log-likelihood of each episode, (point,
-        episode), and whether all best responses converged, (point,).
+        episode), and whether all best responses converged, (point,). Further columns belong to no
+        episode.
 
     Returns
     -------
@@ -98,7 +99,8 @@ def one_sided(
     ends = np.cumsum([len(next(iter(table.values()))) for table in tables.values()])
     place = dict(zip(tables, np.split(np.arange(len(solved)), ends[:-1]), strict=True))
     counts = model.counts
-    group_of = counts.cell_group[np.maximum(counts.episode_cells.max(1), 0)]
+    group_of = np.full(episodes.shape[1], -1)
+    group_of[: len(counts.episode_cells)] = counts.cell_group[counts.episode_cells.max(1)]
     found = []
     for path in paths:
         at = place[id(path.points)]

@@ -29,7 +29,7 @@ DESIGN_SECTIONS = {
 }
 """Anchor -> title."""
 MOST_DESIGNS = 20
-FURTHER = ("criterion_value", "satisfied_probability", "feasible")
+FURTHER = ("held_out_criterion_value", "criterion_value", "satisfied_probability", "feasible")
 """What robust designs add to the group ``decision``."""
 
 

@@ -85,9 +85,11 @@ def judged(tree: xr.DataTree) -> list[str]:
     """Return what `assess` had to look at in this file, in words."""
     sampled, designed = tree.attrs.get("sampler") == "NUTS", "design" in tree.children
     stats = tree["sample_stats"].data_vars if "sample_stats" in tree.children else ()
+    predicted = "posterior_predictive" in tree.children and tree["posterior_predictive"].attrs
     found = {
         "chains (R-hat, effective sample size, divergences)": sampled,
         "what the data say about each parameter": bool(_json(tree, "contraction")),
+        "observed choices beside those of the fitted model": "tail" in (predicted or {}),
         "best responses of the fit": "solve_status" in stats,
         "ascents": designed,
         "best responses to the designs for all draws": designed,

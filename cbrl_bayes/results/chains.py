@@ -43,7 +43,7 @@ def judge_chains(tree: xr.DataTree, note: Note, prob: float) -> None:
         values = _flat(array)
         still = np.ptp(values, axis=1) == 0  # (chain, entry)
         constant = np.ptp(values, axis=(0, 1)) == 0
-        known = name not in prior or np.ptp(_flat(prior[name])) == 0
+        known = np.ptp(_flat(prior[name]), axis=(0, 1)) == 0 if name in prior else True
         stuck = int((still & ~(constant & known)).any(1).sum())
         note(stuck > 0, False, f"{stuck} chains did not move in {name}: use a tighter prior")
         moving[str(name)] = values[:, :, ~still.any(0)], _printed(array)[~still.any(0)]

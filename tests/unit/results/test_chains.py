@@ -67,6 +67,12 @@ def test_a_chain_that_does_not_move_is_a_failure():
     tree = _tree({"x": np.full((4, 500), 0.3)})
     tree["prior"] = xr.DataTree(xr.Dataset({"x": (("chain", "draw"), _noise(4, 50)[:1])}))
     assert "4 chains did not move in x" in str(_said(tree))
+    # Entry by entry: one of a law may be known, and the others not.
+    law = np.stack([_noise(), np.full((4, 500), 0.3)], axis=-1)
+    tree = _tree({"law": law})
+    before = (("chain", "draw", "law_0"), law[:1, :50])
+    tree["prior"] = xr.DataTree(xr.Dataset({"law": before}))
+    assert _said(tree).verdict == "PASS"
 
 
 def test_signs_of_the_sampler():
