@@ -161,6 +161,12 @@ def infer(
         settings, NUTSSettings | SVISettings | None, "settings", "cb.NUTSSettings(num_samples=1000)"
     )
     require_key(key)
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        raise InvalidInputError(
+            "the sampler takes keys of JAX's default kind only",
+            received=f"a key of {jax.random.key_impl(key)}",
+            accepted="jax.random.key(seed)",
+        )
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
     advice = identification(model).advice
     settings = NUTSSettings() if settings is None else settings

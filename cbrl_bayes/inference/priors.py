@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -112,6 +113,8 @@ class ContextFamily:
 
 
 Prior = Pooled | PerGroup | Hierarchical
+NUM_TRIED = 256
+"""Draws of a prior that are looked at before it is used."""
 
 
 def default_priors(
@@ -141,8 +144,8 @@ def default_priors(
     Raises
     ------
     InvalidInputError
-        For a name the problem does not have, or several values of a parameter that cannot
-        differ between followers.
+        For a name the problem does not have, several values of a parameter that cannot differ
+        between followers, and a prior of another shape, of one value or out of range.
 
     Examples
     --------
@@ -189,8 +192,43 @@ def default_priors(
                 received=type(chosen).__name__,
                 accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
             )
+        if isinstance(chosen, Pooled | PerGroup):
+            _require_fitting(problem, name, chosen)
         priors[name] = chosen
     return priors
+
+
+def _require_fitting(problem: Problem, name: str, prior: Pooled | PerGroup) -> None:
+    """Refuse a prior of another shape, of one value, or with draws the parameter cannot have."""
+    law, wanted = prior.prior, np.shape(problem.default_parameters[name])
+    shape = (*law.batch_shape, *law.event_shape)
+    fits = shape in (wanted, ()) if isinstance(prior, Pooled) else True
+    if not fits or (name in {"context_probability", *problem.laws} and shape != wanted):
+        raise InvalidInputError(
+            f"prior of {name!r} does not fit", received=f"shape {shape}", accepted=str(wanted)
+        )
+    try:
+        draws = np.asarray(law.sample(jax.random.key(0), (NUM_TRIED,)))
+    except NotImplementedError:  # an improper one
+        return
+    if (draws == draws[0]).all():
+        raise InvalidInputError(
+            f"prior of {name!r} is one value",
+            received=draws[0].tolist(),
+            accepted="a distribution",
+            remedy="a known value needs no prior: set it in the parameters of the problem, and "
+            "leave its name out of uncertain",
+        )
+    low, high = problem.ranges.get(name, (-np.inf, np.inf))
+    low = max(low, 0.0) if name == "temperature" else low
+    outside = int((~((low < draws) & (draws < high))).sum())
+    if outside:
+        raise InvalidInputError(
+            f"prior of {name!r} has draws that are out of range",
+            received=f"{outside} of {draws.size}",
+            accepted=f"between {low:g} and {high:g}, both excluded",
+            remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
+        )
 
 
 def _require_law(value: Any, name: str) -> None:

@@ -19,12 +19,14 @@ ROOT = Path(cbrl_bayes.__file__).parent.parent
 GALLERY = [path for path in sorted((ROOT / "docs/gallery").glob("*.md")) if path.stem != "index"]
 SLOW_PAGES = [
     "README.md",
+    "docs/alternatives.md",
     "docs/calibration.md",
     "docs/choosing.md",
     "docs/followers.md",
     "docs/clusters.md",
     "docs/faq.md",
     "docs/information.md",
+    "docs/posteriors.md",
     "docs/quickstart.md",
     "docs/robust.md",
     "docs/sensitivity.md",

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 import cbrl_bayes as cb
@@ -142,3 +143,26 @@ def test_results_and_data_of_the_wrong_kind_are_refused(problem):
 def test_chains_cannot_be_part_of_one_program(problem, data):
     with pytest.raises(cb.CbrlBayesError, match="chains cannot run inside one compiled program"):
         cb.infer(problem, data, key=KEY, executor=cb.DeviceExecutor())
+
+
+PRIORS = {
+    "one value": ({"temperature": dist.Delta(0.25)}, "is one value.*set it in the parameters"),
+    "no width": ({"temperature": dist.Uniform(0.25, 0.25)}, "is one value"),
+    "below zero": ({"temperature": dist.Normal(0.0, 1.0)}, "out of range; .*between 0 and inf"),
+    "per group": ({"temperature": cb.PerGroup(dist.Normal(0.0, 1.0))}, "out of range"),
+    "another shape": (
+        {"context_probability": dist.Dirichlet(np.ones(3))},
+        r"does not fit; received: shape \(3,\); accepted: \(2,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("priors", "words"), PRIORS.values(), ids=PRIORS)
+def test_priors_that_cannot_be_used(problem, data, priors, words):
+    with pytest.raises(cb.CbrlBayesError, match=words):
+        cb.infer(problem, data, key=KEY, priors=priors)
+
+
+def test_infer_refuses_keys_that_the_sampler_does_not_know(problem, data):
+    with pytest.raises(cb.CbrlBayesError, match="a key of rbg"):
+        cb.infer(problem, data, key=jax.random.key(0, impl="rbg"))
