@@ -1,6 +1,7 @@
 """The command line. Heavy imports wait inside the commands, so that --help answers at once."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cbrl_bayes.cli.ask import information, sensitivity, stress
 from cbrl_bayes.cli.input import AcceptFailed, Draws, Json, Kind, Prob, Results, holds_trajectories
 from cbrl_bayes.cli.make import design, infer, robust
 from cbrl_bayes.cli.output import emit, emit_table, errors
@@ -52,7 +54,7 @@ def demo(
         typer.echo(f"  {path}")
 
 
-for command in (infer, design, robust):
+for command in (infer, design, robust, information, sensitivity, stress):
     app.command()(command)
 
 
@@ -127,23 +129,34 @@ def check(file: Path, as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Run the command line. Wrong use prints one line and ends with status 1 or 2."""
+    """Run the command line. A failure prints one line and ends with status 1, wrong use with 2.
+
+    With ``CBRL_BAYES_TRACEBACK`` set in the environment, what nobody foresaw prints where it
+    arose.
+    """
     from cbrl_bayes.errors import CbrlBayesError
 
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is a failure too
     except CbrlBayesError as error:
         status = _refuse(str(error), 1)
     except OSError as error:
         status = _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (typer.Abort, KeyboardInterrupt):
+        status = _refuse("interrupted", 130)
     except Exception as error:
         told = getattr(error, "format_message", None)  # of all that the parser of options raises
-        if told is None:
+        if told is not None:
+            status = _refuse(told().removeprefix("Invalid value: "), 2)
+        elif "CBRL_BAYES_TRACEBACK" in os.environ:
             raise
-        status = _refuse(told().removeprefix("Invalid value: "), 2)
+        else:
+            hint = "CBRL_BAYES_TRACEBACK=1 in the environment shows where"
+            status = _refuse(f"{type(error).__name__}: {error} ({hint})", 1)
     sys.exit(status)
 
 
 def _refuse(why: str, status: int) -> int:
-    errors.print(f"error: {why}", style="red", markup=False, soft_wrap=True)
+    errors.print(f"error: {' '.join(why.split())}", style="red", markup=False, soft_wrap=True)
     return status

@@ -1,6 +1,11 @@
 """What the command line takes: names and options, and the problems and settings they stand for."""
 
+import importlib.util
 import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +18,19 @@ if TYPE_CHECKING:
     from cbrl_bayes.problems import Problem
 
 
-class ProblemName(StrEnum):
-    """Ready-made problems."""
-
-    BUS_REPLACEMENT = "bus_replacement"
-    CONTRACT_DESIGN = "contract_design"
-    FOUR_ROOMS = "four_rooms"
-    FOUR_ROOMS_DOORS = "four_rooms_doors"
-    RESERVE_PRICE = "reserve_price"
-    TAX_DESIGN = "tax_design"
-    TWO_STATE = "two_state"
+READY_MADE = (
+    "bus_replacement",
+    "contract_design",
+    "four_rooms",
+    "four_rooms_doors",
+    "random_mdp",
+    "reserve_price",
+    "rlhf",
+    "shared_default_policy",
+    "tax_design",
+    "two_state",
+)
+"""Ready-made problems: functions of `cbrl_bayes.problems` that need no arguments."""
 
 
 class Method(StrEnum):
@@ -66,12 +74,32 @@ def _seed(seed: int) -> int:
     return seed
 
 
+def _problem(text: str) -> str:
+    """Refuse what is neither a ready-made problem nor the place of another one."""
+    file, sign, name = text.rpartition(":")
+    if text not in READY_MADE and not (sign and name.isidentifier()):
+        names = ", ".join(READY_MADE)
+        raise typer.BadParameter(f"{text} is neither of {names}, nor like module.py:problem")
+    if sign and not Path(file).is_file():
+        raise typer.BadParameter(f"there is no file {file}")
+    return text
+
+
 def _writable(output: Path | None) -> Path | None:
     """Refuse before the work begins what could only be refused after it."""
-    if output is not None and output.suffix not in (".nc", ".zarr"):
+    if output is None:
+        return None
+    if output.suffix not in (".nc", ".zarr"):
         raise typer.BadParameter(f"{output} must end in .nc or .zarr")
-    if output is not None and not output.parent.is_dir():
+    if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}")
+    # A trial tells more than permissions do; the name is as long as that of unfinished work.
+    trial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}") from error
     return output
 
 
@@ -82,7 +110,15 @@ def _address(dask: str | None) -> str | None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-ReadyMade = Annotated[ProblemName, typer.Argument(help="A ready-made problem.")]
+AProblem = Annotated[
+    str,
+    typer.Argument(
+        callback=_problem,
+        metavar="PROBLEM",
+        help="A ready-made problem, or yours: module.py:problem (a Problem, or what makes one). "
+        f"Ready-made: {', '.join(READY_MADE)}.",
+    ),
+]
 Results = Annotated[Path, typer.Argument(help="A results file (.nc, .zarr).")]
 Output = Annotated[
     Path | None, typer.Option(callback=_writable, help="Save the result here (.nc, .zarr).")
@@ -115,22 +151,69 @@ AcceptFailed = Annotated[
 
 
 def chosen_problem(
-    name: ProblemName, temperature: float | None, penalty_weight: float | None, slip: str | None
+    name: str,
+    temperature: float | None = None,
+    penalty_weight: float | None = None,
+    slip: str | None = None,
 ) -> "Problem":
-    """Build a ready-made problem; refuse options it does not take."""
-    from cbrl_bayes.problems import READY_MADE
-
+    """Build the problem that a name stands for; refuse options it does not take."""
     given: dict[str, Any] = {
         "temperature": temperature,
         "penalty_weight": penalty_weight,
         "slip": _slip(slip),
     }
     given = {key: value for key, value in given.items() if value is not None}
-    accepted = set(inspect.signature(READY_MADE[name.value]).parameters)
+    made = _own(name) if name not in READY_MADE else _ready_made(name)
+    accepted = set(inspect.signature(made).parameters) if callable(made) else set()
     foreign = sorted(set(given) - accepted)
     if foreign:
-        raise typer.BadParameter(f"{name.value} does not take {', '.join(foreign)}")
-    return READY_MADE[name.value](**given)
+        raise typer.BadParameter(f"{name} does not take {', '.join(foreign)}")
+    if name in READY_MADE:
+        return made(**given)
+    from cbrl_bayes.errors import require_kind
+    from cbrl_bayes.problems import Problem
+
+    found = _run_own(name, lambda: made(**given)) if callable(made) else made
+    require_kind(found, Problem, name)
+    return found
+
+
+def _ready_made(name: str) -> Any:
+    from cbrl_bayes import problems
+
+    return getattr(problems, name)
+
+
+def _own(place: str) -> Any:
+    """Run a file of the user's and return the problem, or the function, that it names."""
+    file, _, name = place.rpartition(":")
+    path = Path(file).resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise typer.BadParameter(f"{file} is not a Python file (.py)")
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
+    sys.path.insert(0, str(path.parent))  # what stands beside it can be imported
+    sys.modules.setdefault(path.stem, module)
+    _run_own(file, lambda: loader.exec_module(module))
+    if not hasattr(module, name):
+        raise typer.BadParameter(f"{file} has no {name}")
+    return getattr(module, name)
+
+
+def _run_own(place: str, work: Callable[[], Any]) -> Any:
+    """Run the user's code; its failures are told in one line, with where they arose."""
+    from cbrl_bayes.errors import CbrlBayesError, InvalidInputError
+
+    try:
+        return work()
+    except CbrlBayesError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInputError(
+            f"{place} failed ({type(error).__name__}: {' '.join(str(error).split())})",
+            received=f"{last.line} (line {last.lineno} of {Path(last.filename).name})",
+        ) from error
 
 
 def _slip(text: str | None) -> float | None:
@@ -147,7 +230,7 @@ def _slip(text: str | None) -> float | None:
         ) from error
 
 
-def observed_behaviour(problem: ProblemName, data: Path | None, groups: str | None) -> Any:
+def observed_behaviour(problem: str, data: Path | None, groups: str | None) -> Any:
     """Load trajectories, or bus groups of the Zurcher data."""
     from cbrl_bayes.behaviour import load_trajectories, load_zurcher
 
@@ -155,7 +238,7 @@ def observed_behaviour(problem: ProblemName, data: Path | None, groups: str | No
         raise typer.BadParameter("give --data FILE, or --groups for bus_replacement")
     if data is not None:
         return load_trajectories(data)
-    if problem is not ProblemName.BUS_REPLACEMENT:
+    if problem != "bus_replacement":
         raise typer.BadParameter("--groups works with bus_replacement only")
     return load_zurcher(_groups(str(groups)))
 
@@ -165,7 +248,10 @@ def _groups(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, _, last = part.partition("-")
-            chosen += range(int(first), int(last or first) + 1)
+            ends = int(first), int(last or first)
+            if not 0 < ends[0] <= ends[1] < 100:
+                raise ValueError
+            chosen += range(ends[0], ends[1] + 1)
     except ValueError as error:
         raise typer.BadParameter(f"--groups {text} are not numbers like 4, 1-4 or 1,3") from error
     return tuple(chosen)

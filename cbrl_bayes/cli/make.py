@@ -7,6 +7,7 @@ import typer
 
 from cbrl_bayes.cli.input import (
     AcceptFailed,
+    AProblem,
     CheckpointFolder,
     DaskAddress,
     Draws,
@@ -17,7 +18,6 @@ from cbrl_bayes.cli.input import (
     Output,
     PenaltyWeight,
     Prob,
-    ReadyMade,
     SearchName,
     Seed,
     Slip,
@@ -35,7 +35,7 @@ CredibleSets = Annotated[list[float], typer.Option(help="Probabilities of credib
 
 def infer(
     context: typer.Context,
-    problem: ReadyMade,
+    problem: AProblem,
     data: Annotated[Path | None, typer.Option(help="Trajectories: .nc, .zarr or .csv.")] = None,
     groups: Annotated[
         str | None, typer.Option(help="Bus groups of the Zurcher data, e.g. 4 or 1-4 or 1,2,3.")
@@ -96,7 +96,7 @@ def infer(
 
 def design(
     context: typer.Context,
-    problem: ReadyMade,
+    problem: AProblem,
     fit: Annotated[
         Path | None, typer.Option(help="A fit from 'infer'; without one, parameters as given.")
     ] = None,
@@ -160,7 +160,7 @@ def design(
 
 def robust(
     context: typer.Context,
-    problem: ReadyMade,
+    problem: AProblem,
     file: Annotated[Path, typer.Argument(help="A study from 'design'.")],
     output: Output = None,
     cvar: Annotated[list[float], typer.Option(help="Worst shares of the draws.")] = TENTH,

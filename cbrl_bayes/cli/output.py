@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 errors = Console(stderr=True, highlight=False)
 
+MAKERS = ("infer", "design", "robust")
+"""Commands that a study keeps; the others add answers to it, which its page says."""
+
 FILES = {"data": "DATA", "fit": "fit.nc"}
 """Options that name a file, and what a study calls the file: places are no part of it."""
 
@@ -39,7 +42,8 @@ def finish(
 
     output = context.params["output"]
     if output is not None:
-        tree.attrs["commands"] = json.dumps(_calls(context, tree, before))
+        if context.command.name in MAKERS:
+            tree.attrs["commands"] = json.dumps(_calls(context, tree, before))
         save(tree, output)
         errors.print(f"written: {output}", markup=False)
     emit_table(table, context.params["as_json"])

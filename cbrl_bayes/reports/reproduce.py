@@ -39,7 +39,7 @@ SETTINGS: dict[str, type] = {
 
 LATER = ("information", "sensitivity", "model_comparison", "stress")
 PLAIN_DESIGNS = 2
-READY_MADE = (*problems.READY_MADE, "rlhf", "shared_default_policy")
+READY_MADE = (*problems.READY_MADE, "random_mdp", "rlhf", "shared_default_policy")
 WIDTH = 88
 
 NUMBER = r"-?[0-9][0-9.e+-]*"
@@ -170,7 +170,7 @@ def kept_commands(tree: xr.DataTree) -> list[dict[str, Any]]:
 
 def _is_call(call: dict[str, Any]) -> bool:
     known = OPTIONS[call["command"]]
-    return call["problem"] in problems.READY_MADE and all(
+    return call["problem"] in READY_MADE and all(
         type(value) in (int, float, str) and re.fullmatch(known[name], str(value))
         for name, given in call["options"].items()
         for value in (given if isinstance(given, list) else [given])

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,12 +50,21 @@ def test_version_and_help_do_not_import_jax():
 
 
 def test_every_ready_made_thing_is_on_offer():
-    from cbrl_bayes.cli.input import EstimatorName, ProblemName
+    from cbrl_bayes.cli.input import READY_MADE, EstimatorName, chosen_problem
     from cbrl_bayes.hypergradients import ESTIMATORS
-    from cbrl_bayes.problems import READY_MADE
 
     assert {name.value for name in EstimatorName} == set(ESTIMATORS)
-    assert {name.value for name in ProblemName} == set(READY_MADE)
+    makers = {
+        name
+        for name in dir(cb.problems)
+        if getattr(getattr(cb.problems, name), "__annotations__", {}).get("return")
+        in (cb.Problem, "Problem")
+    }
+    # These two make a problem out of another one, and of a world of the user's.
+    assert set(READY_MADE) | {"constrained"} == makers
+    assert set(cb.problems.READY_MADE) < set(READY_MADE)
+    for name in ("random_mdp", "rlhf", "shared_default_policy"):
+        assert isinstance(chosen_problem(name), cb.Problem)
 
 
 def test_a_study_keeps_options_that_its_command_has():
@@ -159,6 +169,9 @@ def test_chain_through_files(tmp_path):
         (("infer", "four_rooms"), "give --data FILE, or --groups"),
         (("infer", "four_rooms", "--groups", "4"), "works with bus_replacement only"),
         (("infer", "bus_replacement", "--groups", "x"), "are not numbers"),
+        (("infer", "bus_replacement", "--groups", "1-99999999999"), "are not numbers"),
+        (("design", "two_state", "--seed", str(2**64)), "has more than 64 bits"),
+        (("plot", "study.nc", "--prob", "2"), "between 0 and 1"),
         (("design", "four_rooms", "--slip", "ice"), "neither a number"),
         (("design", "bus_replacement", "--temperature", "1"), "does not take temperature"),
         (("design", "moon"), "Invalid value"),
@@ -250,3 +263,147 @@ def test_robust_designs_on_the_command_line(tmp_path):
     shown = _json(*impossible, "--accept-failed")
     assert [row["name"] for row in shown["rows"]][:3] == ["best per draw", "common", "plug-in"]
     assert len(shown["further"]) == 1
+
+
+OWN = """
+import cbrl_bayes as cb
+from beside import price
+
+def problem(temperature=0.25):
+    return cb.problems.two_state(temperature=temperature)
+
+made = problem()
+number = price
+def broken():
+    return price / 0
+"""
+
+
+def test_a_problem_of_the_users_own(tmp_path, monkeypatch):
+    from cbrl_bayes.cli.input import chosen_problem
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "beside.py").write_text("price = 3")
+    file = tmp_path / "a problem.py"
+    file.write_text(OWN)
+    assert float(chosen_problem(f"{file}:problem", 0.5).default_parameters["temperature"]) == 0.5
+    assert chosen_problem(f"{file}:made").name == "two_state"
+    for name, message in (
+        ("absent", "has no absent"),
+        ("number", "received: the int 3; accepted: Problem"),
+        ("broken", r"failed \(ZeroDivisionError: division by zero\); received: return price / 0"),
+    ):
+        with pytest.raises(Exception, match=message):
+            chosen_problem(f"{file}:{name}")
+    file.write_text("import no_such_package")
+    with pytest.raises(CbrlBayesError, match="No module named 'no_such_package'"):
+        chosen_problem(f"{file}:problem")
+    for wrong in ("two_state:", "no.py:problem", f"{file}:not a name"):
+        assert _run("design", wrong).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    quick = cb.Search(ascent=cb.Ascent(num_steps=20))
+    found = cb.design(
+        cb.problems.two_state(),
+        {"temperature": np.linspace(0.2, 0.6, 20)},
+        key=jax.random.key(0),
+        num_draws=20,
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
+    return cb.save(found, tmp_path_factory.mktemp("cli") / "study.nc")
+
+
+def test_questions_on_the_command_line(study, tmp_path):
+    later = tmp_path / "later.nc"
+    found = _json("information", "two_state", study, "--output", later, "--accept-failed")
+    assert {row["name"] for row in found["rows"]}
+    assert "information" in cb.load(later).children
+    found = _json("stress", "two_state", later, "--factor", 3.0, "--output", later)
+    assert {"information", "stress"} <= set(cb.load(later).children)
+    assert list(cb.load(later)["stress"]["stress"].values) == ["none", "temperature x 3"]
+    # These draws are few, and came without a fit, so there is no prior to move.
+    for more in ((), ("--sobol",)):
+        assert isinstance(_run("sensitivity", "two_state", study, *more).exception, CbrlBayesError)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="places of POSIX")
+def test_places_that_cannot_be_written_are_refused_before_the_work(study, tmp_path, monkeypatch):
+    infer = ("infer", "two_state", "--data", tmp_path / "absent.nc", "--output")
+    (tmp_path / "file").touch()
+    for place, said in (
+        (tmp_path / ("x" * 250 + ".nc"), "File name too long"),
+        (tmp_path / "file" / "x.nc", "there is no folder"),
+        ("/proc/x.nc", "cannot be written"),
+    ):
+        refused = _run(*infer, place)
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.output.replace("│", " ").split())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for command in (
+        ("plot", study, "--output", tmp_path / "file"),
+        ("plot", study, "--output", "/proc/figures"),
+        ("demo", "--output", tmp_path / "file"),
+        ("report", study, "-o", "/proc/x.html"),
+        ("report", study, "-o", tmp_path / ("x" * 250 + ".html")),
+    ):
+        assert isinstance(_run(*command).exception, OSError | CbrlBayesError)
+
+
+FULL = """
+import resource, signal, sys
+import cbrl_bayes as cb
+from cbrl_bayes.cli import main
+study, folder = sys.argv[1:]
+tree = cb.load(study)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a disk that takes 4 kB a file
+try:
+    cb.save(tree, folder + "/later.nc")  # the library of the format may crash the process
+except cb.CbrlBayesError:
+    print("saving is refused")
+sys.argv = ["cbrl-bayes", "report", study, "-o", folder + "/page.html"]
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="limits of POSIX")
+def test_a_full_disk_is_one_line(study, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(study), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == "saving is refused\n"
+    assert done.stderr.startswith("error: the report cannot be written")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device"),
+        (ZeroDivisionError("of two\nlines"), 1, "error: ZeroDivisionError: of two lines (CBRL_"),
+    ],
+)
+def test_every_failure_is_one_line_and_a_status(failure, status, said, monkeypatch, capsys):
+    from cbrl_bayes.cli import main
+
+    def fails(**_):
+        raise failure
+
+    monkeypatch.setattr(sys.modules[main.__module__], "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(said)
+    assert told.err.count("\n") == 1
