@@ -216,8 +216,9 @@ class _Look:
         one = problem.follower_parameters(self.defaults, follower)
         _, hot = respond(problem.heated(HEAT), incentive, value, one)
         _, plain = respond(problem, incentive, value, one)
-        log_policy = np.maximum(np.asarray(hot.log_policy), np.asarray(plain.log_policy))
-        return steps.scored & ~(log_policy[steps.state, steps.action] >= NEVER)
+        # A solve that failed says nothing: NaN gives way to the other.
+        log_policy = np.fmax(np.asarray(hot.log_policy), np.asarray(plain.log_policy))
+        return steps.scored & (log_policy[steps.state, steps.action] < NEVER)
 
 
 def _steps_of(data: xr.Dataset, hidden: np.ndarray) -> _Steps:

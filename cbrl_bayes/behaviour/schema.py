@@ -46,7 +46,7 @@ def make_trajectories(
     group : sequence of str, optional
         Followers of one group share their parameters. Default: all in group "all".
     context : sequence of str, optional
-        The context's name; "" where it was not observed (the default).
+        The context's name; "" or None where it was not observed (the default).
     regime : sequence of str, optional
         Name of the incentive regime of each episode. Default: "baseline".
     incentives : mapping, optional
@@ -101,9 +101,17 @@ def make_trajectories(
     if choice_observed is not None:
         dims, seen = variables["choice_observed"]
         variables["choice_observed"] = (dims, seen.astype(bool))
-    variables |= {name: ("episode", np.array(v, dtype=str)) for name, v in texts.items()}
+    variables |= {name: ("episode", _named(name, values)) for name, values in texts.items()}
     dataset = xr.Dataset(variables, attrs={"schema": SCHEMA})
     return with_incentives(dataset, incentives) if incentives else dataset
+
+
+def _named(name: str, values: Sequence[Any]) -> np.ndarray:
+    """Return names as text; no name is a context that was not observed, and else a fault."""
+    absent = {index for index, value in enumerate(values) if value is None or value != value}
+    if absent and name != "context":
+        raise DataError(f"{name} of episode {min(absent)} has no name")
+    return np.array(["" if i in absent else str(v) for i, v in enumerate(values)], dtype=str)
 
 
 def _padded(name: str, rows: Rows, like: Rows, fill: int) -> np.ndarray:

@@ -11,6 +11,14 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour.check import check_trajectories
+from cbrl_bayes.behaviour.headers import (
+    COLUMNS,
+    check_padded_size,
+    columns_are_missing,
+    constant_of,
+    rename,
+    without_foreign,
+)
 from cbrl_bayes.behaviour.incentives import with_incentives
 from cbrl_bayes.behaviour.labels import context_names, positions, renamed
 from cbrl_bayes.behaviour.regimes import (
@@ -22,34 +30,11 @@ from cbrl_bayes.behaviour.regimes import (
 )
 from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
 from cbrl_bayes.behaviour.steps import Gaps, episode_parts, step_numbers
-from cbrl_bayes.behaviour.values import (
-    as_frame,
-    listed,
-    real_numbers,
-    text_of,
-    texts,
-    truths,
-    whole_numbers,
-)
+from cbrl_bayes.behaviour.values import as_frame, listed, real_numbers, texts, truths, whole_numbers
 from cbrl_bayes.errors import DataError, InvalidInputError, note, require_kind
-from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_size
+from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits
 from cbrl_bayes.problems import Problem
 
-COLUMNS = {
-    "follower",
-    "episode",
-    "step",
-    "state",
-    "action",
-    "context",
-    "regime",
-    "group",
-    "successor_slot",
-    "choice_observed",
-    "context_value",
-}
-STEP_COLUMNS = ("state", "action", "successor_slot", "choice_observed")
-EPISODE_COLUMNS = ("follower", "group", "context", "regime")
 LABELLED = ("state", "action", "context", "follower", "group", "regime")
 
 
@@ -141,10 +126,10 @@ def from_table(
     given = frozenset([missing] if isinstance(missing, str) else missing)
     try:
         frame = as_frame(table)
-        _rename(frame, columns or {}, notes)
+        rename(frame, columns or {}, notes)
         headers = list(frame.columns)
         places = incentive_columns(list(frame.columns), COLUMNS, problem)
-        frame = _without_foreign(frame, places, told)
+        frame = without_foreign(frame, places, told)
         read = _Reader(frame, headers, problem, labels or {}, given, notes, told)
         data = read.dataset(places, incentives, gaps, step_unit, limits)
     except (DataError, InvalidInputError):
@@ -194,27 +179,14 @@ class _Reader:
             keys["episode"] = self.text("episode")
         episode = keys.groupby(list(keys), sort=False).ngroup().to_numpy()
         self.complete(episode)
-        by_step = {
-            name: positions(frame, name, self.problem, self.labels.get(name), self.told)
-            for name in ("state", "action")
-        }
+        by_step = self.by_step()
         step = step_numbers(frame, episode, step_unit, notes)
-        if "successor_slot" in frame:
-            by_step["successor_slot"] = whole_numbers(
-                frame, "successor_slot", MISSING, self.missing
-            )
-        if "choice_observed" in frame:
-            by_step["choice_observed"] = truths(frame, "choice_observed")
         regime, stated = self.regimes(places, incentives)
-        by_episode: dict[str, Any] = {"follower": follower, "regime": regime}
-        if "group" in frame:
-            by_episode["group"] = self.text("group")
-        if "context" in frame:
-            by_episode["context"] = self.contexts()
-        if "context_value" in frame:
-            by_episode["context_value"] = real_numbers(frame, "context_value", self.missing)
+        by_episode = self.by_episode() | {"follower": follower}
+        if regime is not None:
+            by_episode["regime"] = regime
         order = np.lexsort((step, episode))
-        _check_padded_size(by_step, by_episode, np.bincount(episode), limits)
+        check_padded_size(by_step, by_episode, np.bincount(episode), limits)
         names = [follower[row] for row in order]
 
         def place(row: int) -> str:
@@ -223,31 +195,55 @@ class _Reader:
         parts = episode_parts(step[order], episode[order], place, gaps, notes)
         starts = np.concatenate([[0], np.flatnonzero(np.diff(parts)) + 1])[: len(order)]
         constant: dict[str, Any] = {
-            name: _constant(name, [values[row] for row in order], starts, names)
+            name: constant_of(name, [values[row] for row in order], starts, names)
             for name, values in by_episode.items()
-            if values is not None
         }
-        values = constant.pop("context_value", None)
+        numbers = constant.pop("context_value", None)
         rows: dict[str, Any] = {
             name: np.split(array[order], starts[1:])[: len(starts)]
             for name, array in by_step.items()
         }
         data = make_trajectories(**rows, **constant)
-        if values is not None:
-            data["context_value"] = ("episode", np.array(values, dtype=float))
-        if stated is not None:
-            data = with_incentives(data, stated)
-        elif self.problem is not None and "regime" not in frame:
+        if numbers is not None:
+            data["context_value"] = ("episode", np.array(numbers, dtype=float))
+        self.tell_of_incentives(regime, stated)
+        return data if stated is None else with_incentives(data, stated)
+
+    def by_step(self) -> dict[str, np.ndarray]:
+        """Read the columns that have an entry for each step."""
+        frame = self.frame
+        found = {
+            name: positions(frame, name, self.problem, self.labels.get(name), self.told)
+            for name in ("state", "action")
+        }
+        if "successor_slot" in frame:
+            found["successor_slot"] = whole_numbers(frame, "successor_slot", MISSING, self.missing)
+        if "choice_observed" in frame:
+            found["choice_observed"] = truths(frame, "choice_observed")
+        return found
+
+    def by_episode(self) -> dict[str, Any]:
+        """Read the columns that may not change within an episode, followers and regimes apart."""
+        frame, found = self.frame, dict[str, Any]()
+        if "group" in frame:
+            found["group"] = self.text("group")
+        if "context" in frame:
+            found["context"] = self.contexts()
+        if "context_value" in frame:
+            found["context_value"] = real_numbers(frame, "context_value", self.missing)
+        return found
+
+    def tell_of_incentives(self, regime: list[str] | None, stated: Any) -> None:
+        """Note where incentives are not stated."""
+        if stated is None and self.problem is not None and regime is None:
             nothing = ", ".join(f"{name} = 0" for name in self.problem.incentive.labels)
-            self.told.append(
-                f"no incentive is stated: the behaviour counts as without any ({nothing})"
-            )
-        elif self.problem is None and len(set(regime or [])) > 1:
+            text = f"no incentive is stated: the behaviour counts as without any ({nothing})"
+            self.told.append(text)
+        elif stated is None and self.problem is None and len(set(regime or [])) > 1:
             self.told.append(
                 "regimes are named and their incentives are not stated: they are needed before "
                 "a fit (incentives=, or cb.with_incentives)"
             )
-        return data
 
     def text(self, name: str) -> list[str]:
         """Return a column of names, none of them empty."""
@@ -262,7 +258,7 @@ class _Reader:
     def own_followers(self) -> list[str]:
         """Every row is a follower of its own, where nothing says otherwise."""
         if "step" in self.frame or "episode" in self.frame:
-            raise _columns_are_missing(self.headers, ["follower"])
+            raise columns_are_missing(self.headers, ["follower"])
         self.notes.append("no column 'follower': every row is taken for a follower of its own")
         return [f"follower {number}" for number in range(len(self.frame))]
 
@@ -274,7 +270,7 @@ class _Reader:
         can_fill = {"step": 0 if alone else None, "state": start, "action": None}
         absent = [name for name in can_fill if name not in frame]
         if any(can_fill[name] is None for name in absent):
-            raise _columns_are_missing(self.headers, absent)
+            raise columns_are_missing(self.headers, absent)
         for name in absent:
             frame[name] = can_fill[name]
             self.notes.append(f"no column {name!r}: it is {can_fill[name]} in every row")
@@ -321,50 +317,6 @@ def _check_arguments(
         require_kind(mapping, Mapping, f"labels[{name!r}]", "{'Yes': 1, 'No': 0}")
 
 
-def _rename(frame: pd.DataFrame, columns: Mapping[str, str], notes: list[str]) -> None:
-    """Give columns the names that the user says, and refuse two of one name."""
-    blank = [place for place, name in enumerate(frame.columns) if not name]
-    if len(blank) > 1:  # separators at the ends of lines
-        frame.columns = [name or f"(no name) {i}" for i, name in enumerate(frame.columns)]
-    wanted = {text_of(old) or "": text_of(new) or "" for old, new in columns.items()}
-    absent = sorted(set(wanted) - set(frame.columns))
-    if absent:
-        raise DataError(
-            f"columns= names columns that the table does not have: {listed(absent)}",
-            received=list(frame.columns),
-            accepted="{name in the table: name wanted}",
-        )
-    frame.columns = [wanted.get(name, name) for name in frame.columns]
-    capitals = {name: name.lower() for name in frame.columns if name.lower() in COLUMNS}
-    capitals = {name: low for name, low in capitals.items() if low not in set(frame.columns)}
-    frame.columns = [capitals.get(name, name) for name in frame.columns]
-    notes += [f"column {name!r} is read as {low!r}" for name, low in capitals.items()]
-    if not frame.columns.is_unique:
-        raise DataError(
-            "columns share a name", received=list(frame.columns), accepted="each name once"
-        )
-
-
-def _without_foreign(
-    frame: pd.DataFrame, places: Mapping[str, Place], notes: list[str]
-) -> pd.DataFrame:
-    """Leave out columns that mean nothing here, with a note unless they are blank."""
-    foreign = [name for name in frame.columns if name not in COLUMNS and name not in places]
-    told = [name for name in foreign if any(texts(frame, name))]
-    if told:
-        notes.append(f"columns are left out: {listed(told, 8)} (columns= gives them a meaning)")
-    return frame.drop(columns=foreign)
-
-
-def _columns_are_missing(headers: list[str], names: list[str]) -> DataError:
-    return DataError(
-        "columns are missing from the table",
-        received=headers,
-        accepted=f"columns {', '.join(names)} as well",
-        remedy="columns={'name in the table': 'name wanted'}",
-    )
-
-
 def _only_start(problem: Problem) -> int | None:
     """Return the state in which every context starts; None where there are several."""
     if problem.num_states == 1:
@@ -378,39 +330,3 @@ def _only_start(problem: Problem) -> int | None:
         initial = np.asarray(problem.mdp_fn(incentive, context, one).initial)
         starts |= set(np.flatnonzero(initial > 0).tolist())
     return starts.pop() if len(starts) == 1 else None
-
-
-def _check_padded_size(
-    by_step: Mapping[str, np.ndarray],
-    by_episode: Mapping[str, Any],
-    lengths: np.ndarray,
-    limits: FileLimits | None,
-) -> None:
-    """Episodes are padded to the longest, names to the longest name: refuse before it is done."""
-    longest = int(lengths.max()) if len(lengths) else 0
-    letters = sum(
-        max((len(name) for name in set(by_episode.get(column) or [])), default=0)
-        for column in EPISODE_COLUMNS
-    )
-    check_size(
-        "the table, with every episode at the length of the longest,",
-        len(lengths) * (longest * 4 * len(by_step) + 4 * letters),
-        DataError,
-        limits,
-    )
-
-
-def _constant(name: str, values: list[Any], starts: np.ndarray, names: list[str]) -> list[Any]:
-    """Return the value of each episode; raise where it changes within one."""
-    codes = pd.factorize(pd.Series(values, dtype=object), use_na_sentinel=False)[0]
-    inside = np.ones(len(values), bool)
-    inside[starts] = False
-    changes = np.flatnonzero((np.diff(codes, prepend=-1) != 0) & inside)
-    if len(changes):
-        who = dict.fromkeys(names[row] for row in changes)
-        raise DataError(
-            f"this table cannot be used: {name} of followers changes within an episode "
-            "(make each part an episode of its own)",
-            received=listed(list(who)),
-        )
-    return [values[row] for row in starts]

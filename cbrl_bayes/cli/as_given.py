@@ -24,6 +24,7 @@ def maximum(problem: Problem, data: xr.Dataset) -> dict[str, Any]:
         "transition_log_likelihood": found.transition_log_likelihood,
         "standard_errors": found.standard_errors,
         "converged": found.converged,
+        **({"boundary": list(found.boundary)} if found.boundary else {}),
     }
 
 

@@ -125,3 +125,10 @@ def test_fractions_and_large_numbers_are_refused_not_cut():
             cb.make_trajectories([[0]], bad)
     whole = cb.make_trajectories([[0.0]], [np.array([True])])
     assert whole.state.dtype == whole.action.dtype == np.int32
+
+
+def test_names_that_are_none():
+    data = cb.make_trajectories([[0], [0]], [[1], [1]], context=[None, "cost 0.5"])
+    assert data.context.values.tolist() == ["", "cost 0.5"]
+    with pytest.raises(DataError, match="follower of episode 1 has no name"):
+        cb.make_trajectories([[0], [0]], [[1], [1]], follower=["a", float("nan")])
