@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
-from cbrl_bayes.hypergradients.rollout_terms import gather
+from cbrl_bayes.hypergradients.rollout_terms import worth_of
 from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
 
@@ -168,7 +168,8 @@ class SimulatedEvaluation:
     num_rollouts : int
         Rollouts of each context and follower in a replicate.
     max_steps : int
-        Longest rollout. Later rewards are left out (a share gamma_U^max_steps at most).
+        Longest rollout. What lies beyond is continued at the rates of the walks' second half. If
+        that is over a tenth of the discounting weight, the status is CUT_SHORT.
     retrain : bool
         Train the follower anew for every replicate, so that the standard error includes the
         luck of its training. Use it for followers that learn. For a follower that solves its
@@ -212,13 +213,14 @@ class SimulatedEvaluation:
         values, weights = problem.contexts.support(parameters, key)
         followers = problem.followers
         shape = (weights.shape[0], followers.num_followers)
-        discounting = problem.leader_discount ** jnp.arange(self.max_steps)
+        discounting = problem.leader_discount ** jnp.arange(self.max_steps + 1)
 
         def one_pair(entry: tuple) -> tuple[Array, Array]:
             context, index, follower = entry
             one = problem.follower_parameters(parameters, follower)
             pair_key = jax.random.fold_in(jax.random.fold_in(key, index), follower)
             reward = problem.leader_net_reward(incentive, context, one)
+            mdp = problem.mdp_fn(incentive, context, one)
 
             def one_training(training_key: Array, num_replicates: int) -> tuple[Array, Array]:
                 train_key, walk_key = jax.random.split(training_key)
@@ -235,8 +237,10 @@ class SimulatedEvaluation:
                     num_steps=self.max_steps,
                     num_rollouts=num_replicates * self.num_rollouts,
                 )
-                returns = (gather(reward, walked) * discounting).sum(1)
-                return returns.reshape(num_replicates, -1).mean(1), status
+                now, after = discounting[:-1], discounting[-1]
+                worth = worth_of(walked, now, after, mdp, reward, problem.leader_discount)
+                means = worth.returns.reshape(num_replicates, -1).mean(1)
+                return means, worth.status(status)
 
             if not self.retrain:
                 return one_training(pair_key, self.num_replicates)

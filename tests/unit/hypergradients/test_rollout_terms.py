@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cbrl_bayes.designs import SimulatedEvaluation
 from cbrl_bayes.hypergradients.rollout_terms import Truncation, worth_of
 from cbrl_bayes.mdp import (
     MDP,
@@ -12,6 +13,7 @@ from cbrl_bayes.mdp import (
     expected_return,
     rollout,
 )
+from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem, leader_outcome
 from tests.conftest import make_random_mdp
 
 DISCOUNT = 0.95
@@ -64,3 +66,24 @@ def test_nothing_is_ahead_where_nothing_can_be_earned(stays_for_ever):
         np.testing.assert_allclose(worth.returns.mean(), 1 / (1 - 0.8 * DISCOUNT), rtol=0.03)
         expected = SolveStatus.CUT_SHORT if share else SolveStatus.CONVERGED
         assert int(worth.status(jnp.array(0))) == expected
+
+
+@pytest.mark.parametrize(("max_steps", "status"), [(3, "CUT_SHORT"), (60, "CONVERGED")])
+def test_a_simulated_score_says_when_it_did_not_see_the_worth(max_steps, status):
+    mdp = make_random_mdp(terminal=False, discount=0.9)
+    problem = Problem(
+        name="going on",
+        incentive=IncentiveSpace({"x": jnp.zeros(())}, lambda x: x, {"x": Labels()}),
+        contexts=DiscreteContexts(("one",), jnp.zeros(1), (1.0,)),
+        mdp_fn=lambda incentive, context, parameters: mdp,
+        parameters={},
+        leader_reward_fn=lambda incentive, context, parameters: 1.0 + mdp.reward**2,
+        leader_discount=0.9,
+    )
+    evaluation = SimulatedEvaluation(max_steps=max_steps, num_rollouts=200)
+    x = problem.incentive.initial
+    score = evaluation.score(problem, x, problem.default_parameters, key=jax.random.key(0))
+    assert SolveStatus(int(score.status)).name == status
+    exact = float(leader_outcome(problem, x, problem.default_parameters).objective)
+    # Three of some 40 steps that count would be a quarter of it; the rate at the start is rough.
+    np.testing.assert_allclose(score.objective, exact, rtol=0.1 if max_steps == 3 else 0.02)
