@@ -120,6 +120,7 @@ class StudyPrograms:
         best = common.finished(start, np.concatenate(known))
         again = partial(self._second_chance, first, best, mean, plug_key)
         plug_in = self._once(run, "plug_in", again)
+        best = common.better(best, plug_in)
         points = np.concatenate([self._point(best)[None], self._point(plug_in)[None], others])
         scores, chosen = self._scored(points, searched["unconstrained"], draws, draw_key, run)
         return SolvedStudy(best, plug_in, points, scores, chosen, searched)
@@ -273,7 +274,7 @@ class _Common:
         finalists = np.concatenate([ends, kept[promising]])
         means = self._means(finalists, "finalists_of_the_common_design", self.draws)
         best = int(np.argmax(means))
-        # A start that beats the end of its ascent, which knew only some draws, keeps its status.
+        # A start that beats the end of its ascent, which knew only some draws, gets its status.
         ascent = ascents[best if best < len(ends) else best - len(ends) + 1]
         answer = self.programs.problem.incentive.unflatten(finalists[best])
         moved = replace(ascent.best, unconstrained=answer, objective=float(means[best]))
@@ -281,6 +282,12 @@ class _Common:
 
     def _distinct(self, points: np.ndarray) -> np.ndarray:
         return points[distinct(points / self.programs.problem.scale.incentive)]
+
+    def better(self, found: SearchResult, other: SearchResult) -> SearchResult:
+        """Return the first unless the other is better on all draws: nothing in the study is."""
+        points = np.stack([self.programs._point(one) for one in (found, other)])
+        means = self._means(points, "last_look_at_the_common_design", self.draws)
+        return found if means[0] >= means[1] else replace(found, best=other.best)
 
     def _subset(self) -> dict[str, np.ndarray]:
         return {name: value[self.programs.kept] for name, value in self.draws.items()}
