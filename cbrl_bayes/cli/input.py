@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import traceback
@@ -62,6 +63,9 @@ class EstimatorName(StrEnum):
     ZEROTH_ORDER = "zeroth_order"
 
 
+EXAMPLE = '{"today": {"bonus": 0.2}, "none": "no incentive"}'
+
+
 def _between(prob: float) -> float:
     if not 0.0 < prob < 1.0:
         raise typer.BadParameter(f"{prob} must lie between 0 and 1")
@@ -103,6 +107,17 @@ def _writable(output: Path | None) -> Path | None:
     return output
 
 
+def _designs(alternatives: str | None) -> str | None:
+    """Refuse what is no JSON object."""
+    try:
+        fine = alternatives is None or isinstance(json.loads(alternatives), dict)
+    except ValueError:
+        fine = False
+    if not fine:
+        raise typer.BadParameter(f"{alternatives} is not like {EXAMPLE}")
+    return alternatives
+
+
 def _address(dask: str | None) -> str | None:
     if dask is not None and dask != "local" and ":" not in dask:
         raise typer.BadParameter(f"{dask} is neither 'local' nor like tcp://host:8786")
@@ -125,6 +140,12 @@ Output = Annotated[
 ]
 Seed = Annotated[int, typer.Option(callback=_seed, help="The same seed gives the same numbers.")]
 Draws = Annotated[int, typer.Option(min=1, help="Posterior draws to design for.")]
+Alternatives = Annotated[
+    str | None,
+    typer.Option(
+        callback=_designs, help=f"Designs to compare with, as JSON in readable values: {EXAMPLE}."
+    ),
+]
 Temperature = Annotated[
     float | None, typer.Option(help="lambda (four_rooms, two_state); rationality is 1/lambda.")
 ]

@@ -1,5 +1,6 @@
 """The commands that make a fit or a study: infer, design, robust."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from cbrl_bayes.cli.input import (
     AcceptFailed,
+    Alternatives,
     AProblem,
     CheckpointFolder,
     DaskAddress,
@@ -107,6 +109,7 @@ def design(
         SearchName | None, typer.Option(help="Default: the one that suits the estimator.")
     ] = None,
     draws: Draws = 100,
+    alternatives: Alternatives = None,
     output: Output = None,
     checkpoint: CheckpointFolder = None,
     dask: DaskAddress = None,
@@ -139,6 +142,8 @@ def design(
             raise typer.BadParameter("--checkpoint and --dask need --fit")
         if output is not None:
             raise typer.BadParameter("--output needs --fit: without a fit the result is printed")
+        if alternatives is not None:
+            raise typer.BadParameter("--alternatives needs --fit: there they are scored on draws")
         from cbrl_bayes.cli.as_given import design_as_given
 
         emit(design_as_given(chosen, how, settings.search, seed), as_json)
@@ -151,6 +156,7 @@ def design(
         estimator=how,
         num_draws=draws,
         settings=settings,
+        alternatives=json.loads(alternatives or "{}"),
         checkpoint=checkpoint,
         executor=on_dask(dask),
     )

@@ -11,6 +11,7 @@ import xarray as xr
 import cbrl_bayes as cb
 from cbrl_bayes.errors import InvalidInputError, ResultsError
 from cbrl_bayes.hypergradients import AscentStatus
+from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.plots import (
     plot_convergence,
     plot_incentive,
@@ -192,6 +193,36 @@ def test_health_verdicts(study):
     assert assess(biased).verdict == "FAIL"
     assert "12 designed draws are few" in str(assess(study))
     assert "no certificate" in str(verdict(lambda t: t.attrs.update(estimator_is_exact=0)))
+
+
+def test_the_verdict_judges_the_search_itself(study):
+    """No reaction, the edge of the problem, and a common design that another one beats."""
+
+    def changed(group, name, value):
+        def change(tree):
+            dataset = tree[group].to_dataset()
+            tree[group] = xr.DataTree(dataset.assign({name: dataset[name] * 0 + value}))
+
+        return assess(_with(study, change))
+
+    flat = changed("design", "status", int(AscentStatus.FLAT))
+    assert "does not react to the incentive, near or far, in 12 of 12 draws" in str(flat)
+    assert flat.verdict == "FAIL"
+    both = changed("decision", "status", int(AscentStatus.FLAT))
+    assert "and in that for all draws" in str(both)
+    assert both.verdict == "FAIL"
+    edge = changed("design_trace", "solve_status", int(SolveStatus.INVALID_MDP))
+    assert "in 100 % of the draws the search met incentives that lead to no MDP" in str(edge)
+
+    def beaten(tree):
+        decision = tree["decision"].to_dataset()
+        more = xr.DataArray([0.0, 1.0], dims="design")
+        tree["decision"] = xr.DataTree(decision.assign(objective=decision.objective + more))
+
+    assert "the plug-in design has a higher mean objective than the common one" in str(
+        assess(_with(study, beaten))
+    )
+    assert "higher mean" not in str(assess(study))
 
 
 def _with(tree, change):
