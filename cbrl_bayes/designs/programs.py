@@ -157,11 +157,13 @@ class StudyPrograms:
         run: Running,
         table: str,
     ) -> Score:
-        """Score designs under draws; see `evaluate_designs`."""
+        """Score designs under draws; see `evaluate_designs`. One that is not finite scores NaN."""
         in_threads = isinstance(run.executor, ThreadExecutor | None)
-        return evaluate_designs(
+        lost = ~np.isfinite(designs).all(-1)
+        initial = np.asarray(self.problem.incentive.flatten(self.problem.incentive.initial))
+        scores = evaluate_designs(
             self.problem,
-            designs,
+            np.where(lost[..., None], initial, designs),
             draws,
             key=key,
             evaluation=self.settings.evaluation,
@@ -169,6 +171,8 @@ class StudyPrograms:
             run=run,
             table=table,
         )
+        lost = lost if lost.ndim == 2 else lost[:, None]
+        return replace(scores, objective=np.where(lost, np.nan, scores.objective))
 
     def _scored(
         self,
@@ -245,7 +249,7 @@ class _Common:
 
     def best_start(self, points: np.ndarray) -> np.ndarray:
         """Return the most promising of some points, by the draws that ascents run on."""
-        points = self._distinct(points[np.isfinite(points).all(1)])
+        points = self._distinct(points)
         return points[np.argmax(self._means(points, "starts_of_the_common_design", self._subset()))]
 
     def ascended(self, table: str, start: np.ndarray) -> SearchResult:

@@ -1,5 +1,7 @@
 """The common design is what it is said to be: no listed design is better on the study's draws."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import cbrl_bayes as cb
 from cbrl_bayes.designs.alternatives import read_alternatives
 from cbrl_bayes.designs.solve import DesignSettings, study_designs
+from cbrl_bayes.hypergradients import AscentStatus
 from cbrl_bayes.problems import two_state
 
 
@@ -60,3 +63,24 @@ def test_the_common_design_is_the_best_of_all_listed_and_of_a_grid(hills, start)
     assert float(found.design_incentive["bonus"][0]) == pytest.approx(
         float(grid[worth.argmax()]), abs=0.3
     )
+
+
+def test_searches_that_all_fail_are_told_and_nothing_is_lost():
+    problem = two_state()
+    broken = replace(
+        problem,
+        leader_reward_fn=None,
+        incentive_price_fn=None,
+        objective_fn=lambda incentive, *_: jnp.log(incentive["bonus"] - 100.0),
+    )
+    plain = cb.Search(ascent=cb.Ascent(num_steps=3))
+    found = study_designs(
+        broken,
+        {"temperature": np.array([0.2, 0.3])},
+        estimator=cb.Exact(),
+        key=jax.random.key(0),
+        settings=DesignSettings(search=plain, per_draw=plain),
+    )
+    assert found.design_status.tolist() == [AscentStatus.NOT_FINITE] * 2
+    assert found.status.tolist() == [AscentStatus.NOT_FINITE] * 2
+    assert np.isnan(found.objective).all()
