@@ -114,7 +114,11 @@ def _found_scales(problem: "Problem", reward: float, money: float) -> list[float
         found = []
         for mdp, of_leader in _models(problem, space.unflatten(point)):
             found += [mdp.reward / reward, mdp.transition.probability, mdp.initial]
-            found += [mdp.temperature / reward, mdp.discount, of_leader / money]
+            found += [
+                jnp.asarray(mdp.temperature) / reward,
+                jnp.asarray(mdp.discount),
+                of_leader / money,
+            ]
         return jnp.concatenate([jnp.ravel(one) for one in found])
 
     @jax.jit
