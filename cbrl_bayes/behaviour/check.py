@@ -27,7 +27,6 @@ def check_trajectories(
     problem : Problem, optional
         Also check states, actions, contexts and incentives against this problem, and whether it
         can lead to what was observed: no step is impossible (`impossibilities`).
-
     estimated : collection of str, optional
         Names of the parameters that are not known (`infer`: those with a prior). What they could
         make possible counts as possible. Default: all of the problem.

@@ -17,7 +17,9 @@ FAR = (30.0, 300.0)
 """How far out, on the unconstrained scale, the reach of an incentive is measured."""
 MOST_PROBES = 400
 SLACK = 1e-6
-TINY = 1e-9
+"""Share of the larger bound by which a stated incentive may miss one."""
+SETTLED, TINY = 1e-3, 1e-9
+"""Shares of the way from the start: what moves less has a bound; what is less is 0."""
 
 
 def with_incentives(data: xr.Dataset, incentives: Mapping[Any, Mapping[str, Any]]) -> xr.Dataset:
@@ -136,8 +138,9 @@ def incentive_notes(data: xr.Dataset, problem: Problem) -> Iterator[str]:
     for name in names:
         low, high = reach[name]
         values = data[f"incentive_{name}"].values
-        slack = SLACK * np.maximum(1.0, np.maximum(abs(low), abs(high)))
-        slack = np.where(np.isfinite(slack), slack, SLACK)
+        slack = SLACK * np.maximum(
+            *(np.where(np.isfinite(end), abs(end), 0.0) for end in (low, high))
+        )
         out = (values != 0.0) & ((values < low - slack) | (values > high + slack))
         for regime in np.flatnonzero(out.reshape(len(out), -1).any(1)):
             place = np.unravel_index(np.argmax(out[regime]), low.shape)
@@ -163,6 +166,7 @@ def reach_of(space: IncentiveSpace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     )
     look = jax.vmap(lambda vector: dict(space.transform(space.unflatten(vector))))
     centre = np.asarray(space.flatten(space.initial))
+    start = look(centre[None])
     near, far = (look(centre + distance * ways) for distance in FAR)
     found = {}
     for name in space.labels:
@@ -173,8 +177,9 @@ def reach_of(space: IncentiveSpace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                 for at in (near, far)
             )
             with np.errstate(invalid="ignore"):
-                settled = abs(two - one) <= 1e-3 * np.maximum(abs(one), 1e-9)
-            two = np.where(abs(two) < TINY, 0.0, two)
+                way = abs(one - np.asarray(start[name])[0])
+                settled = abs(two - one) <= SETTLED * way
+                two = np.where(abs(two) < TINY * way, 0.0, two)
             ends.append(np.where(settled & np.isfinite(two), two, worst))
         found[name] = (ends[0], ends[1])
     return found

@@ -1,5 +1,6 @@
 """Put data sets together: several files, waves or regimes make one."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def concatenate(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     Followers, groups, contexts and regimes of one name are the same in all. Regimes may differ;
     a regime that occurs in several must have the same incentive. An incentive that a data set does
     not know counts as 0 there. Where transitions or observed choices are not recorded in one
-    of them, its successor slots are -1 and its choices count.
+    of them, its successor slots are -1 and its choices count. Notes of all are kept.
 
     Parameters
     ----------
@@ -68,7 +69,9 @@ def concatenate(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     if with_values:
         values = np.concatenate([part["context_value"].values for part in parts])
         variables["context_value"] = ("episode", values)
-    data = xr.Dataset(variables, attrs={"schema": SCHEMA})
+    notes = dict.fromkeys(n for part in parts for n in json.loads(part.attrs.get("notes", "[]")))
+    attrs = {"schema": SCHEMA} | ({"notes": json.dumps([*notes])} if notes else {})
+    data = xr.Dataset(variables, attrs=attrs)
     stated = _stated(parts)
     return with_incentives(data, stated) if stated else data
 
@@ -113,9 +116,9 @@ def _stated(parts: Sequence[xr.Dataset]) -> dict[str, dict[str, np.ndarray]]:
 
 def _equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     """Compare two incentives; what one of them leaves out is 0."""
-    return all(np.array_equal(one.get(n, 0.0), other.get(n, 0.0)) for n in {*one, *other}) or all(
-        not np.any(value) for value in (*one.values(), *other.values())
-    )
+    shared = one.keys() & other.keys()
+    only = [{**one, **other}[name] for name in one.keys() ^ other.keys()]
+    return all(np.array_equal(one[n], other[n]) for n in shared) and not any(map(np.any, only))
 
 
 def _listed(incentive: dict[str, np.ndarray]) -> str:

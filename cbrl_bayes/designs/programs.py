@@ -120,8 +120,9 @@ class StudyPrograms:
         best = common.finished(start, np.concatenate(known))
         again = partial(self._second_chance, first, best, mean, plug_key)
         plug_in = self._once(run, "plug_in", again)
-        best = common.better(best, plug_in)
-        points = np.concatenate([self._point(best)[None], self._point(plug_in)[None], others])
+        listed = np.concatenate([self._point(plug_in)[None], others])
+        best = common.best_with(best, listed)
+        points = np.concatenate([self._point(best)[None], listed])
         scores, chosen = self._scored(points, searched["unconstrained"], draws, draw_key, run)
         return SolvedStudy(best, plug_in, points, scores, chosen, searched)
 
@@ -280,18 +281,25 @@ class _Common:
         best = int(np.argmax(means))
         # A start that beats the end of its ascent, which knew only some draws, gets its status.
         ascent = ascents[best if best < len(ends) else best - len(ends) + 1]
-        answer = self.programs.problem.incentive.unflatten(finalists[best])
-        moved = replace(ascent.best, unconstrained=answer, objective=float(means[best]))
-        return replace(ascent, best=moved).joined(*ascents)
+        return self._moved(ascent, finalists[best], means[best]).joined(*ascents)
+
+    def best_with(self, found: SearchResult, listed: np.ndarray) -> SearchResult:
+        """Return what was found, or with its status the listed design that is better on all draws.
+
+        No design that the study lists is better then.
+        """
+        points = np.concatenate([self.programs._point(found)[None], listed])
+        means = self._means(points, "last_look_at_the_common_design", self.draws)
+        best = int(np.argmax(means))
+        return self._moved(found, points[best], means[best]) if best else found
+
+    def _moved(self, found: SearchResult, point: np.ndarray, worth: float) -> SearchResult:
+        answer = self.programs.problem.incentive.unflatten(point)
+        best = replace(found.best, unconstrained=answer, objective=float(worth))
+        return replace(found, best=best)
 
     def _distinct(self, points: np.ndarray) -> np.ndarray:
         return points[distinct(points / self.programs.problem.scale.incentive)]
-
-    def better(self, found: SearchResult, other: SearchResult) -> SearchResult:
-        """Return the first unless the other is better on all draws: nothing in the study is."""
-        points = np.stack([self.programs._point(one) for one in (found, other)])
-        means = self._means(points, "last_look_at_the_common_design", self.draws)
-        return found if means[0] >= means[1] else replace(found, best=other.best)
 
     def _subset(self) -> dict[str, np.ndarray]:
         return {name: value[self.programs.kept] for name, value in self.draws.items()}
@@ -299,9 +307,14 @@ class _Common:
     def _means(
         self, points: np.ndarray, table: str, draws: Mapping[str, np.ndarray]
     ) -> Float[np.ndarray, " design"]:
-        """Return the mean objective of each point, -inf where one is not usable."""
+        """Return the mean objective of each point, -inf where one is not usable.
+
+        Draws under which no point is usable do not count: they cannot tell points apart.
+        """
         scores = self.programs.evaluated(points, draws, self.key, self.run, table)
-        return usable_objective(scores).mean(1)
+        worth = usable_objective(scores)
+        told = worth[:, np.isfinite(worth).any(0)]
+        return told.mean(1) if told.size else np.full(len(points), -np.inf)
 
 
 def _with_own(points: np.ndarray, own: np.ndarray) -> Float[np.ndarray, "design draw coordinate"]:

@@ -51,7 +51,7 @@ class Ascent:
     tolerance : float
         > 0. An exact run ends with probes around the best point, and goes on to better ones. It
         counts as converged when they gain less than this share of what the objective reacts to a
-        step of one scale (`settle`). A stochastic run never counts as converged.
+        step of one scale (`Probes`). A stochastic run never counts as converged.
 
     Examples
     --------

@@ -7,10 +7,8 @@ the best. It ends when a round gains less than a small share of the *reaction*: 
 objective over the probes within one scale.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -114,30 +112,3 @@ class Probes(NamedTuple):
             converged=gain <= jnp.maximum(tolerance * reaction, rounding),
             flat=reach <= rounding,
         )
-
-
-def settle(
-    evaluate: Callable[[Array], tuple[Array, Array]],
-    place: Place,
-    *,
-    scale: Float[np.ndarray, " coordinate"],
-    tolerance: float,
-) -> Probes:
-    """Look around a place, and move to better ones until there is none.
-
-    Parameters
-    ----------
-    evaluate : callable
-        Point -> (objective, gradient); not finite where the problem is not defined.
-    place : Place
-    scale : array, shape (P,)
-        What counts as one step of each coordinate (`Scale`).
-    tolerance : float
-        Share of the reaction, > 0.
-    """
-
-    def look(probes: Probes) -> Probes:
-        point = probes.next_point(scale)
-        return probes.seen(Place(point, *evaluate(point)), tolerance)
-
-    return jax.lax.while_loop(lambda probes: ~probes.over, look, Probes.around(place))

@@ -145,8 +145,8 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
 
     Notes
     -----
-    At a binding constraint the folded objective has a kink instead of a vanishing slope: an
-    ascent settles there, but its gradient's norm does not say so (status STEP_LIMIT).
+    At a binding constraint the folded objective has a kink instead of a vanishing slope. An
+    exact ascent looks around itself, and converges there too.
 
     Examples
     --------
@@ -167,20 +167,21 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
 
     bound = replace(problem, incentive=replace(space, transform=transform))
     rng = np.random.default_rng(0)
-    size = max(
-        [
-            1.0,
-            *(abs(v) for c in constraints for v in vars(c).values() if isinstance(v, int | float)),
-        ]
-    )
+    stated = [
+        abs(number)
+        for constraint in constraints
+        for number in vars(constraint).values()
+        if isinstance(number, float | int) and not isinstance(number, bool)
+    ]
+    sizes = [number for number in stated if 0.0 < number < np.inf] or [1.0]
     for constraint in constraints:
         shape = np.shape(bound.incentive.transform(space.initial)[constraint.incentive])
-        for scale in np.geomspace(0.01, 10.0 * size, 60):
+        for scale in np.geomspace(0.01 * min(sizes), 10.0 * max(sizes), 60):
             value = jnp.asarray(rng.normal(scale=scale, size=shape))
             for other in constraints:
                 if other.incentive == constraint.incentive:
                     value = other.onto(value)
-            if not np.allclose(constraint.onto(value), value, rtol=1e-9, atol=1e-9):
+            if not np.allclose(constraint.onto(value), value, rtol=1e-9, atol=1e-9 * min(sizes)):
                 raise InvalidInputError(
                     "constraints on one array undo each other",
                     received=constraints,

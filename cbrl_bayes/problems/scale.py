@@ -19,6 +19,9 @@ MOST_CONTEXTS = 3
 LADDER = 2.0 ** np.arange(-60, 61, 3)
 NUM_BISECTIONS = 12
 NUM_DIRECTIONS = 4
+ROUNDING, NOTHING = 1e-15, 1e-9
+"""Shares of the largest reward, and of the follower's typical one: what is less is what rounding
+left of a difference, as of a price at cost."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ def find_scale(problem: "Problem") -> Scale:
     """Return the scale of a problem; that of the incentive as declared, or found.
 
     To find it, every leaf of the unconstrained incentive is moved away from its start in a few
-    random directions. Its scale is the smallest move that changes a reward by half of the typical
-    reward, or a probability by a half, or by half of what the largest moves bring about. With all
+    random directions. Its scale is the smallest move that changes a reward or the temperature by
+    half of the typical reward, or a probability or the discount by a half, or by half of what the
+    largest moves bring about. With all
     money multiplied by k the scale of an incentive in money is k times as large.
     """
     sizes = [int(np.size(leaf)) for leaf in jax.tree.leaves(problem.incentive.initial)]
@@ -67,7 +71,8 @@ def _typical_rewards(problem: "Problem") -> tuple[float, float]:
 
     own, leader, temperature = rewards()
     follower = _typical(own) + float(temperature)
-    return follower, _typical(leader) or follower
+    found = _typical(leader)
+    return follower, found if found > NOTHING * follower else follower
 
 
 def _models(problem: "Problem", unconstrained: Any) -> Iterator[tuple[MDP, Array]]:
@@ -86,12 +91,13 @@ def _models(problem: "Problem", unconstrained: Any) -> Iterator[tuple[MDP, Array
 
 
 def _typical(arrays: list[Array]) -> float:
-    """Return the lower quartile of the sizes that are not zero; 0 if there is none.
+    """Return the lower quartile of the sizes that are not zero (or rounding); 0 if there is none.
 
     The lower one, so that huge losses, which only forbid something, do not set the scale.
     """
     sizes = np.abs(np.concatenate([np.ravel(one) for one in arrays]))
-    sizes = np.sort(sizes[np.isfinite(sizes) & (sizes > 0.0)])
+    sizes = np.sort(sizes[np.isfinite(sizes)])
+    sizes = sizes[sizes > ROUNDING * sizes.max(initial=0.0)]
     return float(sizes[(len(sizes) - 1) // 4]) if len(sizes) else 0.0
 
 
@@ -108,7 +114,11 @@ def _found_scales(problem: "Problem", reward: float, money: float) -> list[float
         found = []
         for mdp, of_leader in _models(problem, space.unflatten(point)):
             found += [mdp.reward / reward, mdp.transition.probability, mdp.initial]
-            found.append(of_leader / money)
+            found += [
+                jnp.asarray(mdp.temperature) / reward,
+                jnp.asarray(mdp.discount),
+                of_leader / money,
+            ]
         return jnp.concatenate([jnp.ravel(one) for one in found])
 
     @jax.jit

@@ -60,18 +60,23 @@ class Health:
 def assess(tree: xr.DataTree, *, prob: float = 0.9) -> Health:
     """Judge a results tree by its chains, its solves and its ascents.
 
-    FAIL: R-hat > 1.05, ESS < 100, over 1 % divergent transitions, any failed best response,
-    over 5 % of failed ascents, a common or plug-in design whose ascent failed or whose objective
-    is not finite, fewer than 10 designed draws, over 10 % of rollouts cut by a step limit,
-    parameters that behaviour cannot tell apart. REVIEW: R-hat > 1.01, ESS < 400, one chain only,
-    any divergence, any failed ascent, over 10 % of exact ascents that met their step limit,
-    ascents by a stochastic estimator, over 1 % of rollouts cut, fewer than 50 designed draws,
-    simulation error above 30 % of the spread over draws, a parameter the data hardly informed,
-    draws from a variational fit.
+    FAIL: R-hat > 1.05, a chain that did not move, ESS < 100, over 1 % divergent transitions, any
+    failed best response, over 5 % of failed ascents or of those in which the objective reacts to
+    nothing, a common or plug-in design with such an ascent or whose objective is not finite, fewer
+    than 10 designed draws, over 10 % of rollouts cut by a step limit, parameters that behaviour
+    cannot tell apart. REVIEW: R-hat > 1.01, ESS < 400 (for 90 % intervals; `needed_draws`), one
+    chain only, any divergence, E-BFMI < .3, over 1 % of transitions at the largest tree depth, any
+    such ascent, over 10 % of exact ascents that met their step limit or incentives that lead to no
+    MDP, a design with a higher mean than the common one, ascents by a stochastic estimator, over
+    1 % of rollouts cut, fewer than 50 designed draws (for 90 % intervals), simulation error above
+    30 % of the spread over draws, a parameter the data hardly informed or bound on one side only,
+    draws from a variational fit. And what the groups say of themselves, as of the predictive check.
 
     Parameters
     ----------
     tree : xarray.DataTree
+    prob : float
+        Of the intervals that are printed: those further out need more draws.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def assess(tree: xr.DataTree, *, prob: float = 0.9) -> Health:
             False,
             weak,
             f"the data say little about {name}: its posterior keeps "
-            f"{100 * (1 - value):.0f} % of the prior's variance; see prior sensitivity",
+            f"{100 * (1 - value):.0f} % of the prior's uncertainty; see prior sensitivity",
         )
     units = json.loads(tree.attrs.get("parameter_units", "{}"))
     for bound in json.loads(tree.attrs.get("one_sided", "[]")):

@@ -23,11 +23,10 @@ class Recommendation:
     Attributes
     ----------
     design : str
-        Its name in the study: the one with the highest expected objective of those that keep the
-        constraints.
+        Its name in the study (`recommendation` says which it is).
     incentive : pandas.DataFrame
-        A row per number of the incentive: value, unit, and ``bound`` ("lowest possible" or "highest
-        possible" where it lies at the end of its range, else "").
+        A row per number of the incentive: value, unit, and ``bound`` ("the lowest possible" or
+        "the highest possible" where it lies at the end of its range, else "").
     objective : tuple of float
         Mean over posterior draws, and the ends of the interval.
     gains : pandas.DataFrame

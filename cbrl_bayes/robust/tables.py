@@ -287,7 +287,7 @@ def win_shares(worth: np.ndarray) -> np.ndarray:
     worth = worth[:, np.isfinite(worth).all(0)]
     if not worth.size:
         return np.full((len(worth), len(worth)), np.nan)
-    close = 1e-9 * max(1.0, float(np.abs(worth).max()))
+    close = 1e-9 * float(np.abs(worth).max())
     gains = (one - worth for one in worth)
     return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
 

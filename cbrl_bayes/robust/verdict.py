@@ -6,6 +6,7 @@ from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.robust.record import RobustStudy
 
 APART_REVIEW = 0.05
+ROUNDING = 1e-9
 ERRORS_BEATEN = 3.0
 LOST_REVIEW = 0.05
 """Share of the spread over draws by which a design may fall short on fresh draws."""
@@ -34,13 +35,15 @@ def judge_robust(found: RobustStudy, known: int) -> tuple[list[str], list[str]]:
         reviews.append(
             f"design {found.names[0]} does not keep the chance constraints: choose one that does"
         )
-    spread = float(np.std(found.scores.objective[0]))
+    objective = found.scores.objective[0]
+    # Where all draws agree, differences are held against the objective itself.
+    spread = max(float(np.std(objective)), ROUNDING * float(np.abs(objective).max()))
     reviews += _on_fresh_draws(found, known, spread)
     for row, name in enumerate(found.names[known:]):
         reached = found.start_value[row][np.isfinite(found.start_value[row])]
         if found.status[row] in FAILED_ASCENTS:
             failures.append(f"the ascents for design {name} failed")
-        elif reached.size > 1 and np.ptp(reached) > APART_REVIEW * max(spread, 1e-12):
+        elif reached.size > 1 and np.ptp(reached) > APART_REVIEW * spread:
             reviews.append(
                 f"ascents for design {name} ended {np.ptp(reached):.2g} apart: local optima; "
                 "the best is kept, more starts may find better"
@@ -67,7 +70,7 @@ def _on_fresh_draws(found: RobustStudy, known: int, spread: float) -> list[str]:
     values = found.held_out.criterion_value
     for row, name in enumerate(found.names[known:]):
         lost = values[row, 0] - values[row, known + row]
-        if lost > LOST_REVIEW * max(spread, 1e-12):
+        if lost > LOST_REVIEW * spread:
             reviews.append(
                 f"on draws on which no design was chosen, design {name} is worse by its own "
                 f"criterion ({values[row, known + row]:.4g}) than {found.names[0]} "

@@ -153,6 +153,19 @@ def test_the_reach_of_transforms():
     np.testing.assert_allclose(reach["share"], [[0.0] * 3, [1.0] * 3], atol=1e-9)
 
 
+@pytest.mark.parametrize("k", [1e-12, 1.0, 1e12])
+def test_the_reach_does_not_depend_on_the_unit_of_money(k):
+    space = IncentiveSpace(
+        {"wage": jnp.asarray(1e6 * k), "logit": jnp.zeros(())},
+        lambda u: {"wage": u["wage"], "toll": scaled_sigmoid(u["logit"], 0.0, 5.0 * k)},
+        {"wage": Labels(), "toll": Labels()},
+    )
+    reach = reach_of(space)
+    assert reach["wage"] == (-np.inf, np.inf)
+    assert reach["toll"][0] == 0.0
+    assert reach["toll"][1] == pytest.approx(5.0 * k, rel=1e-6)
+
+
 def test_an_incentive_that_makes_no_process_is_named():
     from dataclasses import replace
 

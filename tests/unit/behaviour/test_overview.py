@@ -64,6 +64,9 @@ def test_what_some_parts_lack():
     numbers = part("low", 0.4).assign(context_value=("episode", np.array([0.5, 1.5])))
     with pytest.raises(DataError, match="only some data sets have numbers as contexts"):
         cb.concatenate([numbers, part("low", 0.4)])
+    noted = numbers.assign_attrs(notes='["steps have gaps (1)"]')
+    both = cb.concatenate([noted, numbers, noted])
+    assert cb.data_report(both).notes == ("steps have gaps (1)",)
     both = cb.concatenate([numbers, numbers])
     assert both.context_value.values.tolist() == [0.5, 1.5, 0.5, 1.5]
 
@@ -77,5 +80,9 @@ def test_one_regime_has_one_incentive():
     cb.check_trajectories(plain, two_state())
     nothing = cb.with_incentives(part("low", 0.4), {"low": {}})
     assert cb.concatenate([nothing, part("low", 0.0)]).sizes["episode"] == 4
+    share = np.array([0.0, 0.0])  # what a part leaves out is 0
+    more = cb.with_incentives(part("low", 0.4), {"low": {"bonus": 0.4, "share": share}})
+    joined = cb.concatenate([part("low", 0.4), more])
+    assert joined.incentive_bonus.values.tolist() == [0.4]
     with pytest.raises(DataError, match="no data sets"):
         cb.concatenate([])

@@ -84,3 +84,22 @@ def test_searches_that_all_fail_are_told_and_nothing_is_lost():
     assert found.design_status.tolist() == [AscentStatus.NOT_FINITE] * 2
     assert found.status.tolist() == [AscentStatus.NOT_FINITE] * 2
     assert np.isnan(found.objective).all()
+
+
+def test_no_alternative_is_better_wherever_it_stands_in_the_list(hills):
+    """The maximum on all draws is stated; ascents see 4 of them and end beside it."""
+    problem, draws = hills
+    grid, worth = mean_on_grid(problem, draws)
+    plain = cb.Search(ascent=cb.Ascent(num_steps=60))
+    best = {"bonus": float(grid[worth.argmax()])}
+    stated = {"low": {"bonus": 0.1}, "best": best, "none": "no incentive", "high": {"bonus": 5.9}}
+    found = study_designs(
+        problem,
+        draws,
+        estimator=cb.Exact(),
+        key=jax.random.key(0),
+        settings=DesignSettings(search=plain, per_draw=plain, num_search_draws=4),
+        alternatives=read_alternatives(problem, stated),
+    )
+    means = found.design_objective.mean(1)
+    assert means[0] == means.max()

@@ -9,7 +9,7 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.hypergradients import AscentProgram, AscentStatus
-from cbrl_bayes.hypergradients.probes import Place, settle
+from cbrl_bayes.hypergradients.probes import Place, Probes
 from cbrl_bayes.problems import two_state
 
 
@@ -17,9 +17,14 @@ def settled(objective, at, scale=1.0):
     both = jax.value_and_grad(objective)
     point = jnp.atleast_1d(jnp.asarray(at, float))
     value, slope = both(point)
-    return settle(
-        both, Place(point, value, slope), scale=np.full(point.shape, scale), tolerance=1e-3
-    )
+    scale = np.full(point.shape, scale)
+
+    def look(probes):
+        probe = probes.next_point(scale)
+        return probes.seen(Place(probe, *both(probe)), 1e-3)
+
+    start = Probes.around(Place(point, value, slope))
+    return jax.lax.while_loop(lambda probes: ~probes.over, look, start)
 
 
 def test_a_smooth_optimum_a_kink_and_a_plateau_top():

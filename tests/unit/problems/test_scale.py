@@ -10,6 +10,7 @@ import pytest
 import cbrl_bayes as cb
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import AscentProgram
+from cbrl_bayes.mdp import replace_fields
 from cbrl_bayes.problems import two_state
 from tests.conftest import make_moving_problem
 
@@ -104,3 +105,36 @@ def test_an_ascent_makes_the_same_steps_in_any_unit(k, declared):
         float(one.unconstrained["bonus"]), rel=max(close, 1e-6)
     )
     assert one.status == other.status
+
+
+def test_a_leader_who_earns_nothing_but_rounding_at_the_start_does_not_set_the_scale():
+    """A price at cost: .3 - 3 * .1 is 6e-17."""
+    problem = two_state(benefit=0.3)
+
+    def priced(start):
+        found = undeclared(problem, {"bonus": jnp.asarray(start)}, lambda x: x)
+        return replace(
+            found, incentive_price_fn=lambda i, c, p: 3.0 * problem.incentive_price_fn(i, c, p)
+        ).scale
+
+    nothing, earning = priced(0.1), priced(0.0)
+    # Within a factor: what the leader's money is measured by, .65 (the follower's) beside .3.
+    assert 1.0 < nothing.incentive[0] / earning.incentive[0] < 4.0
+    assert nothing.objective == pytest.approx(0.4 + 0.25)
+
+
+def test_an_incentive_that_sets_the_temperature_has_a_scale_in_its_unit():
+    def heated(k):
+        problem = two_state(benefit=2 * k, costs=(0.5 * k, 1.5 * k), temperature=0.25 * k)
+        found = undeclared(problem, {"bonus": jnp.asarray(0.25 * k)}, lambda x: x)
+
+        def mdp_fn(incentive, cost, parameters):
+            mdp = problem.mdp_fn({"bonus": 0.0}, cost, parameters)
+            return replace_fields(mdp, temperature=incentive["bonus"])
+
+        return replace(found, mdp_fn=mdp_fn, incentive_price_fn=None).scale.incentive[0] / k
+
+    scales = [heated(k) for k in (1e-6, 1.0, 1e6)]
+    # Bisection ends within a factor of 8 ** (2 ** -12).
+    np.testing.assert_allclose(scales, scales[1], rtol=1e-3)
+    assert 0.1 < scales[1] < 1.0  # half of .5 + .25 in a direction of length 1

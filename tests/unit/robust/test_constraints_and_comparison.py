@@ -17,6 +17,7 @@ from cbrl_bayes.results.error_budget import best_of_restarts_variance
 from cbrl_bayes.robust.depth import posterior_depth
 from cbrl_bayes.robust.record import HeldOut, RobustStudy
 from cbrl_bayes.robust.study import other_draws
+from cbrl_bayes.robust.tables import win_shares
 from cbrl_bayes.robust.verdict import judge_robust
 
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=60))
@@ -360,3 +361,10 @@ def test_a_failed_study_withholds_its_designs(small):
     assert "the ascents for design x failed" in str(compared)
     assert "accept_failed=True" in str(compared)
     assert "FAIL" in str(cb.compare_designs(failed, accept_failed=True))
+
+
+@pytest.mark.parametrize("k", [1e-12, 1.0, 1e12])
+def test_which_design_is_worth_more_does_not_depend_on_the_unit_of_money(k):
+    worth = k * np.array([[1.0, 2.0, 3.0], [0.999, 2.1, 3.0 + 1e-12]])
+    np.testing.assert_allclose(win_shares(worth), [[0.5, 0.5], [0.5, 0.5]])
+    np.testing.assert_allclose(win_shares(worth[:, :1]), [[0.5, 1.0], [0.0, 0.5]])

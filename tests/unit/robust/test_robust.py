@@ -320,8 +320,10 @@ def test_wrong_settings_are_refused():
         constrained(problem, Bounds("bonsu", 0.0, 1.0))
     with pytest.raises(InvalidInputError, match="a schedule has one axis"):
         constrained(problem, Monotone("bonus"))
-    with pytest.raises(InvalidInputError, match="undo each other"):
-        constrained(make_moving_problem(), Budget("x", 1.0), Bounds("x", 0.5, 1.0))
+    for k in (1e-12, 1.0, 1e12):  # in any unit
+        with pytest.raises(InvalidInputError, match="undo each other"):
+            constrained(make_moving_problem(), Budget("x", k), Bounds("x", 0.5 * k, k))
+        constrained(make_moving_problem(), Bounds("x", 0.0, k), Budget("x", k))
     known = {
         "names": ("a",),
         "designs": np.zeros((1, 1)),
