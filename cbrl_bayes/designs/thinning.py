@@ -20,7 +20,8 @@ def evenly_spaced(size: int, num: int) -> np.ndarray:
 def distinct(points: Float[np.ndarray, "point coordinate"]) -> np.ndarray:
     """Return positions of the points that are not close to an earlier one, in order.
 
-    ``points`` are in units of the problem's scale; close is less than a thousandth.
+    ``points`` are in units of the problem's scale; close is less than a thousandth. A point that is
+    not finite is close to none.
 
     Examples
     --------
@@ -29,6 +30,6 @@ def distinct(points: Float[np.ndarray, "point coordinate"]) -> np.ndarray:
     """
     kept: list[int] = []
     for index, point in enumerate(points):
-        if all(np.linalg.norm(point - points[other]) > CLOSE for other in kept):
+        if not any(np.linalg.norm(point - points[other]) <= CLOSE for other in kept):
             kept.append(index)
     return np.array(kept, int)

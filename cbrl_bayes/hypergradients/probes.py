@@ -2,7 +2,8 @@
 
 A zero gradient is no proof of an optimum: nobody may respond, or a transform is saturated. And at
 a kink the gradient never vanishes. So each round looks at points uphill, from 1e-4 to 100 scales
-away, and at points along a random and the constant direction, .1 to 100 scales away, and moves to
+away, and at points along a random and the constant direction and against them, .1 to 100 scales
+away, and moves to
 the best. It ends when a round gains less than a small share of the *reaction*: the spread of the
 objective over the probes within one scale.
 """
@@ -16,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 from cbrl_bayes.hypergradients.steps import chosen
 
 UPHILL = np.logspace(-4, 2, 9)
-AROUND = np.array([0.1, 1.0, 10.0, 100.0])
-SIZES = np.concatenate([UPHILL, AROUND, AROUND, -AROUND])
-WAYS = np.repeat([0, 1, 2], [len(UPHILL), len(AROUND), 2 * len(AROUND)])
+AROUND = np.array([0.1, 1.0, 3.0, 10.0, 30.0, 100.0])
+SIZES = np.concatenate([UPHILL, AROUND, -AROUND, AROUND, -AROUND])
+WAYS = np.repeat([0, 1, 2], [len(UPHILL), 2 * len(AROUND), 2 * len(AROUND)])
 NEAR = 1.0
 MOST_ROUNDS = 6
 ROUNDING = 1e-12

@@ -326,5 +326,6 @@ def _joined(
         }
 
     stats = of_kind("field.")
-    depth = np.log2(stats["n_steps"]).astype(int) + 1
+    # Whole doublings: a tree of the largest depth that turned before its end is none.
+    depth = np.log2(stats["n_steps"] + 1).astype(int)
     return of_kind("site."), stats | {"tree_depth": depth}

@@ -18,6 +18,8 @@ DRAWS_REVIEW, DRAWS_FAIL = 50, 10
 DRAWS_IN_TAIL = 2.5
 BETTER, ROUNDING = 0.01, 1e-9
 """What another design may have more than the common one: a share of the spread over draws."""
+OWN_SEARCH = 2
+"""The code of a draw's own search in ``source``."""
 INVALID_MDP = 4
 """`SolveStatus.INVALID_MDP`, without the numerics."""
 NOISE_REVIEW = 0.3
@@ -152,7 +154,7 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
         f"{failed.sum()} of {failed.size} designs failed: their draws are kept, marked by status",
     )
     if tree.attrs.get("estimator_is_exact", 1):
-        unsettled = status == AscentStatus.STEP_LIMIT
+        unsettled = _unsettled(tree)
         health.note(False, bool(unsettled.mean() > UNSETTLED_SHARE_REVIEW), _still_gaining(tree))
     else:
         health.note(
@@ -194,10 +196,17 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
 
 
+def _unsettled(tree: xr.DataTree) -> np.ndarray:
+    """Tell which draws' designs come from a search of their own that did not settle."""
+    design = tree["design"].to_dataset()
+    own = design["source"].values == OWN_SEARCH if "source" in design else True
+    return (design["status"].values == AscentStatus.STEP_LIMIT) & own
+
+
 def _still_gaining(tree: xr.DataTree) -> str:
     """Say what share of designs stopped at the step limit, and what they were still gaining."""
     design = tree["design"].to_dataset()
-    unsettled = (design["status"] == AscentStatus.STEP_LIMIT).values
+    unsettled = _unsettled(tree)
     text = f"{100 * unsettled.mean():.0f} % of the draws' designs stopped at the step limit"
     gain = design["gain_at_stop"].values[unsettled] if "gain_at_stop" in design else np.zeros(0)
     gain = gain[np.isfinite(gain)]

@@ -11,7 +11,7 @@ from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
 from cbrl_bayes.results.table import bounds
 
 MOST_SHOWN = 8
-AT_BOUND = 0.01
+AT_BOUND = 1e-3
 """Share of its range within which a number counts as being at a bound."""
 STATE_TODAY = 'State the present policy: cb.design(..., alternatives={"today": {...}}).'
 

@@ -40,12 +40,12 @@ DRAWS = np.linspace(0.0, 1.0, 101)
 def test_what_to_do_what_to_expect_and_what_is_gained():
     tree = study(
         [DRAWS, DRAWS - 0.001, DRAWS * 0.5 - 0.1],
-        [[5.99, 2.0], [5.0, 2.0], [0.0, 0.0]],
+        [[5.999, 2.0], [5.0, 2.0], [0.0, 0.0]],
         stated=("today",),
     )
     found = recommendation(tree, prob=0.9)
     assert found.design == "common"
-    assert found.incentive["value"].tolist() == [5.99, 2.0]
+    assert found.incentive["value"].tolist() == [5.999, 2.0]
     assert found.incentive["bound"].tolist() == ["the highest possible", ""]
     assert found.objective == pytest.approx((0.5, 0.05, 0.95))
     gain = found.gains.loc["today"]
@@ -54,7 +54,7 @@ def test_what_to_do_what_to_expect_and_what_is_gained():
     assert gain["probability"] == 1.0
     first, second, third, fourth = found.lines()
     assert first == (
-        "Do this: toll[ring] 5.99 euro (the highest possible); toll[pass] 2 euro "
+        "Do this: toll[ring] 5.999 euro (the highest possible); toll[pass] 2 euro "
         "(the common design)"
     )
     assert second.startswith("Expect that: leader objective 0.5 euro per trip (90 % interval 0.05")
