@@ -121,7 +121,7 @@ def report(
     ...                   key=jax.random.key(0), num_draws=3,
     ...                   settings=cb.DesignSettings(search=quick, per_draw=quick))
     >>> page = report(study)
-    >>> page.health.verdict, "Withheld" in page.html
+    >>> page.health.verdict, "are withheld" in page.html
     ('FAIL', True)
     """
     check_interval(prob)
