@@ -45,26 +45,15 @@ class Table(Part):
     options: tuple[int, ...] = ()
 
     def condensed(self) -> list[Part]:
-        """Say in one line what is the same in every row, and once what several rows share.
+        """Say in one line what is the same in every row, and in one row what is zero in several.
 
         A table of zeros becomes a sentence. Rows that are about a design of the reader's choice
         stay apart.
         """
-        rows = list(self.rows)
-        if not self.options:
-            alike: dict[tuple[str, ...], list[str]] = {}
-            for name, *cells in self.rows:
-                alike.setdefault(tuple(cells), []).append(name)
-            rows = []
-            for values, names in alike.items():
-                several = len(names) >= FEWEST_ALIKE
-                rows += [(_listed(names), *values)] if several else [(n, *values) for n in names]
         columns = list(zip(*self.rows, strict=True))
-        constant = [
-            at
-            for at in range(1, len(self.head))
-            if len(self.rows) > 1 and len(set(columns[at])) == 1
-        ]
+        several = len(self.rows) > 1
+        constant = [at for at in range(1, len(self.head)) if several and len(set(columns[at])) == 1]
+        rows = list(self.rows) if self.options else _zeros_together(self.rows)
         if not constant:
             return [replace(self, rows=rows)]
         same = "; ".join(f"{self.head[at]} {columns[at][0]}" for at in constant)
@@ -205,6 +194,28 @@ class Section:
     judged: bool = False
     names: tuple[str, ...] = ()
     folded: bool = False
+
+
+def _zeros_together(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Put rows of the same zeros, three or more, into the place of their first."""
+    zeros: dict[tuple[str, ...], list[str]] = {}
+    for name, *cells in rows:
+        if cells and all(map(_is_zero, cells)):
+            zeros.setdefault(tuple(cells), []).append(name)
+    many = {cells: names for cells, names in zeros.items() if len(names) >= FEWEST_ALIKE}
+    found = []
+    for row in rows:
+        names = many.get(row[1:])
+        if names is None:
+            found.append(row)
+        elif row[0] == names[0]:
+            found.append((_listed(names), *row[1:]))
+    return found
+
+
+def _is_zero(cell: str) -> bool:
+    """Tell whether a cell holds zeros and nothing else: "0", "0 [0, 0]", "0 (s.e. 0)"."""
+    return "0" in cell and not set(cell) & set("123456789")
 
 
 def _listed(names: Sequence[str]) -> str:

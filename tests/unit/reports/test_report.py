@@ -510,7 +510,7 @@ def test_places_on_the_charts():
 
 
 def test_a_table_says_once_what_is_the_same():
-    """Constant columns are one line, rows that are alike one row, a table of zeros a sentence."""
+    """Constant columns are one line, rows of zeros one row, a table of zeros a sentence."""
     head = ("entry", "mean", "lost")
     rows = [(f"e{i}", "0", "0") for i in range(5)]
     (said,) = Table("tolls", head, rows).condensed()
@@ -518,6 +518,8 @@ def test_a_table_says_once_what_is_the_same():
     shorter, line = Table("tolls", head, [*rows, ("e5", "7", "0")]).condensed()
     assert shorter.rows == [("e0, e1, e2 and 2 more", "0"), ("e5", "7")]
     assert line.text == "In every row: lost 0."
+    alike = [("a", "0", "7"), *rows[:2], ("b", "7", "7"), ("c", "7", "7"), ("d", "7", "7")]
+    assert Table("tolls", head, alike).condensed() == [Table("tolls", head, alike)]
     # Rows of designs, which a reader marks, stay apart; a single row is no repetition.
     kept, _ = Table("tolls", head, [*rows, ("e5", "7", "0")], tuple(range(6))).condensed()
     assert len(kept.rows) == 6
