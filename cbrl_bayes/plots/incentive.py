@@ -86,7 +86,7 @@ def _number(panel: Axes, draws: xr.DataArray, values: xr.DataArray) -> None:
         panel.axvline(
             float(values.sel(design=name)),
             color=colours[name],
-            label=design_title(name),
+            label=wrapped(design_title(name), 40),
             linestyle=kinds[number % len(kinds)],
         )
     panel.set_xlabel(wrapped(_title(draws)))
@@ -148,7 +148,13 @@ def _entries(part: FigureBase, draws: xr.DataArray, designs: xr.DataArray, prob:
     colours = design_colours(names)
     for name, row in zip(names, values[:, shown], strict=True):
         panel.scatter(
-            row, place, marker="|", s=120, color=colours[name], label=design_title(name), zorder=3
+            row,
+            place,
+            marker="|",
+            s=120,
+            color=colours[name],
+            label=wrapped(design_title(name), 40),
+            zorder=3,
         )
     labels = [place_name(one, np.unravel_index(at, one.shape)) for at in shown]
     named_rows(panel, labels)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 COLOURS = {
     "own": "#0072B2",
@@ -59,5 +59,16 @@ def named_rows(panel: Axes, names: Sequence[str], width: int = 30) -> None:
 
 
 def few_ticks(panel: Axes) -> None:
-    """Leave room between the numbers below a panel: small differences have many digits."""
+    """Leave room between the numbers below a panel; each stands in full, without an offset."""
     panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _in_full(value, panel)))
+
+
+def _in_full(value: float, panel: Axes) -> str:
+    """Write a number with as many digits as tell it from others in the panel."""
+    low, high = panel.get_xlim()
+    span, largest = abs(high - low), max(abs(low), abs(high))
+    if not span or abs(value) < 1e-6 * span:
+        return f"{value if not span else 0.0:g}"
+    digits = max(int(np.log10(largest / span)), 0) + 3
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")

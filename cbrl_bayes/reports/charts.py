@@ -156,14 +156,16 @@ def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
             )
         )
     height = TOP + ROW_HEIGHT * len(lines)
-    ticks = [(place(value), number(float(value))) for value in _ticks(low, high)]
+    ticks = [(place(float(value)), text) for value, text in _ticks(low, high)]
     return Bars(caption, height, axis, ticks, rows)
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
-    """Return about five round numbers between the bounds."""
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return about five round numbers between the bounds, with digits that tell them apart."""
     rough = (high - low) / 4.0
     unit = 10.0 ** np.floor(np.log10(rough))
     step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough)
     first = np.ceil(low / step)
-    return (first + np.arange(int(np.floor(high / step) - first) + 1)) * step
+    values = (first + np.arange(int(np.floor(high / step) - first) + 1)) * step
+    digits = int(np.log10(max(abs(low), abs(high)) / unit)) + 2 + (step / unit == 2.5)
+    return [(value, f"{value:.{max(digits, 1)}g}") for value in values.tolist()]

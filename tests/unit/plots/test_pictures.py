@@ -1,5 +1,6 @@
 """What pictures show, read from the figures themselves."""
 
+import itertools
 import json
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,8 @@ import xarray as xr
 from cbrl_bayes import plots
 from cbrl_bayes.plots import colour_scale, sequential_colours
 from cbrl_bayes.problems import four_rooms
+from cbrl_bayes.reports.charts import Line, interval_bars
+from cbrl_bayes.reports.tables import spread
 from tests.unit.files.test_untrusted_files import small_tree
 from tests.unit.reports.test_report import five_numbers, small_study
 
@@ -148,6 +151,26 @@ def test_what_says_the_same_is_drawn_once():
     posterior = posterior.drop_vars("temperature")  # where it stands alone it is shown
     tree["posterior"] = tree["prior"] = xr.DataTree(posterior)
     assert plots.plot_posterior(tree).axes[0].get_xlabel() == "rationality [1 / reward]"
+
+
+def test_numbers_that_lie_close_together_can_be_told_apart():
+    """As of objectives that differ in the fifth digit: no offset, no number twice."""
+    tree = small_study()
+    decision = tree["decision"].to_dataset()
+    decision["objective"] = 0.65 + 1e-5 * decision["objective"]
+    tree["decision"] = xr.DataTree(decision)
+    tree["design"]["leader_objective"][:] = 0.65 + 1e-5 * tree["design"]["leader_objective"]
+    figure = plots.plot_designs(tree)
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    texts = [tick.get_text() for tick in panel.get_xticklabels()]
+    assert len(set(texts)) == len(texts) >= 3
+    assert not panel.xaxis.get_offset_text().get_text()
+    boxes = [label.get_window_extent() for label in panel.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+    line = Line("a", "", spread(0.65 + 1e-5 * np.arange(9.0), 0.9), "#000000")
+    texts = [text for _, text in interval_bars([line], "", "").ticks]
+    assert len(set(texts)) == len(texts) >= 3
 
 
 def test_every_group_of_a_study_has_its_file(tmp_path):

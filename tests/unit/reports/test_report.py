@@ -552,11 +552,10 @@ def five_numbers():
         sizes = [data.sizes[dim] for dim in dims]
         tolls = (*dims, "road"), rng.uniform(size=(*sizes, 5)), {"units": "euro per passage"}
         tree[name] = xr.DataTree(data.assign(incentive=tolls).assign_coords(road=roads))
-    shape = (1, 60, 2, 1, 3, 2)
-    share = rng.uniform(size=(*shape[:-1], 1)) * [1.0, 0.0]
+    share = rng.uniform(size=(1, 60, 2, 1, 3))
     dims = ("chain", "draw", "context", "follower", "state", "action")
     policies = {
-        f"policy_{n}": (dims, np.abs(share * by - [0, 1]))
+        f"policy_{n}": (dims, np.stack([1 - by * share, by * share], -1))
         for n, by in (("baseline", 0.2), ("common", 0.9))
     }
     coords = {"context": ["dry", "rain"], "follower": ["all"], "state": ["home", "east", "west"]}
