@@ -56,6 +56,7 @@ BESIDE_DESIGNS = (
     "incentive_cost",
     "follower_value",
     "final_gradient_norm",
+    "gain_at_stop",
     "regret",
     "solve_status",
     "status",
