@@ -57,6 +57,8 @@ BESIDE_DESIGNS = (
     "follower_value",
     "final_gradient_norm",
     "gain_at_stop",
+    "lowest_incentive",
+    "highest_incentive",
     "regret",
     "solve_status",
     "status",
