@@ -58,10 +58,8 @@ IN_OBJECTIVE_UNIT = (
     "matched",
     "matched_error",
     "ceiling",
-    "cost",
-    "net_benefit",
-    "net_error",
 )
+IN_TOTAL_UNIT = ("cost", "net_benefit", "net_error")
 
 
 def add_information(
@@ -129,7 +127,8 @@ def add_information(
         data["rank"] = ("experiment", (-worth.values).argsort().argsort() + 1)
     for name in map(str, data.data_vars):
         if name.startswith(("net_benefit", "ev", "cost")) and not _has_no_unit(name):
-            data[name].attrs["units"] = unit
+            whole = name.startswith(("cost", "net_benefit_of_sampling"))
+            data[name].attrs["units"] = total_unit(unit, population) if whole else unit
     dropped = int((~np.isfinite(net_benefit)).any(1).sum())
     reviews, failures = _judge_draws(len(net_benefit), dropped, block_length)
     for label, value in partial.items():
@@ -154,6 +153,23 @@ def add_information(
     result = tree.copy(deep=True)
     result["information"] = xr.DataTree(data)
     return result
+
+
+def total_unit(unit: str, population: float) -> str:
+    """Return the unit of what a whole population gains: no longer "per customer".
+
+    Examples
+    --------
+    >>> total_unit("euro per customer", 50.0)
+    'euro (population of 50)'
+    >>> total_unit("money", 1.0)
+    'money'
+    """
+    if population == 1.0 or not unit:
+        return unit
+    per_head = unit.count(" per ") == 1
+    whole = unit.partition(" per ")[0] if per_head else unit
+    return f"{whole} (population of {population:g})"
 
 
 def draws_per_effective_draw(posterior: xr.Dataset) -> int:
@@ -200,6 +216,7 @@ def information_table(
     """
     data = need_group(study, "information", "value_of_information(problem, study, key=...) first")
     unit = str(data["evpi"].attrs.get("units", ""))
+    total = str(data["net_benefit_of_sampling"].attrs.get("units", "")) if "cost" in data else unit
     makers = {
         "perfect information": lambda: _perfect_rows(study, data),
         "parameters": lambda: _parameter_rows(data),
@@ -217,7 +234,7 @@ def information_table(
         accept_failed=accept_failed,
         prob=prob,
         kind="normal",
-        units=dict.fromkeys(IN_OBJECTIVE_UNIT, unit),
+        units=dict.fromkeys(IN_OBJECTIVE_UNIT, unit) | dict.fromkeys(IN_TOTAL_UNIT, total),
     )
 
 

@@ -7,7 +7,9 @@ from cbrl_bayes.plots.figures import save_figures
 from cbrl_bayes.plots.incentive import plot_incentive
 from cbrl_bayes.plots.information import plot_information
 from cbrl_bayes.plots.inline import design_colours, inline_figure, sequential_colours
+from cbrl_bayes.plots.maps import lies_on_map, marks_in_words
 from cbrl_bayes.plots.response import plot_response
+from cbrl_bayes.plots.scale import ColourScale, colour_scale
 from cbrl_bayes.plots.sensitivity import (
     plot_follower_models,
     plot_power_scaling,
@@ -16,8 +18,12 @@ from cbrl_bayes.plots.sensitivity import (
 )
 
 __all__ = [
+    "ColourScale",
+    "colour_scale",
     "design_colours",
     "inline_figure",
+    "lies_on_map",
+    "marks_in_words",
     "plot_convergence",
     "plot_coverage",
     "plot_designs",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbrl_bayes.plots.gate import gated
-from cbrl_bayes.plots.style import COLOURS, density, wrapped
+from cbrl_bayes.plots.style import COLOURS, density, few_ticks, named_rows, wrapped
 from cbrl_bayes.results.names import BEST_PER_DRAW, design_title
 from cbrl_bayes.robust.tables import own_and_best, tail_mean
 
@@ -47,6 +47,8 @@ def plot_objectives(
     right.set_xlabel(wrapped(f"regret against the {BEST_PER_DRAW} [{unit}]"))
     for panel in (left, right):
         panel.set_ylabel("density over posterior draws")
+        few_ticks(panel)
+        panel.set_ylim(top=1.35 * panel.get_ylim()[1])  # room for the legend
         panel.legend(fontsize="small")
     return figure
 
@@ -83,8 +85,7 @@ def plot_designs(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool =
     _forest(right, np.concatenate([lost, regret]), prob, lower_tail=False)
     left.set_xlabel(wrapped(f"leader's objective [{unit}]"))
     right.set_xlabel(wrapped(f"regret against the best known for each draw [{unit}]"))
-    left.set_yticks(range(len(names) + 1), [BEST_PER_DRAW, *names])
-    left.set_ylim(len(names) + 0.6, -0.6)
+    named_rows(left, [BEST_PER_DRAW, *names])
     handles, texts = left.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize="small")
     return figure
@@ -116,3 +117,4 @@ def _forest(panel: Axes, draws: np.ndarray, prob: float, *, lower_tail: bool) ->
         label="mean of the worst tenth",
     )
     panel.grid(axis="x", alpha=0.3)
+    few_ticks(panel)

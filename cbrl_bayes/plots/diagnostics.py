@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.plots.style import COLOURS, band, density, wrapped
+from cbrl_bayes.plots.style import COLOURS, band, density, few_ticks, wrapped
 from cbrl_bayes.results import need_group
 
 MOST_FOLLOWERS, MOST_COLUMNS = 4, 4
@@ -30,12 +31,17 @@ def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     right.set_yscale("log")
     for panel in (left, right):
         panel.set_xlabel("step of the ascent, from the common design")
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.legend(fontsize="small")
     return figure
 
 
 def plot_posterior(tree: xr.DataTree) -> Figure:
-    """Draw the posterior of every scalar parameter, rationality first, with its prior."""
+    """Draw the posterior of every scalar parameter, temperature first, with its prior.
+
+    What says the same again has no panel of its own: the rationality (1 / temperature), and the
+    probability of the second of two contexts.
+    """
     remedy = "fit = infer(problem, data, key=...)"
     posterior, prior = (need_group(tree, name, remedy) for name in ("posterior", "prior"))
     entries = list(_entries(posterior, prior))
@@ -55,6 +61,7 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
         room = 0.5 * (high - low)
         floor = 0.0 if low > 0 else -np.inf
         _prior_curve(panel, before, max(floor, low - room), high + room)
+        few_ticks(panel)
         unit = units.get(name, "1 / reward" if name == "rationality" else "")
         panel.set_xlabel(wrapped(f"{name} [{unit}]" if unit else name, 26))
         panel.legend(fontsize="small")
@@ -67,15 +74,17 @@ def _entries(
     posterior: xr.Dataset, prior: xr.Dataset
 ) -> Iterator[tuple[str, xr.DataArray, xr.DataArray]]:
     """Yield name, posterior and prior of each number: single, by context, by follower."""
+    twice = {"rationality"} if "temperature" in posterior and "temperature" in prior else set()
     names = sorted(
-        (name for name in map(str, posterior.data_vars) if name in prior),
-        key=lambda name: (name != "rationality", name),
+        (name for name in map(str, posterior.data_vars) if name in prior and name not in twice),
+        key=lambda name: (name not in ("temperature", "rationality"), name),
     )
     for name in names:
         if posterior[name].ndim == 2:
             yield name, posterior[name], prior[name]
     if "context_probability" in posterior:
-        for context in posterior["context"].values:
+        contexts = posterior["context"].values
+        for context in contexts[:1] if len(contexts) == 2 else contexts:
             after, before = (
                 one["context_probability"].sel(context=context) for one in (posterior, prior)
             )

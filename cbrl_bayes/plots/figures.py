@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,11 +27,8 @@ FIGURES: dict[str, tuple[Callable[..., Figure], set[str]]] = {
     "objectives": (plot_objectives, {"decision"}),
     "convergence": (plot_convergence, {"design_trace"}),
     "designs": (plot_designs, {"decision"}),
-    "replacement": (
-        partial(plot_response, action="replace", coordinate="mileage"),
-        {"response/mileage"},
-    ),
-    "information": (plot_information, {"information/evppi", "information/evsi"}),
+    "response": (plot_response, {"response"}),
+    "information": (plot_information, {"information/evpi"}),
     "power_scaling": (plot_power_scaling, {"sensitivity/power_scaling"}),
     "sobol": (plot_sobol, {"sensitivity/sobol_first_order"}),
     "stress": (plot_stress, {"stress/objective"}),

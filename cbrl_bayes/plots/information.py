@@ -7,10 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.gate import gated
-from cbrl_bayes.plots.style import COLOURS, wrapped
+from cbrl_bayes.plots.style import COLOURS, few_ticks, named_rows, wrapped
 
+HEADINGS = {
+    "parameter": "parameters",
+    "experiment": "experiments",
+    "everything": "all parameters together",
+}
+PERFECT = {
+    "evpi": "among the options",
+    "evpi_held_out": "the same, held out",
+    "evpi_own_design": "among all designs",
+}
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
@@ -20,7 +29,8 @@ def plot_information(
 ) -> Figure:
     """Draw EVPPI per parameter and EVSI against the number of episodes, with EVPI as a line.
 
-    EVSI stands twice: filled circles by regression, open squares by moment matching; experiments
+    Without parameters and experiments the value of knowing everything stands alone. EVSI stands
+    twice: filled circles by regression, open squares by moment matching; experiments
     that differ in nothing but the number of episodes are joined. Bars are normal intervals.
 
     Parameters
@@ -31,37 +41,38 @@ def plot_information(
         Probability of the intervals, in (0, 1).
     accept_failed : bool
         Draw the numbers although the study FAILED its checks.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    InvalidInputError
-        Without parameters and experiments to show.
     """
     data = study["information"].to_dataset()
-    shown = [dim for dim in ("parameter", "experiment") if dim in data.dims]
-    if not shown:
-        raise InvalidInputError(
-            "the study holds no value of a parameter or an experiment",
-            remedy="value_of_information(problem, study, key=..., experiments=[...])",
-        )
+    shown = [dim for dim in ("parameter", "experiment") if dim in data.dims] or ["everything"]
     half = float(norm.ppf(0.5 + prob / 2.0))
     figure, axes = plt.subplots(
         1, len(shown), figsize=(5.4 * len(shown), 3.8), squeeze=False, layout="constrained"
     )
     unit, bars = data["evpi"].attrs.get("units", ""), f"{100 * prob:g} % normal intervals"
     for panel, dim in zip(axes.ravel(), shown, strict=True):
-        if dim == "parameter":
-            _parameters(panel, data, half)
-            panel.set_xlabel(wrapped(f"value of knowing it [{unit}]"))
-        else:
+        if dim == "experiment":
             _experiments(panel, data, half)
             panel.set_ylabel(wrapped(f"value of the sample [{unit}]", 36))
-        panel.set_title(f"{dim}s: {bars}", fontsize="medium")
+        else:
+            (_parameters if dim == "parameter" else _everything)(panel, data, half)
+            panel.set_xlabel(wrapped(f"value of knowing it [{unit}]"))
+        panel.set_title(f"{HEADINGS[dim]}: {bars}", fontsize="medium")
     return figure
+
+
+def _everything(panel: Axes, data: xr.Dataset, half: float) -> None:
+    names = [name for name in PERFECT if name in data]
+    panel.errorbar(
+        [float(data[name]) for name in names],
+        np.arange(len(names)),
+        xerr=[half * float(data[f"{name}_standard_error"]) for name in names],
+        fmt="o",
+        color=COLOURS["own"],
+        capsize=3,
+    )
+    panel.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
+    named_rows(panel, [PERFECT[name] for name in names], 20)
+    few_ticks(panel)
 
 
 def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
@@ -80,7 +91,7 @@ def _parameters(panel: Axes, data: xr.Dataset, half: float) -> None:
     evpi, error = float(data["evpi"]), half * float(data["evpi_standard_error"])
     panel.axvspan(evpi - error, evpi + error, color=COLOURS["prior"], alpha=0.2, linewidth=0)
     panel.axvline(evpi, color=COLOURS["data"], linestyle="--", label="everything known (EVPI)")
-    panel.set_yticks(at, [wrapped(str(name), 20) for name in ordered["parameter"].values])
+    named_rows(panel, list(map(str, ordered["parameter"].values)), 20)
     panel.set_ylim(-0.6, len(at) - 0.4)
     panel.set_xlim(left=min(0.0, 1.1 * float(ordered["evppi_held_out"].min())))
     panel.locator_params(axis="x", nbins=5)

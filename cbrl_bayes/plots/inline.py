@@ -71,8 +71,12 @@ def _as_it_stands(figure: Figure) -> None:
             text.set_parse_math(False)
 
 
-def sequential_colours(values: np.ndarray, low: float, high: float) -> list[str]:
+def sequential_colours(
+    values: np.ndarray, low: float, high: float, *, is_log: bool = False
+) -> list[str]:
     """Return a colour (``#rrggbb``) for each value, dark at ``low`` and bright at ``high``.
+
+    With ``is_log`` equal ratios are equal steps of colour, and ``low`` is above 0.
 
     The scale (viridis) keeps its order for colour-blind readers and in black and white. Values
     that are not finite are grey.
@@ -82,7 +86,10 @@ def sequential_colours(values: np.ndarray, low: float, high: float) -> list[str]
     >>> sequential_colours([0.0, 1.0, float("nan")], 0.0, 1.0)
     ['#440154', '#fde725', '#d9d9d9']
     """
-    scaled = (np.asarray(values, float) - low) / max(high - low, 1e-300)
+    values = np.asarray(values, float)
+    if is_log:
+        values, low, high = np.log(np.maximum(values, low)), np.log(low), np.log(high)
+    scaled = (values - low) / max(high - low, 1e-300)
     colours = mpl.colormaps["viridis"](np.clip(np.nan_to_num(scaled), 0.0, 1.0))
     return [
         mpl.colors.to_hex(colour) if np.isfinite(value) else "#d9d9d9"

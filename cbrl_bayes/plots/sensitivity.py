@@ -3,13 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.inline import design_colours
-from cbrl_bayes.plots.style import COLOURS, wrapped
+from cbrl_bayes.plots.style import COLOURS, few_ticks, named_rows, wrapped
 from cbrl_bayes.results import check_interval, design_title, need_group
 from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
@@ -69,7 +68,7 @@ def plot_power_scaling(
             **look,
         )
     left.axvline(THRESHOLD, color=COLOURS["prior"], linestyle="--", label="threshold .05")
-    _rows(left, names)
+    named_rows(left, names)
     left.set_xlim(left=min(0.0, left.get_xlim()[0]))
     left.set_xlabel(f"power-scaling sensitivity, {bars}")
     figure.legend(
@@ -102,7 +101,7 @@ def plot_sobol(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = F
     figure, (left, right) = plt.subplots(
         1,
         2,
-        figsize=(11, 1.4 + 0.4 * max(len(names), 6)),
+        figsize=(11, 1.4 + 0.4 * max(len(names), len(parameters), 6)),
         layout="constrained",
         width_ratios=(3, 2),
     )
@@ -120,7 +119,7 @@ def plot_sobol(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = F
             marker=MARKERS[number % len(MARKERS)],
             label=parameter,
         )
-    _rows(left, names)
+    named_rows(left, names)
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     left.set_xlabel(f"share of variance, first-order index\n{bars}")
     figure.legend(
@@ -137,9 +136,9 @@ def plot_sobol(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = F
             va="center",
             color="white" if abs(table[row, column]) > 0.6 else "black",
         )
-    labels = [name.replace("[", "\n[") for name in parameters]
     right.set_xticks([])  # the same as those of the rows
-    right.set_yticks(range(len(labels)), labels)
+    named_rows(right, parameters, 20)
+    right.set_ylim(len(parameters) - 0.5, -0.5)
     figure.colorbar(image, ax=right, label="rank correlation of the draws", shrink=0.8)
     return figure
 
@@ -181,7 +180,9 @@ def plot_stress(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = 
                 color=colours[design],
                 label=design_title(design),
             )
-    _rows(left, [str(world) for world in worlds])
+    named_rows(left, [str(world) for world in worlds])
+    few_ticks(left)
+    few_ticks(right)
     right.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
     unit = study.attrs.get("objective_unit", "")
     shown = f"mean and {100 * prob:g} % of draws"
@@ -223,7 +224,7 @@ def plot_follower_models(
         color=COLOURS["own"],
     )
     left.axvline(0.0, color=COLOURS["prior"], linewidth=0.8)
-    _rows(left, names)
+    named_rows(left, names)
     left.set_xlabel(f"difference in expected log predictive density\nto the best, {bars}")
     table = group["loss"].mean("sample").transpose("designed_for", "model").values
     right.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
@@ -250,11 +251,6 @@ def _normal(prob: float) -> tuple[float, str]:
     """Return half the width of a normal interval in standard errors, and its name."""
     check_interval(prob)
     return float(norm.ppf(0.5 + prob / 2.0)), f"{100 * prob:g} % normal intervals"
-
-
-def _rows(panel: Axes, names: list[str]) -> None:
-    panel.set_yticks(range(len(names)), [wrapped(name, 30) for name in names])
-    panel.set_ylim(len(names) - 0.5, -0.5)
 
 
 def _largest(values: xr.DataArray) -> list[str]:

@@ -1,11 +1,13 @@
 """Colours and small helpers that all figures share."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 COLOURS = {
     "own": "#0072B2",
@@ -46,3 +48,27 @@ def density(axes: Axes, draws: Any, colour: str, label: str, *, filled: bool = T
 def wrapped(text: str, width: int = 48, *, indent: str = "") -> str:
     """Break a text into lines; those after the first begin with ``indent``. Words stay whole."""
     return "\n".join(textwrap.wrap(text, width, break_long_words=False, subsequent_indent=indent))
+
+
+def named_rows(panel: Axes, names: Sequence[str], width: int = 30) -> None:
+    """Write a name beside each row, first on top: at most two lines each, so that none overlap."""
+    lines = [textwrap.wrap(str(name), width) or [""] for name in names]
+    short = ["\n".join(line[:2]) + ("\N{HORIZONTAL ELLIPSIS}" * (len(line) > 2)) for line in lines]
+    panel.set_yticks(range(len(short)), short)
+    panel.set_ylim(len(short) - 0.4, -0.6)
+
+
+def few_ticks(panel: Axes) -> None:
+    """Leave room between the numbers below a panel; each stands in full, without an offset."""
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _in_full(value, panel)))
+
+
+def _in_full(value: float, panel: Axes) -> str:
+    """Write a number with as many digits as tell it from others in the panel."""
+    low, high = panel.get_xlim()
+    span, largest = abs(high - low), max(abs(low), abs(high))
+    if not span or abs(value) < 1e-6 * span:
+        return f"{value if not span else 0.0:g}"
+    digits = max(int(np.log10(largest / span)), 0) + 3
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems.contexts import DiscreteContexts
-from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, places, walk
+from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, marked, places, walk
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
@@ -90,6 +90,7 @@ def four_rooms(
     goal_states = jnp.array([number[goal] for goal in goals])
     transition = walk(cells, number, slip)
     initial = jnp.zeros(S).at[number[start]].set(1.0)
+    marks = marked(number, start, goals, target)
     on_target = jnp.zeros((S, 4)).at[number[target]].set(1.0)
 
     def mdp_fn(incentive: Incentive, goal: jnp.ndarray, parameters: Parameters) -> MDP:
@@ -109,7 +110,7 @@ def four_rooms(
 
     return Problem(
         name="four_rooms",
-        incentive=_penalties(cells, penalty_budget),
+        incentive=_penalties(cells, penalty_budget, marks),
         contexts=DiscreteContexts(
             tuple(f"goal ({row},{column})" for row, column in goals),
             goal_states,
@@ -122,7 +123,7 @@ def four_rooms(
         leader_reward_fn=lambda incentive, goal, parameters: on_target,
         incentive_price_fn=price,
         leader_discount=discount,
-        state_labels=Labels(("state",), places(cells, "state")),
+        state_labels=Labels(("state",), places(cells, "state"), marks=marks),
         action_names=("up", "right", "down", "left"),
         objective_unit="discounted steps in the target cell",
         parameter_units={
@@ -134,7 +135,9 @@ def four_rooms(
     )
 
 
-def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
+def _penalties(
+    cells: list[Cell], budget: float, marks: dict[str, tuple[int, ...]]
+) -> IncentiveSpace:
     """Share a budget among the cells and one slot for what stays unused."""
     return IncentiveSpace(
         initial={"penalty_logit": jnp.zeros(len(cells) + 1)},
@@ -145,6 +148,7 @@ def _penalties(cells: list[Cell], budget: float) -> IncentiveSpace:
                 places(cells, "cell"),
                 unit="goal reward",
                 description="penalty per step in a cell",
+                marks=marks,
             )
         },
         scale=1.0,

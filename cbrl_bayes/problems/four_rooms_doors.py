@@ -8,7 +8,7 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.four_rooms import SLIP_AS_PUBLISHED
-from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, places, walk
+from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, marked, places, walk
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
@@ -149,7 +149,9 @@ def four_rooms_doors(
         leader_reward_fn=lambda incentive, goal, parameters: on_target.at[goal].add(goal_weight),
         incentive_price_fn=price,
         leader_discount=discount,
-        state_labels=Labels(("state",), places(cells, "state")),
+        state_labels=Labels(
+            ("state",), places(cells, "state"), marks=marked(number, start, goals, target)
+        ),
         action_names=("up", "right", "down", "left"),
         objective_unit="discounted arrivals",
         parameter_units={

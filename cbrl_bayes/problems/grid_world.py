@@ -54,6 +54,14 @@ def places(cells: list[Cell], dim: str) -> dict[str, tuple[tuple[str, ...], tupl
     return {"row": ((dim,), rows), "column": ((dim,), columns)}
 
 
+def marked(
+    number: dict[Cell, int], start: Cell, goals: tuple[Cell, ...], target: Cell | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Return the positions of start, goals and target, for the marks of `Labels`."""
+    marks = {"start": (number[start],), "goal": tuple(number[goal] for goal in goals)}
+    return marks if target is None else marks | {"target": (number[target],)}
+
+
 def walk(cells: list[Cell], number: dict[Cell, int], slip: float) -> SuccessorTransition:
     """Build the law of moves: into a wall is to stay; slot k is the move in direction k."""
     step = np.array(

@@ -27,12 +27,16 @@ class Labels:
         Unit of the array's entries.
     description : str
         One clause.
+    marks : mapping
+        What single places along the first axis are, for maps: name -> their positions, for
+        example ``{"start": (3,), "goal": (17, 40)}``.
     """
 
     dims: tuple[str, ...] = ()
     coords: Mapping[str, tuple[tuple[str, ...], Sequence[Any]]] = field(default_factory=dict)
     unit: str = ""
     description: str = ""
+    marks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def misfit(self, shape: tuple[int, ...]) -> str:
         """Return what does not fit an array of this shape, in words; "" if all does."""
@@ -44,6 +48,9 @@ class Labels:
             found = np.shape(np.asarray(values, object))[: len(dims)]
             if found != wanted:
                 return f"coordinate {name!r} along {dims} has shape {found}, not {wanted}"
+        for name, places in self.marks.items():
+            if not shape or any(not 0 <= place < shape[0] for place in places):
+                return f"mark {name!r} at {tuple(places)}, shape {shape}"
         return ""
 
 

@@ -12,7 +12,7 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, DenseTransition, Transition
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.four_rooms import SLIP_AS_PUBLISHED
-from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, places, walk
+from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP, Cell, free_cells, marked, places, walk
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
@@ -135,7 +135,7 @@ def goal_tasks(
         terminal=at_goal,
         transition=walk(cells, number, slip),
         initial=jnp.zeros(len(cells)).at[number[start]].set(1.0),
-        state_labels=Labels(("state",), places(cells, "state")),
+        state_labels=Labels(("state",), places(cells, "state"), marks=marked(number, start, goals)),
         action_names=("up", "right", "down", "left"),
     )
 

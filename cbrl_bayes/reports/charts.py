@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.plots import inline_figure, sequential_colours
+from cbrl_bayes.plots import ColourScale, inline_figure, marks_in_words, sequential_colours
 from cbrl_bayes.reports.parts import Bars, GridMap, Mark, Part, Picture, Row, Text
 from cbrl_bayes.reports.tables import Spread, number
+from cbrl_bayes.results.names import marks_of
 
 CELL = 34.0
 LEFT, RIGHT, ROW_HEIGHT, TOP = 230.0, 690.0, 26.0, 8.0
@@ -60,7 +61,7 @@ def picture(draw: Callable[[], Any], words: str, caption: str) -> list[Part]:
 
 
 def grid_map(
-    values: xr.DataArray, tips: Sequence[str], bounds: tuple[float, float], title: str, caption: str
+    values: xr.DataArray, tips: Sequence[str], shades: ColourScale, title: str, caption: str
 ) -> GridMap:
     """Lay out one value per cell on rows and columns.
 
@@ -70,8 +71,8 @@ def grid_map(
         With coordinates ``row`` and ``column``.
     tips : sequence of str
         What each cell says.
-    bounds : (low, high)
-        Values of the darkest and the brightest colour.
+    shades : ColourScale
+        Where all cells are equal there is no scale, and the caption says so.
     title : str
         Quantity and unit, beside the scale.
     caption : str
@@ -79,16 +80,20 @@ def grid_map(
     rows, columns = values["row"].values, values["column"].values
     ys = {row: CELL * i for i, row in enumerate(np.arange(rows.min(), rows.max() + 1))}
     xs = {col: CELL * i for i, col in enumerate(np.arange(columns.min(), columns.max() + 1))}
-    fills = sequential_colours(values.values, *bounds)
+    bounds = shades.low, shades.high
+    fills = sequential_colours(values.values, *bounds, is_log=shades.is_log)
     marks = [
         Mark(xs[column], ys[row], CELL - 1, CELL - 1, fill, tip)
         for row, column, fill, tip in zip(rows, columns, fills, tips, strict=True)
     ]
     height = CELL * len(ys)
-    steps = np.linspace(bounds[1], bounds[0], NUM_SCALE)
-    scale = [
-        (height * i / NUM_SCALE, fill) for i, fill in enumerate(sequential_colours(steps, *bounds))
-    ]
+    steps = sequential_colours(shades.values(NUM_SCALE)[::-1], *bounds, is_log=shades.is_log)
+    scale = [(height * i / NUM_SCALE, fill) for i, fill in enumerate(steps)]
+    if shades.all_equal:
+        scale, caption = [], f"{caption}. All cells: {number(bounds[1])}"
+    marks_at = marks_of(values)
+    words = filter(None, [caption, shades.words.capitalize(), marks_in_words(marks_at)])
+    caption = ". ".join(words)
     return GridMap(
         caption,
         str(values.name or ""),
@@ -98,8 +103,12 @@ def grid_map(
         [(y + 0.65 * CELL, str(row)) for row, y in ys.items()],
         [(x + 0.5 * CELL, str(column)) for column, x in xs.items()],
         scale,
-        (number(float(bounds[1])), number(float(bounds[0]))),
-        title,
+        ("", "") if shades.all_equal else (number(bounds[1]), number(bounds[0])),
+        "" if shades.all_equal else title,
+        [
+            (xs[columns[at]] + 0.5 * CELL, ys[rows[at]] + 0.65 * CELL, name[:1].upper())
+            for name, at in marks_at
+        ],
     )
 
 
@@ -147,14 +156,16 @@ def interval_bars(lines: Sequence[Line], axis: str, caption: str) -> Bars:
             )
         )
     height = TOP + ROW_HEIGHT * len(lines)
-    ticks = [(place(value), number(float(value))) for value in _ticks(low, high)]
+    ticks = [(place(float(value)), text) for value, text in _ticks(low, high)]
     return Bars(caption, height, axis, ticks, rows)
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
-    """Return about five round numbers between the bounds."""
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return about five round numbers between the bounds, with digits that tell them apart."""
     rough = (high - low) / 4.0
     unit = 10.0 ** np.floor(np.log10(rough))
     step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough)
     first = np.ceil(low / step)
-    return (first + np.arange(int(np.floor(high / step) - first) + 1)) * step
+    values = (first + np.arange(int(np.floor(high / step) - first) + 1)) * step
+    digits = int(np.log10(max(abs(low), abs(high)) / unit)) + 2 + (step / unit == 2.5)
+    return [(value, f"{value:.{max(digits, 1)}g}") for value in values.tolist()]

@@ -8,7 +8,7 @@ import xarray as xr
 from cbrl_bayes.plots import design_colours
 from cbrl_bayes.reports.charts import Line, interval_bars
 from cbrl_bayes.reports.incentives import OWN, incentive_parts, kept_constraints
-from cbrl_bayes.reports.parts import Choice, Part, Section, Table, Text
+from cbrl_bayes.reports.parts import Choice, Folded, Part, Section, Table, Text
 from cbrl_bayes.reports.tables import (
     clipped,
     group_parts,
@@ -16,6 +16,7 @@ from cbrl_bayes.reports.tables import (
     interval_words,
     number,
     spread,
+    without_dust,
 )
 from cbrl_bayes.results.names import design_title
 from cbrl_bayes.results.recommendation import STATE_TODAY, recommendation
@@ -29,6 +30,8 @@ DESIGN_SECTIONS = {
 }
 """Anchor -> title."""
 MOST_DESIGNS = 20
+FEWEST_COMPARED = 2
+"""Comparisons on the first screen, unless the user stated more alternatives."""
 FURTHER = ("held_out_criterion_value", "criterion_value", "satisfied_probability", "feasible")
 """What robust designs add to the group ``decision``."""
 
@@ -77,8 +80,13 @@ def recommended_section(tree: xr.DataTree, prob: float) -> list[Section]:
     if found is None:
         return []
     rows = [("Do this", found.action), ("Expect that", found.expectation)]
-    rows += [(title.capitalize(), words) for title, words in found.comparisons]
+    comparisons = found.comparisons
+    shown = max(int(found.gains["stated"].sum()), FEWEST_COMPARED)
+    rows += [(f"{title[0].upper()}{title[1:]}", words) for title, words in comparisons[:shown]]
     parts: list[Part] = [Table("", ("", ""), rows)]
+    if len(comparisons) > shown:
+        more = len(comparisons) - shown
+        parts.append(Text(f"{more} more designs: see {DESIGN_SECTIONS['comparison']}.", "note"))
     if not found.gains["stated"].any():
         parts.append(Text(f"What is gained over today is not known. {STATE_TODAY}", "note"))
     return [Section("recommendation", "Recommendation", parts)]
@@ -122,8 +130,9 @@ def _objective(
 
 
 def _regret(decision: xr.Dataset, names: tuple[str, ...], unit: str, prob: float) -> list[Part]:
+    scale = float(np.abs(decision["objective"]).max())
     scores = [
-        _Score(name, one["regret"].values)
+        _Score(name, without_dust(one["regret"].values, scale))
         for name, one in zip(names[:-1], _by_design(decision), strict=True)
     ]
     head = ("design", "mean", "sd", interval_words(prob), "largest")
@@ -162,10 +171,11 @@ def _scored(scores: list[_Score], axis: str, head: tuple[str, ...], prob: float)
         f"{axis} over {num} draws: dot, mean; thick line, {inside:g} %; thin line, "
         f"{interval_words(prob)}"
     )
+    table = Table(f"{axis} over {num} posterior draws", head, rows, tuple(range(len(rows))))
     return [
         Choice([list(parts) for parts in sentences]),
         interval_bars(lines, axis, caption),
-        Table(f"{axis} over {num} posterior draws", head, rows, tuple(range(len(rows)))),
+        Folded("The numbers", table.condensed()),
     ]
 
 
@@ -191,10 +201,12 @@ def _comparison(
         rows,
         tuple(fixed),
     )
+    finite = np.abs(every[np.isfinite(every)])
+    scale = float(finite.max(initial=0.0))
     head = ("against", "P(beats)", f"mean difference [{unit}]", interval_words(prob), "left out")
     options: list[list[Part]] = []
     for i, name in enumerate(names):
-        gains = {j: spread(every[i] - every[j], prob) for j in fixed if i != j}
+        gains = {j: spread(every[i] - every[j], prob, scale) for j in fixed if i != j}
         against = [
             (names[j], share(i, j), number(gain.mean), gain.bounds, gain.loss)
             for j, gain in gains.items()

@@ -1,13 +1,22 @@
 """The sections on further questions (information, sensitivity, stress, ...) and on the search."""
 
+import functools
 import json
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import xarray as xr
 
-from cbrl_bayes.plots import plot_convergence, plot_information
+from cbrl_bayes.plots import (
+    plot_convergence,
+    plot_follower_models,
+    plot_information,
+    plot_power_scaling,
+    plot_sobol,
+    plot_stress,
+)
 from cbrl_bayes.reports.charts import picture
-from cbrl_bayes.reports.parts import Part, Text
+from cbrl_bayes.reports.parts import Folded, Part, Text
 from cbrl_bayes.reports.tables import group_parts, number, spread
 
 
@@ -59,6 +68,18 @@ QUESTIONS = {
 }
 
 
+FIGURES: dict[str, tuple[tuple[str, Callable[..., Any], str], ...]] = {
+    "information": (("evpi", plot_information, "Value of information"),),
+    "sensitivity": (
+        ("power_scaling", plot_power_scaling, "How far prior and data move each output"),
+        ("sobol_first_order", plot_sobol, "Share of each output's variance by parameter"),
+    ),
+    "model_comparison": (("loss", plot_follower_models, "Follower models compared"),),
+    "stress": (("objective", plot_stress, "What the designs achieve in each world"),),
+}
+"""Group -> the variable that each of its figures needs, what draws it, and its caption."""
+
+
 def further_parts(tree: xr.DataTree, name: str, prob: float) -> list[Part]:
     """Return what a group says of itself, its figure, and tables of all its variables.
 
@@ -77,17 +98,23 @@ def further_parts(tree: xr.DataTree, name: str, prob: float) -> list[Part]:
         for word, kind in (("FAIL", "failures"), ("REVIEW", "reviews"))
         for line in _lines(tree[name].attrs.get(kind))
     ]
-    if name == "information":
-        parts += picture(
-            lambda: plot_information(tree, prob=prob, accept_failed=True),
-            "Value of information with standard errors; the numbers are in the tables",
-            "Value of information",
+    drawn = [
+        part
+        for variable, draw, caption in FIGURES.get(name, ())
+        if variable in tree[name]
+        for part in picture(
+            functools.partial(draw, tree, prob=prob, accept_failed=True),
+            f"{caption}; the numbers are in the tables",
+            caption,
         )
+    ]
+    parts += drawn
+    tables: list[Part] = []
     for node in tree[name].subtree:
         below = node.path.removeprefix(f"/{name}").strip("/")
-        parts += [Text(below, "note")] if below else []
-        parts += group_parts(node.to_dataset(inherit=False), prob)
-    return parts
+        tables += [Text(below, "note")] if below else []
+        tables += group_parts(node.to_dataset(inherit=False), prob)
+    return [*parts, Folded("All numbers", tables)] if drawn else [*parts, *tables]
 
 
 def _lines(text: object) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.plots import design_colours
+from cbrl_bayes.plots import colour_scale, design_colours, lies_on_map
 from cbrl_bayes.reports.charts import Line, grid_map, interval_bars
 from cbrl_bayes.reports.parts import Choice, Part, Table, Text
 from cbrl_bayes.reports.tables import (
@@ -16,6 +16,7 @@ from cbrl_bayes.reports.tables import (
     interval_words,
     number,
     spread,
+    without_dust,
 )
 from cbrl_bayes.results.names import BEST_PER_DRAW, incentive_arrays
 
@@ -72,7 +73,7 @@ def incentive_parts(
             for entries, array in zip(found, shown, strict=True)
         ]
         options.append([Text(f"{name}: {_meaning(name)}.{words}", "note"), *drawn])
-    tables: list[Part] = [_table(entries, names, prob) for entries in found]
+    tables = [part for entries in found for part in _table(entries, names, prob).condensed()]
     if len(shown) < len(arrays):
         tables.append(Text(f"{len(arrays) - len(shown)} more arrays are in the file.", "note"))
     return [*_recommended(names, kept), Choice(options), *tables]
@@ -113,11 +114,12 @@ def _entries(own: xr.DataArray, fixed: xr.DataArray, most_cells: int, prob: floa
     own, fixed = own.transpose("chain", "draw", *rest), fixed.transpose("design", *rest)
     one = fixed.isel(design=0, drop=True)
     draws = own.values.reshape(-1, one.size)
-    values = fixed.values.reshape(-1, one.size)
+    values = without_dust(fixed.values.reshape(-1, one.size))
+    scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     drawn = _is_map(one, most_cells)
     largest = np.argsort(-np.nan_to_num(np.abs(values)).max(0), kind="stable")
     at = np.arange(one.size) if drawn else np.sort(largest[:MOST_BARS])
-    spreads = [spread(draws[:, i], prob) for i in at]
+    spreads = [spread(draws[:, i], prob, scale) for i in at]
     means = np.array([found.mean for found in spreads])
     title = clipped(fixed.attrs.get("long_name") or fixed.name)
     unit = clipped(fixed.attrs.get("units") or "")
@@ -184,10 +186,8 @@ def _drawn(entries: _Entries, array: str, index: int, name: str, prob: float) ->
     ]
     caption = f"{entries.title}, design: {name}"
     if entries.cells is not None:
-        every = entries.values[np.isfinite(entries.values)]
-        bounds = (float(every.min(initial=0.0)), float(every.max(initial=0.0)))
         cells = entries.cells.copy(data=chosen).rename(array)
-        return grid_map(cells, tips, bounds, entries.title, caption)
+        return grid_map(cells, tips, colour_scale(entries.values), entries.title, caption)
     colour = design_colours([OWN])[OWN]
     lines = [
         Line(label, tip, found, colour, diamond=float(value))
@@ -209,14 +209,7 @@ def _is_map(array: xr.DataArray, most_cells: int) -> bool:
     """Tell whether an array lies on rows and columns, few enough to draw."""
     if array.ndim != 1 or not 0 < array.size <= most_cells:
         return False
-    places = [array.coords.get(name) for name in ("row", "column")]
-    return all(
-        place is not None
-        and place.dims == array.dims
-        and place.dtype.kind in "iu"
-        and int(place.max()) - int(place.min()) < MOST_SIDE
-        for place in places
-    )
+    return lies_on_map(array, str(array.dims[0]), MOST_SIDE)
 
 
 def _meaning(name: str) -> str:

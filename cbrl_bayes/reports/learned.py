@@ -8,7 +8,7 @@ import xarray as xr
 from cbrl_bayes.plots import plot_posterior, plot_response
 from cbrl_bayes.problems import READY_MADE
 from cbrl_bayes.reports.charts import picture
-from cbrl_bayes.reports.parts import Part, Section, Table, Text
+from cbrl_bayes.reports.parts import Folded, Part, Section, Table, Text
 from cbrl_bayes.reports.tables import Spread, clipped, entry_names, interval_words, number, spread
 from cbrl_bayes.results.names import incentive_arrays
 
@@ -38,13 +38,13 @@ def learned_sections(
     """
     return [
         Section("question", "The question", _question(tree, question)),
-        Section("data", "Data", _data(tree)),
+        Section("data", "Data", _data(tree), folded=True),
         Section(
             "posterior",
             "Rationality, preferences and contexts",
             [
                 *_densities(tree),
-                _posterior(tree, prob),
+                Folded("The numbers", [_posterior(tree, prob)]),
                 *([] if withheld else _response(tree, prob)),
             ],
             judged=True,
@@ -176,12 +176,10 @@ def _cells(found: Spread, told: Spread | None) -> tuple[str, ...]:
 
 
 def _response(tree: xr.DataTree, prob: float) -> list[Part]:
-    if "response" not in tree.children or "mileage" not in tree["response"].coords:
+    if "response" not in tree.children:
         return []
     return picture(
-        lambda: plot_response(
-            tree, action="replace", coordinate="mileage", prob=prob, accept_failed=True
-        ),
-        "Probability of replacing by mileage, with data",
-        "Replacement by mileage: no incentive and common design",
+        lambda: plot_response(tree, prob=prob, accept_failed=True),
+        "Probability of the followers' choices without an incentive and under the common design",
+        "How followers respond: without an incentive, under the common design, and as observed",
     )

@@ -52,6 +52,17 @@ const charts = [...document.querySelectorAll("svg.pointed")].map((chart) => {
   out.textContent = "Point at the drawing, or focus it and use the arrow keys, to read numbers.";
   return { chart, show };
 });
+// On paper, and where a link leads, what is folded is open.
+const unfold = (inside) => inside?.querySelectorAll("details")
+  .forEach((each) => { each.open = true; });
+addEventListener("beforeprint", () => unfold(document));
+const reveal = () => {
+  const section = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = section?.querySelector(":scope > details");
+  if (folded) folded.open = true;
+};
+addEventListener("hashchange", reveal);
+reveal();
 // Another design keeps the cell that was pointed at.
 document.addEventListener("change", (event) => {
   if (event.target.name !== "design") return;

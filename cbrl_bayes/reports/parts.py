@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+FEWEST_ALIKE, MOST_NAMED = 3, 3
+
 
 @dataclass(frozen=True)
 class Part:
@@ -41,6 +43,29 @@ class Table(Part):
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     options: tuple[int, ...] = ()
+
+    def condensed(self) -> list[Part]:
+        """Say in one line what is the same in every row, and in one row what is zero in several.
+
+        A table of zeros becomes a sentence. Rows that are about a design of the reader's choice
+        stay apart.
+        """
+        columns = list(zip(*self.rows, strict=True))
+        several = len(self.rows) > 1
+        constant = [at for at in range(1, len(self.head)) if several and len(set(columns[at])) == 1]
+        rows = list(self.rows) if self.options else _zeros_together(self.rows)
+        if not constant:
+            return [replace(self, rows=rows)]
+        same = "; ".join(f"{self.head[at]} {columns[at][0]}" for at in constant)
+        if len(constant) == len(self.head) - 1:
+            return [Text(f"{self.caption}: {same}, in every row ({_listed(columns[0])}).", "note")]
+        kept = [at for at in range(len(self.head)) if at not in constant]
+        shorter = replace(
+            self,
+            head=tuple(self.head[at] for at in kept),
+            rows=[tuple(row[at] for at in kept) for row in rows],
+        )
+        return [shorter, Text(f"In every row: {same}.", "note")]
 
     def without_empty_columns(self) -> "Table":
         """Leave out columns that hold nothing."""
@@ -99,6 +124,7 @@ class GridMap(Part):
     scale: list[tuple[float, str]]
     scale_names: tuple[str, str]
     scale_title: str
+    letters: list[tuple[float, float, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -137,6 +163,15 @@ class Bullets(Part):
 
 
 @dataclass(frozen=True)
+class Folded(Part):
+    """Parts below a line that opens them; on paper they are open."""
+
+    macro: ClassVar[str] = "folded"
+    summary: str
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
 class Choice(Part):
     """Parts of which those of the chosen design are shown."""
 
@@ -149,7 +184,8 @@ class Section:
     """A heading with its parts.
 
     ``judged`` sections rest on the computation and carry its verdict; ``names`` are the designs
-    to choose from, offered at the top of the section.
+    to choose from, offered at the top of the section; a ``folded`` one shows its heading until a
+    reader opens it.
     """
 
     anchor: str
@@ -157,6 +193,35 @@ class Section:
     parts: list[Part] = field(default_factory=list)
     judged: bool = False
     names: tuple[str, ...] = ()
+    folded: bool = False
+
+
+def _zeros_together(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Put rows of the same zeros, three or more, into the place of their first."""
+    zeros: dict[tuple[str, ...], list[str]] = {}
+    for name, *cells in rows:
+        if cells and all(map(_is_zero, cells)):
+            zeros.setdefault(tuple(cells), []).append(name)
+    many = {cells: names for cells, names in zeros.items() if len(names) >= FEWEST_ALIKE}
+    found = []
+    for row in rows:
+        names = many.get(row[1:])
+        if names is None:
+            found.append(row)
+        elif row[0] == names[0]:
+            found.append((_listed(names), *row[1:]))
+    return found
+
+
+def _is_zero(cell: str) -> bool:
+    """Tell whether a cell holds zeros and nothing else: "0", "0 [0, 0]", "0 (s.e. 0)"."""
+    return "0" in cell and not set(cell) & set("123456789")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name up to three, and count the others."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_words(cell: str) -> bool:

@@ -8,7 +8,7 @@ import xarray as xr
 from cbrl_bayes.reports.designs import DESIGN_SECTIONS, design_sections, recommended_section
 from cbrl_bayes.reports.further import QUESTIONS, ascent_parts, further_parts
 from cbrl_bayes.reports.learned import learned_sections
-from cbrl_bayes.reports.parts import Bullets, Code, Part, Section, Table, Text
+from cbrl_bayes.reports.parts import Bullets, Code, Folded, Part, Section, Table, Text
 from cbrl_bayes.reports.reproduce import commands, program
 from cbrl_bayes.reports.tables import number
 from cbrl_bayes.results.table import WITHHELD
@@ -69,15 +69,16 @@ def sections(tree: xr.DataTree, *, prob: float, question: str, withheld: bool) -
         found.append(
             _withheld(anchor, title)
             if withheld and name not in DIAGNOSTIC
-            else Section(anchor, title, further_parts(tree, name, prob), judged=True)
+            else Section(anchor, title, further_parts(tree, name, prob), judged=True, folded=True)
         )
     if "design_trace" in tree.children:
-        found.append(Section("ascents", "How the search went", ascent_parts(tree, prob), True))
+        parts = ascent_parts(tree, prob)
+        found.append(Section("ascents", "How the search went", parts, judged=True, folded=True))
     return [
         *found,
-        Section("missing", "What this study does not hold", _missing(tree)),
-        Section("provenance", "Provenance", _provenance(tree)),
-        Section("reproduce", "How to reproduce", _again(tree)),
+        Section("missing", "What this study does not hold", _missing(tree), folded=True),
+        Section("provenance", "Provenance", _provenance(tree), folded=True),
+        Section("reproduce", "How to reproduce", _again(tree), folded=True),
     ]
 
 
@@ -125,7 +126,8 @@ def _provenance(tree: xr.DataTree) -> list[Part]:
     parts.append(Table("Versions", ("package", "version"), versions))
     for name in ("settings", "design_settings"):
         if _json(tree, name):
-            parts += [Text(f"{name}:", "note"), Code(json.dumps(_json(tree, name), indent=1))]
+            title = name.replace("_", " ").capitalize()
+            parts.append(Folded(title, [Code(json.dumps(_json(tree, name), indent=1))]))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,8 @@ MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
 MOST_LETTERS, MOST_TABLED = 120, 20_000
 DRAWS = ("chain", "draw", "sample")
 MOST_SLICES = 8
+DUST = 1e-9
+"""A number that is smaller, as a share of the largest of its kind, is zero up to rounding."""
 INTERNAL = "unconstrained"
 """Ends the name of designs before their transform: nothing to read."""
 
@@ -107,8 +110,10 @@ class Spread:
         return f"{self.lost} of {self.num} draws not finite" if self.lost else ""
 
 
-def spread(values: np.ndarray, prob: float) -> Spread:
+def spread(values: np.ndarray, prob: float, scale: float = 0.0) -> Spread:
     """Return mean, deviation, intervals and largest of the finite entries, and the others' number.
+
+    What is zero beside the largest entry, or beside ``scale``, is 0.
 
     Examples
     --------
@@ -124,21 +129,30 @@ def spread(values: np.ndarray, prob: float) -> Spread:
         return Spread(np.nan, np.nan, np.nan, nothing, nothing, lost, values.size)
     inside = inner_probability(prob)
     tails = [(1 - prob) / 2, (1 - inside) / 2, (1 + inside) / 2, (1 + prob) / 2]
-    low, inner_low, inner_high, high = map(float, np.quantile(finite, tails))
-    return Spread(
-        float(finite.mean()),
-        float(finite.std()),
-        float(finite.max()),
-        (low, high),
-        (inner_low, inner_high),
-        lost,
-        values.size,
-    )
+    scale = max(scale, float(np.abs(finite).max()))
+    found = [*np.quantile(finite, tails), finite.mean(), finite.std(), finite.max()]
+    low, inner_low, inner_high, high, mean, sd, largest = without_dust(found, scale).tolist()
+    return Spread(mean, sd, largest, (low, high), (inner_low, inner_high), lost, values.size)
 
 
 def inner_probability(prob: float) -> float:
     """Return the inner interval's probability: one half, or half of a small ``prob``."""
     return 0.5 if prob > 0.5 else prob / 2
+
+
+def without_dust(values: Any, scale: float | None = None) -> np.ndarray:
+    """Return values with 0 for those that rounding alone has kept from it.
+
+    Examples
+    --------
+    >>> without_dust([7.8e-14, 2.0, np.nan]).tolist()
+    [0.0, 2.0, nan]
+    """
+    values = np.array(values, float)
+    finite = np.abs(values[np.isfinite(values)])
+    largest = float(finite.max(initial=0.0)) if scale is None else scale
+    values[np.abs(values) <= DUST * largest] = 0.0
+    return values
 
 
 def clipped(text: object) -> str:
@@ -183,15 +197,18 @@ def _without_draws(array: xr.DataArray, prob: float) -> xr.DataArray:
     """Turn draws into text, mean and interval; and bounds into an interval."""
     if "ci_bound" in array.dims and array.sizes["ci_bound"] == 2:
         low, high = (array.isel(ci_bound=at, drop=True) for at in (0, 1))
-        pairs = zip(low.values.ravel(), high.values.ravel(), strict=True)
+        ends = without_dust([low.values.ravel(), high.values.ravel()])
+        pairs = zip(*ends.tolist(), strict=True)
         texts = np.array([f"{number(a)} to {number(b)}" for a, b in pairs], object)
         return low.copy(data=texts.reshape(low.shape))
     over = [dim for dim in DRAWS if dim in array.dims]
     if not over or array.dtype.kind not in "biuf":
         return array
 
+    scale = float(np.abs(array.where(np.isfinite(array))).max()) if array.size else 0.0
+
     def words(values: np.ndarray) -> str:
-        found = spread(values, prob)
+        found = spread(values, prob, np.nan_to_num(scale))
         text = f"{number(found.mean)} [{number(found.outer[0])}, {number(found.outer[1])}]"
         return text + (f", {found.loss}" if found.lost else "")
 
@@ -212,7 +229,9 @@ def _numeric(*arrays: xr.DataArray) -> bool:
 
 def _with_error(array: xr.DataArray, error: xr.DataArray) -> xr.DataArray:
     """Write the standard error beside the value."""
-    pairs = zip(array.values.ravel(), error.values.ravel(), strict=True)
+    values = without_dust(array.values.ravel())
+    errors = without_dust(error.values.ravel(), float(np.nanmax(np.abs(values), initial=0.0)))
+    pairs = zip(values.tolist(), errors.tolist(), strict=True)
     texts = np.array([f"{number(value)} (s.e. {number(wide)})" for value, wide in pairs], object)
     return array.copy(data=texts.reshape(array.shape))
 
@@ -236,14 +255,14 @@ def _cell(array: xr.DataArray) -> str:
 def _lists(group: xr.Dataset, axis: str, columns: dict, prob: float) -> list[Part]:
     names = _axis_names(next(iter(columns.values())), axis)
     heads = [_label(name, group) for name in columns]
-    cells = [[number(value) for value in array.values] for array in columns.values()]
+    cells = [_cells(array) for array in columns.values()]
     words = f"By {axis}{_draw_words(group, columns, prob)}"
     if len(columns) > MOST_LISTS and len(names) <= MOST_LISTS:
         rows = [(head, *cell) for head, cell in zip(heads, cells, strict=True)]
-        return [Table(words, (axis, *names), rows)]
+        return Table(words, (axis, *names), rows).condensed()
     cut = slice(MOST_ROWS)
     more = f"; {len(names) - MOST_ROWS} more in the file" if len(names) > MOST_ROWS else ""
-    return [
+    tables = [
         Table(
             words + more,
             (axis, *heads[at : at + MOST_LISTS]),
@@ -253,6 +272,7 @@ def _lists(group: xr.Dataset, axis: str, columns: dict, prob: float) -> list[Par
         )
         for at in range(0, len(heads), MOST_LISTS)
     ]
+    return [part for table in tables for part in table.condensed()]
 
 
 def _matrix(label: str, array: xr.DataArray, words: str) -> list[Part]:
@@ -261,10 +281,19 @@ def _matrix(label: str, array: xr.DataArray, words: str) -> list[Part]:
     if array.shape[1] > max(most, array.shape[0]):
         array, first, second = array.T, second, first
     down, across = _axis_names(array, first), _axis_names(array, second)
-    cut = array.values[:MOST_ROWS, :MOST_COLUMNS]
-    rows = [(down[i], *map(number, line)) for i, line in enumerate(cut)]
+    cut = array[:MOST_ROWS, :MOST_COLUMNS]
+    cells = np.reshape(np.array(_cells(cut), object), cut.shape)
+    rows = [(down[i], *line) for i, line in enumerate(cells)]
     more = "" if cut.shape == array.shape else f"; {array.shape} in all, the rest in the file"
-    return [Table(f"{label}{words}{more}", (f"{first} \\ {second}", *across[:MOST_COLUMNS]), rows)]
+    head = (f"{first} \\ {second}", *across[:MOST_COLUMNS])
+    return Table(f"{label}{words}{more}", head, rows).condensed()
+
+
+def _cells(array: xr.DataArray) -> list[str]:
+    """Write the entries of an array, flattened, zeros as such beside the largest."""
+    if array.dtype.kind != "f":
+        return [number(value) for value in array.values.ravel()]
+    return [number(value) for value in without_dust(array.values.ravel()).tolist()]
 
 
 def _axis_names(

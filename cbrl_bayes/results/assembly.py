@@ -223,7 +223,11 @@ def add_response(
     tree["response"] = xr.DataTree(
         xr.Dataset(
             {
-                f"policy_{name}": (dims, array.reshape(*shape, *array.shape[1:]))
+                f"policy_{name}": (
+                    dims,
+                    array.reshape(*shape, *array.shape[1:]),
+                    _marks(problem.state_labels),
+                )
                 for name, array in policies.items()
             },
             coords=coords,
@@ -329,8 +333,14 @@ def _described(dataset: xr.Dataset, problem: Problem) -> xr.Dataset:
             "long_name": name,
             "units": label.unit,
             "description": label.description,
-        }
+        } | _marks(label)
     return dataset
+
+
+def _marks(label: Labels) -> dict[str, str]:
+    """Return what single places of an array are, as an attribute; nothing where nothing is said."""
+    marks = {name: list(map(int, places)) for name, places in label.marks.items()}
+    return {"marks": json.dumps(marks)} if marks else {}
 
 
 def _decision(
@@ -359,6 +369,13 @@ def _decision(
         decision[variable] = (dims, study.design_incentive[name])
         for end, array in zip(("lowest", "highest"), reach[name], strict=True):
             decision[f"{end}_{variable}"] = (dims[1:], array)
-    for name in ("objective", "regret", "restart_objective"):
+    for name in (
+        "objective",
+        "objective_standard_error",
+        "objective_context_error",
+        "regret",
+        "gain_at_stop",
+        "restart_objective",
+    ):
         decision[name].attrs["units"] = problem.objective_unit
     return _described(decision, problem)

@@ -232,7 +232,10 @@ def _judge_reaction(tree: xr.DataTree, health: Health) -> None:
         f"{flat.size} draws' searches{' and in that for all draws' if common else ''}: start from "
         "an incentive that moves the followers",
     )
-    outside = (tree["design_trace"].to_dataset()["solve_status"] == INVALID_MDP).values
+    trace = tree["design_trace"].to_dataset()
+    if "solve_status" not in trace:  # of an earlier version
+        return
+    outside = (trace["solve_status"] == INVALID_MDP).values
     share = float(outside.any(-1).mean())
     health.note(
         False,

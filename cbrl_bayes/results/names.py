@@ -1,8 +1,11 @@
 """What designs, the arrays of an incentive, and single entries of any array are called."""
 
+import json
+
 import xarray as xr
 
 BEST_PER_DRAW = "best per draw"
+MOST_MARKS = 50
 
 
 def design_title(name: str) -> str:
@@ -25,8 +28,11 @@ def incentive_arrays(group: xr.Dataset) -> list[str]:
 
 def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
     """Return what one entry of ``array`` is called in tables, by its coordinates."""
-    if not index:
-        return name
+    return f"{name}[{place_name(array, index)}]" if index else name
+
+
+def place_name(array: xr.DataArray, index: tuple) -> str:
+    """Return what a place in ``array`` is called, by its coordinates."""
     parts = []
     for dim, position in zip(array.dims, index, strict=True):
         labels = [c for c in array.coords.values() if c.dims == (dim,)]
@@ -36,4 +42,20 @@ def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
             parts += [f"{c.name} {c.values[position]}" for c in labels]
         else:
             parts.append(str(position))
-    return f"{name}[{', '.join(parts)}]"
+    return ", ".join(parts)
+
+
+def marks_of(array: xr.DataArray) -> list[tuple[str, int]]:
+    """Return what single places along the array's own axis are: (start, 3), (goal, 17), ...
+
+    From the attribute ``marks``, which a file may hold in any form: what does not fit is left out.
+    """
+    try:
+        found = json.loads(str(array.attrs.get("marks", "{}")))
+        pairs = [(str(name), place) for name, places in found.items() for place in places]
+    except (ValueError, AttributeError, TypeError):
+        return []
+    size = max(array.shape, default=0)
+    return [
+        (name[:20], place) for name, place in pairs if type(place) is int and 0 <= place < size
+    ][:MOST_MARKS]

@@ -11,7 +11,7 @@ from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
 from cbrl_bayes.results.table import bounds
 
 MOST_SHOWN = 8
-AT_BOUND = 1e-3
+AT_BOUND = 0.002
 """Share of its range within which a number counts as being at a bound."""
 STATE_TODAY = 'State the present policy: cb.design(..., alternatives={"today": {...}}).'
 
@@ -55,11 +55,17 @@ class Recommendation:
             self.incentive["value"].abs().sort_values(ascending=False, kind="stable").index
         )
         shown = self.incentive.loc[self.incentive.index.isin(rows.index[:MOST_SHOWN])]
-        words = [
-            " ".join(filter(None, [f"{name} {row.value:.4g}", row.unit]))
-            + (f" ({row.bound})" if row.bound else "")
-            for name, row in shown.iterrows()
-        ]
+        words: list[str] = []
+        before = ""
+        for name, row in shown.iterrows():
+            array, _, place = str(name).removesuffix("]").partition("[")
+            said = " ".join(filter(None, [f"{row.value:.4g}", row.unit]))
+            said += f" ({row.bound})" if row.bound else ""
+            if not place:
+                words.append(f"{array} {said}")
+            else:  # the array's name stands before its first entry
+                words.append((f"{array}: " if array != before else "") + f"{place} = {said}")
+            before = array
         left = self.incentive.drop(index=shown.index)["value"].abs()
         more = f", and {len(left)} more of at most {left.max():.3g}" if len(left) else ""
         return f"{'; '.join(words)}{more} (the {design_title(self.design)} design)"
@@ -84,7 +90,7 @@ class Recommendation:
                 f"better in {100 * row.probability:.0f} % of draws"
             )
             if row.lower < 0.0 < row.upper:
-                words += "; they differ by less than is uncertain"
+                words += "; the difference is smaller than its uncertainty"
             found.append((f"against {design_title(name)}", words))
         return found
 

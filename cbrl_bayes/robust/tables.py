@@ -50,6 +50,8 @@ OBJECTIVES = (
     "incentive_cost",
 )
 """Variables in the unit of the leader's objective."""
+OF_CRITERIA = ("criterion_value", "held_out_criterion_value", "start_value")
+"""In the same unit: every criterion is a number of objectives, a tail of them or a regret."""
 IN_OBJECTIVE_UNIT = ("mean", "mcse", "sd", "lower", "upper", "cvar_0.1", "regret")
 CHOSEN_ON = "on the {} draws on which designs were chosen, which flatter them"
 BEATS = "probability that the row's design is worth more than the column's"
@@ -114,7 +116,7 @@ def add_robust(
     rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
         decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)
-    for name in (*OBJECTIVES, "held_out_objective", "held_out_best"):
+    for name in (*OBJECTIVES, *OF_CRITERIA, "held_out_objective", "held_out_best"):
         if name in decision:
             decision[name].attrs["units"] = problem.objective_unit
     decision["criterion_value"].attrs["draws"] = CHOSEN_ON.format(found.num_chosen_on)

@@ -406,6 +406,8 @@ def test_values_are_ordered_and_priced(valued):
     ordered = data["net_benefit_of_sampling"].values[np.argsort(data["rank"].values)]
     assert (np.diff(ordered) <= 0).all()
     assert data["evsi"].attrs["units"] == "money"
+    for name in ("cost", "net_benefit_of_sampling", "net_benefit_of_sampling_standard_error"):
+        assert data[name].attrs["units"] == "money (population of 10)"
     # Same key, same numbers: resampling and simulation are seeded.
     assert sorted(data["rank"].values.tolist()) == [1, 2, 3]
 

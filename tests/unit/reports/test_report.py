@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tokenize
 from collections import Counter
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,6 +18,7 @@ import cbrl_bayes as cb
 from cbrl_bayes.cli.app import app
 from cbrl_bayes.errors import InvalidInputError, ResultsError
 from cbrl_bayes.hypergradients import ESTIMATORS
+from cbrl_bayes.plots import ColourScale
 from cbrl_bayes.reports import report
 from cbrl_bayes.reports.charts import Line, grid_map, interval_bars
 from cbrl_bayes.reports.designs import MOST_DESIGNS
@@ -97,7 +99,7 @@ def _outside(loads):
 def test_a_page_stands_alone(page):
     found = Page(page.html)
     assert page.health.verdict == "PASS"
-    assert found.sections == ["health", *SECTIONS]
+    assert found.sections == ["recommendation", "health", *SECTIONS]
     assert not _outside(found.loads)
     assert not found.handlers
     assert found.tags.count("script") == found.tags.count("style") == 1
@@ -106,7 +108,7 @@ def test_a_page_stands_alone(page):
     assert len(page.html) < 1_000_000
     text = " ".join(found.text)
     assert "90 % equal-tailed interval" in text
-    assert page.html.count('class="chip PASS"') == 6  # beside every result it touches
+    assert page.html.count('class="chip PASS"') == 7  # on top, and beside every result it touches
 
 
 def _table_rows(html, caption):
@@ -495,10 +497,112 @@ def test_places_on_the_charts():
     assert interval_bars([Line("c", "", spread(np.full(3, 7.0), 0.9), "#0")], "", "").rows[0].middle
     cells = xr.DataArray([0.0, 1.0, np.nan], dims="cell")
     cells = cells.assign_coords(row=("cell", [1, 1, 3]), column=("cell", [2, 4, 2]))
-    drawn = grid_map(cells, ["a", "b", "c"], (0.0, 1.0), "t", "c")
+    cells.attrs["marks"] = json.dumps({"goal": [1, 9], "start": [0, "x"]})  # what fits is used
+    drawn = grid_map(cells, ["a", "b", "c"], ColourScale(0.0, 1.0), "t", "c")
+    assert [(letter, x) for x, _, letter in drawn.letters] == [("G", 85.0), ("S", 17.0)]
+    assert drawn.caption == "c. G: goal, S: start"
+    same = grid_map(cells, ["a", "b", "c"], ColourScale(2.0, 2.0), "t", "c")
+    assert same.caption.startswith("c. All cells: 2.")
+    assert not same.scale  # no colours that could tell 2 from 2
     assert [mark.fill for mark in drawn.marks] == ["#440154", "#fde725", "#d9d9d9"]
     assert drawn.marks[2].y == 2 * drawn.marks[1].x / 2  # both two cells from the corner
     assert [name for _, name in drawn.column_names] == ["2", "3", "4"]
+
+
+def test_a_table_says_once_what_is_the_same():
+    """Constant columns are one line, rows of zeros one row, a table of zeros a sentence."""
+    head = ("entry", "mean", "lost")
+    rows = [(f"e{i}", "0", "0") for i in range(5)]
+    (said,) = Table("tolls", head, rows).condensed()
+    assert said.text == "tolls: mean 0; lost 0, in every row (e0, e1, e2 and 2 more)."
+    shorter, line = Table("tolls", head, [*rows, ("e5", "7", "0")]).condensed()
+    assert shorter.rows == [("e0, e1, e2 and 2 more", "0"), ("e5", "7")]
+    assert line.text == "In every row: lost 0."
+    alike = [("a", "0", "7"), *rows[:2], ("b", "7", "7"), ("c", "7", "7"), ("d", "7", "7")]
+    assert Table("tolls", head, alike).condensed() == [Table("tolls", head, alike)]
+    # Rows of designs, which a reader marks, stay apart; a single row is no repetition.
+    kept, _ = Table("tolls", head, [*rows, ("e5", "7", "0")], tuple(range(6))).condensed()
+    assert len(kept.rows) == 6
+    assert Table("tolls", head, rows[:1]).condensed() == [Table("tolls", head, rows[:1])]
+
+
+def test_rounding_is_written_as_zero():
+    """7.8e-14 beside .02 is 0, in matrices, intervals and spreads; 1e-5 beside 1 is not."""
+    group = xr.Dataset(
+        {
+            "share": (("source", "design"), [[1.0, 1.0], [7.8e-14, 0.02]]),
+            "value": (("design", "chain", "draw"), [[[1.0, 3.0]], [[1e-15, 2e-15]]]),
+            "bounds": (("design", "ci_bound"), [[-1e-17, 1.0], [1e-5, 3.0]]),
+            "tiny": ("design", [3e-14, 5e-14]),  # small as a whole: these are its numbers
+        },
+        coords={"design": ["common", "plug_in"], "source": ["posterior", "optimiser"]},
+    )
+    parts = group_parts(group, 0.9)
+    cells = [cell for part in parts if isinstance(part, Table) for row in part.rows for cell in row]
+    assert {"0 [0, 0]", "0 to 1", "1e-05 to 3", "3e-14", "5e-14", "0.02"} <= set(cells)
+    assert not [cell for cell in cells if "7.8e-14" in cell or "e-17" in cell or "e-15" in cell]
+
+
+def five_numbers():
+    """A study of five tolls that passes, with responses, a long settings record and zeros."""
+    tree, rng = small_tree(60), np.random.default_rng(2)
+    roads = ["motorway", "ring road " * 6, "tunnel", "link", "street"]
+    for name, dims in (("design", ("chain", "draw")), ("decision", ("design",))):
+        data = tree[name].to_dataset().drop_vars("incentive")
+        sizes = [data.sizes[dim] for dim in dims]
+        tolls = (*dims, "road"), rng.uniform(size=(*sizes, 5)), {"units": "euro per passage"}
+        tree[name] = xr.DataTree(data.assign(incentive=tolls).assign_coords(road=roads))
+    share = rng.uniform(size=(1, 60, 2, 1, 3))
+    dims = ("chain", "draw", "context", "follower", "state", "action")
+    policies = {
+        f"policy_{n}": (dims, np.stack([1 - by * share, by * share], -1))
+        for n, by in (("baseline", 0.2), ("common", 0.9))
+    }
+    coords = {"context": ["dry", "rain"], "follower": ["all"], "state": ["home", "east", "west"]}
+    tree["response"] = xr.DataTree(xr.Dataset(policies, coords=coords))
+    tree.attrs["settings"] = json.dumps({f"setting {i}": i for i in range(200)})
+    return tree
+
+
+MEASURE = """
+addEventListener("load", () => {
+  const top = (id) => Math.round(document.getElementById(id).getBoundingClientRect().bottom);
+  const page = document.documentElement;
+  document.body.textContent = JSON.stringify([page.scrollHeight, page.scrollWidth, innerWidth,
+    top("recommendation")]);
+});
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_the_answer_is_on_the_first_screen(tmp_path):
+    """At both widths; a page with five numbers is below 6,000 pixels and never scrolls sideways."""
+    html = report(five_numbers()).html
+    became, _ = _browse(tmp_path, html, MEASURE, "--window-size=1400,900")
+    height, width, inner, end = json.loads(re.search(r"\[[\d,]+\]", became).group())
+    assert height < 6000
+    assert width <= inner
+    assert end < 900
+    # A window of the browser is 500 wide at least: a frame stands for the small screen.
+    (tmp_path / "small").mkdir()
+    script = MEASURE.replace("document.body.textContent", "parent.document.title")
+    inside = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+    inside = inside.replace("</body>", f"<script>{script}</script></body>")
+    frame = f'<iframe width="420" height="900" srcdoc="{escape(inside)}"></iframe></body>'
+    became, _ = _browse(tmp_path / "small", f"<title>x</title><body>{frame}", "0")
+    _, width, inner, end = json.loads(re.search(r"<title>(.*?)</title>", became).group(1))
+    assert inner == 420
+    assert width <= 420
+    assert end < 900
+
+
+def test_long_settings_and_code_are_folded():
+    html = report(five_numbers()).html
+    answer, settings = html.index("Do this"), html.index("setting 199")
+    assert answer < html.index("Health</h2>") < settings
+    opened = html[:settings].count("<details>") - html[:settings].count("</details>")
+    assert opened == 2  # the section, and the settings in it
+    assert "How followers respond" in html  # for states of any kind
 
 
 @pytest.mark.slow

@@ -256,6 +256,7 @@ def test_figures(study, tmp_path):
         "objectives.png",
         "convergence.png",
         "designs.png",
+        "response.png",
     ]
     assert all(p.stat().st_size > 5000 for p in written)
     curve = plot_response(study, action="down", coordinate="row")
@@ -283,7 +284,7 @@ def test_scalar_incentive_and_replacement_figures(tmp_path):
         "objectives.png",
         "convergence.png",
         "designs.png",
-        "replacement.png",
+        "response.png",
     ]
     assert tree["design"]["incentive"].attrs["units"] == "RC"
 

@@ -207,6 +207,8 @@ def test_comparison_pairs_designs_within_draws(small):
     found = cb.compare_designs(robust, accept_failed=True)
     beats = list(found.frames.values())[1]
     decision = robust["decision"].to_dataset()
+    for name in ("objective", "criterion_value"):
+        assert decision[name].attrs["units"] == robust.attrs["objective_unit"] != ""
     one, other = (decision["objective"].sel(design=n).values for n in ("common", "cvar_0.25"))
     assert beats.loc["common", "cvar_0.25"] == pytest.approx((one > other).mean(), abs=1e-12)
     assert (np.diag(beats) == 0.5).all()
