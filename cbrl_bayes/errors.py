@@ -93,7 +93,7 @@ def explain(
     Returns
     -------
     str
-        The message.
+        The message, in one line.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def explain(
         parts.append(f"accepted: {accepted}")
     if remedy:
         parts.append(f"try: {remedy if isinstance(remedy, str) else '; '.join(remedy)}")
-    return "; ".join(parts)
+    return " ".join(line.strip() for line in "; ".join(parts).splitlines())
 
 
 def import_extra(package: str, extra: str) -> Any:
@@ -211,7 +211,7 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
         name: text
         for name, text in ranges.items()
         if not _inside(values[name], text)
-        or (name.startswith("num_") and not isinstance(values[name], Integral | None))
+        or (name.startswith("num_") and not is_whole(values[name], or_none=True))
     }
     if wrong:
         raise InvalidInputError(
@@ -224,6 +224,19 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
                 for name, text in wrong.items()
             ),
         )
+
+
+def is_whole(value: object, *, or_none: bool = False) -> bool:
+    """Return whether a value is a whole number; a truth value is none.
+
+    Examples
+    --------
+    >>> is_whole(3), is_whole(3.0), is_whole(True)
+    (True, False, False)
+    """
+    if value is None:
+        return or_none
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _inside(value: Any, accepted: str) -> bool:

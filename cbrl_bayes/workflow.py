@@ -21,7 +21,7 @@ from cbrl_bayes.designs import (
     read_alternatives,
     study_designs,
 )
-from cbrl_bayes.errors import InvalidInputError, require_key, require_kind
+from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
 from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
 from cbrl_bayes.inference import (
     BehaviourModel,
@@ -292,7 +292,7 @@ def design(
     )
     require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
     require_key(key)
-    if not isinstance(num_draws, int | np.integer) or num_draws < 1:
+    if not is_whole(num_draws) or num_draws < 1:
         raise InvalidInputError(
             "num_draws cannot be used", received=repr(num_draws), accepted="1, 2, ..."
         )

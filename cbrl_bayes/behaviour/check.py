@@ -67,8 +67,8 @@ def violations_of(
         if name in data and not np.issubdtype(data[name].dtype, np.integer):
             yield f"{name} has type {data[name].dtype}, accepted: integers"
             return
-    if data.sizes["episode"] == 0:
-        yield "the data have no episodes"
+    if data.sizes["episode"] == 0 or data.sizes["step"] == 0:
+        yield f"the data have no {'steps' if data.sizes['episode'] else 'episodes'}"
         return
     state, action = data["state"].values, data["action"].values
     present = state != MISSING

@@ -72,6 +72,12 @@ def load_trajectories(
         check_trajectories(data, problem)
     except (DataError, InvalidInputError):
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name} cannot be read: it is no text in UTF-8",
+            received=f"byte {error.object[error.start]:#04x}",
+            remedy="save it again as a table (.csv) in UTF-8",
+        ) from error
     except Exception as error:  # readers raise many kinds for a damaged file
         raise DataError(
             f"{path.name} cannot be read ({type(error).__name__}: {error})",
@@ -84,6 +90,10 @@ def _cells(path: Path) -> pd.DataFrame:
     """Read a table as it is written: every cell text, none taken for missing."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         head = file.readline(HEAD)
+    if "\0" in head:  # a spreadsheet, or two bytes for each letter
+        raise DataError(
+            f"{path.name} is no table in text", remedy="save it again as a table (.csv) in UTF-8"
+        )
     cells = pd.read_csv(
         path,
         sep=max(",;\t", key=head.count),

@@ -74,6 +74,14 @@ def make_trajectories(
     >>> data.state.values.tolist()
     [[0, 1], [0, -1]]
     """
+    for name, rows in (("state", state), ("action", action)):
+        flat = [index for index, row in enumerate(rows) if np.ndim(row) == 0]
+        if flat:
+            raise DataError(
+                f"{name} of episode {flat[0]} is no list",
+                received=rows[flat[0]],
+                accepted="a list of numbers for each episode, as in [[0, 1], [0]]",
+            )
     num = len(state)
     texts = {
         "follower": follower or [f"follower {i}" for i in range(num)],

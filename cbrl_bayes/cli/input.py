@@ -229,7 +229,7 @@ def _run_own(place: str, work: Callable[[], Any]) -> Any:
         return work()
     except CbrlBayesError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise InvalidInputError(
             f"{place} failed ({type(error).__name__}: {' '.join(str(error).split())})",

@@ -73,14 +73,23 @@ class Ascent:
             self,
             "ascent settings",
             num_steps=">= 1",
-            learning_rate="> 0",
+            learning_rate="(0, inf)",
             clip_norm="> 0 or None",
             gradient_noise=">= 0",
             num_extensions=">= 0",
             tolerance="> 0",
         )
-        factors = np.asarray(self.continuation, float)
-        if not factors.size or not (factors > 0).all() or factors[-1] != 1.0:
+        require_kind(
+            self.optimizer, optax.GradientTransformation | None, "optimizer", "optax.sgd(0.1)"
+        )
+        try:
+            factors = np.asarray(self.continuation, float)
+        except (TypeError, ValueError):  # no numbers
+            factors = np.zeros(0)
+        proper = (
+            factors.ndim == 1 and factors.size > 0 and ((factors > 0) & (factors < np.inf)).all()
+        )
+        if not proper or factors[-1] != 1.0:
             raise InvalidInputError(
                 "ascent settings are out of range",
                 received=f"continuation = {self.continuation}",

@@ -70,6 +70,12 @@ class Search:
             hop_scale=">= 0",
             hop_coordinates="> 0",
         )
+        if np.ndim(self.start_scales) != 1:
+            raise InvalidInputError(
+                "start_scales is no tuple of numbers",
+                received=repr(self.start_scales),
+                accepted="(1.0,)",
+            )
         scales = {f"start_scales[{i}]": scale for i, scale in enumerate(self.start_scales)}
         require_ranges(scales, "search settings", **dict.fromkeys(scales, ">= 0"))
         if self.num_candidates and self.num_starts < 2:

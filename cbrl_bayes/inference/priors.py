@@ -194,6 +194,9 @@ def default_priors(
             )
         if isinstance(chosen, Pooled | PerGroup):
             _require_fitting(problem, name, chosen)
+        else:
+            _require_positive(name, "location", chosen.location)
+            _require_positive(name, "scale", chosen.scale)
         priors[name] = chosen
     return priors
 
@@ -227,6 +230,19 @@ def _require_fitting(problem: Problem, name: str, prior: Pooled | PerGroup) -> N
             f"prior of {name!r} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted=f"between {low:g} and {high:g}, both excluded",
+            remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
+        )
+
+
+def _require_positive(name: str, part: str, law: dist.Distribution) -> None:
+    """Refuse a part of a hierarchy with draws below zero: both are positive."""
+    draws = np.asarray(law.sample(jax.random.key(0), (NUM_TRIED,)))
+    outside = int((~((draws > 0.0) & (draws < np.inf))).sum())
+    if outside:
+        raise InvalidInputError(
+            f"prior of {name!r}: Hierarchical.{part} has draws that are out of range",
+            received=f"{outside} of {draws.size}",
+            accepted="> 0 and finite",
             remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
         )
 

@@ -110,6 +110,12 @@ def shape_violations(mdp: "MDP") -> Iterator[str]:
             f"transition is a {type(law).__name__}, "
             "accepted: DenseTransition or SuccessorTransition"
         )
+    numbers = {
+        name: getattr(mdp, name) for name in ("reward", "initial", "discount", "temperature")
+    }
+    for name, value in (numbers | {"transition": getattr(law, "probability", 0.0)}).items():
+        if np.asarray(value).dtype.kind not in "biuf":
+            yield f"{name} has type {np.asarray(value).dtype}, accepted: numbers"
     for name, wanted in (
         ("initial", (S,)),
         ("terminal", (S,)),
@@ -144,6 +150,8 @@ def _simple_rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
     )
     reward = xp.asarray(mdp.reward)
     yield _Rule("reward", reward, ~xp.isfinite(reward), "a finite number", PAIRS)
+    ends = xp.asarray(mdp.terminal)
+    yield _Rule("terminal", ends, (ends != 0) & (ends != 1), "true or false", ("state",))
     if isinstance(mdp.transition, SuccessorTransition):
         successor = xp.asarray(mdp.transition.successor)
         outside = (successor < 0) | (successor >= mdp.num_states)

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, require_kind
+from cbrl_bayes.mdp import MDP, is_traced
+from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
+from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
+from cbrl_bayes.problems.population import Followers
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
@@ -34,7 +38,7 @@ def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, 
                 f"problem {problem.name!r} has no parameter {name!r}",
                 accepted=", ".join(sorted(parameters)),
             )
-        array = np.asarray(value, float)
+        array = _numbers(name, value)
         shapes = {np.shape(parameters[name])}
         if name in problem.per_follower:
             shapes |= {(), (problem.followers.num_followers,)}
@@ -71,16 +75,11 @@ def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, 
 
 def check_parameters(problem: "Problem") -> None:
     """Raise unless names, defaults, uncertain names and values per follower fit together."""
-    check_names(problem)
+    _check_kinds(problem)
     if "temperature" not in problem.parameters and problem.uncertain == ("temperature",):
         object.__setattr__(problem, "uncertain", ())
+    check_names(problem)
     known = problem.default_parameters
-    absent = sorted(set(problem.uncertain) - set(known))
-    if absent:
-        raise InvalidInputError(
-            f"uncertain names no parameters of the problem: {absent}",
-            accepted=", ".join(sorted(known)),
-        )
     for name in problem.per_follower:
         shape = np.shape(known.get(name, 0.0))
         if shape not in ((), (problem.followers.num_followers,)):
@@ -89,6 +88,33 @@ def check_parameters(problem: "Problem") -> None:
                 received=shape,
                 accepted=f"a scalar or {problem.followers.num_followers} values",
             )
+
+
+def _check_kinds(problem: "Problem") -> None:
+    """Refuse parts of another kind, and defaults that are no finite numbers."""
+    require_kind(problem.incentive, IncentiveSpace, "incentive")
+    require_kind(problem.contexts, DiscreteContexts | SampledContexts, "contexts")
+    require_kind(problem.followers, Followers, "followers")
+    if not callable(problem.mdp_fn):
+        raise InvalidInputError("mdp_fn is no function", received=repr(problem.mdp_fn))
+    require_kind(problem.parameters, Mapping, "parameters", "{'temperature': 0.5}")
+    for name, value in {
+        **problem.parameters,
+        **getattr(problem.contexts, "parameters", {}),
+    }.items():
+        if not is_traced(value) and not np.isfinite(_numbers(str(name), value)).all():
+            raise InvalidInputError(
+                f"parameter {name!r} has a default that is not finite", received=value
+            )
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"parameter {name!r} is no number", received=repr(value)[:80]
+        ) from error
 
 
 def check_functions(problem: "Problem") -> tuple[int, int, int]:
@@ -109,7 +135,7 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
     shapes = []
     for index in range(problem.contexts.num_contexts):
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
-        mdp = problem.mdp_fn(incentive, context, one)
+        mdp = _called(problem, "mdp_fn", incentive, context, one)
         if not isinstance(mdp, MDP):
             raise InvalidInputError(
                 "mdp_fn does not return an MDP",
@@ -117,6 +143,8 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
                 remedy="return MDP(reward=..., transition=..., ...)",
             )
         shapes.append(mdp.transition.probability.shape)
+        for name in ("leader_reward_fn", "incentive_price_fn"):
+            _check_finite(name, _called(problem, name, incentive, context, one))
     if len(set(shapes)) > 1:
         raise InvalidInputError(
             "mdp_fn returns MDPs of different shapes", received=sorted(set(shapes))
@@ -167,6 +195,35 @@ def _check_programs(
             "objective_fn does not return one number", received=f"shape {shape}"
         )
     _traced_shape(problem, "response_fn", mdp, parameters, None)
+
+
+def _called(problem: "Problem", name: str, *arguments: Any) -> Any:
+    """Return what one of the user's functions returns; say in one line how it fails."""
+    function = getattr(problem, name)
+    try:
+        return None if function is None else function(*arguments)
+    except (CbrlBayesError, *NEEDS_A_VALUE):
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInputError(
+            f"{name} failed ({type(error).__name__}: {error})",
+            received=f"{last.line} (line {last.lineno} of {Path(last.filename).name})",
+            accepted="a function of (incentive, context, parameters)",
+        ) from error
+
+
+def _check_finite(name: str, values: Any) -> None:
+    if values is None or is_traced(values):
+        return
+    wrong = np.argwhere(~np.isfinite(np.asarray(values)))
+    if len(wrong):
+        place = tuple(wrong[0].tolist())
+        raise InvalidInputError(
+            f"{name} returns what is no finite number",
+            received=f"{np.asarray(values)[place]} at [state, action] = {list(place)}",
+            accepted="finite numbers, at the start and for the default parameters",
+        )
 
 
 def _traced_shape(problem: "Problem", name: str, *arguments: Any) -> tuple[int, ...] | None:

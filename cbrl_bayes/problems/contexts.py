@@ -53,7 +53,8 @@ class DiscreteContexts:
                 accepted="text; '' in data says that a context was not observed",
             )
         weights = np.asarray(self.probability, float)
-        if weights.shape != (count,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-8:
+        proper = (weights >= 0).all() and abs(weights.sum() - 1) <= 1e-8  # false for NaN
+        if weights.shape != (count,) or not proper:
             raise InvalidInputError(
                 "context probabilities are not a distribution over the contexts",
                 received=self.probability,

@@ -95,6 +95,7 @@ class IncentiveSpace:
     scale: Any = None
 
     def __post_init__(self) -> None:
+        self._check_initial()
         named = jax.eval_shape(self.transform, self.initial)
         if not isinstance(named, Mapping) or set(named) != set(self.labels):
             raise InvalidInputError(
@@ -116,6 +117,20 @@ class IncentiveSpace:
                     received=misfit,
                     accepted="one dim per axis, coordinates of the same lengths",
                 )
+
+    def _check_initial(self) -> None:
+        """Make whole numbers floats, which have a slope; refuse what is no finite number."""
+        if is_traced(self.initial):
+            return
+        leaves, tree = jax.tree.flatten(self.initial)
+        kinds = {np.asarray(leaf).dtype.kind for leaf in leaves}
+        if not kinds <= set("biuf") or not all(np.isfinite(leaf).all() for leaf in leaves):
+            raise InvalidInputError(
+                "initial of an incentive is not made of finite numbers", received=self.initial
+            )
+        if kinds & set("biu"):
+            floats = [jnp.asarray(leaf, float) for leaf in leaves]
+            object.__setattr__(self, "initial", jax.tree.unflatten(tree, floats))
 
     def _check_scale(self) -> None:
         given = {"start_scale": self.start_scale}

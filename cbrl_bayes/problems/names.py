@@ -1,6 +1,7 @@
 """Names that a problem may not use: results and data use them, or no file can hold them."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,9 @@ BESIDE_DESIGNS = (
 
 def check_names(problem: "Problem") -> None:
     """Raise for every name that results would lose or a file could not hold, all at once."""
-    found = [*_of_parameters(problem), *_of_incentives(problem)]
+    found = [*_of_parameters(problem), *_of_incentives(problem), *_of_nothing(problem)]
+    if not isinstance(problem.name, str) or not problem.name.strip():
+        found.append(f"the name {problem.name!r} itself is no text or empty")
     if found:
         raise InvalidInputError(
             f"problem {problem.name!r} has names that cannot be used: " + "; ".join(found),
@@ -114,6 +117,8 @@ def _of_incentives(problem: "Problem") -> Iterator[str]:
         yield from _unfit("incentive", name)
         for axis, size in zip(label.dims, shapes[name], strict=True):
             yield from _unfit(f"axis of incentive {name!r}", axis)
+            if axis in problem.incentive.labels:
+                yield f"axis {axis!r} of incentive {name!r} has the name of an incentive"
             if axis in BESIDE_DESIGNS:
                 yield f"axis {axis!r} of incentive {name!r}: results use this name"
             if sizes.setdefault(axis, size) != size:
@@ -125,6 +130,39 @@ def _of_incentives(problem: "Problem") -> Iterator[str]:
             given = (tuple(labels[0]), np.asarray(labels[1], object).tolist())
             if values.setdefault(coordinate, given) != given:
                 yield f"coordinate {coordinate!r} of incentive {name!r} differs elsewhere"
+            if given[0] == (coordinate,) and _twice(given[1]):
+                yield f"axis {coordinate!r} of incentive {name!r} has labels twice: " + ", ".join(
+                    map(repr, _twice(given[1]))
+                )
+
+
+def _of_nothing(problem: "Problem") -> Iterator[str]:
+    """Say where a field of the problem names what it does not have."""
+    known = set(problem.default_parameters)
+    named = {
+        "uncertain": (problem.uncertain, known),
+        "per_follower": (problem.per_follower, known | {"temperature"}),  # the default
+        "laws": (problem.laws, known),
+        "ranges": (problem.ranges, known),
+        "parameter_units": (
+            problem.parameter_units,
+            # Contexts may be replaced, and with them a parameter that has a unit.
+            known | set(problem.derived(problem.default_parameters)) | {"context_probability"},
+        ),
+    }
+    for field, (names, accepted) in named.items():
+        if isinstance(names, str):
+            yield f"{field} is the text {names!r}, accepted: names in a tuple, ({names!r},)"
+            continue
+        absent = sorted(set(names) - accepted, key=str)
+        if absent:
+            yield f"{field} names no parameters of the problem: {', '.join(map(repr, absent))}"
+    if _twice(problem.action_names):
+        yield f"action_names has names twice: {', '.join(map(repr, _twice(problem.action_names)))}"
+
+
+def _twice(labels: Iterable[Any]) -> list[Any]:
+    return [label for label, count in Counter(map(str, labels)).items() if count > 1]
 
 
 def _unfit(what: str, name: Any) -> Iterator[str]:

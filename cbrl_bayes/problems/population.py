@@ -29,6 +29,11 @@ class Followers:
     weights: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        texts = all(isinstance(name, str) and name for name in self.names)
+        if not texts or len(set(self.names)) < len(self.names):
+            raise InvalidInputError(
+                "followers need names in letters, each its own", received=self.names
+            )
         weights = np.asarray(self.weights, float)
         fits = self.names and weights.shape == (len(self.names),)
         if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, BestResponse
 from cbrl_bayes.problems.checks import check_functions, check_parameters, completed
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
@@ -127,10 +127,7 @@ class Problem:
             raise InvalidInputError(
                 "a problem needs exactly one of leader_reward_fn and objective_fn"
             )
-        if not 0.0 <= self.leader_discount < 1.0:
-            raise InvalidInputError(
-                "leader_discount is out of range", received=self.leader_discount, accepted="[0, 1)"
-            )
+        require_ranges(self, "numbers of the problem", leader_discount="[0, 1)")
         check_parameters(self)
         object.__setattr__(self, "_shape", check_functions(self))
 

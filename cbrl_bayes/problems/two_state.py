@@ -66,7 +66,7 @@ def two_state(
             initial={"bonus": jnp.zeros(())},
             transform=lambda unconstrained: {"bonus": unconstrained["bonus"]},
             labels={"bonus": Labels(unit="money", description="payment for work")},
-            scale=max(abs(benefit), *costs) / 2.0,
+            scale=max([abs(benefit), *costs]) / 2.0,
         ),
         contexts=DiscreteContexts(
             tuple(f"cost {cost:g}" for cost in costs), jnp.asarray(costs), context_probability

@@ -213,7 +213,7 @@ class Checkpoint(MutableMapping[Key, Record]):
             ) from error
         if schema != SCHEMA or not isinstance(identity, dict):
             raise ResultsError(
-                "the checkpoint was written by another version of this package",
+                f"the checkpoint {self.path} was written by another version of this package",
                 received=schema,
                 accepted=SCHEMA,
             )

@@ -142,6 +142,8 @@ def tree_violations(tree: xr.DataTree) -> Iterator[str]:
     for name in GROUPS:
         if name in groups:
             yield from group_violations(tree, name)
+    if "posterior" in groups and not tree["posterior"].data_vars:
+        yield "posterior holds no draws"
     if "posterior" in groups and {"design", "decision"} <= set(groups):
         yield from _joined_violations(tree)
 
