@@ -197,7 +197,7 @@ def rlhf(
         per_follower=(),
         action_names=tuple(answer_names) or tuple(f"answer {a}" for a in range(num_answers)),
         objective_unit="log-likelihood per comparison",
-        parameter_units=UNITS,
+        parameter_units={n: u for n, u in UNITS.items() if has_ties or n != "annotator_log_tie"},
         uncertain=(),
     )
 
