@@ -226,6 +226,28 @@ def require_ranges(owner: object, what: str, **ranges: str) -> None:
         )
 
 
+def as_numbers(name: str, value: Any) -> Any:
+    """Return a value as an array of floats; refuse what is no number.
+
+    Raises
+    ------
+    InvalidInputError
+
+    Examples
+    --------
+    >>> as_numbers("weights", (1, 2)).tolist()
+    [1.0, 2.0]
+    """
+    import numpy as np
+
+    try:
+        if np.asarray(value).dtype.kind in "US":  # of which NumPy would make numbers
+            raise ValueError("text")
+        return np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} is no number", received=repr(value)[:80]) from error
+
+
 def is_whole(value: object, *, or_none: bool = False) -> bool:
     """Return whether a value is a whole number; a truth value is none.
 

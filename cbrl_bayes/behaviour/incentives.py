@@ -50,6 +50,7 @@ def with_incentives(data: xr.Dataset, incentives: Mapping[Any, Mapping[str, Any]
     >>> data.incentive_bonus.values.tolist()
     [0.0, 0.4]
     """
+    require_kind(data, xr.Dataset, "data", "data = cb.load_trajectories(path)")
     require_kind(incentives, Mapping, "incentives", "{'pilot': {'bonus': 0.4}, 'today': {}}")
     regimes = [str(regime) for regime in incentives]
     if len(set(regimes)) < len(regimes):

@@ -9,9 +9,12 @@ import xarray as xr
 from cbrl_bayes.behaviour.check import check_trajectories
 from cbrl_bayes.behaviour.saving import ENGINES, opened_trajectories
 from cbrl_bayes.behaviour.table import from_table
-from cbrl_bayes.errors import DataError, InvalidInputError
+from cbrl_bayes.errors import DataError, InvalidInputError, require_kind
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits, check_file, stands_there
 from cbrl_bayes.problems import Problem
+
+OF_TABLE = ("columns", "labels", "incentives", "missing", "gaps", "step_unit")
+"""What a table may be read with."""
 
 HEAD = 100_000
 """Letters of the first line that are looked at."""
@@ -51,12 +54,19 @@ def load_trajectories(
         If the file is absent, unreadable, larger than the limits or not in the documented
         format.
     """
+    require_kind(path, str | Path, "path", "the name of a file, as in 'walks.csv'")
+    require_kind(problem, Problem | None, "problem", "cb.problems.two_state(), or a cb.Problem")
     path = Path(path)
     if not stands_there(path):
         raise DataError("the data file does not exist", received=path)
     if path.suffix not in (*ENGINES, ".csv"):
         raise DataError(
             "the file type is unknown", received=path.name, accepted=", ".join([*ENGINES, ".csv"])
+        )
+    unknown = sorted(set(of_table) - set(OF_TABLE))
+    if unknown:
+        raise InvalidInputError(
+            f"there is no option {', '.join(unknown)}", accepted=", ".join(OF_TABLE)
         )
     if of_table and path.suffix != ".csv":
         raise InvalidInputError(

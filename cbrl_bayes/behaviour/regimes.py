@@ -37,6 +37,8 @@ def incentive_columns(
             if not name.startswith("incentive_") and (prefixed or problem is not None):
                 continue
             name = name.removeprefix("incentive_")
+        if not name:
+            continue
         found[column] = (name, _position(name, match["place"], problem))
     return found
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cbrl_bayes.behaviour.check import check_trajectories
 from cbrl_bayes.behaviour.schema import SCHEMA
-from cbrl_bayes.errors import DataError
+from cbrl_bayes.errors import DataError, require_kind
 from cbrl_bayes.files import (
     given_attributes,
     given_name,
@@ -45,6 +45,7 @@ def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
         written there.
     """
     check_trajectories(data)
+    require_kind(path, str | Path, "path", "the name of a file, as in 'walks.nc'")
     path = Path(path)
     if path.suffix != ".nc":
         raise DataError("trajectories are written as netCDF", received=path.name, accepted="*.nc")

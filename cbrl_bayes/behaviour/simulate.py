@@ -9,7 +9,13 @@ import xarray as xr
 from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour.schema import make_trajectories
-from cbrl_bayes.errors import InvalidInputError, require_key, require_kind, require_ranges
+from cbrl_bayes.errors import (
+    InvalidInputError,
+    as_numbers,
+    require_key,
+    require_kind,
+    require_ranges,
+)
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
@@ -55,12 +61,21 @@ def simulate_trajectories(
     truth = problem.complete_parameters(parameters)
     readable = problem.incentive.transform(problem.incentive.initial)
     in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
+    require_kind(incentive, Mapping | None, "incentive", "{'bonus': 0.4}")
     foreign = sorted(set(incentive or {}) - set(in_force))
     if foreign:
         raise InvalidInputError(
             f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
         )
-    in_force |= {name: np.asarray(array, float) for name, array in (incentive or {}).items()}
+    for name, array in (incentive or {}).items():
+        numbers, shape = as_numbers(f"incentive {name!r}", array), in_force[name].shape
+        if numbers.shape != shape or not np.isfinite(numbers).all():
+            raise InvalidInputError(
+                f"incentive {name!r} cannot be used",
+                received=numbers.tolist(),
+                accepted=f"finite numbers, shape {shape}",
+            )
+        in_force[name] = numbers
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
     def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:

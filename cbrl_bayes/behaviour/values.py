@@ -94,6 +94,8 @@ def whole_of(value: Any) -> int | None:
         value = value.strip()
         if value.lstrip("+-").isdecimal():
             return int(value) if len(value) < 30 else None
+        if "_" in value:  # Python reads 1_0 as 10
+            return None
     if not isinstance(
         value, str | bool | np.bool_ | int | np.integer | float | np.floating | Decimal
     ):
@@ -162,7 +164,7 @@ def real_numbers(frame: pd.DataFrame, name: str, missing: frozenset[str]) -> np.
     def convert(value: Any) -> float | None:
         text = text_of(value)
         try:
-            number = float("nan" if text is None or text in missing else text)
+            number = float("nan" if text is None or text in missing or "_" in text else text)
         except ValueError:
             return None
         return number if np.isfinite(number) else None

@@ -27,7 +27,7 @@ from cbrl_bayes.calibration.coverage import count_covered, interval_order
 from cbrl_bayes.calibration.fits import CalibrationSettings, SimulatedFits
 from cbrl_bayes.calibration.ranks import entry, flattened, rank_columns, uniformity_p_value
 from cbrl_bayes.calibration.studies import DecisionRecord
-from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.inference import GenerativeModel
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.provenance import certificate, describe
@@ -119,6 +119,12 @@ def rank_uniformity(calibration: xr.Dataset, *, false_alarm: float = 0.001) -> T
     InvalidInputError
         For a ``false_alarm`` out of range.
     """
+    if not isinstance(calibration, xr.Dataset) or "quantity" not in calibration.dims:
+        raise InvalidInputError(
+            "this is no calibration",
+            received=type(calibration).__name__,
+            accepted="the dataset from cb.calibrate_inference or cb.calibrate_decisions",
+        )
     require_ranges({"false_alarm": false_alarm}, "numbers of the test", false_alarm="(0, 1)")
     level = false_alarm / calibration.sizes["quantity"]
     fits = {

@@ -37,9 +37,10 @@ class FileLimits:
 
     def __post_init__(self) -> None:
         for name in ("most_bytes", "most_seconds", "most_pieces"):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
                 raise InvalidInputError(
-                    f"{name} is not positive", received=getattr(self, name), accepted="a number > 0"
+                    f"{name} is not positive", received=repr(value), accepted="a number > 0"
                 )
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cbrl_bayes.errors import require_kind
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.validity import is_valid
@@ -133,6 +134,7 @@ def best_response(
     >>> int(answer.status)
     0
     """
+    require_kind(mdp, MDP, "mdp", "cb.MDP(reward=..., ...)")
     solver = linear_solver or default_linear_solver(mdp)
     start = jnp.zeros(mdp.num_states) if initial_values is None else initial_values
     return _solve(mdp, start, solver, tolerance, max_iterations)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, require_kind
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
 from cbrl_bayes.mdp import MDP, is_traced
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.incentive import IncentiveSpace
@@ -31,6 +31,7 @@ NEEDS_A_VALUE = (
 
 def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, Array]:
     """Return the defaults with ``given`` put in; see `Problem.complete_parameters`."""
+    require_kind(given, Mapping | None, "parameters", "{'temperature': 0.5}")
     parameters = problem.default_parameters
     for name, value in (given or {}).items():
         if name not in parameters:
@@ -38,7 +39,7 @@ def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, 
                 f"problem {problem.name!r} has no parameter {name!r}",
                 accepted=", ".join(sorted(parameters)),
             )
-        array = _numbers(name, value)
+        array = as_numbers(f"parameter {name!r}", value)
         shapes = {np.shape(parameters[name])}
         if name in problem.per_follower:
             shapes |= {(), (problem.followers.num_followers,)}
@@ -102,19 +103,10 @@ def _check_kinds(problem: "Problem") -> None:
         **problem.parameters,
         **getattr(problem.contexts, "parameters", {}),
     }.items():
-        if not is_traced(value) and not np.isfinite(_numbers(str(name), value)).all():
+        if not is_traced(value) and not np.isfinite(as_numbers(f"parameter {name!r}", value)).all():
             raise InvalidInputError(
                 f"parameter {name!r} has a default that is not finite", received=value
             )
-
-
-def _numbers(name: str, value: Any) -> np.ndarray:
-    try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"parameter {name!r} is no number", received=repr(value)[:80]
-        ) from error
 
 
 def check_functions(problem: "Problem") -> tuple[int, int, int]:

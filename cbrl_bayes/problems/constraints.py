@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, as_numbers, require_kind
 from cbrl_bayes.problems.record import Problem
 
 
@@ -50,7 +50,8 @@ class Bounds:
     high: float
 
     def __post_init__(self) -> None:
-        if not -np.inf < self.low < self.high < np.inf:
+        low, high = as_numbers("a bound", self.low), as_numbers("a bound", self.high)
+        if not -np.inf < low < high < np.inf:
             raise InvalidInputError(
                 "bounds are out of order",
                 received=(self.low, self.high),
@@ -155,6 +156,7 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
     >>> float(problem.incentive.transform({"bonus": jnp.array(0.75)})["bonus"])
     0.25
     """
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
     space = problem.incentive
     for constraint in constraints:
         _check(problem, constraint)
@@ -191,6 +193,12 @@ def constrained(problem: Problem, *constraints: IncentiveConstraint) -> Problem:
 
 
 def _check(problem: Problem, constraint: IncentiveConstraint) -> None:
+    if not (hasattr(constraint, "incentive") and callable(getattr(constraint, "onto", None))):
+        raise InvalidInputError(
+            "a constraint is of another kind",
+            received=repr(constraint)[:80],
+            accepted="Bounds, Budget, Monotone, or an object with incentive and onto",
+        )
     labels = problem.incentive.labels
     if constraint.incentive not in labels:
         raise InvalidInputError(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import InvalidInputError, as_numbers, require_ranges
 
 Parameters = Mapping[str, Any]
 
@@ -39,6 +39,10 @@ class DiscreteContexts:
     probability: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str):
+            raise InvalidInputError(
+                "names of contexts are one text", received=repr(self.names), accepted="a tuple"
+            )
         count = len(self.names)
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(self.values)}
         if count == 0 or len(set(self.names)) != count or lengths != {(count,)}:
@@ -52,7 +56,7 @@ class DiscreteContexts:
                 received=self.names,
                 accepted="text; '' in data says that a context was not observed",
             )
-        weights = np.asarray(self.probability, float)
+        weights = as_numbers("context probabilities", self.probability)
         proper = (weights >= 0).all() and abs(weights.sum() - 1) <= 1e-8  # false for NaN
         if weights.shape != (count,) or not proper:
             raise InvalidInputError(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.mdp import is_traced
 
 
@@ -96,8 +96,19 @@ class IncentiveSpace:
 
     def __post_init__(self) -> None:
         self._check_initial()
-        named = jax.eval_shape(self.transform, self.initial)
-        if not isinstance(named, Mapping) or set(named) != set(self.labels):
+        require_kind(self.labels, Mapping, "labels", "{'bonus': cb.Labels()}")
+        for name, label in self.labels.items():
+            require_kind(label, Labels, f"labels[{name!r}]", "cb.Labels(...)")
+            require_kind(label.coords, Mapping, f"coords of labels[{name!r}]")
+            require_kind(label.dims, (tuple, list), f"dims of labels[{name!r}]", "('road',)")
+        try:
+            named = jax.eval_shape(self.transform, self.initial)
+        except Exception as error:  # of any kind: it is the user's function
+            raise InvalidInputError(
+                f"the incentive's transform failed ({type(error).__name__}: {error})"
+            ) from error
+        require_kind(named, Mapping, "what the incentive's transform returns", "{name: array}")
+        if set(named) != set(self.labels):
             raise InvalidInputError(
                 "the incentive's transform and its labels do not name the same arrays",
                 received=f"transform {sorted(named)}, labels {sorted(self.labels)}",

@@ -144,11 +144,6 @@ def _of_nothing(problem: "Problem") -> Iterator[str]:
         "per_follower": (problem.per_follower, known | {"temperature"}),  # the default
         "laws": (problem.laws, known),
         "ranges": (problem.ranges, known),
-        "parameter_units": (
-            problem.parameter_units,
-            # Contexts may be replaced, and with them a parameter that has a unit.
-            known | set(problem.derived(problem.default_parameters)) | {"context_probability"},
-        ),
     }
     for field, (names, accepted) in named.items():
         if isinstance(names, str):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return
+from cbrl_bayes.errors import InvalidInputError, as_numbers
+from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, is_traced
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
 
@@ -131,6 +132,7 @@ def leader_outcome(
     >>> int(outcome.status)
     0
     """
+    _check_given(problem, unconstrained, parameters)
     incentive = problem.incentive.transform(unconstrained)
     values, weights = problem.contexts.support(parameters, key)
     num_contexts, num_followers = weights.shape[0], problem.followers.num_followers
@@ -161,6 +163,37 @@ def leader_outcome(
         status=status.max(),
         values=jax.lax.stop_gradient(soft_values.reshape(*shape, -1)),
     )
+
+
+def _check_given(problem: Problem, unconstrained: Any, parameters: Parameters) -> None:
+    """Refuse a choice of another form and parameters that cannot be, where both are known."""
+    if is_traced((unconstrained, dict(parameters))):
+        return
+    wanted, found = (
+        jax.tree.map(lambda leaf: jnp.shape(as_numbers("the incentive", leaf)), tree)
+        for tree in (problem.incentive.initial, unconstrained)
+    )
+    if wanted != found:
+        raise InvalidInputError(
+            "the incentive, before its transform, has another form than the problem's",
+            received=f"shapes {found}",
+            accepted=f"shapes {wanted}",
+            remedy="problem.incentive.unconstrained_for({name: value}) for readable values",
+        )
+    missing = sorted(set(problem.contexts.default_parameters) - set(parameters))
+    if missing:
+        raise InvalidInputError(
+            f"parameters are missing: {', '.join(missing)}",
+            remedy="problem.complete_parameters({name: value})",
+        )
+    if "temperature" in parameters:
+        temperature = as_numbers("temperature", parameters["temperature"])
+        if not (temperature > 0).all():
+            raise InvalidInputError(
+                "temperature is not positive",
+                received=temperature.tolist(),
+                accepted="> 0 (temperature is lambda, rationality is 1/lambda)",
+            )
 
 
 def leader_total(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, as_numbers
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Followers:
     weights: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        texts = all(isinstance(name, str) and name for name in self.names)
+        texts = not isinstance(self.names, str) and all(
+            isinstance(name, str) and name for name in self.names
+        )
         if not texts or len(set(self.names)) < len(self.names):
             raise InvalidInputError(
-                "followers need names in letters, each its own", received=self.names
+                "followers need names in letters, each its own", received=repr(self.names)
             )
-        weights = np.asarray(self.weights, float)
+        weights = as_numbers("weights of followers", self.weights)
         fits = self.names and weights.shape == (len(self.names),)
         if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise InvalidInputError(

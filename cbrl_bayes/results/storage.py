@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from cbrl_bayes.errors import ResultsError
+from cbrl_bayes.errors import ResultsError, require_kind
 from cbrl_bayes.files import (
     DEFAULT_LIMITS,
     FileLimits,
@@ -59,6 +59,7 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
         nothing can be written there.
     """
     check_tree(tree)
+    require_kind(path, str | Path, "path", "the name of a file, as in 'study.nc'")
     path = Path(path)
     is_store = _kind(path) == "zarr"
     tree = _storable(tree)
@@ -97,6 +98,8 @@ def load(path: str | Path, *, limits: FileLimits | None = DEFAULT_LIMITS) -> xr.
         If it is absent, damaged, asks for more than the limits or violates the schema (all
         violations are named).
     """
+    require_kind(path, str | Path, "path", "the name of a file, as in 'study.nc'")
+    require_kind(limits, FileLimits | None, "limits", "cb.FileLimits(...)")
     path = Path(path)
     if not stands_there(path):
         raise ResultsError("there is no such results file", received=path)

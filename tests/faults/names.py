@@ -56,7 +56,6 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "per_follower names no parameter": ({"per_follower": ("tast",)}, ["per_follower", "tast"]),
     "laws names no parameter": ({"laws": ("mix",)}, ["laws", "mix"]),
     "ranges of no parameter": ({"ranges": {"mix": (0.0, 1.0)}}, ["ranges", "mix"]),
-    "a unit of no parameter": ({"parameter_units": {"mix": "euro"}}, ["parameter_units", "mix"]),
 }
 
 
