@@ -1,5 +1,6 @@
 """Sensitivity: Sobol indices, power-scaling, stresses and follower models, against closed forms."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -428,7 +429,16 @@ def _study(problem, seed):
 
 @pytest.fixture(scope="module")
 def made():
-    models = {"optimal": two_state(), "lapsing": follower_models.lapsing(two_state(), 0.3)}
+    base = two_state()
+    # Lapses bring work whatever is paid: without a bound a leader would take ever more for it.
+    space = cb.IncentiveSpace(
+        {"logit": jnp.zeros(())},
+        lambda x: {"bonus": cb.problems.scaled_sigmoid(x["logit"], 0.0, 2.0)},
+        base.incentive.labels,
+        scale=1.0,
+    )
+    base = replace(base, incentive=space)
+    models = {"optimal": base, "lapsing": follower_models.lapsing(base, 0.3)}
     return SimpleNamespace(
         models=models, studies={name: _study(problem, 2) for name, problem in models.items()}
     )
@@ -565,7 +575,7 @@ def test_models_are_compared_by_prediction_and_by_decision(made):
     # Row: whose design; column: whose world. By the closed form, draw by draw.
     draws = made.studies["optimal"]["posterior"]["temperature"].values.ravel()
     bonus = {
-        name: float(tree["decision"]["unconstrained"].sel(design="common")[0])
+        name: float(tree["decision"]["incentive"].sel(design="common"))
         for name, tree in made.studies.items()
     }
 
