@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.figure import Figure
 
+from cbrl_bayes.errors import ResultsError, require_kind
 from cbrl_bayes.plots.designs import plot_designs, plot_objectives
 from cbrl_bayes.plots.diagnostics import plot_convergence, plot_posterior
 from cbrl_bayes.plots.incentive import plot_incentive
@@ -61,10 +62,19 @@ def save_figures(
     ------
     InvalidInputError
         For a probability outside (0, 1).
+    ResultsError
+        If nothing can be written there.
     """
     check_interval(prob)
+    require_kind(folder, str | Path, "folder", 'a folder, as in "figures"')
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(
+            f"figures cannot be written to {folder} ({error.strerror})",
+            remedy="a folder that exists or can be made, and is writable",
+        ) from error
     wanted = {"prob": prob, "accept_failed": accept_failed}
     written = []
     for name, (draw, needs) in FIGURES.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import xarray as xr
 
-from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError
+from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, ResultsError, require_kind
 from cbrl_bayes.reports.parts import Section
 from cbrl_bayes.reports.sections import judged, sections
 from cbrl_bayes.results import Health, assess, check_interval, check_tree
@@ -189,6 +189,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _checked(path: str | Path) -> Path:
+    require_kind(path, str | Path, "path", '"report.html"')
     path = Path(path)
     if path.suffix != ".html":
         raise InvalidInputError(
