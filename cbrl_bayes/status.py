@@ -1,6 +1,19 @@
-"""How an ascent ends: a module of its own, so that results are read without the numerics."""
+"""How solves and ascents end: a module of its own, so that results are read without JAX."""
 
 import enum
+
+
+class SolveStatus(enum.IntEnum):
+    """How a solve, or a simulation in its place, ended."""
+
+    CONVERGED = 0
+    ITERATION_LIMIT = 1
+    """Also: values so large beside the temperature that rounding hides the policy."""
+    NOT_FINITE = 2
+    CUT_SHORT = 3
+    """Rollouts met their step limit while much of the worth was still ahead."""
+    INVALID_MDP = 4
+    """The MDP cannot be: a probability of 1.12, a temperature below zero (`is_valid`)."""
 
 
 class AscentStatus(enum.IntEnum):

@@ -8,18 +8,13 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.errors import DataError, require_kind
-from cbrl_bayes.problems import IncentiveSpace, Problem
+from cbrl_bayes.problems import Problem, reach_of
 
 BASELINE = "baseline"
 """The regime that behaviour is in where none is named: no incentive."""
 
-FAR = (30.0, 300.0)
-"""How far out, on the unconstrained scale, the reach of an incentive is measured."""
-MOST_PROBES = 400
 SLACK = 1e-6
 """Share of the larger bound by which a stated incentive may miss one."""
-SETTLED, TINY = 1e-3, 1e-9
-"""Shares of the way from the start: what moves less has a bound; what is less is 0."""
 
 
 def with_incentives(data: xr.Dataset, incentives: Mapping[Any, Mapping[str, Any]]) -> xr.Dataset:
@@ -152,38 +147,6 @@ def incentive_notes(data: xr.Dataset, problem: Problem) -> Iterator[str]:
                 f"{value:g}, but the problem can choose {low[place]:g} to {high[place]:g} only: "
                 f"is it in the problem's unit{f' ({unit})' if unit else ''}?"
             )
-
-
-def reach_of(space: IncentiveSpace) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the least and the largest readable value of every entry, infinite where none.
-
-    The transform is tried far out in many directions; what still grows there has no bound.
-    """
-    rng = np.random.default_rng(0)
-    size = space.size
-    around = [np.eye(size), -np.eye(size)] if size <= MOST_PROBES else []
-    ways = np.vstack(
-        [np.ones((1, size)), -np.ones((1, size)), *around, rng.normal(size=(50, size))]
-    )
-    look = jax.vmap(lambda vector: dict(space.transform(space.unflatten(vector))))
-    centre = np.asarray(space.flatten(space.initial))
-    start = look(centre[None])
-    near, far = (look(centre + distance * ways) for distance in FAR)
-    found = {}
-    for name in space.labels:
-        ends = []
-        for extreme, worst in ((np.min, -np.inf), (np.max, np.inf)):
-            one, two = (
-                extreme(np.nan_to_num(np.asarray(at[name]), nan=worst), axis=0)
-                for at in (near, far)
-            )
-            with np.errstate(invalid="ignore"):
-                way = abs(one - np.asarray(start[name])[0])
-                settled = abs(two - one) <= SETTLED * way
-                two = np.where(abs(two) < TINY * way, 0.0, two)
-            ends.append(np.where(settled & np.isfinite(two), two, worst))
-        found[name] = (ends[0], ends[1])
-    return found
 
 
 def _is_stated(name: str) -> bool:

@@ -145,17 +145,11 @@ def whole_numbers(
 
     def convert(value: Any) -> int | None:
         text = text_of(value)
-        return empty if text is None or text in missing else whole_of(value)
+        number = empty if text is None or text in missing else whole_of(value)
+        return None if number is None or abs(number) > MOST_NUMBER else number
 
-    numbers = each(frame, name, convert)
-    bad = [row for row, n in enumerate(numbers) if n is None or abs(n) > MOST_NUMBER]
-    if bad:
-        raise DataError(
-            f"column {name!r}, row {frame.index[bad[0]]} is not a whole number",
-            received=listed([frame[name].iloc[row] for row in bad]),
-            accepted=f"whole numbers, at most {MOST_NUMBER:,} in absolute value",
-        )
-    return np.array(numbers, dtype=int)
+    accepted = f"whole numbers, at most {MOST_NUMBER:,} in absolute value"
+    return np.array(_all(frame, name, convert, "not a whole number", accepted), dtype=int)
 
 
 def real_numbers(frame: pd.DataFrame, name: str, missing: frozenset[str]) -> np.ndarray:
@@ -169,14 +163,7 @@ def real_numbers(frame: pd.DataFrame, name: str, missing: frozenset[str]) -> np.
             return None
         return number if np.isfinite(number) else None
 
-    numbers = each(frame, name, convert)
-    bad = [row for row, n in enumerate(numbers) if n is None]
-    if bad:
-        raise DataError(
-            f"column {name!r}, row {frame.index[bad[0]]} is not a finite number",
-            received=listed([frame[name].iloc[row] for row in bad]),
-        )
-    return np.array(numbers, dtype=float)
+    return np.array(_all(frame, name, convert, "not a finite number"), dtype=float)
 
 
 def truths(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -186,14 +173,22 @@ def truths(frame: pd.DataFrame, name: str) -> np.ndarray:
         word = (text_of(value) or "").lower()
         return bool(YES.get(word, word == "1")) if word in BOTH else None
 
+    return np.array(_all(frame, name, convert, "neither true nor false"), dtype=bool)
+
+
+def _all(
+    frame: pd.DataFrame, name: str, convert: Callable[[Any], Any], fault: str, accepted: str = ""
+) -> list[Any]:
+    """Convert every cell of a column; refuse the column where one becomes None."""
     values = each(frame, name, convert)
     bad = [row for row, value in enumerate(values) if value is None]
     if bad:
         raise DataError(
-            f"column {name!r}, row {frame.index[bad[0]]} is neither true nor false",
+            f"column {name!r}, row {frame.index[bad[0]]} is {fault}",
             received=listed([frame[name].iloc[row] for row in bad]),
+            accepted=accepted,
         )
-    return np.array(values, dtype=bool)
+    return values
 
 
 def listed(items: Sequence[Any], most: int = MOST_SHOWN) -> str:

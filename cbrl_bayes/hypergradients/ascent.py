@@ -230,7 +230,7 @@ class AscentProgram:
             raise
         if not self.estimator.is_exact:
             return self._end(walk, _joined(pieces)).settled()
-        found = self._climb_program(walk, parameters, self._passed)
+        found = self._climb_program(walk, parameters)
         if on_step is not None:
             on_step(self.settings.num_steps)
         return replace(found, trace=_joined([*pieces, found.trace])).settled()
@@ -241,18 +241,13 @@ class AscentProgram:
         problem = self.problem.heated(factor)
         return self.estimator.estimate(problem, point, parameters, state, key=key)
 
-    @property
-    def _passed(self) -> int:
-        """Steps of all stages before the last."""
-        return self.settings.total_steps - self.settings.num_steps
-
     def _whole(
         self, start: Any, key: Array, context_key: Array | None, parameters: Mapping[str, Any]
     ) -> AscentResult:
         """Do an ascent of one stage, at the followers' own temperatures, as one program."""
         walk = self._first_walk(start, key, context_key)
         if self.estimator.is_exact:
-            return self._climb.result(walk, parameters, 0)
+            return self._climb.result(walk, parameters)
         return self._stochastic_result(*self._stage(walk, parameters, 1.0, 0))
 
     def _first_walk(self, start: Any, key: Array, context_key: Array | None) -> Walk:
@@ -299,14 +294,9 @@ class AscentProgram:
 
         def step(walk: Walk, number: Any) -> tuple[Walk, AscentTrace]:
             keys = jax.random.split(jax.random.fold_in(stage_key, number))
-            gradient, state, info = self._estimate(
-                walk.point, parameters, walk.state, keys[0], factor
-            )
             return self._steps.after(
                 walk,
-                gradient,
-                state,
-                info,
+                self._estimate(walk.point, parameters, walk.state, keys[0], factor),
                 number=number,
                 passed=stage * self.settings.num_steps + number,
                 factor=factor,

@@ -56,8 +56,8 @@ class Climb:
     tolerance: float
     num_extensions: int
 
-    def result(self, walk: Walk, parameters: Any, passed: Any) -> AscentResult:
-        """Climb from where ``walk`` starts, after ``passed`` steps of earlier stages."""
+    def result(self, walk: Walk, parameters: Any) -> AscentResult:
+        """Climb from where the walk of earlier stages ended, or begins."""
         key, stage_key = jax.random.split(walk.key)
         num = self.steps.num_steps
         one = jnp.asarray(1.0)
@@ -70,16 +70,14 @@ class Climb:
             probe = climb.probes.next_point(self.scale)
             at = chosen(probing, self.space.unflatten(probe), climb.walk.point)
             keys = jax.random.split(jax.random.fold_in(stage_key, climb.number))
-            gradient, state, info = self.estimate(at, parameters, climb.walk.state, keys[0], one)
+            estimate = self.estimate(at, parameters, climb.walk.state, keys[0], one)
 
             def step() -> _Climb:
                 stepped, record = self.steps.after(
                     climb.walk,
-                    gradient,
-                    state,
-                    info,
+                    estimate,
                     number=climb.number,
-                    passed=passed + climb.number,
+                    passed=self.steps.before_last_stage + climb.number,
                     factor=one,
                     key=keys[1],
                 )
@@ -92,6 +90,7 @@ class Climb:
                 )
 
             def look() -> _Climb:
+                gradient, _, info = estimate
                 fine = info.status == SolveStatus.CONVERGED
                 worth = jnp.where(fine, info.objective, -jnp.inf)
                 place = Place(probe, worth, self._flat(gradient))
@@ -119,10 +118,9 @@ class Climb:
         return Probes.around(best)
 
     def _record(self, walk: Walk, parameters: Any, factor: Array) -> AscentTrace:
-        gradient, state, info = self.estimate(walk.point, parameters, walk.state, walk.key, factor)
-        return self.steps.after(
-            walk, gradient, state, info, number=0, passed=0, factor=factor, key=walk.key
-        )[1]
+        estimate = self.estimate(walk.point, parameters, walk.state, walk.key, factor)
+        after = self.steps.after(walk, estimate, number=0, passed=0, factor=factor, key=walk.key)
+        return after[1]
 
     def _kept(self, climb: _Climb, record: AscentTrace) -> AscentTrace:
         """Return the trace with a step's record, if the step is one of the first."""

@@ -64,12 +64,15 @@ class Steps:
         nothing = jnp.array(-jnp.inf)
         return Walk(start, state, self.optimizer.init(start), start, nothing, zero, zero, key)
 
+    @property
+    def before_last_stage(self) -> int:
+        """Steps of all stages but the last."""
+        return self.total_steps - self.num_steps
+
     def after(
         self,
         walk: "Walk",
-        gradient: Any,
-        state: Any,
-        info: EstimateInfo,
+        estimate: tuple[Any, Any, EstimateInfo],
         *,
         number: Any,
         passed: Any,
@@ -78,8 +81,10 @@ class Steps:
     ) -> tuple["Walk", AscentTrace]:
         """Return the walk after step ``number`` of a stage, and the step's record.
 
-        ``passed`` steps of the ascent were made before, and temperatures times ``factor``.
+        ``estimate`` was made where the walk is (`Estimator.estimate`); ``passed`` steps of the
+        ascent were made before, and temperatures times ``factor``.
         """
+        gradient, state, info = estimate
         norm = optax.tree.norm(gradient)
         # One estimate that is not finite must not spoil all later iterates.
         fine = jnp.isfinite(norm)

@@ -1,6 +1,5 @@
 """The follower's best response: Newton on the soft Bellman equation, implicit derivative."""
 
-import enum
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from cbrl_bayes.errors import require_kind
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.validity import is_valid
+from cbrl_bayes.status import SolveStatus
 
 POLICY_TOLERANCE = 1e-8
 """The iteration ends when a step moves no state's policy by more (total variation): the error
@@ -20,19 +20,6 @@ of Newton's method is squared at every step."""
 
 POLICY_RESOLUTION = 1e-3
 """A policy that rounding, or what a linear solver left over, moves by more is not an answer."""
-
-
-class SolveStatus(enum.IntEnum):
-    """How a solve, or a simulation in its place, ended."""
-
-    CONVERGED = 0
-    ITERATION_LIMIT = 1
-    """Also: values so large beside the temperature that rounding hides the policy."""
-    NOT_FINITE = 2
-    CUT_SHORT = 3
-    """Rollouts met their step limit while much of the worth was still ahead."""
-    INVALID_MDP = 4
-    """The MDP cannot be: a probability of 1.12, a temperature below zero (`is_valid`)."""
 
 
 def finite_status(mdp: MDP, *found: Array) -> Int[Array, ""]:

@@ -28,6 +28,7 @@ from cbrl_bayes.problems.outcome import (
 )
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.random_mdp import random_mdp
+from cbrl_bayes.problems.reach import reach_of
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
@@ -111,6 +112,7 @@ __all__ = [
     "leader_total",
     "mdps_are_valid",
     "random_mdp",
+    "reach_of",
     "reserve_price",
     "respond",
     "respond_everywhere",

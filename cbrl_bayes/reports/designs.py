@@ -20,7 +20,8 @@ from cbrl_bayes.reports.tables import (
 )
 from cbrl_bayes.results.names import design_title
 from cbrl_bayes.results.recommendation import STATE_TODAY, recommendation
-from cbrl_bayes.robust.tables import own_and_best, win_shares
+from cbrl_bayes.results.table import win_shares
+from cbrl_bayes.robust.tables import own_and_best
 
 DESIGN_SECTIONS = {
     "incentive": "Incentive by design",

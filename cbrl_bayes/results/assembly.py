@@ -9,11 +9,10 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.behaviour.incentives import reach_of
 from cbrl_bayes.designs import DesignStudy
 from cbrl_bayes.files import stored_name
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
-from cbrl_bayes.problems import DiscreteContexts, Labels, Problem
+from cbrl_bayes.problems import DiscreteContexts, Labels, Problem, reach_of
 from cbrl_bayes.results.provenance import certificate, fingerprint
 from cbrl_bayes.results.schema import OF_DESIGNS
 from cbrl_bayes.status import AscentStatus

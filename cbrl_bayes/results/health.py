@@ -8,7 +8,7 @@ import xarray as xr
 
 from cbrl_bayes.results.chains import judge_chains
 from cbrl_bayes.results.names import design_title
-from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
+from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus, SolveStatus
 
 FAILED_SHARE_FAIL = 0.05
 UNSETTLED_SHARE_REVIEW = 0.1
@@ -20,8 +20,6 @@ BETTER, ROUNDING = 0.01, 1e-9
 """What another design may have more than the common one: a share of the spread over draws."""
 OWN_SEARCH = 2
 """The code of a draw's own search in ``source``."""
-INVALID_MDP = 4
-"""`SolveStatus.INVALID_MDP`, without the numerics."""
 NOISE_REVIEW = 0.3
 
 
@@ -235,7 +233,7 @@ def _judge_reaction(tree: xr.DataTree, health: Health) -> None:
     trace = tree["design_trace"].to_dataset()
     if "solve_status" not in trace:  # of an earlier version
         return
-    outside = (trace["solve_status"] == INVALID_MDP).values
+    outside = (trace["solve_status"] == SolveStatus.INVALID_MDP).values
     share = float(outside.any(-1).mean())
     health.note(
         False,

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
-from cbrl_bayes.results.table import bounds
+from cbrl_bayes.results.table import bounds, win_shares
 
 MOST_SHOWN = 8
 AT_BOUND = 0.002
@@ -147,19 +147,17 @@ def recommendation(
     means = np.where(kept, objective.mean(("chain", "draw")).values, -np.inf)
     place = 0 if kept[0] else int(means.argmax())
     stated = set(json.loads(study.attrs.get("alternatives", "[]")))
-    others = objective.isel(design=[at for at in range(len(kept)) if at != place])
+    rest = [at for at in range(len(kept)) if at != place]
+    others = objective.isel(design=rest)
     gain = objective.isel(design=place, drop=True) - others
     ends = bounds(gain.rename("gain"), prob, kind).transpose("design", "ci_bound").values
-    # Designs that are the same up to rounding tie: neither is better.
-    scale = np.abs(objective.isel(design=place)).max().item()
-    wins = (gain > 1e-12 * scale).astype(float) + 0.5 * (np.abs(gain) <= 1e-12 * scale)
     names = [str(name) for name in others["design"].values]
     gains = pd.DataFrame(
         {
             "mean": gain.mean(("chain", "draw")).values,
             "lower": ends[:, 0],
             "upper": ends[:, 1],
-            "probability": wins.mean(("chain", "draw")).values,
+            "probability": win_shares(objective.values.reshape(len(kept), -1))[place, rest],
             "stated": [name in stated for name in names],
         },
         index=names,

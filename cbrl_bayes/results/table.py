@@ -184,6 +184,25 @@ def bounds(array: Any, prob: float, kind: str) -> Any:
     return (az.hdi if kind == "hdi" else az.eti)(array, prob=prob)
 
 
+def win_shares(worth: np.ndarray) -> np.ndarray:
+    """Return P(row's option is worth more than column's), from ``worth`` (options, draws).
+
+    Options that are the same up to rounding tie, and ties count half. Draws in which any option
+    is not finite are left out; NaN if none is left.
+
+    Examples
+    --------
+    >>> win_shares(np.array([[1.0, 2.0, 3.0, np.nan], [1.0, 1.0, 9.0, 0.0]])).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    worth = worth[:, np.isfinite(worth).all(0)]
+    if not worth.size:
+        return np.full((len(worth), len(worth)), np.nan)
+    close = 1e-9 * float(np.abs(worth).max())
+    gains = (one - worth for one in worth)
+    return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
+
+
 def _text(frame: pd.DataFrame, width: int) -> str:
     """Return rows as text; groups stand below each other, and so does what is too wide."""
     shown = _shown(frame)

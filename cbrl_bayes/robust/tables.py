@@ -36,7 +36,7 @@ from cbrl_bayes.results.assembly import incentive_names
 from cbrl_bayes.results.error_budget import error_budget
 from cbrl_bayes.results.names import BEST_PER_DRAW, design_title
 from cbrl_bayes.results.provenance import describe
-from cbrl_bayes.results.table import Table, bounds, need_group, study_table
+from cbrl_bayes.results.table import Table, bounds, need_group, study_table, win_shares
 from cbrl_bayes.robust.record import RobustStudy
 from cbrl_bayes.robust.verdict import judge_robust
 
@@ -273,25 +273,6 @@ def _beats(objective: xr.DataArray) -> pd.DataFrame:
     names = [design_title(name) for name in objective["design"].values]
     worth = objective.transpose("design", ...).values.reshape(len(names), -1)
     return pd.DataFrame(win_shares(worth), index=names, columns=names)
-
-
-def win_shares(worth: np.ndarray) -> np.ndarray:
-    """Return P(row's option is worth more than column's), from ``worth`` (options, draws).
-
-    Options that are the same up to rounding tie, and ties count half. Draws in which any option
-    is not finite are left out; NaN if none is left.
-
-    Examples
-    --------
-    >>> win_shares(np.array([[1.0, 2.0, 3.0, np.nan], [1.0, 1.0, 9.0, 0.0]])).tolist()
-    [[0.5, 0.5], [0.5, 0.5]]
-    """
-    worth = worth[:, np.isfinite(worth).all(0)]
-    if not worth.size:
-        return np.full((len(worth), len(worth)), np.nan)
-    close = 1e-9 * float(np.abs(worth).max())
-    gains = (one - worth for one in worth)
-    return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
 
 
 def own_and_best(study: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray]:

@@ -7,9 +7,9 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.behaviour import count_behaviour, violations_of
-from cbrl_bayes.behaviour.incentives import reach_of
 from cbrl_bayes.errors import DataError, DataNote, InvalidInputError
 from cbrl_bayes.problems import IncentiveSpace, Labels, scaled_sigmoid, two_state
+from cbrl_bayes.problems.reach import reach_of
 
 ROWS = {"follower": ["a", "b"], "step": 0, "state": 0, "action": [1, 0], "regime": ["low", "high"]}
 
