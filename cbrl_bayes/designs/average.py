@@ -1,7 +1,7 @@
 """A criterion over posterior draws as an estimator like any other, so that any ascent takes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -85,9 +85,6 @@ class PosteriorCriterion:
         best = unused if self.best is None else jnp.asarray(self.best)
         depth = unused if self.depth is None else jnp.asarray(self.depth)
         value, weights = jax.value_and_grad(self.criterion.value)(info.objective, best, depth)
-        combined = info.combined()
-        info = EstimateInfo(
-            value, combined.status, combined.follower_steps, combined.truncated_share
-        )
+        info = replace(info.combined(), objective=value)
         total = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), gradient)
         return total, state, info

@@ -6,9 +6,13 @@ from cbrl_bayes.hypergradients.amd import AMD
 from cbrl_bayes.hypergradients.ascent import Ascent, AscentProgram
 from cbrl_bayes.hypergradients.boltzmann_covariance import BoltzmannCovariance
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator, FollowerAccess
+from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
 from cbrl_bayes.hypergradients.exact import Exact
 from cbrl_bayes.hypergradients.hpgd import HPGD
+from cbrl_bayes.hypergradients.learned_law import LawPrior
+from cbrl_bayes.hypergradients.learned_model import LearnedModel
 from cbrl_bayes.hypergradients.penalty import Penalty
+from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsProgram, RoundsResult
 from cbrl_bayes.hypergradients.rt_q import RTQ
 from cbrl_bayes.hypergradients.search import Search, SearchProgram, SearchResult, global_search
 from cbrl_bayes.hypergradients.sobirl import SoBiRL
@@ -18,6 +22,8 @@ from cbrl_bayes.status import FAILED_ASCENTS, AscentStatus
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "exact": Exact,
+    "learned_model": LearnedModel,
+    "doubly_robust": DoublyRobust,
     "hpgd": HPGD,
     "boltzmann_covariance": BoltzmannCovariance,
     "rt_q": RTQ,
@@ -40,11 +46,18 @@ __all__ = [
     "AscentStatus",
     "AscentTrace",
     "BoltzmannCovariance",
+    "DoublyRobust",
     "EstimateInfo",
     "Estimator",
     "Exact",
     "FollowerAccess",
+    "LawPrior",
+    "LearnedModel",
     "Penalty",
+    "Round",
+    "Rounds",
+    "RoundsProgram",
+    "RoundsResult",
     "Search",
     "SearchProgram",
     "SearchResult",

@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.climb import Climb
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
-from cbrl_bayes.hypergradients.steps import Steps, Walk
+from cbrl_bayes.hypergradients.steps import StageFactors, Steps, Walk
 from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.mdp import SolveStatus, is_traced
 from cbrl_bayes.problems import Problem
@@ -42,6 +42,11 @@ class Ascent:
         Factors on every follower's temperature (lambda), one stage each, warm-started; the last
         must be 1. High temperatures smooth the leader's landscape: (10, 3, 1) avoids many local
         optima of the target temperature.
+    price_continuation : tuple of float
+        Factors on the price of the incentive (`Problem.incentive_price_fn`), one stage each,
+        warm-started; the last must be 1. Where the incentive costs, the landscape is rugged:
+        (.03, .1, .3, .6, 1) first finds what works and then makes it cheap. With a
+        ``continuation`` of temperatures too, both need the same number of stages.
     gradient_noise : float
         Standard deviation of normal noise added to each coordinate of the gradient, relative to
         the gradient's root mean square; falls linearly to zero over the run.
@@ -64,6 +69,7 @@ class Ascent:
     optimizer: optax.GradientTransformation | None = None
     clip_norm: float | None = 1.0
     continuation: tuple[float, ...] = (1.0,)
+    price_continuation: tuple[float, ...] = (1.0,)
     gradient_noise: float = 0.0
     num_extensions: int = 2
     tolerance: float = 1e-3
@@ -82,24 +88,29 @@ class Ascent:
         require_kind(
             self.optimizer, optax.GradientTransformation | None, "optimizer", "optax.sgd(0.1)"
         )
-        try:
-            factors = np.asarray(self.continuation, float)
-        except (TypeError, ValueError):  # no numbers
-            factors = np.zeros(0)
-        proper = (
-            factors.ndim == 1 and factors.size > 0 and ((factors > 0) & (factors < np.inf)).all()
-        )
-        if not proper or factors[-1] != 1.0:
+        for name in ("continuation", "price_continuation"):
+            _require_factors(name, getattr(self, name))
+        lengths = {len(self.continuation), len(self.price_continuation)} - {1}
+        if len(lengths) > 1:
             raise InvalidInputError(
-                "ascent settings are out of range",
-                received=f"continuation = {self.continuation}",
-                accepted="factors > 0, the last one 1",
+                "ascent settings do not agree on the number of stages",
+                received=f"continuation = {self.continuation}, "
+                f"price_continuation = {self.price_continuation}",
+                accepted="the same number of factors in both, or one of them left out",
             )
+
+    @property
+    def stages(self) -> tuple[tuple[float, float], ...]:
+        """Factors on temperatures and on the incentive's price, stage by stage."""
+        heats, prices = self.continuation, self.price_continuation
+        num = max(len(heats), len(prices))
+        both = (factors * (num // len(factors)) for factors in (heats, prices))
+        return tuple(zip(*both, strict=True))
 
     @property
     def total_steps(self) -> int:
         """Steps over all stages."""
-        return self.num_steps * len(self.continuation)
+        return self.num_steps * len(self.stages)
 
     def build_optimizer(self) -> optax.GradientTransformation:
         """Return the optimiser, gradient clipping included."""
@@ -142,6 +153,8 @@ class AscentProgram:
         require_kind(self.problem, Problem, "problem")
         require_kind(self.estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
         require_kind(self.settings, Ascent, "settings", "Ascent(...)")
+        if len(self.settings.price_continuation) > 1:
+            self.problem.priced(1.0)  # raises where there is no price
         space, scale, settings = self.problem.incentive, self.problem.scale, self.settings
         raw = settings.optimizer is not None
         self._steps = Steps(
@@ -207,7 +220,7 @@ class AscentProgram:
         """
         if start is not None:
             start = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start)
-        if len(self.settings.continuation) == 1 and not self.estimator.runs_on_host:
+        if len(self.settings.stages) == 1 and not self.estimator.runs_on_host:
             found = self._whole_program(start, key, context_key, parameters)
             if on_step is not None:
                 on_step(self.settings.num_steps)
@@ -235,10 +248,24 @@ class AscentProgram:
             on_step(self.settings.num_steps)
         return replace(found, trace=_joined([*pieces, found.trace])).settled()
 
+    def from_low_prices(
+        self, start: Any, parameters: Mapping[str, Any], *, prices: tuple[float, ...], key: Array
+    ) -> Any:
+        """Return where stages with the incentive's price times ``prices`` lead, one after another.
+
+        Not for a follower outside compiled programs.
+        """
+        walk = self._begin(start, key, key)
+        for price in prices:
+            walk, _ = self._stage_program(walk, parameters, StageFactors(1.0, price), 0)
+        return walk.best if self.estimator.is_exact else walk.tail
+
     def _estimate(
-        self, point: Any, parameters: Mapping[str, Any], state: Any, key: Array, factor: Any
+        self, point: Any, parameters: Mapping[str, Any], state: Any, key: Array, stage: StageFactors
     ) -> tuple[Any, Any, EstimateInfo]:
-        problem = self.problem.heated(factor)
+        problem = self.problem.heated(stage.heat)
+        if problem.incentive_price_fn is not None:
+            problem = problem.priced(stage.price)
         return self.estimator.estimate(problem, point, parameters, state, key=key)
 
     def _whole(
@@ -248,7 +275,7 @@ class AscentProgram:
         walk = self._first_walk(start, key, context_key)
         if self.estimator.is_exact:
             return self._climb.result(walk, parameters)
-        return self._stochastic_result(*self._stage(walk, parameters, 1.0, 0))
+        return self._stochastic_result(*self._stage(walk, parameters, StageFactors(1.0, 1.0), 0))
 
     def _first_walk(self, start: Any, key: Array, context_key: Array | None) -> Walk:
         start_key, run_key = jax.random.split(key)
@@ -268,10 +295,10 @@ class AscentProgram:
 
         The last stage of an exact ascent is not among them: it is a climb.
         """
-        stages = self.settings.continuation
+        stages = [StageFactors(*factors) for factors in self.settings.stages]
         for stage, factor in enumerate(stages[:-1] if self.estimator.is_exact else stages):
             if not self.estimator.runs_on_host:
-                walk, trace = self._stage_program(walk, parameters, jnp.asarray(factor), stage)
+                walk, trace = self._stage_program(walk, parameters, factor, stage)
                 yield walk, trace
                 continue
             walk, step = self._enter_stage(walk, parameters, factor, stage)
@@ -280,13 +307,13 @@ class AscentProgram:
                 yield walk, jax.tree.map(lambda value: np.asarray(value)[None], record)
 
     def _stage(
-        self, walk: Walk, parameters: Mapping[str, Any], factor: Any, stage: Any
+        self, walk: Walk, parameters: Mapping[str, Any], factor: StageFactors, stage: Any
     ) -> tuple[Walk, AscentTrace]:
         walk, step = self._enter_stage(walk, parameters, factor, stage)
         return jax.lax.scan(step, walk, jnp.arange(self.settings.num_steps))
 
     def _enter_stage(
-        self, walk: Walk, parameters: Mapping[str, Any], factor: Any, stage: Any
+        self, walk: Walk, parameters: Mapping[str, Any], factor: StageFactors, stage: Any
     ) -> tuple[Walk, Callable[[Walk, Any], tuple[Walk, AscentTrace]]]:
         """Return the walk at the start of a stage, and the stage's step."""
         key, stage_key = jax.random.split(walk.key)
@@ -299,7 +326,7 @@ class AscentProgram:
                 self._estimate(walk.point, parameters, walk.state, keys[0], factor),
                 number=number,
                 passed=stage * self.settings.num_steps + number,
-                factor=factor,
+                factors=factor,
                 key=keys[1],
             )
 
@@ -323,6 +350,21 @@ class AscentProgram:
         gain = jnp.array(jnp.nan)
         return AscentResult(
             walk.tail, cast(Any, objective), trace, cast(Any, status), cast(Any, gain)
+        )
+
+
+def _require_factors(name: str, given: Any) -> None:
+    """Refuse what is no list of positive factors that ends with 1."""
+    try:
+        factors = np.asarray(given, float)
+    except (TypeError, ValueError):  # no numbers
+        factors = np.zeros(0)
+    proper = factors.ndim == 1 and factors.size > 0 and ((factors > 0) & (factors < np.inf)).all()
+    if not proper or factors[-1] != 1.0:
+        raise InvalidInputError(
+            "ascent settings are out of range",
+            received=f"{name} = {given}",
+            accepted="factors > 0, the last one 1",
         )
 
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
+from cbrl_bayes.hypergradients.discounting import forward_trace, step_factor, sums_ahead
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
     contexts_change,
@@ -23,6 +24,7 @@ from cbrl_bayes.hypergradients.pairs import (
 from cbrl_bayes.hypergradients.rollout_terms import (
     Scores,
     Truncation,
+    check_log_probabilities,
     gather,
     leader_surrogate,
     log_transitions,
@@ -173,13 +175,13 @@ class BoltzmannCovariance:
             times = jnp.arange(self.max_steps)
             follower_weights, weights = (walk.weights(gamma, times) for gamma in discounts)
             earned = gather(reward, base)
-            critic = self._update(critic, base, earned, _step_factor(weights))
+            critic = self._update(critic, base, earned, step_factor(weights))
             given = critic, base, earned, mdp.continues, discount, weights
             advantage = _advantage(*given, cross_fit=self.cross_fit)
-            trace = _trace(advantage, follower_weights, weights)
+            trace = forward_trace(advantage, follower_weights, weights)
             scores = moved_laws(build, unconstrained)
             if self.runs_on_host and scores.transition:
-                _check_log_probabilities(base)
+                check_log_probabilities(base)
 
             def surrogate(x: Any) -> Array:
                 own, own_reward = build(x)
@@ -203,7 +205,7 @@ class BoltzmannCovariance:
 
     def _update(self, critic: Array, base: Trajectories, earned: Array, factor: Array) -> Array:
         """Add each half's returns to its own sums, shape (half, sums or visits, S, A)."""
-        returns = _sums_ahead(earned, factor)
+        returns = sums_ahead(earned, factor)
         half = base.state.shape[0] // 2
         number = jnp.repeat(jnp.arange(2), half)[:, None]
         active = base.active.astype(returns.dtype)
@@ -255,44 +257,6 @@ def _advantage(
     return jnp.where(usable, jnp.where(several, centred, alone), 0.0)
 
 
-def _check_log_probabilities(base: Trajectories) -> None:
-    if bool((jnp.isnan(base.log_probability) & base.active).any()):
-        raise InvalidInputError(
-            "the incentive changes the transitions; the follower must then report the "
-            "log-probability of its actions",
-            remedy="Episode(..., log_probability=...), or ZerothOrder",
-        )
-
-
-def _step_factor(weights: Array) -> Array:
-    """Return by how much a weight falls from one step to the next."""
-    return weights[1] if weights.shape[0] > 1 else jnp.zeros(())
-
-
-def _sums_ahead(amounts: Array, factor: Array) -> Array:
-    """Return at t the sum over u >= t of factor^(u - t) amounts[u]."""
-
-    def back(later: Array, now: Array) -> tuple[Array, Array]:
-        total = now + factor * later
-        return total, total
-
-    first = jnp.zeros(amounts.shape[0])
-    return jax.lax.scan(back, first, amounts.T, reverse=True)[1].T
-
-
-def _trace(advantage: Array, follower_weights: Array, leader_weights: Array) -> Array:
-    """Return at u the sum over t <= u of leader_weights[t] A_t follower_weights[u - t]."""
-
-    def advance(trace: Array, entry: tuple) -> tuple[Array, Array]:
-        new, weight = entry
-        trace = factor * trace + weight * new
-        return trace, trace
-
-    factor = _step_factor(follower_weights)
-    first = jnp.zeros(advantage.shape[0])
-    return jax.lax.scan(advance, first, (advantage.T, leader_weights))[1].T
-
-
 def _response(
     base: Trajectories,
     trace: Array,
@@ -306,7 +270,7 @@ def _response(
     if scores.transition:
         surprise = jnp.where(base.active, base.log_probability, 0.0)
         soft = jax.lax.stop_gradient(gather(mdp.reward, base) - temperature * surprise)
-        factor = _step_factor(follower_weights)
-        later = factor * jnp.pad(_sums_ahead(soft, factor)[:, 1:], ((0, 0), (0, 1)))
+        factor = step_factor(follower_weights)
+        later = factor * jnp.pad(sums_ahead(soft, factor)[:, 1:], ((0, 0), (0, 1)))
         total += (log_transitions(base, mdp) * trace * later).sum()
     return total / (temperature * base.state.shape[0])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.probes import Place, Probes
-from cbrl_bayes.hypergradients.steps import Steps, Walk, chosen
+from cbrl_bayes.hypergradients.steps import StageFactors, Steps, Walk, chosen
 from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import IncentiveSpace
@@ -60,7 +60,7 @@ class Climb:
         """Climb from where the walk of earlier stages ended, or begins."""
         key, stage_key = jax.random.split(walk.key)
         num = self.steps.num_steps
-        one = jnp.asarray(1.0)
+        one = StageFactors(jnp.asarray(1.0), jnp.asarray(1.0))
 
         def unfinished(climb: _Climb) -> Array:
             return (climb.number < num) | ~climb.probes.over
@@ -78,7 +78,7 @@ class Climb:
                     estimate,
                     number=climb.number,
                     passed=self.steps.before_last_stage + climb.number,
-                    factor=one,
+                    factors=one,
                     key=keys[1],
                 )
                 return _Climb(
@@ -117,9 +117,9 @@ class Climb:
         best = Place(self._flat(walk.best), walk.best_objective, self._flat(walk.best_gradient))
         return Probes.around(best)
 
-    def _record(self, walk: Walk, parameters: Any, factor: Array) -> AscentTrace:
+    def _record(self, walk: Walk, parameters: Any, factor: StageFactors) -> AscentTrace:
         estimate = self.estimate(walk.point, parameters, walk.state, walk.key, factor)
-        after = self.steps.after(walk, estimate, number=0, passed=0, factor=factor, key=walk.key)
+        after = self.steps.after(walk, estimate, number=0, passed=0, factors=factor, key=walk.key)
         return after[1]
 
     def _kept(self, climb: _Climb, record: AscentTrace) -> AscentTrace:

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -35,12 +35,17 @@ class EstimateInfo:
         Environment steps the followers took; 0 for estimators that do not simulate.
     truncated_share : float
         Share of rollouts that the step limit cut short, in [0, 1]; they bias the estimate.
+    prior_share : float
+        Share of discounted visits, in [0, 1], in pairs of state and action that a learned model
+        has seldom seen: what it says of them is what it believed before. 0 for estimators that
+        learn no model.
     """
 
     objective: Float[Array, ""]
     status: Int[Array, ""]
     follower_steps: Int[Array, ""]
     truncated_share: Float[Array, ""]
+    prior_share: Float[Array, ""] = field(default_factory=lambda: jnp.zeros(()))
 
     @classmethod
     def unsimulated(cls, objective: Array, status: Array) -> "EstimateInfo":
@@ -54,7 +59,11 @@ class EstimateInfo:
         """
         objective = self.objective.mean() if weights is None else weights @ self.objective
         return EstimateInfo(
-            objective, self.status.max(), self.follower_steps.sum(), self.truncated_share.mean()
+            objective,
+            self.status.max(),
+            self.follower_steps.sum(),
+            self.truncated_share.mean(),
+            self.prior_share.mean(),
         )
 
 

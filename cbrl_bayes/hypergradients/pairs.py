@@ -77,26 +77,61 @@ def over_pairs(
     tuple
         Gradient summed with the weights of contexts and followers, memory, Info.
     """
+    found, memory = map_pairs(
+        problem, parameters, contexts, memory, one_pair, key=key, on_host=on_host
+    )
+    gradient, info = found
+    share = pair_weights(problem, contexts[1])
+    return summed(gradient, share), memory, info.combined(share.ravel())
+
+
+def map_pairs(
+    problem: Problem,
+    parameters: Mapping[str, Any],
+    contexts: tuple[Any, Float[Array, " context"]],
+    memory: Any,
+    one_pair: Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, Any]],
+    *,
+    key: Array,
+    on_host: bool = False,
+) -> tuple[tuple[Any, Any], Any]:
+    """Call ``one_pair`` for every context and follower; arguments as in `over_pairs`.
+
+    Returns
+    -------
+    tuple
+        The first and third of its results, leaves (C F, ...) with contexts slowest, and the
+        memory, leaves (C, F, ...).
+    """
     problem.refuse_aggregate()
     _refuse_other_response(problem)
     values, weights = contexts
-    followers = problem.followers
-    shape = (weights.shape[0], followers.num_followers)
+    shape = (weights.shape[0], problem.followers.num_followers)
     index, follower = (grid.ravel() for grid in jnp.indices(shape))
     per_pair = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], values)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), memory)
 
-    def call(entry: tuple) -> tuple[Any, Any, EstimateInfo]:
+    def call(entry: tuple) -> tuple[Any, Any, Any]:
         context, number, who, kept = entry
         one = problem.follower_parameters(parameters, who)
         pair_key = jax.random.fold_in(jax.random.fold_in(key, number), who)
         return one_pair(context, one, kept, pair_key)
 
-    gradient, flat, info = map_in_order(call, (per_pair, index, follower, flat), on_host=on_host)
-    share = weights[index] * jnp.asarray(followers.weights)[follower]
-    gradient = jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradient)
+    first, flat, third = map_in_order(call, (per_pair, index, follower, flat), on_host=on_host)
     memory = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), flat)
-    return gradient, memory, info.combined(share)
+    return (first, third), memory
+
+
+def pair_weights(
+    problem: Problem, context_weights: Float[Array, " context"]
+) -> Float[Array, "context follower"]:
+    """Return how much each pair counts in the leader's objective."""
+    return context_weights[:, None] * jnp.asarray(problem.followers.weights)
+
+
+def summed(stacked: Any, share: Float[Array, "context follower"]) -> Any:
+    """Return the weighted sum over the pairs of leaves (C F, ...)."""
+    return jax.tree.map(lambda leaf: jnp.tensordot(share.ravel(), leaf, 1), stacked)
 
 
 def _refuse_other_response(problem: Problem) -> None:

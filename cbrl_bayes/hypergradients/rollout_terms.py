@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.followers import TrajectorySampler
 from cbrl_bayes.mdp import MDP, SolveStatus, Trajectories
 
@@ -306,6 +307,16 @@ def log_transitions(walked: Trajectories, mdp: MDP) -> Float[Array, "walker step
     followed = jnp.pad(walked.active[:, 1:], ((0, 0), (0, 1)))
     chance = mdp.transition.step_probability(walked.state, walked.action, walked.next_state)
     return jnp.log(jnp.where(followed, chance, 1.0))
+
+
+def check_log_probabilities(base: Trajectories) -> None:
+    """Raise where a score is needed of which the follower does not report the parts."""
+    if bool((jnp.isnan(base.log_probability) & base.active).any()):
+        raise InvalidInputError(
+            "the incentive changes the transitions; the follower must then report the "
+            "log-probability of its actions",
+            remedy="Episode(..., log_probability=...), or ZerothOrder",
+        )
 
 
 def _others_mean(values: Array, active: Array) -> Array:

@@ -20,6 +20,8 @@ from cbrl_bayes.problems import Problem, leader_outcome
 from cbrl_bayes.status import FAILED_ASCENTS
 
 HOPS_FOLLOWED = 3
+LOW_PRICES = (0.03, 0.1, 0.3, 0.6)
+"""Stages of an ascent that begins where the incentive costs little."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Search:
     num_candidates : int
         Random starts whose objective is evaluated first, so that only the ``num_starts`` most
         promising are followed; 0 for no screening.
+    prices : tuple of float
+        Factors on the incentive's price. One more ascent, from the first start, goes through a
+        stage at each of them first (as `Ascent.price_continuation`); () for none. Problems that
+        state no price, and followers outside compiled programs, do without.
     num_hops : int
         Rounds of hops: perturb a few coordinates of the best point many times, screen, ascend
         from the three most promising.
@@ -53,6 +59,7 @@ class Search:
     num_starts: int = 1
     start_scales: tuple[float, ...] = ()
     num_candidates: int = 0
+    prices: tuple[float, ...] = ()
     num_hops: int = 0
     num_mutants: int = 256
     hop_scale: float = 4.0
@@ -70,14 +77,14 @@ class Search:
             hop_scale=">= 0",
             hop_coordinates="> 0",
         )
-        if np.ndim(self.start_scales) != 1:
-            raise InvalidInputError(
-                "start_scales is no tuple of numbers",
-                received=repr(self.start_scales),
-                accepted="(1.0,)",
-            )
-        scales = {f"start_scales[{i}]": scale for i, scale in enumerate(self.start_scales)}
-        require_ranges(scales, "search settings", **dict.fromkeys(scales, ">= 0"))
+        for name in ("start_scales", "prices"):
+            given = getattr(self, name)
+            if np.ndim(given) != 1:
+                raise InvalidInputError(
+                    f"{name} is no tuple of numbers", received=repr(given), accepted="(1.0,)"
+                )
+            entries = {f"{name}[{i}]": entry for i, entry in enumerate(given)}
+            require_ranges(entries, "search settings", **dict.fromkeys(entries, ">= 0"))
         if self.num_candidates and self.num_starts < 2:
             raise InvalidInputError(
                 "num_candidates > 0 requires num_starts >= 2",
@@ -92,14 +99,15 @@ class Search:
     @property
     def total_steps(self) -> int:
         """Ascent steps of the whole search, for progress bars."""
-        return self.ascent.total_steps * (self.num_starts + HOPS_FOLLOWED * self.num_hops)
+        ascents = self.num_starts + bool(self.prices) + HOPS_FOLLOWED * self.num_hops
+        return self.ascent.total_steps * ascents
 
 
 def global_search(*, num_hops: int = 12, num_steps: int = 200) -> Search:
     """Return a thorough search; it reached the best known optimum in every Four-Rooms cell.
 
-    384 random starts of three widths are screened, seven followed, then ``num_hops`` rounds of
-    hops of 256 mutants each.
+    384 random starts of three widths are screened, seven followed; one more ascent begins where
+    the incentive costs little; then ``num_hops`` rounds of hops of 256 mutants each.
 
     Parameters
     ----------
@@ -112,6 +120,7 @@ def global_search(*, num_hops: int = 12, num_steps: int = 200) -> Search:
         num_starts=7,
         start_scales=(1.0, 2.0, 4.0),
         num_candidates=384,
+        prices=LOW_PRICES,
         num_hops=num_hops,
     )
 
@@ -248,6 +257,8 @@ class SearchProgram:
             )
 
         points = self._starts(parameters, start, keys)
+        if self._goes_through_prices:
+            points.append(self._end_of_low_prices(points[0], parameters, keys.run))
         if traced:
             found = jax.lax.map(ascend, (jnp.arange(len(points)), jnp.stack(points)))
             return self._best_of(found)
@@ -266,6 +277,19 @@ class SearchProgram:
             for index in np.argsort(-worth)[:HOPS_FOLLOWED]:
                 done.append(ascend((len(done), mutants[index])))
         return self._best_of(jax.tree.map(lambda *leaves: np.stack(leaves), *done))
+
+    @property
+    def _goes_through_prices(self) -> bool:
+        priced = self.problem.incentive_price_fn is not None
+        return priced and bool(self.search.prices) and not self.estimator.runs_on_host
+
+    def _end_of_low_prices(self, first: Any, parameters: Mapping[str, Any], key: Array) -> Any:
+        space = self.problem.incentive
+        end = self._ascent.from_low_prices(
+            space.unflatten(first), parameters, prices=self.search.prices, key=key
+        )
+        flat = space.flatten(end)
+        return flat if is_traced(flat) else np.asarray(flat)
 
     def _best_of(self, found: AscentResult) -> SearchResult:
         """Return the best of ascents that are stacked along the first axis of all leaves."""

@@ -26,6 +26,13 @@ class Walk(NamedTuple):
     key: Array
 
 
+class StageFactors(NamedTuple):
+    """What the followers' temperatures and the incentive's price are multiplied by in a stage."""
+
+    heat: Array | float
+    price: Array | float
+
+
 def chosen(condition: Array, new: Any, old: Any) -> Any:
     """Return ``new`` where the condition holds, else ``old``, leaf by leaf."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
@@ -76,13 +83,13 @@ class Steps:
         *,
         number: Any,
         passed: Any,
-        factor: Any,
+        factors: StageFactors,
         key: Array,
     ) -> tuple["Walk", AscentTrace]:
         """Return the walk after step ``number`` of a stage, and the step's record.
 
-        ``estimate`` was made where the walk is (`Estimator.estimate`); ``passed`` steps of the
-        ascent were made before, and temperatures times ``factor``.
+        ``estimate`` was made where the walk is (`Estimator.estimate`), at the stage's ``factors``;
+        ``passed`` steps of the ascent were made before.
         """
         gradient, state, info = estimate
         norm = optax.tree.norm(gradient)
@@ -97,13 +104,15 @@ class Steps:
         tail_steps = max(1, self.num_steps // 5)
         share = (number >= self.num_steps - tail_steps) / tail_steps
         record = AscentTrace(
-            info.objective,
-            norm,
-            optax.tree.norm(change),
-            factor,
-            info.status,
-            info.follower_steps,
-            info.truncated_share,
+            objective=info.objective,
+            gradient_norm=norm,
+            step_norm=optax.tree.norm(change),
+            temperature_factor=factors.heat,
+            price_factor=factors.price,
+            solve_status=info.status,
+            follower_steps=info.follower_steps,
+            truncated_share=info.truncated_share,
+            prior_share=info.prior_share,
         )
         after = Walk(
             point=moved,

@@ -22,23 +22,27 @@ class AscentTrace:
         Objective before the step, exact or estimated, at the stage's temperature.
     gradient_norm, step_norm : arrays, shape (T,)
         Euclidean norms in the unconstrained space, before clipping and after the optimiser.
-    temperature_factor : array, shape (T,)
-        Factor of the stage.
+    temperature_factor, price_factor : arrays, shape (T,)
+        Factors of the stage.
     solve_status : int array, shape (T,)
         Worst `SolveStatus` of the followers.
     follower_steps : int array, shape (T,)
         Environment steps the followers took for the estimate; 0 where nothing is simulated.
     truncated_share : array, shape (T,)
         Share of rollouts that the estimator's step limit cut short; they bias the estimate.
+    prior_share : array, shape (T,)
+        Share of visits in pairs that a learned model had seldom seen (`EstimateInfo`).
     """
 
     objective: Float[Array, " step"]
     gradient_norm: Float[Array, " step"]
     step_norm: Float[Array, " step"]
     temperature_factor: Float[Array, " step"]
+    price_factor: Float[Array, " step"]
     solve_status: Int[Array, " step"]
     follower_steps: Int[Array, " step"]
     truncated_share: Float[Array, " step"]
+    prior_share: Float[Array, " step"]
 
 
 @jax.tree_util.register_dataclass

@@ -45,6 +45,7 @@ from cbrl_bayes.problems.tax_design import (
     tax_design,
 )
 from cbrl_bayes.problems.two_state import two_state
+from cbrl_bayes.problems.unknown_law import LAW, with_unknown_law
 from cbrl_bayes.problems.welfare import (
     Aggregate,
     GiniWelfare,
@@ -69,6 +70,7 @@ __all__ = [
     "COST_TYPES",
     "FOUR_ROOMS_DOORS",
     "FOUR_ROOMS_MAP",
+    "LAW",
     "MILES_PER_BIN",
     "PUBLISHED_PREFERENCES",
     "READY_MADE",
@@ -121,4 +123,5 @@ __all__ = [
     "shared_default_policy",
     "tax_design",
     "two_state",
+    "with_unknown_law",
 ]

@@ -1,4 +1,4 @@
-"""A problem's functions as followers of another temperature (lambda) see them."""
+"""A problem's functions at another temperature (lambda), or at another price."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +39,21 @@ class Heated:
         if isinstance(found, MDP):
             return replace_fields(found, temperature=found.temperature * self.factor)
         return found
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A problem's ``incentive_price_fn`` times ``factor``."""
+
+    function: Callable[..., Array]
+    factor: Array | float
+
+    def __call__(self, *arguments: Any) -> Array:
+        """Return the price."""
+        return self.factor * self.function(*arguments)
 
     def __repr__(self) -> str:
         return repr(self.function)

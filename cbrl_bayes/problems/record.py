@@ -14,7 +14,7 @@ from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, BestResponse
 from cbrl_bayes.problems.checks import check_functions, check_parameters, completed
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
-from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated
+from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated, Priced
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.scale import Scale, find_scale
@@ -215,6 +215,37 @@ class Problem:
         for name, value in changes.items():
             object.__setattr__(hot, name, value)
         return hot
+
+    def priced(self, factor: Array | float) -> "Problem":
+        """Return the same problem with the price of the incentive multiplied by ``factor``.
+
+        Parameters
+        ----------
+        factor : float
+            >= 0; may be traced.
+
+        Raises
+        ------
+        InvalidInputError
+            For a problem that states no price.
+
+        Examples
+        --------
+        >>> from cbrl_bayes.problems import four_rooms
+        >>> cheap = four_rooms(penalty_weight=5.0).priced(0.1)
+        >>> at = cheap.incentive.transform(cheap.incentive.initial), 0, cheap.default_parameters
+        >>> round(float(cheap.incentive_price_fn(*at)[0, 0]), 3)
+        0.099
+        """
+        if self.incentive_price_fn is None:
+            raise InvalidInputError(
+                f"problem {self.name!r} states no price of its incentive",
+                accepted="a problem with incentive_price_fn",
+                remedy="an ascent without price_continuation",
+            )
+        cheap = copy.copy(self)  # nothing to check again, and a traced factor could not be
+        object.__setattr__(cheap, "incentive_price_fn", Priced(self.incentive_price_fn, factor))
+        return cheap
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
         """Return the parameters that one follower (an index, may be traced) acts on."""

@@ -14,6 +14,7 @@ FAILED_SHARE_FAIL = 0.05
 UNSETTLED_SHARE_REVIEW = 0.1
 CONTRACTION_REVIEW = 0.1
 CUT_SHARE_REVIEW, CUT_SHARE_FAIL = 0.01, 0.1
+PRIOR_SHARE_REVIEW, PRIOR_SHARE_FAIL = 0.05, 0.5
 DRAWS_REVIEW, DRAWS_FAIL = 50, 10
 DRAWS_IN_TAIL = 2.5
 BETTER, ROUNDING = 0.01, 1e-9
@@ -169,6 +170,7 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
             f"{100 * cut:.0f} % of the estimator's rollouts were cut by its step limit, "
             "which biases the gradient: raise max_steps",
         )
+        _judge_learned_model(tree, health)
     _judge_scores(tree, health, prob)
     _judge_reaction(tree, health)
     _judge_common(tree, health)
@@ -192,6 +194,20 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
     )
     broken = np.isin(decision["status"].values[:2], FAILED_ASCENTS)
     health.note(bool(broken.any()), False, "the ascent of the common or plug-in design failed")
+
+
+def _judge_learned_model(tree: xr.DataTree, health: Health) -> None:
+    """Say where the last steps of the ascents rest on what was believed, not seen."""
+    trace = tree["design_trace"].to_dataset()
+    if "prior_share" not in trace:  # a study of an earlier version
+        return
+    share = float(trace["prior_share"].isel(iteration=-1).mean())
+    health.note(
+        share > PRIOR_SHARE_FAIL,
+        share > PRIOR_SHARE_REVIEW,
+        f"{100 * share:.0f} % of the visits at the last step are in states and actions that were "
+        "seldom seen: there the model is its prior; allow more rollouts or more steps",
+    )
 
 
 def _unsettled(tree: xr.DataTree) -> np.ndarray:

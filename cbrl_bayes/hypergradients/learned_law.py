@@ -1,0 +1,233 @@
+"""A transition law learned from what was seen: counts, and what is believed where little was.
+
+The leader knows which states can follow a state and an action (the successors that the problem's
+law lists), and how the incentive moves their probabilities. The probabilities are learned.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
+from cbrl_bayes.mdp import MDP, SuccessorTransition, Trajectories, Transition, replace_fields
+from cbrl_bayes.problems import Problem, depends_on_input
+
+FEW_VISITS = 10.0
+"""A pair with fewer visits is reported as resting on the prior."""
+
+
+class Outlook(StrEnum):
+    """What an unseen state and action are believed to lead to."""
+
+    NEUTRAL = "neutral"
+    CAUTIOUS = "cautious"
+    OPTIMISTIC = "optimistic"
+
+
+@dataclass(frozen=True)
+class LawPrior:
+    """What is believed about where a state and an action lead before they were tried.
+
+    The law of a pair seen n times is ``(counts + weight * base) / (n + weight)``.
+
+    Parameters
+    ----------
+    weight : float
+        > 0, in visits: after as many, prior and data count alike.
+    outlook : {"neutral", "cautious", "optimistic"}
+        The base law of a pair. *neutral*: what was seen in the same state under all its actions,
+        and all possible successors alike where nothing was. *cautious*, *optimistic*: the possible
+        successor that is worst, or best, for the leader, by its values under the neutral law.
+
+    Examples
+    --------
+    >>> LawPrior(weight=2.0, outlook="cautious").outlook
+    <Outlook.CAUTIOUS: 'cautious'>
+    """
+
+    weight: float = 1.0
+    outlook: Outlook | str = Outlook.NEUTRAL
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "settings of the prior on transitions", weight="(0, inf)")
+        if self.outlook not in list(Outlook):
+            raise InvalidInputError(
+                "this outlook on unseen transitions does not exist",
+                received=repr(self.outlook),
+                accepted=", ".join(Outlook),
+            )
+        object.__setattr__(self, "outlook", Outlook(self.outlook))
+
+
+class Sharing(NamedTuple):
+    """Whose transitions inform one law."""
+
+    contexts: bool
+    followers: bool
+    incentive_moves: bool
+
+    @classmethod
+    def of(cls, problem: Problem, parameters: Mapping[str, Any]) -> "Sharing":
+        """Find out from the problem's functions on what the law depends."""
+        values, _ = problem.contexts.support(parameters, jax.random.key(0))
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
+        initial = problem.incentive.initial
+
+        def law(x: Any, where: Any, who: Any) -> list[Array]:
+            one = problem.follower_parameters(parameters, who)
+            mdp = problem.mdp_fn(problem.incentive.transform(x), where, one)
+            return jax.tree.leaves(mdp.transition)
+
+        follower = jnp.zeros((), int)
+        return cls(
+            contexts=not depends_on_input(lambda c: law(initial, c, follower), context),
+            followers=not depends_on_input(lambda f: law(initial, context, f), follower),
+            incentive_moves=depends_on_input(lambda x: law(x, context, follower), initial),
+        )
+
+    def pooled(
+        self, counts: Float[Array, "pair ..."], problem: Problem
+    ) -> Float[Array, "context follower ..."]:
+        """Add up the counts of pairs that share a law; their axes keep the length 1."""
+        table = counts.reshape(-1, problem.followers.num_followers, *counts.shape[1:])
+        for axis, shared in enumerate((self.contexts, self.followers)):
+            if shared:
+                table = table.sum(axis, keepdims=True)
+        return table
+
+
+def count_transitions(
+    mdp: MDP, walked: Trajectories, *, incentive_moves: bool
+) -> Float[Array, "state action successor"]:
+    """Count where the steps of walkers led, by listed successor (the first of equal ones).
+
+    Where the incentive moves the law, each step counts 1 / P of the present law: times the P of
+    another incentive it is what would have been seen there. Steps to a state that is not listed
+    do not count (`refuse_unlisted`).
+    """
+    slot, listed = _slots_seen(mdp.transition, walked)
+    moved = walked.active & ~jnp.asarray(mdp.terminal, bool)[walked.state] & listed
+    weight = moved.astype(float)
+    if incentive_moves:
+        chance = _merged(mdp.transition)[walked.state, walked.action, slot]
+        weight = jnp.where(chance > 0.0, weight / jnp.where(chance > 0.0, chance, 1.0), 0.0)
+    blank = jnp.zeros(mdp.transition.probability.shape)
+    return blank.at[walked.state, walked.action, slot].add(weight)
+
+
+def refuse_unlisted(mdp: MDP, walked: Trajectories) -> None:
+    """Raise for a step that led where the problem's law says that nothing leads."""
+    _, listed = _slots_seen(mdp.transition, walked)
+    moved = walked.active & ~jnp.asarray(mdp.terminal, bool)[walked.state]
+    wrong = np.argwhere(np.asarray(moved & ~listed))
+    if wrong.size:
+        first = tuple(wrong[0])
+        state, action, after = (
+            int(np.asarray(leaf)[first])
+            for leaf in (walked.state, walked.action, walked.next_state)
+        )
+        raise DataError(
+            "the follower moved where the problem's law never leads",
+            received=f"{len(wrong)} such steps, the first from state {state} with action {action} "
+            f"to state {after}",
+            accepted="the successors that the problem's transition law lists",
+            remedy="a law in mdp_fn that lists every state that can follow",
+        )
+
+
+def _slots_seen(transition: Transition, walked: Trajectories) -> tuple[Array, Array]:
+    """Return the slot of each step's successor, and whether it is listed at all."""
+    if isinstance(transition, SuccessorTransition):
+        reached = transition.successor[walked.state, walked.action] == walked.next_state[..., None]
+        return reached.argmax(-1), reached.any(-1)
+    chance = transition.step_probability(walked.state, walked.action, walked.next_state)
+    return walked.next_state, chance > 0.0
+
+
+def _merged(transition: Transition) -> Float[Array, "state action successor"]:
+    """Return the probability of each listed state, equal ones added up."""
+    if isinstance(transition, SuccessorTransition):
+        listed = transition.successor
+        equal = (listed[..., :, None] == listed[..., None, :]).astype(float)
+        return jnp.einsum("sakj,saj->sak", equal, transition.probability)
+    return transition.probability
+
+
+class LearnedLaw(NamedTuple):
+    """A law made from counts.
+
+    Attributes
+    ----------
+    counts : array, shape (S, A, K)
+        As `count_transitions` returns them.
+    base : array, shape (S, A, K)
+        What is believed of unseen pairs.
+    weight : float
+        Of the prior, in visits.
+    incentive_moves : bool
+    """
+
+    counts: Float[Array, "state action successor"]
+    base: Float[Array, "state action successor"]
+    weight: float
+    incentive_moves: bool
+
+    @classmethod
+    def of(cls, mdp: MDP, counts: Array, prior: LawPrior, *, incentive_moves: bool) -> "LearnedLaw":
+        """Return the law with the neutral base."""
+        possible = _possible(mdp.transition)
+        law = cls(counts, possible, prior.weight, incentive_moves)
+        seen = law._visits(mdp)
+        pooled = (seen.sum(1, keepdims=True) + possible) * (possible > 0.0)
+        base = pooled / jnp.maximum(pooled.sum(-1, keepdims=True), jnp.finfo(float).tiny)
+        return law._replace(base=jax.lax.stop_gradient(base))
+
+    def concentration(self, mdp: MDP) -> Float[Array, "state action successor"]:
+        """Return the numbers of the Dirichlet posterior of each pair, at the MDP's incentive."""
+        return self._visits(mdp) + self.weight * self.base
+
+    def applied(self, mdp: MDP) -> MDP:
+        """Return the MDP with the mean law; differentiable in what moves the stated one."""
+        concentration = self.concentration(mdp)
+        mean = concentration / concentration.sum(-1, keepdims=True)
+        return replace_fields(mdp, transition=replace(mdp.transition, probability=mean))
+
+    def hopeful(self, mdp: MDP, values: Float[Array, " state"], sign: float) -> "LearnedLaw":
+        """Return the law with each pair's base on the successor of highest ``sign * values``."""
+        possible = _possible(mdp.transition) > 0.0
+        worth = jnp.where(possible, sign * _of_successors(mdp.transition, values), -jnp.inf)
+        base = jax.nn.one_hot(worth.argmax(-1), worth.shape[-1], dtype=float)
+        return self._replace(base=jax.lax.stop_gradient(base))
+
+    def seldom(self, mdp: MDP) -> Float[Array, "state action"]:
+        """Return 1 for pairs that were seen too seldom to be known."""
+        known = (self._visits(mdp).sum(-1) >= FEW_VISITS) | jnp.asarray(mdp.terminal)[:, None]
+        return 1.0 - known
+
+    def _visits(self, mdp: MDP) -> Float[Array, "state action successor"]:
+        """Return the counts as they would be under the law that the MDP states."""
+        return self.counts * _merged(mdp.transition) if self.incentive_moves else self.counts
+
+
+def _possible(transition: Transition) -> Float[Array, "state action successor"]:
+    """Return a uniform law over the states that can follow each pair."""
+    probability = jax.lax.stop_gradient(transition.probability)
+    if isinstance(transition, SuccessorTransition):
+        listed = transition.successor
+        equal = listed[..., :, None] == listed[..., None, :]
+        alone = (equal.argmax(-1) == jnp.arange(listed.shape[-1])).astype(float)
+    else:
+        alone = (probability > 0.0).astype(float)
+    return alone / jnp.maximum(alone.sum(-1, keepdims=True), 1.0)
+
+
+def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:
+    if isinstance(transition, SuccessorTransition):
+        return values[transition.successor]
+    return jnp.broadcast_to(values, transition.probability.shape)
