@@ -22,7 +22,16 @@ from cbrl_bayes.designs import (
     study_designs,
 )
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
-from cbrl_bayes.hypergradients import Ascent, Estimator, Exact, Search, global_search
+from cbrl_bayes.hypergradients import (
+    LOW_PRICES,
+    Ascent,
+    DoublyRobust,
+    Estimator,
+    Exact,
+    LearnedModel,
+    Search,
+    global_search,
+)
 from cbrl_bayes.inference import (
     BehaviourModel,
     ContextFamily,
@@ -347,13 +356,20 @@ def design(
 def default_design_settings(estimator: Estimator) -> DesignSettings:
     """Return settings suited to an estimator.
 
-    Exact: a global search for the plug-in design, then 200 Adam steps per draw. Stochastic:
-    long plain ascents with a small learning rate.
+    Exact: a global search for the plug-in design, then 200 Adam steps per draw. Learned models:
+    ascents from low prices and plain ones. Other stochastic estimators: long plain ascents with a
+    small learning rate.
     """
     if estimator.is_exact:
         return DesignSettings(
             search=global_search(num_hops=4),
             per_draw=Search(ascent=Ascent(num_steps=200, learning_rate=0.3)),
+        )
+    if isinstance(estimator, LearnedModel | DoublyRobust):
+        return DesignSettings(
+            search=Search(ascent=Ascent(num_steps=300), prices=LOW_PRICES),
+            per_draw=Search(ascent=Ascent(num_steps=150)),
+            num_search_draws=4,
         )
     return DesignSettings(
         search=Search(ascent=Ascent(num_steps=2000, learning_rate=0.05)),

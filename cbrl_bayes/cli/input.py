@@ -15,7 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from cbrl_bayes.designs import DaskExecutor
-    from cbrl_bayes.hypergradients import Search
+    from cbrl_bayes.hypergradients import Rounds, Search
     from cbrl_bayes.problems import Problem
 
 
@@ -48,12 +48,16 @@ class SearchName(StrEnum):
     PLAIN = "plain"
     CONTINUATION = "continuation"
     GLOBAL = "global"
+    ASCENT = "ascent"
+    ROUNDS = "rounds"
 
 
 class EstimatorName(StrEnum):
     """Estimators of the hypergradient."""
 
     EXACT = "exact"
+    LEARNED_MODEL = "learned_model"
+    DOUBLY_ROBUST = "doubly_robust"
     HPGD = "hpgd"
     BOLTZMANN_COVARIANCE = "boltzmann_covariance"
     RT_Q = "rt_q"
@@ -278,15 +282,20 @@ def _groups(text: str) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def chosen_search(name: SearchName) -> "Search":
+def chosen_search(name: SearchName, problem: "Problem") -> "Search | Rounds":
     """Return the settings that a name stands for."""
-    from cbrl_bayes.hypergradients import Ascent, Search, global_search
+    from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Rounds, Search, global_search
 
     if name is SearchName.GLOBAL:
         return global_search()
     if name is SearchName.CONTINUATION:
         stages = (50.0, 30.0, 20.0, 10.0, 5.0, 3.0, 1.0)
         return Search(ascent=Ascent(num_steps=120, continuation=stages))
+    if name is SearchName.ROUNDS:
+        return Rounds()
+    if name is SearchName.ASCENT:
+        priced = problem.incentive_price_fn is not None
+        return Search(ascent=Ascent(price_continuation=(*LOW_PRICES, 1.0) if priced else (1.0,)))
     return Search(ascent=Ascent(num_steps=400))
 
 

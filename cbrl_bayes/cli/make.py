@@ -108,6 +108,10 @@ def design(
     search: Annotated[
         SearchName | None, typer.Option(help="Default: the one that suits the estimator.")
     ] = None,
+    follower_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Budget of an estimator that simulates; without --fit."),
+    ] = None,
     draws: Draws = 100,
     alternatives: Alternatives = None,
     output: Output = None,
@@ -127,7 +131,7 @@ def design(
 
     import jax
 
-    from cbrl_bayes.hypergradients import ESTIMATORS
+    from cbrl_bayes.hypergradients import ESTIMATORS, Rounds
     from cbrl_bayes.results import check_interval, load, summary as summarise
     from cbrl_bayes.workflow import default_design_settings, design as run_design
 
@@ -135,8 +139,7 @@ def design(
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     how = ESTIMATORS[estimator]()
     settings = default_design_settings(how)
-    if search is not None:
-        settings = replace(settings, search=chosen_search(search))
+    looking = settings.search if search is None else chosen_search(search, chosen)
     if fit is None:
         if checkpoint is not None or dask is not None:
             raise typer.BadParameter("--checkpoint and --dask need --fit")
@@ -146,8 +149,11 @@ def design(
             raise typer.BadParameter("--alternatives needs --fit: there they are scored on draws")
         from cbrl_bayes.cli.as_given import design_as_given
 
-        emit(design_as_given(chosen, how, settings.search, seed), as_json)
+        emit(design_as_given(chosen, how, looking, seed, follower_steps), as_json)
         return
+    if isinstance(looking, Rounds) or follower_steps is not None:
+        raise typer.BadParameter("--search rounds and --follower-steps work without --fit only")
+    settings = replace(settings, search=looking)
     posterior = load(fit)
     tree = run_design(
         chosen,

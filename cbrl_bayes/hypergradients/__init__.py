@@ -14,7 +14,13 @@ from cbrl_bayes.hypergradients.learned_model import LearnedModel
 from cbrl_bayes.hypergradients.penalty import Penalty
 from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsProgram, RoundsResult
 from cbrl_bayes.hypergradients.rt_q import RTQ
-from cbrl_bayes.hypergradients.search import Search, SearchProgram, SearchResult, global_search
+from cbrl_bayes.hypergradients.search import (
+    LOW_PRICES,
+    Search,
+    SearchProgram,
+    SearchResult,
+    global_search,
+)
 from cbrl_bayes.hypergradients.sobirl import SoBiRL
 from cbrl_bayes.hypergradients.trace import AscentResult, AscentTrace
 from cbrl_bayes.hypergradients.zeroth_order import ZerothOrder
@@ -39,6 +45,7 @@ __all__ = [
     "ESTIMATORS",
     "FAILED_ASCENTS",
     "HPGD",
+    "LOW_PRICES",
     "RTQ",
     "Ascent",
     "AscentProgram",

@@ -89,7 +89,12 @@ class DoublyRobust:
 
     def __post_init__(self) -> None:
         require_kind(self.model, LearnedModel, "model", "LearnedModel(num_rollouts=60)")
-        require_kind(self.critic, Callable | None, "critic", "None")
+        if self.critic is not None and not callable(self.critic):
+            raise InvalidInputError(
+                "critic is not a function",
+                received=self.critic,
+                accepted="(incentive, context, parameters) -> (MDP, policy)",
+            )
 
     @property
     def runs_on_host(self) -> bool:

@@ -29,11 +29,10 @@ class Rounds:
     """How to search by watching.
 
     Each round draws transition laws from the posterior of what was seen (Dirichlet, pair by pair),
-    searches for the best incentive under their mean and ascends from it under each draw, exactly, and
-    watches the
-    follower under two of the designs found: the one that promises most on average, and the one
-    that some draw promises most. So what is not known is tried where it may be good. An ascent by
-    the estimator itself, from the best design watched, ends the search.
+    searches for the best incentive under their mean, and ascends from it under each draw, all
+    exactly. It then watches the follower under two of the designs found: the one that promises
+    most on average, and the one that some draw promises most. So what is not known is tried where
+    it may be good. An ascent by the estimator itself, from the best design so far, ends the search.
 
     Parameters
     ----------
@@ -110,6 +109,8 @@ class Round(NamedTuple):
         Mean worth of the episodes to the leader, and its error.
     follower_steps : int
         What watching it took.
+    steps_per_estimate : float
+        Steps of the estimator's rollouts, once.
     """
 
     unconstrained: Float[np.ndarray, " coordinate"]
@@ -117,6 +118,7 @@ class Round(NamedTuple):
     seen: float
     standard_error: float
     follower_steps: int
+    steps_per_estimate: float
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ class RoundsProgram:
             raise
 
     def _watched(
-        self, point: Array, parameters: Mapping[str, Any], state: ModelState, key: Array
+        self, point: Any, parameters: Mapping[str, Any], state: ModelState, key: Array
     ) -> tuple[ModelState, Array, Array]:
         """Return what is known after one step's episodes, their worth, and their steps."""
         x = self.problem.incentive.unflatten(point)
@@ -321,7 +323,6 @@ class _Task:
     on_step: Callable[[int], None] | None
     rounds: list[Round] = field(default_factory=list)
     steps_of_ascent: int = 0
-    calls: int = 0
 
     @property
     def steps(self) -> int:
@@ -381,24 +382,24 @@ class _Task:
                 start=found.best.unconstrained,
             )
             points.append(space.flatten(again.best.unconstrained))
-        points = np.stack([np.asarray(point) for point in points])
-        return points, np.asarray(program._promise(points, drawn, self.parameters))
+        proposed = np.stack([np.asarray(point) for point in points])
+        return proposed, np.asarray(program._promise(proposed, drawn, self.parameters))
 
     def watch(self, point: np.ndarray, promised: np.ndarray, most: int, key: Array) -> None:
         """Watch a design until the follower has taken ``most`` steps."""
         worth: list[float] = []
         taken = 0
-        while taken < most or len(worth) < 2:
+        while len(worth) < 2 or taken * (len(worth) + 1) <= most * len(worth):
             self.state, one, steps = self.program._watch(
                 point, self.parameters, self.state, jax.random.fold_in(key, len(worth))
             )
             worth.append(float(one))
-            self.calls += 1
             taken += int(steps)
             if self.on_step is not None:
                 self.on_step(int(steps))
         error = float(np.std(worth, ddof=1) / np.sqrt(len(worth)))
-        self.rounds.append(Round(point, promised, float(np.mean(worth)), error, taken))
+        each = taken / len(worth)
+        self.rounds.append(Round(point, promised, float(np.mean(worth)), error, taken, each))
 
     def best(self, among: list[Round], law_key: Array) -> Round:
         """Return the best design, by what was seen and what the model now says, by precision."""
@@ -416,12 +417,14 @@ class _Task:
         """Return where the estimator's own ascent from the best design leads, if steps allow."""
         program, settings = self.program, self.program.rounds
         left = settings.follower_steps - self.steps - 2 * fresh
-        num = int(left * self.calls / self.steps)
+        best = self.best(self.rounds, key)
+        # Episodes get longer, or shorter, on the way: a tenth is kept in hand.
+        num = int(0.9 * left / best.steps_per_estimate)
         if num < FEWEST_STEPS:
             return None
         informed = _Informed(program.estimator, self.state)
         ascent = AscentProgram(program.problem, informed, replace(settings.ascent, num_steps=num))
-        start = program.problem.incentive.unflatten(self.best(self.rounds, key).unconstrained)
+        start = program.problem.incentive.unflatten(best.unconstrained)
         found = ascent.run(self.parameters, key=key, start=start)
         self.steps_of_ascent = int(np.sum(found.trace.follower_steps))
         return np.asarray(program.problem.incentive.flatten(found.unconstrained))

@@ -55,7 +55,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "design": {
         "fit": "fit.nc",
         "estimator": "|".join(hypergradients.ESTIMATORS),
-        "search": "plain|continuation|global",
+        "search": "plain|continuation|global|ascent",
         "draws": NUMBER,
     },
     "robust": dict.fromkeys(

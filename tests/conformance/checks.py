@@ -12,7 +12,9 @@ from cbrl_bayes.hypergradients import (
     HPGD,
     RTQ,
     BoltzmannCovariance,
+    DoublyRobust,
     Exact,
+    LearnedModel,
     Penalty,
     SoBiRL,
     ZerothOrder,
@@ -56,6 +58,8 @@ PROBLEMS = {
 
 SMALL = {
     "exact": Exact(),
+    "learned_model": LearnedModel(num_rollouts=8, max_steps=30),
+    "doubly_robust": DoublyRobust(LearnedModel(num_rollouts=8, max_steps=30)),
     "hpgd": HPGD(num_rollouts=8, num_branches=4, max_steps=30),
     "boltzmann_covariance": BoltzmannCovariance(num_rollouts=8, max_steps=30, critic_memory=0.5),
     "rt_q": RTQ(num_levels=2, rollouts=HPGD(num_rollouts=8, num_branches=4, max_steps=30)),
@@ -87,6 +91,21 @@ def _sampling(max_steps, rollouts=60, branches=20):
     return HPGD(num_rollouts=rollouts, num_branches=branches, max_steps=max_steps)
 
 
+def _learned(max_steps, rollouts=60, **settings):
+    """A model that forgets nothing: what is left of its bias is of first order in 1 / visits."""
+    return LearnedModel(num_rollouts=rollouts, max_steps=max_steps, law_memory=1.0, **settings)
+
+
+def _both(max_steps, repeats, rollouts=60, allowance=0.05):
+    model = _learned(max_steps, rollouts)
+    return {
+        "learned_model": MeanCheck(model, repeats, allowance=allowance, carries=True),
+        "doubly_robust": MeanCheck(
+            DoublyRobust(model), repeats, allowance=allowance / 2, carries=True
+        ),
+    }
+
+
 def _differences(directions):
     return ZerothOrder(num_rollouts=None, num_directions=directions, radius=1e-3)
 
@@ -103,6 +122,7 @@ SWEPT = {
 
 MEANS = {
     "two_state": SWEPT
+    | _both(3, 100, 64)
     | {
         "hpgd": MeanCheck(_sampling(3, 64, 32), 200),
         "boltzmann_covariance": MeanCheck(
@@ -112,6 +132,7 @@ MEANS = {
         "zeroth_order": MeanCheck(_differences(20), 200, allowance=0.01),
     },
     "moving": SWEPT
+    | _both(150, 400, 60)
     | {
         "hpgd": MeanCheck(_sampling(150), 300),
         "hpgd, plain": MeanCheck(
@@ -136,6 +157,7 @@ MEANS = {
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
     "bus_replacement": SWEPT
+    | _both(300, 200, 60)
     | {
         "hpgd": MeanCheck(_sampling(300, 40, 20), 200),
         "boltzmann_covariance": MeanCheck(
@@ -144,6 +166,7 @@ MEANS = {
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
     "four_rooms": SWEPT
+    | _both(1000, 400, 200, 0.05)
     | {
         "hpgd": MeanCheck(_sampling(1000, 200, 400), 1500),
         "boltzmann_covariance": MeanCheck(
@@ -155,6 +178,7 @@ MEANS = {
         "zeroth_order": MeanCheck(_differences(100), 100, allowance=0.01),
     },
     "contract_design": SWEPT
+    | _both(4, 200, 200)
     | {
         "hpgd": MeanCheck(_sampling(4, 200, 100), 300),
         "boltzmann_covariance": MeanCheck(
@@ -163,6 +187,7 @@ MEANS = {
         "zeroth_order": MeanCheck(_differences(50), 200, allowance=0.01),
     },
     "tax_design": SWEPT
+    | _both(150, 400, 200, 0.05)
     | {
         "hpgd": MeanCheck(_sampling(150, 100, 50), 1500),
         "boltzmann_covariance": MeanCheck(
