@@ -62,7 +62,7 @@ def behaviour_model(
     problem: Problem,
     data: xr.Dataset,
     *,
-    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    priors: Mapping[str, Prior | dist.Distribution | Any] | None = None,
     context_family: ContextFamily | None = None,
 ) -> BehaviourModel:
     """Build the NumPyro model that `infer` fits; arguments as there."""
@@ -76,7 +76,7 @@ def behaviour_model(
     grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
     known = problem.default_parameters
     alike = all(np.ndim(known[name]) == 0 for name in problem.per_follower if name in known)
-    if alike and not grouped and "group" in data:
+    if alike and not grouped and "group" in data and not problem.tells_followers_apart:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
     estimated = {*chosen, *(context_family.priors if context_family else {})}
@@ -89,7 +89,7 @@ def infer(
     data: xr.Dataset,
     *,
     key: Key[Array, ""],
-    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    priors: Mapping[str, Prior | dist.Distribution | Any] | None = None,
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
     executor: Executor | None = None,
@@ -109,7 +109,9 @@ def infer(
         From `jax.random.key`; same key, same draws.
     priors : mapping, optional
         Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a NumPyro distribution, in the
-        parameter's unit; replaces or adds to `default_priors`.
+        parameter's unit; replaces or adds to `default_priors`. A number (or a distribution of one
+        value, such as `Delta`) says that the parameter is known: it stands in the posterior as a
+        constant, and nothing is learned about it.
     settings : NUTSSettings or SVISettings, optional
         Default: NUTS with 4 chains.
     context_family : ContextFamily, optional
@@ -168,6 +170,7 @@ def infer(
             accepted="jax.random.key(seed)",
         )
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
+    model.require_unknown()
     advice = identification(model).advice
     settings = NUTSSettings() if settings is None else settings
     in_threads = isinstance(executor, ThreadExecutor | None)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
@@ -76,12 +77,13 @@ def simulate_trajectories(
                 accepted=f"finite numbers, shape {shape}",
             )
         in_force[name] = numbers
+    applied = {name: jnp.asarray(numbers) for name, numbers in in_force.items()}
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
     def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:
         context, who, walker = episode
         one = problem.follower_parameters(truth, who)
-        mdp, response = respond(problem, in_force, context, one)
+        mdp, response = respond(problem, applied, context, one)
         steps = rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
         return steps.state[0], steps.action[0], steps.active[0].sum()
 
@@ -100,7 +102,7 @@ def simulate_trajectories(
     data = make_trajectories(
         [row[:steps] for row, steps in zip(state, length, strict=True)],
         [row[:steps] for row, steps in zip(action, length, strict=True)],
-        group=who if len(set(who)) > 1 else None,
+        group=who if problem.followers.num_followers > 1 else None,
         context=names,
         regime=[regime] * num_episodes,
         incentives={regime: in_force},

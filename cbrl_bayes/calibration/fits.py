@@ -11,6 +11,7 @@ log-likelihood).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -209,9 +210,20 @@ class _Fits(Work):
 
 
 def _sites(simulation: GenerativeModel) -> tuple[str, ...]:
-    """Names of what the prior samples or derives."""
-    trace = handlers.trace(handlers.seed(simulation.prior, 0)).get_trace()
-    return tuple(n for n, site in trace.items() if site["type"] in ("sample", "deterministic"))
+    """Names of what the prior samples or derives; what is known has no rank."""
+    trace, other = (
+        handlers.trace(handlers.seed(simulation.prior, seed)).get_trace() for seed in (0, 1)
+    )
+    return tuple(
+        name
+        for name, site in trace.items()
+        if site["type"] == "sample"
+        or (site["type"] == "deterministic" and not np.array_equal(*_values(name, trace, other)))
+    )
+
+
+def _values(name: str, *traces: Any) -> list[np.ndarray]:
+    return [np.asarray(trace[name]["value"]) for trace in traces]
 
 
 def _collect(found: dict[str, np.ndarray], settings: CalibrationSettings) -> SimulatedFits:
