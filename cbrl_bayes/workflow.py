@@ -1,6 +1,7 @@
 """The chain in two calls: `infer` turns behaviour into a posterior, `design` into incentives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from cbrl_bayes.inference import (
     device_kind,
     fit,
     identification,
+    known_values,
     prior_text,
 )
 from cbrl_bayes.problems import Problem, respond_everywhere
@@ -79,9 +81,22 @@ def behaviour_model(
     if alike and not grouped and "group" in data and not problem.tells_followers_apart:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
-    estimated = {*chosen, *(context_family.priors if context_family else {})}
-    counts = count_behaviour(problem, data, estimated=estimated)
+    known = known_values(chosen, context_family, problem.followers.num_followers)
+    estimated = {*chosen, *(context_family.priors if context_family else {})} - set(known)
+    counts = count_behaviour(_at(problem, known), data, estimated=estimated)
     return BehaviourModel(problem, counts, chosen, context_family)
+
+
+def _at(problem: Problem, known: Mapping[str, np.ndarray]) -> Problem:
+    """Return the problem with what is known as its defaults, against which data are checked."""
+    several = (problem.followers.num_followers,)
+    own = {
+        name: value
+        for name, value in known.items()
+        if name in problem.parameters
+        and value.shape in ((), several, np.shape(problem.parameters[name]))
+    }
+    return replace(problem, parameters={**problem.parameters, **own}) if own else problem
 
 
 def infer(

@@ -11,7 +11,6 @@ log-likelihood).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -214,16 +213,16 @@ def _sites(simulation: GenerativeModel) -> tuple[str, ...]:
     trace, other = (
         handlers.trace(handlers.seed(simulation.prior, seed)).get_trace() for seed in (0, 1)
     )
+
+    def moves(name: str) -> bool:
+        return not np.array_equal(trace[name]["value"], other[name]["value"])
+
+    derived = {name for name, site in trace.items() if site["type"] == "deterministic"}
     return tuple(
         name
         for name, site in trace.items()
-        if site["type"] == "sample"
-        or (site["type"] == "deterministic" and not np.array_equal(*_values(name, trace, other)))
+        if site["type"] == "sample" or (name in derived and moves(name))
     )
-
-
-def _values(name: str, *traces: Any) -> list[np.ndarray]:
-    return [np.asarray(trace[name]["value"]) for trace in traces]
 
 
 def _collect(found: dict[str, np.ndarray], settings: CalibrationSettings) -> SimulatedFits:

@@ -31,6 +31,7 @@ from cbrl_bayes.inference.priors import (
     known_values,
     require_unknown,
 )
+from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 
@@ -77,6 +78,7 @@ class BehaviourModel:
             if is_known(law):
                 check_known(self.problem, name, np.asarray(law.v), per_group=False)
         self._check_groups()
+        self._check_contexts()
         if len(self.counts.transition_count) and self.counts.num_cells > 1:
             self._check_shared_law()
 
@@ -194,6 +196,20 @@ class BehaviourModel:
                         received=f"shape {shape}: {np.asarray(prior.prior.v).tolist()}",
                         accepted=f"one number, or {len(groups)}, in the order {', '.join(groups)}",
                     )
+
+    def _check_contexts(self) -> None:
+        """Refuse a known law of contexts that rules out one that was observed."""
+        law, seen = self.known.get("context_probability"), self.counts.context_count
+        if law is None or is_traced(seen):
+            return
+        names = getattr(self.problem.contexts, "names", ())
+        wrong = [name for name, p, n in zip(names, law, seen, strict=True) if n > 0 and p == 0]
+        if wrong:
+            raise DataError(
+                "the known context_probability rules out contexts that were observed",
+                received=f"probability 0 of {', '.join(wrong)}",
+                remedy="another value, or a Dirichlet prior",
+            )
 
     def _check_shared_law(self) -> None:
         laws = [

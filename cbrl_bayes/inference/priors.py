@@ -273,7 +273,7 @@ def known_values(
     values = {name: np.asarray(law.v) for name, law in laws.items() if is_known(law)}
     return {
         name: np.broadcast_to(value, (num_groups,))
-        if isinstance(priors.get(name), PerGroup)
+        if isinstance(priors.get(name), PerGroup) and value.ndim == 0
         else value
         for name, value in values.items()
     }

@@ -122,13 +122,13 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
                 accepted="a scalar from three arrays (context, follower)",
             )
     mdp, given = _check_values(problem, 0)
-    shape = mdp.transition.probability.shape
-    _check_labels(problem, *shape[:2])
+    S, A, K = mdp.transition.probability.shape
+    _check_labels(problem, S, A)
     _check_programs(problem, *given, mdp)
     for follower in problem.all_followers[1:]:
         other, _ = _check_values(problem, follower)
-        _check_shapes([shape, other.transition.probability.shape])
-    return shape
+        _check_shapes([(S, A, K), other.transition.probability.shape])
+    return S, A, K
 
 
 def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, Any, Any]]:

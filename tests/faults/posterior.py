@@ -246,7 +246,7 @@ FITS: dict[str, tuple[Any, list[str]]] = {
         ["temperature", "fixes some entries", "[0]"],
     ),
     "a prior of hardly any width": (
-        _prior(temperature=dist.Uniform(1e9, 1e9 + 1e-6)),
+        _prior(temperature=dist.Normal(1e10, 1e-9)),
         ["temperature", "some width"],
     ),
     "a hierarchy that is known to have no spread": (

@@ -156,7 +156,7 @@ PRIORS = {
         r"fixes some entries and leaves others open; received: entries \[0\] are fixed",
     ),
     "hardly any width": (
-        {"temperature": dist.Uniform(1e9, 1e9 + 1e-6)},
+        {"temperature": dist.Normal(1e10, 1e-9)},
         "has some width, and yet the same value in 256 draws",
     ),
     "all known": (

@@ -24,6 +24,7 @@ from cbrl_bayes.inference import (
     prior_text,
 )
 from cbrl_bayes.problems import SampledContexts, two_state
+from cbrl_bayes.workflow import behaviour_model
 
 SHORT = cb.NUTSSettings(num_chains=2, num_warmup=60, num_samples=60)
 LAW = np.array([0.6, 0.4])
@@ -134,7 +135,7 @@ def test_studies_rest_on_known_values(problem, fitted, tmp_path):
     cb.save(study, tmp_path / "study.nc")
     read = cb.load(tmp_path / "study.nc")
     assert ("known", "temperature") in cb.summary(read, accept_failed=True).frame.index
-    assert "known: 0.3" in cb.report(read)
+    assert "known: 0.3" in cb.report(read, accept_failed=True).html
     names = [panel.get_xlabel() for panel in cb.plots.plot_posterior(read).axes]
     assert names == ["P(cost 0.5)"]
 
@@ -267,3 +268,33 @@ def test_calibration_ranks_only_what_is_unknown(problem):
     assert not [name for name in found["quantity"].values if "temperature" in name]
     with pytest.raises(cb.CbrlBayesError, match="nothing to infer"):
         cb.BehaviourSimulation(problem, priors={"temperature": 0.3, "context_probability": LAW})
+
+
+def test_data_are_held_against_the_known_value(problem, data):
+    """A move that is possible at the default and ruled out by what is known, and a context."""
+
+    def build(incentive, cost, parameters):
+        mdp = problem.mdp_fn(incentive, cost, parameters)
+        chance = parameters["chance"]
+        law = jnp.zeros((2, 2, 2)).at[..., 1].set(chance).at[..., 0].set(1.0 - chance)
+        return cb.MDP(
+            mdp.reward, cb.DenseTransition(law), mdp.initial, mdp.discount, mdp.temperature
+        )
+
+    moving = replace(problem, mdp_fn=build, parameters={**problem.parameters, "chance": 0.5})
+    seen = cb.make_trajectories([[0, 0]], [[0, 0]], context=["cost 0.5"])
+    behaviour_model(moving, seen, priors={"chance": 0.9})
+    with pytest.raises(cb.CbrlBayesError, match="rules out one step"):
+        behaviour_model(moving, seen, priors={"chance": 1.0})
+    with pytest.raises(cb.CbrlBayesError, match=r"probability 0 of cost 0\.5"):
+        behaviour_model(moving, seen, priors={"context_probability": [0.0, 1.0]})
+
+
+def test_one_known_value_for_followers_who_may_differ(problem):
+    """A scalar stands for all where the default is one value per follower; designs take it."""
+    several = replace(
+        problem.with_followers(("calm", "rash"), (0.5, 0.5)), parameters={"temperature": [0.2, 0.4]}
+    )
+    assert np.ndim(default_priors(several, {"temperature": 0.3})["temperature"].prior.v) == 0
+    tree = cb.from_draws(several, {"temperature": np.full(4, 0.3)})
+    assert tree["posterior"]["temperature"].dims == ("chain", "draw")
