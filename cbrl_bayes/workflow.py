@@ -81,9 +81,9 @@ def behaviour_model(
     if alike and not grouped and "group" in data and not problem.tells_followers_apart:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
-    known = known_values(chosen, context_family, problem.followers.num_followers)
-    estimated = {*chosen, *(context_family.priors if context_family else {})} - set(known)
-    counts = count_behaviour(_at(problem, known), data, estimated=estimated)
+    fixed = known_values(chosen, context_family, problem.followers.num_followers)
+    estimated = {*chosen, *(context_family.priors if context_family else {})} - set(fixed)
+    counts = count_behaviour(_at(problem, fixed), data, estimated=estimated)
     return BehaviourModel(problem, counts, chosen, context_family)
 
 

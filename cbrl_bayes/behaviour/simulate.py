@@ -60,23 +60,7 @@ def simulate_trajectories(
     counts = {"num_episodes": num_episodes, "num_steps": num_steps}
     require_ranges(counts, "sizes of the data", num_episodes=">= 1", num_steps=">= 1")
     truth = problem.complete_parameters(parameters)
-    readable = problem.incentive.transform(problem.incentive.initial)
-    in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
-    require_kind(incentive, Mapping | None, "incentive", "{'bonus': 0.4}")
-    foreign = sorted(set(incentive or {}) - set(in_force))
-    if foreign:
-        raise InvalidInputError(
-            f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
-        )
-    for name, array in (incentive or {}).items():
-        numbers, shape = as_numbers(f"incentive {name!r}", array), in_force[name].shape
-        if numbers.shape != shape or not np.isfinite(numbers).all():
-            raise InvalidInputError(
-                f"incentive {name!r} cannot be used",
-                received=numbers.tolist(),
-                accepted=f"finite numbers, shape {shape}",
-            )
-        in_force[name] = numbers
+    in_force = _in_force(problem, incentive)
     applied = {name: jnp.asarray(numbers) for name, numbers in in_force.items()}
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
@@ -116,3 +100,25 @@ def simulate_trajectories(
             )
         data["context_value"] = ("episode", np.asarray(values))
     return data
+
+
+def _in_force(problem: Problem, incentive: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """Return every array of the incentive, 0 where none is given; refuse what does not fit."""
+    readable = problem.incentive.transform(problem.incentive.initial)
+    in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
+    require_kind(incentive, Mapping | None, "incentive", "{'bonus': 0.4}")
+    foreign = sorted(set(incentive or {}) - set(in_force))
+    if foreign:
+        raise InvalidInputError(
+            f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
+        )
+    for name, array in (incentive or {}).items():
+        numbers, shape = as_numbers(f"incentive {name!r}", array), in_force[name].shape
+        if numbers.shape != shape or not np.isfinite(numbers).all():
+            raise InvalidInputError(
+                f"incentive {name!r} cannot be used",
+                received=numbers.tolist(),
+                accepted=f"finite numbers, shape {shape}",
+            )
+        in_force[name] = numbers
+    return in_force
