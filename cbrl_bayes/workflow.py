@@ -1,6 +1,7 @@
 """The chain in two calls: `infer` turns behaviour into a posterior, `design` into incentives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from cbrl_bayes.inference import (
     device_kind,
     fit,
     identification,
+    known_values,
     prior_text,
 )
 from cbrl_bayes.problems import Problem, respond_everywhere
@@ -71,7 +73,7 @@ def behaviour_model(
     problem: Problem,
     data: xr.Dataset,
     *,
-    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    priors: Mapping[str, Prior | dist.Distribution | Any] | None = None,
     context_family: ContextFamily | None = None,
 ) -> BehaviourModel:
     """Build the NumPyro model that `infer` fits; arguments as there."""
@@ -85,12 +87,25 @@ def behaviour_model(
     grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
     known = problem.default_parameters
     alike = all(np.ndim(known[name]) == 0 for name in problem.per_follower if name in known)
-    if alike and not grouped and "group" in data:
+    if alike and not grouped and "group" in data and not problem.tells_followers_apart:
         # Groups that share all parameters share their policies: solve once.
         data = data.assign(group=xr.full_like(data["group"], "all", dtype=object).astype(str))
-    estimated = {*chosen, *(context_family.priors if context_family else {})}
-    counts = count_behaviour(problem, data, estimated=estimated)
+    fixed = known_values(chosen, context_family, problem.followers.num_followers)
+    estimated = {*chosen, *(context_family.priors if context_family else {})} - set(fixed)
+    counts = count_behaviour(_at(problem, fixed), data, estimated=estimated)
     return BehaviourModel(problem, counts, chosen, context_family)
+
+
+def _at(problem: Problem, known: Mapping[str, np.ndarray]) -> Problem:
+    """Return the problem with what is known as its defaults, against which data are checked."""
+    several = (problem.followers.num_followers,)
+    own = {
+        name: value
+        for name, value in known.items()
+        if name in problem.parameters
+        and value.shape in ((), several, np.shape(problem.parameters[name]))
+    }
+    return replace(problem, parameters={**problem.parameters, **own}) if own else problem
 
 
 def infer(
@@ -98,7 +113,7 @@ def infer(
     data: xr.Dataset,
     *,
     key: Key[Array, ""],
-    priors: Mapping[str, Prior | dist.Distribution] | None = None,
+    priors: Mapping[str, Prior | dist.Distribution | Any] | None = None,
     settings: NUTSSettings | SVISettings | None = None,
     context_family: ContextFamily | None = None,
     executor: Executor | None = None,
@@ -118,7 +133,9 @@ def infer(
         From `jax.random.key`; same key, same draws.
     priors : mapping, optional
         Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a NumPyro distribution, in the
-        parameter's unit; replaces or adds to `default_priors`.
+        parameter's unit; replaces or adds to `default_priors`. A number (or a distribution of one
+        value, such as `Delta`) says that the parameter is known: it stands in the posterior as a
+        constant, and nothing is learned about it.
     settings : NUTSSettings or SVISettings, optional
         Default: NUTS with 4 chains.
     context_family : ContextFamily, optional
@@ -177,6 +194,7 @@ def infer(
             accepted="jax.random.key(seed)",
         )
     model = behaviour_model(problem, data, priors=priors, context_family=context_family)
+    model.require_unknown()
     advice = identification(model).advice
     settings = NUTSSettings() if settings is None else settings
     in_threads = isinstance(executor, ThreadExecutor | None)

@@ -96,11 +96,23 @@ def _against_problem(
         if unknown:
             known = ", ".join(problem.contexts.names)
             yield f"unknown contexts {unknown}, accepted: {known} (or '' where not observed)"
+    yield from _unknown_groups(data, problem)
     if "successor_slot" in data:
         slot = data["successor_slot"].values
         bad = (slot < MISSING) | (slot >= problem.num_successors)
         yield from _listed("successor_slot", slot, bad, f"-1 to {problem.num_successors - 1}")
     yield from incentive_violations(data, problem)
+
+
+def _unknown_groups(data: xr.Dataset, problem: Problem) -> Iterator[str]:
+    """Say which groups are no followers of a problem that tells its followers apart."""
+    groups, known = set(map(str, data["group"].values)), problem.followers.names
+    several = len(groups) > 1 or len(known) > 1
+    if several and not groups <= set(known) and problem.tells_followers_apart:
+        yield (
+            f"unknown groups {sorted(groups - set(known))}, accepted: {', '.join(known)}, since "
+            "the problem's functions ask which follower responds (parameters['follower'])"
+        )
 
 
 def _context_notes(data: xr.Dataset, problem: Problem) -> Iterator[str]:

@@ -250,6 +250,7 @@ def _followers(problem: Problem, data: xr.Dataset) -> np.ndarray:
         for name in problem.per_follower
         if name in problem.default_parameters
     )
+    alike &= not problem.tells_followers_apart
     return np.zeros_like(group) if alike or names != problem.followers.names else group
 
 

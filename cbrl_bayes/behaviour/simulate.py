@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
@@ -59,29 +60,14 @@ def simulate_trajectories(
     counts = {"num_episodes": num_episodes, "num_steps": num_steps}
     require_ranges(counts, "sizes of the data", num_episodes=">= 1", num_steps=">= 1")
     truth = problem.complete_parameters(parameters)
-    readable = problem.incentive.transform(problem.incentive.initial)
-    in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
-    require_kind(incentive, Mapping | None, "incentive", "{'bonus': 0.4}")
-    foreign = sorted(set(incentive or {}) - set(in_force))
-    if foreign:
-        raise InvalidInputError(
-            f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
-        )
-    for name, array in (incentive or {}).items():
-        numbers, shape = as_numbers(f"incentive {name!r}", array), in_force[name].shape
-        if numbers.shape != shape or not np.isfinite(numbers).all():
-            raise InvalidInputError(
-                f"incentive {name!r} cannot be used",
-                received=numbers.tolist(),
-                accepted=f"finite numbers, shape {shape}",
-            )
-        in_force[name] = numbers
+    in_force = _in_force(problem, incentive)
+    applied = {name: jnp.asarray(numbers) for name, numbers in in_force.items()}
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
     def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:
         context, who, walker = episode
         one = problem.follower_parameters(truth, who)
-        mdp, response = respond(problem, in_force, context, one)
+        mdp, response = respond(problem, applied, context, one)
         steps = rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
         return steps.state[0], steps.action[0], steps.active[0].sum()
 
@@ -100,7 +86,7 @@ def simulate_trajectories(
     data = make_trajectories(
         [row[:steps] for row, steps in zip(state, length, strict=True)],
         [row[:steps] for row, steps in zip(action, length, strict=True)],
-        group=who if len(set(who)) > 1 else None,
+        group=who if problem.followers.num_followers > 1 else None,
         context=names,
         regime=[regime] * num_episodes,
         incentives={regime: in_force},
@@ -114,3 +100,25 @@ def simulate_trajectories(
             )
         data["context_value"] = ("episode", np.asarray(values))
     return data
+
+
+def _in_force(problem: Problem, incentive: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """Return every array of the incentive, 0 where none is given; refuse what does not fit."""
+    readable = problem.incentive.transform(problem.incentive.initial)
+    in_force = {name: np.zeros(np.shape(array)) for name, array in readable.items()}
+    require_kind(incentive, Mapping | None, "incentive", "{'bonus': 0.4}")
+    foreign = sorted(set(incentive or {}) - set(in_force))
+    if foreign:
+        raise InvalidInputError(
+            f"problem {problem.name!r} has no incentives {foreign}", accepted=", ".join(in_force)
+        )
+    for name, array in (incentive or {}).items():
+        numbers, shape = as_numbers(f"incentive {name!r}", array), in_force[name].shape
+        if numbers.shape != shape or not np.isfinite(numbers).all():
+            raise InvalidInputError(
+                f"incentive {name!r} cannot be used",
+                received=numbers.tolist(),
+                accepted=f"finite numbers, shape {shape}",
+            )
+        in_force[name] = numbers
+    return in_force

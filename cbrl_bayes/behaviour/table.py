@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import jax
@@ -323,9 +324,9 @@ def _only_start(problem: Problem) -> int | None:
         return 0
     values, _ = problem.contexts.support(problem.default_parameters, jax.random.key(0))
     incentive = problem.incentive.transform(problem.incentive.initial)
-    one = problem.follower_parameters(problem.default_parameters, 0)
     starts = set()
-    for index in range(problem.contexts.num_contexts):
+    for follower, index in product(problem.all_followers, range(problem.contexts.num_contexts)):
+        one = problem.follower_parameters(problem.default_parameters, follower)
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
         initial = np.asarray(problem.mdp_fn(incentive, context, one).initial)
         starts |= set(np.flatnonzero(initial > 0).tolist())

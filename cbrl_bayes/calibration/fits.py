@@ -209,9 +209,20 @@ class _Fits(Work):
 
 
 def _sites(simulation: GenerativeModel) -> tuple[str, ...]:
-    """Names of what the prior samples or derives."""
-    trace = handlers.trace(handlers.seed(simulation.prior, 0)).get_trace()
-    return tuple(n for n, site in trace.items() if site["type"] in ("sample", "deterministic"))
+    """Names of what the prior samples or derives; what is known has no rank."""
+    trace, other = (
+        handlers.trace(handlers.seed(simulation.prior, seed)).get_trace() for seed in (0, 1)
+    )
+
+    def moves(name: str) -> bool:
+        return not np.array_equal(trace[name]["value"], other[name]["value"])
+
+    derived = {name for name, site in trace.items() if site["type"] == "deterministic"}
+    return tuple(
+        name
+        for name, site in trace.items()
+        if site["type"] == "sample" or (name in derived and moves(name))
+    )
 
 
 def _collect(found: dict[str, np.ndarray], settings: CalibrationSettings) -> SimulatedFits:

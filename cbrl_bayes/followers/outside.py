@@ -41,7 +41,8 @@ class OutsideFollower:
     train_fn : callable
         ``(incentive, context, parameters, seed) -> Player``. ``incentive`` maps names to NumPy
         arrays in readable units; ``context`` is one context value; ``parameters`` are those the
-        leader's model assumes (a real follower will not look at them). It may keep what it
+        leader's model assumes (a real follower will not look at them), and ``follower``, the number
+        of the one who is to train. It may keep what it
         learned between calls. This package makes float64 the default of JAX in the whole
         process: a trainer that uses JAX should name its number types.
     time_limit : float, optional

@@ -39,6 +39,7 @@ from cbrl_bayes.inference.priors import (  # noqa: E402
     Pooled,
     Prior,
     default_priors,
+    known_values,
     prior_text,
 )
 from cbrl_bayes.inference.shares import (  # noqa: E402
@@ -84,6 +85,7 @@ __all__ = [
     "fit_preferences",
     "fit_shares",
     "identification",
+    "known_values",
     "log_prior",
     "logistic_normal_log_density",
     "maximum_likelihood",

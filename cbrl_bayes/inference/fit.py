@@ -117,7 +117,13 @@ def fit(
     Returns
     -------
     FitDraws
+
+    Raises
+    ------
+    InvalidInputError
+        If every parameter is known.
     """
+    model.require_unknown()
     settings = settings or NUTSSettings()
     sample_key, prior_key, predictive_key = jax.random.split(key, 3)
     begun = time.perf_counter()

@@ -17,9 +17,16 @@ from numpyro import handlers
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.inference.known import drawn
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.preferences import PreferenceModel
-from cbrl_bayes.inference.priors import ContextFamily, Prior, default_priors
+from cbrl_bayes.inference.priors import (
+    ContextFamily,
+    Prior,
+    default_priors,
+    known_values,
+    require_unknown,
+)
 from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.mdp import rollout
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
@@ -127,6 +134,7 @@ class BehaviourSimulation:
                 "num_hidden > 0 requires a finite list of contexts and record_transitions=False"
             )
         object.__setattr__(self, "priors", default_priors(self.problem, self.priors))
+        require_unknown(self.priors, self.context_family, self.problem.followers.num_followers)
         readable = self.problem.incentive.transform(self.problem.incentive.initial)
         zero = {name: np.zeros(np.shape(value)) for name, value in readable.items()}
         if set(self.incentive) - set(zero):
@@ -141,20 +149,21 @@ class BehaviourSimulation:
             prior.sample(name, self.problem.followers.num_followers)
         if self.context_family is not None:
             for name, law in self.context_family.priors.items():
-                numpyro.sample(name, law)
+                drawn(name, law)
 
     def simulate(self, truth: Mapping[str, Array], key: Key[Array, ""]) -> dict[str, Array]:
         """Return contexts, states, actions and which steps were made, (episode, step)."""
         problem = self.problem
-        known = problem.default_parameters
+        known = problem.default_parameters | self._known
         parameters = known | {name: truth[name] for name in truth if name in known}
         context_key, walk_key, slot_key = jax.random.split(key, 3)
         values, chosen = problem.contexts.draw(parameters, context_key, self.num_episodes)
+        in_force = {name: jnp.asarray(value) for name, value in self.incentive.items()}
 
         def walk(entry: tuple) -> dict[str, Array]:
             value, follower, walker, slot = entry
             one = problem.follower_parameters(parameters, follower)
-            mdp, response = respond(problem, self.incentive, value, one)
+            mdp, response = respond(problem, in_force, value, one)
             steps = rollout(
                 mdp, response.policy, key=walker, num_steps=self.num_steps, num_rollouts=1
             )
@@ -268,6 +277,12 @@ class BehaviourSimulation:
             "transition_slot": data["slot"][:, :recorded].ravel(),
             "transition_count": data["goes_on"][:, :recorded].astype(int).ravel(),
         }
+
+    @property
+    def _known(self) -> dict[str, Array]:
+        num = self.problem.followers.num_followers
+        known = known_values(self.priors, self.context_family, num)
+        return {name: jnp.asarray(value) for name, value in known.items()}
 
     @property
     def _follower(self) -> np.ndarray:

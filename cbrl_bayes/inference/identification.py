@@ -80,7 +80,9 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
     names = sorted(
         name
         for name in model.priors
-        if name != "context_probability" and np.ndim(centre[name]) == 0 and float(centre[name]) > 0
+        if name not in ("context_probability", *model.known)
+        and np.ndim(centre[name]) == 0
+        and float(centre[name]) > 0
     )
     if not names:
         return Identification((), np.zeros(0), (), "")
@@ -189,7 +191,7 @@ def _advice(directions: list[dict[str, float]]) -> str:
     moving = sorted({n for d in directions for n, w in d.items() if abs(w) > 1e-3})
     return (
         f"behaviour cannot tell {' and '.join(moving)} apart (changing them together leaves "
-        "every choice probability as it is): fix one of them (drop its prior), give one a "
+        "every choice probability as it is): fix one of them (a number as its prior), give one a "
         "narrow prior from outside knowledge, or add data from a regime whose incentive has a "
         "known size in the reward's unit"
     )

@@ -35,7 +35,8 @@ class MaximumLikelihood:
     Attributes
     ----------
     estimates, standard_errors : dict
-        Parameter name -> value. Errors are NaN where the likelihood is flat in some direction.
+        Parameter name -> value, of those that are not known. Errors are NaN where the likelihood
+        is flat in some direction.
     log_likelihood : float
         Total of choices, contexts and recorded transitions.
     choice_log_likelihood, transition_log_likelihood : float
@@ -79,19 +80,20 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     Raises
     ------
     InvalidInputError
-        For a hierarchical prior or a continuous context family.
+        For a hierarchical prior or a continuous context family, or if all parameters are known.
     """
     if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
         raise InvalidInputError(
             "maximum likelihood does not cover hierarchical priors or a context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
         )
+    model.require_unknown()
     from scipy.optimize import minimize  # takes a tenth of a second
 
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()
-        if not isinstance(prior, Hierarchical)
+        if not isinstance(prior, Hierarchical) and name not in model.known
     }
     free = {name: supports[name].inv(_start(model, name)) for name in supports}
     flat, unravel = ravel_pytree(free)

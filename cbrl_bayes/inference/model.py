@@ -13,6 +13,7 @@ from jaxtyping import Array
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import DataError, InvalidInputError
 from cbrl_bayes.inference.counted import counts_law
+from cbrl_bayes.inference.known import check_known, drawn, is_known
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
     context_evidence,
@@ -22,7 +23,15 @@ from cbrl_bayes.inference.likelihood import (
     policies,
     transition_log_likelihood,
 )
-from cbrl_bayes.inference.priors import ContextFamily, Hierarchical, PerGroup, Prior
+from cbrl_bayes.inference.priors import (
+    ContextFamily,
+    Hierarchical,
+    PerGroup,
+    Prior,
+    known_values,
+    require_unknown,
+)
+from cbrl_bayes.mdp import is_traced
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 
@@ -31,7 +40,8 @@ class BehaviourModel:
     """A joint model of contexts, follower parameters and observed behaviour.
 
     Sites: one per uncertain parameter (plus ``*_population``, ``*_spread``, ``*_offset`` of a
-    hierarchy), deterministic ``rationality`` or what the problem derives, ``action_count``
+    hierarchy), deterministic what is known and ``rationality`` or what the problem derives,
+    ``action_count``
     (choices in each visited decision point), ``context_count``, and ``solve_status``.
 
     Parameters
@@ -56,10 +66,7 @@ class BehaviourModel:
     def __post_init__(self) -> None:
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if discrete == (self.context_family is not None):
-            raise InvalidInputError(
-                "pass context_family if the contexts of the problem are sampled "
-                "(SampledContexts), and only then"
-            )
+            raise _unfit_family(self.problem)
         family = self.context_family.priors if self.context_family else {}
         unknown = sorted({*self.priors, *family} - set(self.problem.default_parameters))
         if unknown:
@@ -67,8 +74,22 @@ class BehaviourModel:
                 f"problem {self.problem.name!r} has no parameters {unknown}",
                 accepted=", ".join(sorted(self.problem.default_parameters)),
             )
+        for name, law in family.items():
+            if is_known(law):
+                check_known(self.problem, name, np.asarray(law.v), per_group=False)
+        self._check_groups()
+        self._check_contexts()
         if len(self.counts.transition_count) and self.counts.num_cells > 1:
             self._check_shared_law()
+
+    @property
+    def known(self) -> dict[str, np.ndarray]:
+        """Parameters whose value is known, and the value: one, or one per group."""
+        return known_values(self.priors, self.context_family, len(self.counts.groups))
+
+    def require_unknown(self) -> None:
+        """Raise if every parameter is known: then there is nothing to infer."""
+        require_unknown(self.priors, self.context_family, len(self.counts.groups))
 
     @property
     def varies_by_group(self) -> list[str]:
@@ -97,8 +118,7 @@ class BehaviourModel:
             parameters[name] = prior.sample(name, len(self.counts.groups))
         if self.context_family is not None:
             parameters |= {
-                name: numpyro.sample(name, prior)
-                for name, prior in self.context_family.priors.items()
+                name: drawn(name, prior) for name, prior in self.context_family.priors.items()
             }
         for name, value in self.problem.derived(parameters).items():
             numpyro.deterministic(name, value)
@@ -130,8 +150,9 @@ class BehaviourModel:
             self._contexts(parameters["context_probability"], condition)
 
     def complete(self, sampled: Mapping[str, Array]) -> dict[str, Any]:
-        """Return all parameters of one draw: defaults with the sampled ones put in."""
+        """Return all parameters of one draw: defaults with known and sampled ones put in."""
         parameters = self.problem.default_parameters
+        parameters |= {name: jnp.asarray(value) for name, value in self.known.items()}
         return parameters | {n: jnp.asarray(v) for n, v in sampled.items() if n in parameters}
 
     def pointwise(self, parameters: Mapping[str, Any], log_policy: Array) -> Array:
@@ -161,6 +182,34 @@ class BehaviourModel:
             return jnp.log(parameters["context_probability"])
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
         return self.context_family.family_fn(parameters).log_prob(values)
+
+    def _check_groups(self) -> None:
+        """Refuse known values that are not one per group."""
+        groups = self.counts.groups
+        for name in self.varies_by_group:
+            prior = self.priors[name]
+            if isinstance(prior, PerGroup) and is_known(prior.prior):
+                shape = np.shape(prior.prior.v)
+                if shape not in ((), (len(groups),)):
+                    raise InvalidInputError(
+                        f"the known values of {name!r} do not fit the groups in the data",
+                        received=f"shape {shape}: {np.asarray(prior.prior.v).tolist()}",
+                        accepted=f"one number, or {len(groups)}, in the order {', '.join(groups)}",
+                    )
+
+    def _check_contexts(self) -> None:
+        """Refuse a known law of contexts that rules out one that was observed."""
+        law, seen = self.known.get("context_probability"), self.counts.context_count
+        if law is None or is_traced(seen):
+            return
+        names = getattr(self.problem.contexts, "names", ())
+        wrong = [name for name, p, n in zip(names, law, seen, strict=True) if n > 0 and p == 0]
+        if wrong:
+            raise DataError(
+                "the known context_probability rules out contexts that were observed",
+                received=f"probability 0 of {', '.join(wrong)}",
+                remedy="another value, or a Dirichlet prior",
+            )
 
     def _check_shared_law(self) -> None:
         laws = [
@@ -198,3 +247,24 @@ class BehaviourModel:
             else counts_law(np.asarray(total), jnp.log(probability)),
             obs=jnp.asarray(observed) if condition else None,
         )
+
+
+def _unfit_family(problem: Problem) -> InvalidInputError:
+    """Return what to say where contexts and their family do not go together."""
+    names = sorted(problem.contexts.default_parameters)
+    if isinstance(problem.contexts, DiscreteContexts):
+        return InvalidInputError(
+            f"the contexts of problem {problem.name!r} are listed; their law needs no family",
+            received="context_family",
+            accepted="context_family=None",
+            remedy="priors={'context_probability': ...}; SampledContexts for a continuous family",
+        )
+    laws = ", ".join(f"{name!r}: its prior" for name in names)
+    return InvalidInputError(
+        f"the contexts of problem {problem.name!r} are sampled (SampledContexts), and their "
+        "density is not known",
+        received="context_family=None",
+        accepted="the distribution that sample_fn draws from, as a function of the parameters",
+        remedy="pass context_family=cb.ContextFamily(lambda p: dist.Normal(...), "
+        f"{{{laws}}}), with the distribution of one context",
+    )

@@ -170,13 +170,14 @@ def _crossing(steps: np.ndarray, curve: np.ndarray, one: int, other: int) -> flo
 
 
 def _paths(model: BehaviourModel, posterior: Draws, prior: Draws) -> Iterator[_Path]:
-    centre = _centre(model, posterior)
+    centre, known = _centre(model, posterior), model.known
     for name, law in model.priors.items():
-        if isinstance(law, PerGroup | Hierarchical):
+        if name not in known and isinstance(law, PerGroup | Hierarchical):
             yield from _of_groups(model, name, law, centre, posterior)
     laws = {name: law.prior for name, law in model.priors.items() if isinstance(law, Pooled)}
     if model.context_family is not None:
         laws |= model.context_family.priors
+    laws = {name: law for name, law in laws.items() if name not in known}
     bounded, free, before = {}, {}, {}
     for name, law in laws.items():
         transform = biject_to(law.support)
@@ -260,7 +261,7 @@ def _of_groups(
 def _centre(model: BehaviourModel, posterior: Draws) -> dict[str, np.ndarray]:
     """Return the median of each sampled site; of laws the mean, which is one too."""
     derived = {n for n, law in model.priors.items() if isinstance(law, Hierarchical)}
-    derived |= set(model.problem.derived(model.problem.default_parameters))
+    derived |= {*model.problem.derived(model.problem.default_parameters), *model.known}
     laws = {"context_probability", *model.problem.laws}
     return {
         name: values.mean(0) if name in laws else np.median(values, axis=0)

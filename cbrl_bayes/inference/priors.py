@@ -1,10 +1,12 @@
-"""Priors on what the leader does not know: shared, per group, or with a hierarchy over groups."""
+"""Priors on what the leader does not know: shared, per group, or with a hierarchy over groups.
+
+Wherever a distribution stands a number may stand: then the value is known.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -12,6 +14,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
+from cbrl_bayes.inference.known import as_law, check_known, drawn, is_known, settled
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 DEFAULT_LOG_SCALE = 1.0
@@ -24,18 +27,18 @@ class Pooled:
 
     Parameters
     ----------
-    prior : numpyro distribution
-        In the unit of the parameter.
+    prior : numpyro distribution or number
+        In the unit of the parameter. A number (or `Delta`) is a known value.
     """
 
     prior: dist.Distribution
 
     def __post_init__(self) -> None:
-        _require_law(self.prior, "Pooled.prior")
+        _set_laws(self, "prior")
 
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw the parameter inside a NumPyro model."""
-        return numpyro.sample(name, self.prior)
+        return drawn(name, self.prior)
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,20 @@ class PerGroup:
 
     Parameters
     ----------
-    prior : numpyro distribution
-        Scalar, in the unit of the parameter.
+    prior : numpyro distribution or number
+        Scalar, in the unit of the parameter. A number is a known value, several are those of the
+        groups, in the order of the problem's followers (of the alphabet if the groups are others).
     """
 
     prior: dist.Distribution
 
     def __post_init__(self) -> None:
-        _require_law(self.prior, "PerGroup.prior")
+        _set_laws(self, "prior")
 
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw one value per group, shape (G,)."""
+        if is_known(self.prior):
+            return numpyro.deterministic(name, jnp.broadcast_to(self.prior.v, (num_groups,)))
         with numpyro.plate("follower", num_groups):
             return numpyro.sample(name, self.prior)
 
@@ -67,9 +73,9 @@ class Hierarchical:
 
     Parameters
     ----------
-    location : numpyro distribution
+    location : numpyro distribution or number
         Prior of the population median :math:`e^\mu`, in the unit of the parameter; positive.
-    scale : numpyro distribution
+    scale : numpyro distribution or number
         Prior of :math:`\tau` > 0, the spread of log values between groups; default half-normal
         with scale 0.5 (two groups then differ by a factor of 2 or so).
     """
@@ -78,13 +84,12 @@ class Hierarchical:
     scale: dist.Distribution = field(default_factory=lambda: dist.HalfNormal(0.5))
 
     def __post_init__(self) -> None:
-        _require_law(self.location, "Hierarchical.location")
-        _require_law(self.scale, "Hierarchical.scale")
+        _set_laws(self, "location", "scale")
 
     def sample(self, name: str, num_groups: int) -> Array:
         """Draw population and groups; returns shape (G,)."""
-        median = numpyro.sample(f"{name}_population", self.location)
-        spread = numpyro.sample(f"{name}_spread", self.scale)
+        median = drawn(f"{name}_population", self.location)
+        spread = drawn(f"{name}_spread", self.scale)
         with numpyro.plate("follower", num_groups):
             offset = numpyro.sample(f"{name}_offset", dist.Normal(0.0, 1.0))
         return numpyro.deterministic(name, median * jnp.exp(spread * offset))
@@ -100,7 +105,8 @@ class ContextFamily:
         ``parameters -> numpyro distribution`` of one context value; the distribution that the
         problem's ``sample_fn`` draws from.
     priors : mapping
-        Name of each of the family's parameters -> numpyro distribution.
+        Name of each of the family's parameters -> numpyro distribution, or a number where it is
+        known.
     """
 
     family_fn: Callable[[Mapping[str, Any]], dist.Distribution]
@@ -108,17 +114,18 @@ class ContextFamily:
 
     def __post_init__(self) -> None:
         require_kind(self.priors, Mapping, "ContextFamily.priors", "{name: distribution}")
+        laws = {}
         for name, prior in self.priors.items():
-            _require_law(prior, f"ContextFamily.priors[{name!r}]")
+            place = f"ContextFamily.priors[{name!r}]"
+            laws[name], _ = settled(as_law(prior, place), place)
+        object.__setattr__(self, "priors", laws)
 
 
 Prior = Pooled | PerGroup | Hierarchical
-NUM_TRIED = 256
-"""Draws of a prior that are looked at before it is used."""
 
 
 def default_priors(
-    problem: Problem, given: Mapping[str, Prior | dist.Distribution] | None = None
+    problem: Problem, given: Mapping[str, Prior | dist.Distribution | Any] | None = None
 ) -> dict[str, Prior]:
     """Return one prior per uncertain parameter; ``given`` adds or replaces.
 
@@ -135,7 +142,7 @@ def default_priors(
     problem : Problem
     given : mapping, optional
         Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a bare NumPyro distribution,
-        which counts as pooled.
+        which counts as pooled; or a number (an array, a `Delta`): the parameter is known.
 
     Returns
     -------
@@ -145,7 +152,7 @@ def default_priors(
     ------
     InvalidInputError
         For a name the problem does not have, several values of a parameter that cannot differ
-        between followers, and a prior of another shape, of one value or out of range.
+        between followers, and a prior of another shape or out of range.
 
     Examples
     --------
@@ -183,45 +190,38 @@ def default_priors(
                 f"problem {problem.name!r} has no parameter {name!r}",
                 accepted=", ".join(sorted(known)),
             )
-        if not isinstance(prior, Prior):
-            _require_law(prior, f"priors[{name!r}]")
-        chosen = prior if isinstance(prior, Prior) else Pooled(prior)
+        chosen = prior if isinstance(prior, Prior) else Pooled(as_law(prior, f"priors[{name!r}]"))
+        if isinstance(chosen, Pooled) and is_known(chosen.prior) and name in problem.per_follower:
+            chosen = PerGroup(chosen.prior) if np.ndim(chosen.prior.v) == 1 else chosen
         if not isinstance(chosen, Pooled) and name not in problem.per_follower:
             raise InvalidInputError(
                 f"parameter {name!r} cannot differ between followers",
                 received=type(chosen).__name__,
                 accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
             )
-        if isinstance(chosen, Pooled | PerGroup):
-            _require_fitting(problem, name, chosen)
-        else:
-            _require_positive(name, "location", chosen.location)
-            _require_positive(name, "scale", chosen.scale)
-        priors[name] = chosen
+        priors[name] = _settled(problem, name, chosen)
     return priors
 
 
-def _require_fitting(problem: Problem, name: str, prior: Pooled | PerGroup) -> None:
-    """Refuse a prior of another shape, of one value, or with draws the parameter cannot have."""
-    law, wanted = prior.prior, np.shape(problem.default_parameters[name])
-    shape = (*law.batch_shape, *law.event_shape)
+def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
+    """Return the prior, laws of one value as such; refuse what the parameter cannot have."""
+    if isinstance(prior, Hierarchical):
+        return Hierarchical(
+            _positive(name, "location", prior.location), _positive(name, "scale", prior.scale)
+        )
+    shape = (*prior.prior.batch_shape, *prior.prior.event_shape)
+    wanted = np.shape(problem.default_parameters[name])
     fits = shape in (wanted, ()) if isinstance(prior, Pooled) else True
-    if not fits or (name in {"context_probability", *problem.laws} and shape != wanted):
+    if not is_known(prior.prior) and (
+        not fits or (name in {"context_probability", *problem.laws} and shape != wanted)
+    ):
         raise InvalidInputError(
             f"prior of {name!r} does not fit", received=f"shape {shape}", accepted=str(wanted)
         )
-    try:
-        draws = np.asarray(law.sample(jax.random.key(0), (NUM_TRIED,)))
-    except NotImplementedError:  # an improper one
-        return
-    if (draws == draws[0]).all():
-        raise InvalidInputError(
-            f"prior of {name!r} is one value",
-            received=draws[0].tolist(),
-            accepted="a distribution",
-            remedy="a known value needs no prior: set it in the parameters of the problem, and "
-            "leave its name out of uncertain",
-        )
+    law, draws = settled(prior.prior, f"prior of {name!r}")
+    if is_known(law):
+        check_known(problem, name, np.asarray(law.v), per_group=isinstance(prior, PerGroup))
+        return type(prior)(law)
     low, high = problem.ranges.get(name, (-np.inf, np.inf))
     low = max(low, 0.0) if name == "temperature" else low
     outside = int((~((low < draws) & (draws < high))).sum())
@@ -232,30 +232,85 @@ def _require_fitting(problem: Problem, name: str, prior: Pooled | PerGroup) -> N
             accepted=f"between {low:g} and {high:g}, both excluded",
             remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
         )
+    return prior
 
 
-def _require_positive(name: str, part: str, law: dist.Distribution) -> None:
-    """Refuse a part of a hierarchy with draws below zero: both are positive."""
-    draws = np.asarray(law.sample(jax.random.key(0), (NUM_TRIED,)))
+def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution:
+    """Return a part of a hierarchy, settled; refuse draws below zero: both are positive."""
+    law, draws = settled(law, f"prior of {name!r}: Hierarchical.{part}")
     outside = int((~((draws > 0.0) & (draws < np.inf))).sum())
+    if draws.ndim > 1:
+        raise InvalidInputError(
+            f"prior of {name!r}: Hierarchical.{part} does not fit",
+            received=f"shape {draws.shape[1:]}",
+            accepted="(), one number for the population",
+        )
     if outside:
         raise InvalidInputError(
             f"prior of {name!r}: Hierarchical.{part} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted="> 0 and finite",
-            remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
+            remedy="Pooled(location), where all groups are alike"
+            if is_known(law) and part == "scale"
+            else "a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
         )
+    return law
 
 
-def _require_law(value: Any, name: str) -> None:
-    known = "a known value needs no prior: set it in the parameters of the problem"
-    is_number = isinstance(value, int | float | np.generic | np.ndarray | Array)
-    remedy = ["a NumPyro distribution, such as dist.LogNormal(0.0, 1.0)"]
-    require_kind(value, dist.Distribution, name, [*remedy, known] if is_number else remedy)
+def _set_laws(record: Any, *names: str) -> None:
+    """Put laws in place of numbers that a record of a prior was given."""
+    for name in names:
+        law = as_law(getattr(record, name), f"{type(record).__name__}.{name}")
+        object.__setattr__(record, name, law)
+
+
+def known_values(
+    priors: Mapping[str, Prior], family: ContextFamily | None, num_groups: int
+) -> dict[str, np.ndarray]:
+    """Return the values of what is known: one for all, or one per group, shape (G,)."""
+    laws = {name: p.prior for name, p in priors.items() if not isinstance(p, Hierarchical)}
+    laws |= family.priors if family else {}
+    values = {name: np.asarray(law.v) for name, law in laws.items() if is_known(law)}
+    return {
+        name: np.broadcast_to(value, (num_groups,))
+        if isinstance(priors.get(name), PerGroup) and value.ndim == 0
+        else value
+        for name, value in values.items()
+    }
+
+
+def require_unknown(
+    priors: Mapping[str, Prior], family: ContextFamily | None, num_groups: int
+) -> None:
+    """Raise if every parameter is known: then there is nothing to infer.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying how to go on without a fit.
+    """
+    known = known_values(priors, family, num_groups)
+    if {*priors, *(family.priors if family else {})} - set(known):
+        return
+    told = {name: value.tolist() for name, value in known.items()}
+    draws = ", ".join(
+        f"{n!r}: np.full(50, {v})" if np.ndim(v) == 0 else f"{n!r}: np.tile({v}, (50, 1))"
+        for n, v in told.items()
+    )
+    raise InvalidInputError(
+        "there is nothing to infer: every parameter is known",
+        received=told or "no parameter with a prior",
+        accepted="at least one parameter with a distribution as its prior",
+        remedy=f"cb.design(problem, {{{draws}}}, key=key), which needs no fit"
+        if told
+        else "a name in uncertain of the problem, or in priors",
+    )
 
 
 def prior_text(prior: Prior) -> str:
     """Word a prior with all that it was made with, for the record."""
+    if not isinstance(prior, Hierarchical) and is_known(prior.prior):
+        return _told(prior.prior)
     if isinstance(prior, Hierarchical):
         return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
     return f"{type(prior).__name__}({_told(prior.prior)})"
@@ -263,6 +318,8 @@ def prior_text(prior: Prior) -> str:
 
 def _told(value: Any) -> str:
     """Word a distribution with all it was made with: wrappers tell what they wrap."""
+    if isinstance(value, dist.Delta):
+        return f"known: {np.asarray(value.v).tolist()}"
     if isinstance(value, dist.Distribution):
         names = list(value.arg_constraints) or sorted(type(value).gather_pytree_data_fields())
         shapes = (

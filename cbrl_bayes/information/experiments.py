@@ -278,7 +278,8 @@ class _Simulation:
         values = self.problem.contexts.values  # type: ignore[union-attr]
         value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], values)
         one = self.problem.follower_parameters(parameters, follower)
-        return self.problem.mdp_fn(self.incentive, value, one)
+        incentive = {name: jnp.asarray(array) for name, array in self.incentive.items()}
+        return self.problem.mdp_fn(incentive, value, one)
 
     def _log_law(
         self, parameters: Mapping[str, Array], contexts: np.ndarray, followers: np.ndarray
@@ -323,9 +324,10 @@ def _policies(
     problem: Problem, draws: Mapping[str, np.ndarray], incentive: Mapping[str, Any]
 ) -> tuple[np.ndarray, int]:
     """Return all log policies, (N, C, F, S, A), and the number of solves that failed."""
+    in_force = {name: jnp.asarray(array) for name, array in incentive.items()}
 
     def one(parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-        return respond_everywhere(problem, incentive, parameters)
+        return respond_everywhere(problem, in_force, parameters)
 
     sampled = {name: jnp.asarray(value) for name, value in draws.items()}
     log_policy, status = jax.jit(lambda all_draws: jax.lax.map(one, all_draws))(sampled)

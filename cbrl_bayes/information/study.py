@@ -23,6 +23,7 @@ from cbrl_bayes.information.experiments import Experiment, FutureData, simulate_
 from cbrl_bayes.information.sampling import SampleInformation, sample_information
 from cbrl_bayes.information.tables import add_information, draws_per_effective_draw
 from cbrl_bayes.information.values import (
+    InformationValue,
     conditional_benefit,
     partial_information,
     perfect_information,
@@ -30,6 +31,7 @@ from cbrl_bayes.information.values import (
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import designed, incentive_names, posterior_draws, running, thinned
+from cbrl_bayes.results.names import known_among
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def value_of_information(
     parameters : mapping or sequence, optional
         What might be learned: names of parameters or of what derives from them (rationality), or
         label -> names known together. A vector is one group; the entry of a law that follows from
-        the others is left out. Default: each uncertain parameter by itself.
+        the others is left out. What is the same in all draws is worth 0. Default: each parameter
+        of the fit by itself.
     experiments : sequence of Experiment
         Candidates; their incentives may be named after designs of the study.
     settings : InformationSettings, optional
@@ -142,7 +145,7 @@ def value_of_information(
         [_in_force(problem, study, experiment) for experiment in experiments],
         settings,
     )
-    groups = _groups(problem, question.draws, parameters)
+    groups = _groups(problem, question.draws, parameters, known_among(study))
     block = draws_per_effective_draw(chosen[list(question.draws)])
     with running(
         problem,
@@ -202,6 +205,8 @@ class _Question:
             label: partial_information(
                 both[kept], columns[kept], key=next(keys), block_length=block
             )
+            if columns.shape[1]
+            else InformationValue(0.0, 0.0, 0.0, 0.0)
             for label, columns in groups.items()
         }
         samples: list[tuple[Experiment, SampleInformation]] = []
@@ -264,11 +269,17 @@ def _groups(
     problem: Problem,
     draws: Mapping[str, np.ndarray],
     parameters: Mapping[str, str | Sequence[str]] | Sequence[str] | None,
+    known_before: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Return label -> columns (N, p) of what would be known."""
+    """Return label -> columns (N, p) of what would be known; p is 0 where nothing varies."""
+    nothing = np.zeros((len(next(iter(draws.values()))), 0))
     if parameters is None:
         own = {name: _varying(problem, name, values) for name, values in draws.items()}
-        return {name: columns[0] for name, columns in own.items() if columns}
+        return {
+            name: np.concatenate([nothing, *columns], axis=1)
+            for name, columns in own.items()
+            if columns or name in known_before
+        }
     defaults = problem.default_parameters
     derived = jax.vmap(lambda one: problem.derived(defaults | one))(dict(draws))
     known = dict(draws) | {name: np.asarray(values) for name, values in derived.items()}
@@ -279,14 +290,14 @@ def _groups(
     for label, given in wanted.items():
         names = (given,) if isinstance(given, str) else tuple(given)
         unknown = sorted(set(names) - set(known))
-        columns = [] if unknown else [c for n in names for c in _varying(problem, n, known[n])]
-        if not columns:
+        if unknown or not names:
             raise InvalidInputError(
                 f"the value of knowing {label!r} cannot be computed",
-                received=f"unknown names {unknown}" if unknown else "nothing uncertain",
+                received=f"unknown names {unknown}" if unknown else "no names",
                 accepted=", ".join(known),
             )
-        groups[label] = np.concatenate(columns, axis=1)
+        columns = [c for n in names for c in _varying(problem, n, known[n])]
+        groups[label] = np.concatenate([nothing, *columns], axis=1)
     return groups
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.plots.style import COLOURS, band, density, few_ticks, wrapped
 from cbrl_bayes.results import need_group
+from cbrl_bayes.results.names import known_among
 
 MOST_FOLLOWERS, MOST_COLUMNS = 4, 4
 
@@ -40,10 +41,11 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
     """Draw the posterior of every scalar parameter, temperature first, with its prior.
 
     What says the same again has no panel of its own: the rationality (1 / temperature), and the
-    probability of the second of two contexts.
+    probability of the second of two contexts. Neither has what was known before.
     """
     remedy = "fit = infer(problem, data, key=...)"
     posterior, prior = (need_group(tree, name, remedy) for name in ("posterior", "prior"))
+    posterior = posterior.drop_vars(known_among(tree))
     entries = list(_entries(posterior, prior))
     if not entries:
         raise InvalidInputError("the posterior has no parameter that this figure can show")

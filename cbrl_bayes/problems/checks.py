@@ -13,6 +13,7 @@ from jaxtyping import Array
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
 from cbrl_bayes.mdp import MDP, is_traced
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
+from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
@@ -111,7 +112,6 @@ def _check_kinds(problem: "Problem") -> None:
 
 def check_functions(problem: "Problem") -> tuple[int, int, int]:
     """Return S, A and K, after running and tracing every function of the problem once."""
-    parameters = problem.default_parameters
     if problem.aggregate is not None:
         table = jnp.ones((1, problem.followers.num_followers))
         shape = jnp.shape(problem.aggregate(table, table, table / table.size))
@@ -121,9 +121,22 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
                 received=f"shape {shape}",
                 accepted="a scalar from three arrays (context, follower)",
             )
+    mdp, given = _check_values(problem, 0)
+    S, A, K = mdp.transition.probability.shape
+    _check_labels(problem, S, A)
+    _check_programs(problem, *given, mdp)
+    for follower in problem.all_followers[1:]:
+        other, _ = _check_values(problem, follower)
+        _check_shapes([(S, A, K), other.transition.probability.shape])
+    return S, A, K
+
+
+def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, Any, Any]]:
+    """Run the functions in every context; return the last process, and what it was made from."""
+    parameters = problem.default_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
-    one = problem.follower_parameters(parameters, 0)
+    one = problem.follower_parameters(parameters, follower)
     shapes = []
     for index in range(problem.contexts.num_contexts):
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
@@ -137,14 +150,38 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
         shapes.append(mdp.transition.probability.shape)
         for name in ("leader_reward_fn", "incentive_price_fn"):
             _check_finite(name, _called(problem, name, incentive, context, one))
+    _check_shapes(shapes)
+    return mdp, (incentive, context, one)
+
+
+def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
     if len(set(shapes)) > 1:
         raise InvalidInputError(
             "mdp_fn returns MDPs of different shapes", received=sorted(set(shapes))
         )
-    S, A, K = shapes[0]
-    _check_labels(problem, S, A)
-    _check_programs(problem, incentive, context, one, mdp)
-    return S, A, K
+
+
+def asks_who(problem: "Problem") -> bool:
+    """Return whether what a function returns can depend on ``parameters["follower"]``."""
+    parameters = problem.default_parameters
+    incentive = problem.incentive.transform(problem.incentive.initial)
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
+
+    def all_of_it(follower: Array) -> list[Any]:
+        one = problem.follower_parameters(parameters, 0) | {"follower": follower}
+        mdp = problem.mdp_fn(incentive, context, one)
+        found: list[Any] = [mdp]
+        for function in (problem.leader_reward_fn, problem.incentive_price_fn):
+            found.append(None if function is None else function(incentive, context, one))
+        if problem.objective_fn is not None:
+            uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
+            found.append(problem.objective_fn(incentive, uniform, context, one))
+        if problem.response_fn is not None:
+            found.append(problem.response_fn(mdp, one, None))
+        return found
+
+    return depends_on_input(all_of_it, jnp.asarray(0))
 
 
 def _check_labels(problem: "Problem", S: int, A: int) -> None:

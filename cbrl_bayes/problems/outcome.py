@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, as_numbers
@@ -124,6 +125,12 @@ def leader_outcome(
     -------
     LeaderOutcome
 
+    Raises
+    ------
+    InvalidInputError
+        Where nothing is traced: for a choice of another form, an incentive that is not finite, and
+        parameters that are missing or out of range.
+
     Examples
     --------
     >>> from cbrl_bayes.problems import two_state
@@ -166,7 +173,7 @@ def leader_outcome(
 
 
 def _check_given(problem: Problem, unconstrained: Any, parameters: Parameters) -> None:
-    """Refuse a choice of another form and parameters that cannot be, where both are known."""
+    """Refuse a choice of another form or not finite, and parameters that cannot be, where known."""
     if is_traced((unconstrained, dict(parameters))):
         return
     wanted, found = (
@@ -180,6 +187,15 @@ def _check_given(problem: Problem, unconstrained: Any, parameters: Parameters) -
             accepted=f"shapes {wanted}",
             remedy="problem.incentive.unconstrained_for({name: value}) for readable values",
         )
+    for name, value in problem.incentive.transform(unconstrained).items():
+        # Constants of a compiled program have values here, and what follows from them has none.
+        if not is_traced(value) and not np.isfinite(np.asarray(value)).all():
+            raise InvalidInputError(
+                f"the incentive {name!r} is not finite",
+                received=np.asarray(value).tolist(),
+                accepted="finite numbers",
+                remedy="another choice before the transform",
+            )
     missing = sorted(set(problem.contexts.default_parameters) - set(parameters))
     if missing:
         raise InvalidInputError(

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, BestResponse
-from cbrl_bayes.problems.checks import check_functions, check_parameters, completed
+from cbrl_bayes.mdp import MDP, BestResponse, is_traced
+from cbrl_bayes.problems.checks import asks_who, check_functions, check_parameters, completed
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated, Priced
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
@@ -42,7 +43,9 @@ class Problem:
     contexts : DiscreteContexts or SampledContexts
         What nature draws.
     mdp_fn : callable
-        ``(incentive, context, parameters) -> MDP``; ``parameters`` are one follower's.
+        ``(incentive, context, parameters) -> MDP``; ``parameters`` are one follower's, and
+        ``parameters["follower"]`` is the number (0, 1, ..., traced) of the follower whose they are.
+        All functions below that take one follower's parameters are told it too.
     parameters : mapping
         What the leader may not know, beside the context law: name -> default value. Most
         problems have ``temperature`` (lambda > 0, units of the follower's reward; rationality is
@@ -147,6 +150,20 @@ class Problem:
         return self._shape[2]
 
     @cached_property
+    def tells_followers_apart(self) -> bool:
+        """Whether some function depends on ``parameters["follower"]``, read off its program."""
+        return asks_who(self)
+
+    @property
+    def all_followers(self) -> range:
+        """The followers who must be looked at to see all that the functions do.
+
+        All of them if the functions tell them apart; else the first, who stands for everyone.
+        """
+        num = self.followers.num_followers
+        return range(num if num > 1 and self.tells_followers_apart else 1)
+
+    @cached_property
     def scale(self) -> Scale:
         """What counts as a step of the incentive and of the objective; found when first asked."""
         return find_scale(self)
@@ -194,7 +211,12 @@ class Problem:
         Parameters
         ----------
         factor : float
-            > 0; may be traced.
+            > 0 and finite; may be traced.
+
+        Raises
+        ------
+        InvalidInputError
+            For another factor, where it is not traced.
 
         Examples
         --------
@@ -203,6 +225,8 @@ class Problem:
         >>> float(hot.mdp_fn({"bonus": 1.0}, 0.5, hot.default_parameters).temperature)
         1.0
         """
+        if not is_traced(factor):
+            require_ranges({"factor": factor}, "numbers of heated", factor="(0, inf)")
         hot = copy.copy(self)  # nothing to check again, and a traced factor could not be
         changes: dict[str, Any] = {"heat": self.heat * factor}
         for name, place in PLACE_OF_PARAMETERS.items():
@@ -248,11 +272,23 @@ class Problem:
         return cheap
 
     def follower_parameters(self, parameters: Parameters, follower: Any) -> dict[str, Any]:
-        """Return the parameters that one follower (an index, may be traced) acts on."""
-        return {
+        """Return the parameters that one follower (an index, may be traced) acts on.
+
+        ``follower`` itself is among them, so that the problem's functions can tell who responds.
+
+        Examples
+        --------
+        >>> from cbrl_bayes.problems import two_state
+        >>> problem = two_state().with_followers(("calm", "rash"), (0.5, 0.5))
+        >>> one = problem.follower_parameters({"temperature": jnp.array([0.1, 0.4])}, 1)
+        >>> float(one["temperature"]), int(one["follower"])
+        (0.4, 1)
+        """
+        own = {
             name: value[follower] if name in self.per_follower and jnp.ndim(value) == 1 else value
             for name, value in parameters.items()
         }
+        return {**own, "follower": jnp.asarray(follower)}
 
     def leader_net_reward(
         self, incentive: Incentive, context: Any, parameters: Parameters
@@ -284,14 +320,15 @@ class Problem:
         parameters = self.default_parameters
         incentive = self.incentive.transform(self.incentive.initial)
         values, weights = self.contexts.support(parameters, jax.random.key(0))
-        one = self.follower_parameters(parameters, 0)
         arrays = [weights, *jax.tree.leaves(values), *incentive.values(), *parameters.values()]
         arrays += [jnp.asarray(self.followers.weights), jnp.asarray(self.leader_discount)]
         if self.aggregate is not None:
             shape = (weights.shape[0], self.followers.num_followers)
             probe = jnp.arange(1.0, 1.0 + weights.shape[0] * shape[1]).reshape(shape)
             arrays.append(self.aggregate(probe, probe[::-1] ** 2, probe / probe.sum()))
-        for index in range(self.contexts.num_contexts):
+        pairs = product(self.all_followers, range(self.contexts.num_contexts))
+        for follower, index in pairs:
+            one = self.follower_parameters(parameters, follower)
             context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
             mdp = self.mdp_fn(incentive, context, one)
             arrays += jax.tree.leaves(mdp)

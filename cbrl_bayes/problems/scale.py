@@ -61,24 +61,28 @@ def find_scale(problem: "Problem") -> Scale:
 def _typical_rewards(problem: "Problem") -> tuple[float, float]:
     """Return the sizes of the follower's and of the leader's rewards at the start."""
 
-    @jax.jit
-    def rewards() -> tuple[list[Array], list[Array], Any]:
+    def rewards(who: Array) -> tuple[list[Array], list[Array], Any]:
         own, leader = [], []
-        for mdp, of_leader in _models(problem, problem.incentive.initial):
+        for mdp, of_leader in _models(problem, problem.incentive.initial, who):
             own.append(mdp.reward)
             leader.append(of_leader)
-        return own, leader, mdp.temperature
+        return own, leader, jnp.asarray(mdp.temperature)
 
-    own, leader, temperature = rewards()
-    follower = _typical(own) + float(temperature)
+    own, leader, temperature = jax.jit(_of_followers(problem, rewards))()
+    follower = _typical(own) + float(temperature[0])
     found = _typical(leader)
     return follower, found if found > NOTHING * follower else follower
 
 
-def _models(problem: "Problem", unconstrained: Any) -> Iterator[tuple[MDP, Array]]:
+def _of_followers(problem: "Problem", function: Callable[[Array], Any]) -> Callable[[], Any]:
+    """Return what calls a function for every follower that may differ; they come first."""
+    return lambda: jax.lax.map(function, jnp.asarray(problem.all_followers))
+
+
+def _models(problem: "Problem", unconstrained: Any, who: Array) -> Iterator[tuple[MDP, Array]]:
     """Yield the first contexts' MDPs, and what the leader has of every state and action."""
     incentive = problem.incentive.transform(unconstrained)
-    one = problem.follower_parameters(problem.default_parameters, 0)
+    one = problem.follower_parameters(problem.default_parameters, who)
     values, _ = problem.contexts.support(problem.default_parameters, jax.random.key(0))
     for number in range(min(problem.contexts.num_contexts, MOST_CONTEXTS)):
         context = jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf)[i], values)
@@ -109,10 +113,10 @@ def _found_scales(problem: "Problem", reward: float, money: float) -> list[float
     random = jax.random.normal(jax.random.key(0), (NUM_DIRECTIONS, space.size))
     directions = jnp.concatenate([random, jnp.ones((1, space.size))])
 
-    def features(point: Array) -> Array:
+    def features_of(who: Array, point: Array) -> Array:
         """Return all that an incentive can change, each in its own unit, as one vector."""
         found = []
-        for mdp, of_leader in _models(problem, space.unflatten(point)):
+        for mdp, of_leader in _models(problem, space.unflatten(point), who):
             found += [mdp.reward / reward, mdp.transition.probability, mdp.initial]
             found += [
                 jnp.asarray(mdp.temperature) / reward,
@@ -120,6 +124,9 @@ def _found_scales(problem: "Problem", reward: float, money: float) -> list[float
                 of_leader / money,
             ]
         return jnp.concatenate([jnp.ravel(one) for one in found])
+
+    def features(point: Array) -> Array:
+        return _of_followers(problem, lambda who: features_of(who, point))()
 
     @jax.jit
     def moved(start: Array, mask: Array, size: Array) -> Array:

@@ -10,7 +10,7 @@ from cbrl_bayes.problems import READY_MADE
 from cbrl_bayes.reports.charts import picture
 from cbrl_bayes.reports.parts import Folded, Part, Section, Table, Text
 from cbrl_bayes.reports.tables import Spread, clipped, entry_names, interval_words, number, spread
-from cbrl_bayes.results.names import incentive_arrays
+from cbrl_bayes.results.names import incentive_arrays, known_among
 
 MOST_PARAMETERS, MOST_GROUPS = 40, 10
 WHAT = (
@@ -141,7 +141,10 @@ def _posterior(tree: xr.DataTree, prob: float) -> Table:
     posterior = tree["posterior"].to_dataset()
     prior = tree["prior"].to_dataset() if "prior" in tree.children else xr.Dataset()
     units = json.loads(tree.attrs.get("parameter_units", "{}"))
-    order = sorted(map(str, posterior.data_vars), key=lambda name: (name != "rationality", name))
+    known = set(known_among(tree))
+    order = sorted(
+        map(str, posterior.data_vars), key=lambda name: (name in known, name != "rationality", name)
+    )
     rows: list[tuple[str, ...]] = []
     num = 0
     for name in (n for n in order if not n.endswith("_offset")):
@@ -154,7 +157,8 @@ def _posterior(tree: xr.DataTree, prob: float) -> Table:
         ):
             told = _entry(prior[name], at, prob) if name in prior else None
             full = name + (f" [{label}]" if label else "")
-            rows.append((full, unit, *_cells(_entry(after, at, prob), told)))
+            cells = _cells(_entry(after, at, prob), told)
+            rows.append((full, unit, *((cells[0], "known", "", "") if name in known else cells)))
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     caption = f"Posterior from {chains * draws} draws in {chains} chain{'s' * (chains > 1)}"
     more = f"; {num - len(rows)} more in the file" if num > len(rows) else ""

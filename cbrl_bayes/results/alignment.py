@@ -119,6 +119,8 @@ def _axis_names(problem: Problem, name: str, array: xr.DataArray) -> list[str]:
     """Return what the problem calls the axes beyond chain and draw; refuse another shape."""
     wanted, found = np.shape(problem.default_parameters[name]), array.shape[2:]
     num = problem.followers.num_followers
+    if name in problem.per_follower and found == ():
+        return []  # one value for all
     if name in problem.per_follower and len(found) == 1 and len(wanted) <= 1:
         if found == (num,) or (num == 1 and array.dims[2] == "follower"):
             return ["follower"]

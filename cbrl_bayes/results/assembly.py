@@ -43,6 +43,7 @@ def fit_tree(
     """
     problem, counts = model.problem, model.counts
     dims, coords = _fit_labels(model)
+    known = _known(draws)
     groups = {
         "posterior": draws.posterior,
         "prior": draws.prior,
@@ -79,12 +80,13 @@ def fit_tree(
         "identification": advice,
         "contraction": json.dumps(
             contraction(
-                _given(problem, draws.prior),
+                _given(problem, draws.prior, known),
                 draws.posterior,
                 [name for name, ends in problem.ranges.items() if ends == (0.0, 1.0)],
             )
         ),
         "one_sided": json.dumps(draws.one_sided),
+        "known": json.dumps(known),
         "parameter_units": json.dumps(dict(problem.parameter_units)),
         "sampler": "variational" if len(draws.losses) else "NUTS",
     }
@@ -281,10 +283,17 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
     return dims, coords
 
 
-def _given(problem: Problem, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leave out what merely follows from the parameters."""
-    derived = problem.derived(problem.default_parameters)
-    return {name: value for name, value in draws.items() if name not in derived}
+def _known(draws: FitDraws) -> list[str]:
+    """Return the names of what was known before: the prior gives it one value."""
+    return sorted(n for n, v in draws.prior.items() if (np.ptp(v, axis=(0, 1)) == 0).all())
+
+
+def _given(
+    problem: Problem, draws: Mapping[str, np.ndarray], known: list[str]
+) -> dict[str, np.ndarray]:
+    """Leave out what was known and what merely follows from the parameters."""
+    left_out = {*problem.derived(problem.default_parameters), *known}
+    return {name: value for name, value in draws.items() if name not in left_out}
 
 
 def _observed(model: BehaviourModel, draws: FitDraws) -> dict[str, np.ndarray]:

@@ -26,6 +26,19 @@ def incentive_arrays(group: xr.Dataset) -> list[str]:
     ]
 
 
+def known_among(tree: xr.DataTree) -> list[str]:
+    """Return the names in the posterior of what was known before, and so is a constant.
+
+    A fit writes them down in the attribute ``known``; what does not fit is left out.
+    """
+    try:
+        names = list(json.loads(str(tree.attrs.get("known", "[]"))))
+    except (ValueError, TypeError):
+        return []
+    posterior = tree["posterior"].data_vars if "posterior" in tree.children else {}
+    return [name for name in names if name in posterior]
+
+
 def entry_name(name: str, array: xr.DataArray, index: tuple) -> str:
     """Return what one entry of ``array`` is called in tables, by its coordinates."""
     return f"{name}[{place_name(array, index)}]" if index else name

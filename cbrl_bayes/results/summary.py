@@ -6,7 +6,7 @@ import xarray as xr
 
 from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
-from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays
+from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays, known_among
 from cbrl_bayes.results.recommendation import recommendation
 from cbrl_bayes.results.table import Table, bounds, check_interval, need_group
 from cbrl_bayes.status import FAILED_ASCENTS
@@ -34,11 +34,12 @@ def summary(
     -------
     Table
         ``frame`` has rows by (group, quantity) and the columns mean, sd, lower, upper, r_hat,
-        ess_bulk and unit. ``details`` holds the names of problem and estimator,
-        ``failed_share`` (of draws whose design failed; NaN for a fit without designs) and
-        ``restart_objectives`` (what each ascent of the plug-in search reached; a wide spread says
-        that the optimum is one of many) and ``recommendation`` (`Recommendation`, or None). The
-        recommendation is printed first: what to do, what to expect, what is gained over today.
+        ess_bulk and unit; parameters whose value was known form the group "known". ``details``
+        holds the names of problem and estimator, ``failed_share`` (of draws whose design failed;
+        NaN for a fit without designs) and ``restart_objectives`` (what each ascent of the plug-in
+        search reached; a wide spread says that the optimum is one of many) and ``recommendation``
+        (`Recommendation`, or None). The recommendation is printed first: what to do, what to
+        expect, what is gained over today.
 
     Raises
     ------
@@ -47,7 +48,9 @@ def summary(
     """
     check_interval(prob, kind)
     need_group(tree, "posterior", "fit = cb.infer(problem, data, key=...)")
-    rows = _rows("parameter", tree["posterior"].to_dataset(), prob, kind, diagnose=True)
+    posterior, known = tree["posterior"].to_dataset(), known_among(tree)
+    rows = _rows("parameter", posterior.drop_vars(known), prob, kind, diagnose=True)
+    rows += _rows("known", posterior[known], prob, kind, diagnose=True) if known else []
     failed = np.nan
     designed = "design" in tree.children
     if designed:
@@ -125,7 +128,10 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         if str(name).endswith("_offset"):
             continue
         over = ("chain", "draw")
-        mean, sd = array.mean(over, skipna=False), array.std(over, skipna=False)
+        still = array.max(over, skipna=False) == array.min(over, skipna=False)
+        first = array.isel(chain=0, draw=0, drop=True)  # of a constant the mean, without rounding
+        mean = array.mean(over, skipna=False).where(~still, first)
+        sd = array.std(over, skipna=False).where(~still, 0.0)
         for flat in printed_entries(mean.values):
             index = np.unravel_index(flat, mean.shape)
             rows.append(

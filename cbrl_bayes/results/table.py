@@ -114,6 +114,7 @@ def study_table(
     prob: float | None = None,
     kind: str | None = None,
     units: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Table:
     """Build a table of a study through the one gate: a FAILED study's numbers are withheld.
 
@@ -129,6 +130,8 @@ def study_table(
         Of the intervals; checked here.
     units : mapping, optional
         Column -> unit, for the columns that have one.
+    notes : sequence of str
+        Sentences below the table.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def study_table(
     for frame in frames.values():
         known = {name: unit for name, unit in (units or {}).items() if name in frame}
         frame.attrs |= {"units": known, "prob": prob, "kind": kind}
-    return Table(title, frames, prob, kind, health, withheld)
+    return Table(title, frames, prob, kind, health, withheld, tuple(notes))
 
 
 def check_interval(prob: float, kind: str | None = None) -> None:

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from cbrl_bayes.hypergradients import AscentStatus
-from cbrl_bayes.results.names import design_title
+from cbrl_bayes.results.names import design_title, known_among
 from cbrl_bayes.results.table import Table, bounds, need_group, study_table
 from cbrl_bayes.sensitivity.prior import COMPONENTS, THRESHOLD
 
@@ -83,6 +83,7 @@ def sobol_table(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = 
     """
     remedy = "sobol_indices(problem, study, key=...) first"
     group = need_group(study, "sensitivity", remedy, "sobol_first_order")
+    known = ", ".join(known_among(study))
     return study_table(
         study,
         "first-order Sobol indices: share of an output's variance",
@@ -93,6 +94,7 @@ def sobol_table(study: xr.DataTree, *, prob: float = 0.9, accept_failed: bool = 
         accept_failed=accept_failed,
         prob=prob,
         kind="normal",
+        notes=[f"known, and so left out: {known}"] if known else [],
     )
 
 

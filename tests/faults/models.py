@@ -262,6 +262,56 @@ def _whole_start(bench: Bench) -> str:
     return str(space.initial["z"].dtype)
 
 
+ASKED: dict[str, tuple[Callable[[cb.Problem], Any], list[str]]] = {
+    **{
+        f"followers {factor} times as hot": (
+            lambda p, k=factor: p.heated(k),
+            ["factor", str(factor)],
+        )
+        for factor in (0, -1.0, NAN, INF, "2")
+    },
+    "the outcome of an incentive NaN": (
+        lambda p: cb.leader_outcome(p, {"bonus": NAN}, p.default_parameters),
+        ["bonus", "not finite", "nan"],
+    ),
+    "the outcome of an incentive without end": (
+        lambda p: cb.leader_outcome(p, {"bonus": INF}, p.default_parameters),
+        ["bonus", "not finite", "inf"],
+    ),
+    "a process that only the second follower cannot have": (
+        lambda p: replace(
+            p.with_followers(("a", "b"), (0.5, 0.5)),
+            mdp_fn=lambda i, c, q: p.mdp_fn(
+                i, c, q | {"temperature": q["temperature"] - q["follower"]}
+            ),
+        ),
+        ["temperature", "-0.75"],
+    ),
+    "an `if` on who responds": (
+        lambda p: replace(
+            p, mdp_fn=lambda i, c, q: p.mdp_fn(i, c if q["follower"] == 0 else 0.0, q)
+        ),
+        ["mdp_fn", "jnp.where"],
+    ),
+    "a parameter called follower": (
+        lambda p: replace(p, parameters={"temperature": 0.25, "follower": 1.0}),
+        ["follower", "something else"],
+    ),
+}
+
+
+def _worked(group: str) -> Any:
+    """Read data of a group for a problem whose second follower pays more for working."""
+
+    def run(bench: Bench) -> str:
+        plain = bench.problem.with_followers(("a", "b"), (0.5, 0.5))
+        asked = replace(plain, mdp_fn=lambda i, c, q: plain.mdp_fn(i, c + 0.5 * q["follower"], q))
+        cb.check_trajectories(bench.data.assign(group=("episode", [group] * 2)), asked)
+        return "read"
+
+    return run
+
+
 FAULTS: list[Fault] = [
     *(refused(KIND, n, lambda b, g=g: mdp(**g), *w) for n, (g, w) in MDPS.items()),
     *(
@@ -280,5 +330,10 @@ FAULTS: list[Fault] = [
         )
         for loss in (1e3, 1e7, 1e9, 1e12)
     ),
+    *(refused(KIND, n, lambda b, m=m: m(b.problem), *w) for n, (m, w) in ASKED.items()),
+    refused(
+        KIND, "data of a group that is no follower", _worked("men"), "men", "a, b", "ask which"
+    ),
+    held(KIND, "data of one follower of two", _worked("b"), "read"),
     held(KIND, "a start of the search in whole numbers", _whole_start, "float64"),
 ]

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pandas as pd
 
 import cbrl_bayes as cb
+from cbrl_bayes.inference import default_priors, prior_text
 from tests.faults.registry import KEY, Bench, Fault, held, named_problem, refused
 
 KIND = "posterior"
@@ -218,8 +219,48 @@ def _prior(**priors: Any) -> Any:
 
 
 FITS: dict[str, tuple[Any, list[str]]] = {
-    "a prior of one value": (_prior(temperature=dist.Delta(0.3)), ["temperature", "one value"]),
-    "a prior without width": (_prior(temperature=dist.Uniform(0.3, 0.3)), ["temperature"]),
+    "a known value below zero": (_prior(temperature=-0.3), ["temperature", "positive"]),
+    "a known value NaN": (_prior(temperature=NAN), ["temperature", "finite"]),
+    "a known value in text": (_prior(temperature="0.3"), ["temperature", "0.3"]),
+    "a known value in a list of texts": (_prior(temperature=["a"]), ["temperature", "no number"]),
+    "a truth value for a known one": (_prior(temperature=True), ["temperature", "bool"]),
+    "known values of two groups where there is one": (
+        _prior(temperature=[0.2, 0.4]),
+        ["temperature", "(2,)", "all"],
+    ),
+    "a known matrix for a number": (
+        _prior(temperature=np.ones((2, 2))),
+        ["temperature", "shape ()"],
+    ),
+    "a known law that sums to .9": (
+        _prior(context_probability=[0.5, 0.4]),
+        ["context_probability", "0.4"],
+    ),
+    "a known law of three contexts of two": (
+        _prior(context_probability=[0.2, 0.3, 0.5]),
+        ["context_probability", "(2,)"],
+    ),
+    "a Delta below zero": (_prior(temperature=dist.Delta(-0.3)), ["temperature", "positive"]),
+    "a prior that fixes one group of two": (
+        _prior(temperature=cb.PerGroup(dist.Uniform(np.array([0.2, 0.1]), np.array([0.2, 0.5])))),
+        ["temperature", "fixes some entries", "[0]"],
+    ),
+    "a prior of hardly any width": (
+        _prior(temperature=dist.Normal(1e10, 1e-9)),
+        ["temperature", "some width"],
+    ),
+    "a hierarchy that is known to have no spread": (
+        _prior(temperature=cb.Hierarchical(0.3, 0.0)),
+        ["temperature", "Hierarchical.scale", "Pooled"],
+    ),
+    "a hierarchy of two known populations": (
+        _prior(temperature=cb.Hierarchical([0.2, 0.3])),
+        ["temperature", "Hierarchical.location", "(2,)"],
+    ),
+    "everything known": (
+        _prior(temperature=0.3, context_probability=[0.5, 0.5]),
+        ["nothing to infer", "cb.design", "np.full(50, 0.3)"],
+    ),
     "a prior that goes below zero": (
         _prior(temperature=dist.Normal(0.3, 1.0)),
         ["temperature", "out of range"],
@@ -234,7 +275,6 @@ FITS: dict[str, tuple[Any, list[str]]] = {
         ["context_probability", "(4,)"],
     ),
     "a Beta for a law": (_prior(context_probability=dist.Beta(1.0, 1.0)), ["context_probability"]),
-    "a number for a prior": (_prior(temperature=0.3), ["temperature", "distribution"]),
     "a class for a prior": (_prior(temperature=dist.LogNormal), ["temperature"]),
     "a prior of scipy": (
         _prior(temperature=__import__("scipy.stats").stats.lognorm(1.0)),
@@ -265,6 +305,22 @@ FITS: dict[str, tuple[Any, list[str]]] = {
         _infer(context_family=cb.ContextFamily(lambda p: dist.Normal(0.0, 1.0), {})),
         ["context"],
     ),
+}
+
+
+def _known(prior: Any) -> Any:
+    """Return what the record of a fit says of the prior."""
+    return lambda bench: prior_text(
+        default_priors(bench.problem, {"temperature": prior})["temperature"]
+    )
+
+
+KNOWN: dict[str, Any] = {
+    "a number for a prior": 0.25,
+    "a NumPy number for a prior": np.float64(0.25),
+    "a prior of one value": dist.Delta(0.25),
+    "a prior without width": dist.Uniform(0.25, 0.25),
+    "a number in Pooled": cb.Pooled(0.25),
 }
 
 
@@ -389,7 +445,14 @@ FAULTS: list[Fault] = [
     ),
     *(held(KIND, f"draws: {n}", _read(d, **g), r, note=t) for n, (d, g, r, t) in HELD.items()),
     *(refused(KIND, n, run, *w) for n, (run, w) in FITS.items()),
-    refused(KIND, "continuous contexts without their family", _sampled, "context_family"),
+    *(held(KIND, name, _known(prior), "known: 0.25") for name, prior in KNOWN.items()),
+    refused(
+        KIND,
+        "continuous contexts without their family",
+        _sampled,
+        "pass context_family=cb.ContextFamily",
+        "'cost'",
+    ),
     *(held("labels", n, _towns(make), r, tolerance=1e-12) for n, (make, r) in LABELS_HELD.items()),
     *(refused("labels", n, _towns(make), *w) for n, (make, w) in LABELS_WRONG.items()),
     held("labels", "groups in their order", _groups(["old", "young"]), [1.0, 0.2, 0.4]),

@@ -33,7 +33,18 @@ SLOW_PAGES = [
     *(str(path.relative_to(ROOT)) for path in GALLERY),
 ]
 NOTES = "ignore::cbrl_bayes.errors.DataNote"
-OF_A_PROBLEM = {"answer", "cell", "door", "good", "move", "outcome", "round", "stage", "state"}
+OF_A_PROBLEM = {
+    "answer",
+    "cell",
+    "district",
+    "door",
+    "good",
+    "move",
+    "outcome",
+    "round",
+    "stage",
+    "state",
+}
 """Axes that an incentive or a parameter brings along."""
 
 

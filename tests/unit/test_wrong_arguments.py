@@ -1,6 +1,7 @@
 """Arguments of the wrong kind are refused at the door, each with one clear sentence."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -28,7 +29,8 @@ INFER = [
         r"settings .*the class NUTSSettings.*try: NUTSSettings\(\.\.\.",
     ),
     ({"priors": {"taste": 6.0}}, "no parameter 'taste'; accepted: context_prob.*, temperature"),
-    ({"priors": {"temperature": 6.0}}, "prior.*temperature.*6.0.*distribution"),
+    ({"priors": {"temperature": "6.0"}}, "prior.*temperature.*the text '6.0'.*Distribution"),
+    ({"priors": {"temperature": True}}, "prior.*temperature.*the bool True.*a number for a known"),
     ({"priors": 6.0}, "priors"),
     ({"key": 0}, r"key is not a JAX random key; received: the int 0;.*jax.random.key\(0\)"),
     ({"key": None}, "key is not a JAX random key; received: None"),
@@ -146,8 +148,29 @@ def test_chains_cannot_be_part_of_one_program(problem, data):
 
 
 PRIORS = {
-    "one value": ({"temperature": dist.Delta(0.25)}, "is one value.*set it in the parameters"),
-    "no width": ({"temperature": dist.Uniform(0.25, 0.25)}, "is one value"),
+    "a known value below zero": ({"temperature": dist.Delta(-0.25)}, "temperature is not positive"),
+    "a known law of .9": ({"context_probability": [0.5, 0.4]}, "is not a distribution"),
+    "several known values of one": ({"temperature": [0.1, 0.2]}, r"accepted: one number, or 1, in"),
+    "known in part": (
+        {"temperature": cb.PerGroup(dist.Uniform(jnp.array([0.2, 0.1]), jnp.array([0.2, 0.5])))},
+        r"fixes some entries and leaves others open; received: entries \[0\] are fixed",
+    ),
+    "hardly any width": (
+        {"temperature": dist.Normal(1e10, 1e-9)},
+        "has some width, and yet the same value in 256 draws",
+    ),
+    "all known": (
+        {"temperature": 0.25, "context_probability": [0.5, 0.5]},
+        r"nothing to infer: every parameter is known.*np.full\(50, 0.25\)",
+    ),
+    "a hierarchy without spread": (
+        {"temperature": cb.Hierarchical(dist.LogNormal(0.0, 1.0), 0.0)},
+        "Hierarchical.scale has draws that are out of range.*Pooled",
+    ),
+    "a hierarchy of two populations": (
+        {"temperature": cb.Hierarchical([0.2, 0.3])},
+        r"Hierarchical.location does not fit; received: shape \(2,\)",
+    ),
     "below zero": ({"temperature": dist.Normal(0.0, 1.0)}, "out of range; .*between 0 and inf"),
     "per group": ({"temperature": cb.PerGroup(dist.Normal(0.0, 1.0))}, "out of range"),
     "another shape": (
