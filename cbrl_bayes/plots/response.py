@@ -170,8 +170,11 @@ def _observed(study: xr.DataTree, response: xr.Dataset, context: int, follower: 
     wanted = observed["decision_context"].values == context
     if response.sizes["follower"] > 1:
         wanted &= observed["decision_follower"].values == follower
+    action = np.arange(len(wanted)) % counts.shape[1]
     np.add.at(
-        counts, observed["decision_state"].values[wanted], observed["action_count"].values[wanted]
+        counts,
+        (observed["decision_state"].values[wanted], action[wanted]),
+        observed["action_count"].values[wanted],
     )
     return counts
 

@@ -113,7 +113,8 @@ def _data(tree: xr.DataTree) -> list[Part]:
     if "context_count" in observed:
         parts.append(_counted("Episodes by context", "episodes", observed["context_count"]))
     if "action_count" in observed:
-        counts = observed["action_count"].sum("decision_point")
+        names = list(dict.fromkeys(observed["action"].values))
+        counts = observed["action_count"].groupby("action").sum().sel(action=names)
         parts.append(_counted("Choices by action", "choices", counts))
     none = "The file holds no observed behaviour: the draws came from another tool."
     return parts or [Text(none)]
