@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -161,12 +162,8 @@ def fit(
     of_posterior, rows = replay.examine(flat, kept)
     keys = np.asarray(jax.random.key_data(jax.random.split(predictive_key, len(kept))))
     predictive = replay.predict({name: value[kept] for name, value in flat.items()}, keys, rows)
-    densities = {"behaviour": of_posterior["log_likelihood"]}
-    if len(of_each) == number:
-        densities |= number_densities(model.counts, predictive, flat, of_posterior, rows)
-
-    def by_chain(array: np.ndarray) -> np.ndarray:
-        return array.reshape(chains, -1, *array.shape[1:])
+    named = predictive if len(of_each) == number else ()
+    densities = number_densities(model.counts, named, flat, of_posterior, rows)
 
     def along(points: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         parts, _ = replay.examine(points, np.zeros(0, int))
@@ -176,12 +173,13 @@ def fit(
         return np.column_stack([parts["log_likelihood"], *whole]), solved
 
     before = given | of_prior["derived"]
+    by_chain = partial(_by_chain, chains)
     choices = predictive.get("action_count", np.zeros((0, *model.counts.action_count.shape)))
     found = jax.tree.map(by_chain, of_posterior)
     return FitDraws(
         posterior=sampled | found["derived"],
         sample_stats=stats | found["stats"],
-        log_likelihood=jax.tree.map(by_chain, densities),
+        log_likelihood={"behaviour": found["log_likelihood"]} | jax.tree.map(by_chain, densities),
         posterior_predictive=jax.tree.map(by_chain, predictive),
         predicted=of_each,
         prior={name: value[None] for name, value in before.items()},
@@ -192,6 +190,10 @@ def fit(
         one_sided=one_sided(model, flat | of_posterior["derived"], before, along),
         check=predictive_check(model.problem, model.counts, choices),
     )
+
+
+def _by_chain(chains: int, array: np.ndarray) -> np.ndarray:
+    return array.reshape(chains, -1, *array.shape[1:])
 
 
 def _predicted(model: BehaviourModel, chains: int, number: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import arviz_base
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.behaviour import BehaviourCounts, none_is_stated, regimes_stated
 from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
 from cbrl_bayes.problems import DiscreteContexts, Problem
 from cbrl_bayes.results.provenance import certificate, fingerprint
@@ -70,6 +70,7 @@ def fit_tree(
         "num_choices": counts.num_choices,
         "groups": json.dumps(list(counts.groups)),
         "identification": advice,
+        "data_notes": json.dumps([] if regimes_stated(data) else [none_is_stated(problem)]),
         "contraction": json.dumps(
             contraction(
                 _given(problem, draws.prior),

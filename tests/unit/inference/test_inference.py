@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -548,3 +549,22 @@ def test_default_priors_are_neither_random_nor_certain(problem):
 def test_data_directory_variable_is_documented():
     assert "CBRL_DATA_DIR" in load_zurcher.__doc__
     assert Path(os.environ.get("CBRL_DATA_DIR", ".")).exists()
+
+
+def test_a_fit_says_that_no_incentive_was_stated_and_takes_priors_where_the_default_is_zero():
+    problem = replace(two_state(), parameters={"temperature": 0.3, "taste": 0.0})
+    problem = replace(problem, uncertain=("temperature", "taste"))
+    settings = cb.SVISettings(num_steps=20, num_samples=8)
+
+    def fitted(data):
+        prior = {"taste": dist.Normal(0.0, 1.0)}
+        return cb.infer(problem, data, key=jax.random.key(0), priors=prior, settings=settings)
+
+    data = cb.make_trajectories([[0]], [[1]], context=["cost 0.5"])
+    told = "no incentive is stated: the behaviour counts as without any (bonus = 0)"
+    assert told in str(cb.summary(fitted(data)))
+    assert told not in str(cb.summary(fitted(cb.with_incentives(data, {"baseline": {}}))))
+    with pytest.raises(InvalidInputError, match=r"received: PerGroup; accepted: Pooled.*none"):
+        cb.infer(
+            problem, data, key=jax.random.key(0), priors={"taste": PerGroup(dist.Normal(0.0, 1.0))}
+        )
