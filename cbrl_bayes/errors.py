@@ -74,6 +74,17 @@ def note(text: str) -> None:
     warnings.warn(text, DataNote, skip_file_prefixes=(str(Path(__file__).parent),))
 
 
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun, in the singular for one.
+
+    Examples
+    --------
+    >>> counted(1, "episode"), counted(1200, "episode")
+    ('1 episode', '1,200 episodes')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def explain(
     what: str, *, received: object = None, accepted: str = "", remedy: str | Sequence[str] = ""
 ) -> str:

@@ -4,7 +4,7 @@ from cbrl_bayes.behaviour.check import check_trajectories, violations_of
 from cbrl_bayes.behaviour.comparisons import OUTCOMES, load_comparisons
 from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
 from cbrl_bayes.behaviour.households import load_household_shares, make_household_shares
-from cbrl_bayes.behaviour.incentives import with_incentives
+from cbrl_bayes.behaviour.incentives import none_is_stated, regimes_stated, with_incentives
 from cbrl_bayes.behaviour.joining import concatenate
 from cbrl_bayes.behaviour.loaders import load_trajectories
 from cbrl_bayes.behaviour.overview import DataReport, data_report
@@ -30,6 +30,8 @@ __all__ = [
     "load_zurcher",
     "make_household_shares",
     "make_trajectories",
+    "none_is_stated",
+    "regimes_stated",
     "save_trajectories",
     "simulate_trajectories",
     "violations_of",

@@ -81,6 +81,12 @@ def regimes_stated(data: xr.Dataset) -> list[str] | None:
     return [str(name) for name in data["regime_name"].values]
 
 
+def none_is_stated(problem: Problem) -> str:
+    """Say what behaviour without any stated incentive is taken for."""
+    nothing = ", ".join(f"{name} = 0" for name in problem.incentive.labels)
+    return f"no incentive is stated: the behaviour counts as without any ({nothing})"
+
+
 def incentive_violations(data: xr.Dataset, problem: Problem) -> Iterator[str]:
     """Yield one sentence per fault of the regimes and their incentives."""
     regimes = sorted(set(map(str, data["regime"].values)))

@@ -11,6 +11,7 @@ from cbrl_bayes.behaviour.cells import state_in_words
 from cbrl_bayes.behaviour.check import check_trajectories
 from cbrl_bayes.behaviour.incentives import BASELINE, regimes_stated
 from cbrl_bayes.behaviour.schema import MISSING
+from cbrl_bayes.errors import counted
 from cbrl_bayes.problems import Problem
 
 MOST_SHOWN = 10
@@ -64,18 +65,19 @@ class DataReport:
             f"followers        {self.num_followers:,}",
             f"episodes         {self.num_episodes:,}",
             f"steps            {self.num_steps:,} ({length} per episode)",
-            f"groups           {_counted(self.episodes_by_group, 'episodes')}",
-            f"contexts         {_counted(self.episodes_by_context, 'episodes')}",
+            f"groups           {_counted(self.episodes_by_group, 'episode')}",
+            f"contexts         {_counted(self.episodes_by_context, 'episode')}",
         ]
         if self.num_unscored:
-            lines.append(f"not in the fit   choices of {self.num_unscored:,} steps")
+            lines.append(f"not in the fit   choices of {counted(self.num_unscored, 'step')}")
         regimes = list(self.episodes_by_regime.items())
         for number, (name, episodes) in enumerate(regimes[:MOST_SHOWN]):
             head = "regimes" if number == 0 else ""
-            lines.append(f"{head:<16} {name}: {episodes:,} episodes, {self.incentives[name]}")
+            lasting = counted(episodes, "episode")
+            lines.append(f"{head:<16} {name}: {lasting}, {self.incentives[name]}")
         if len(regimes) > MOST_SHOWN:
             lines.append(f"{'':<16} and {len(regimes) - MOST_SHOWN} more")
-        lines.append(f"actions          {_counted(self.actions, 'times')}")
+        lines.append(f"actions          {_counted(self.actions, 'time')}")
         lines.append(f"never chosen     {_named(self.never_chosen)}")
         if self.never_visited is not None:
             lines.append(f"never visited    {_named(self.never_visited)}")
@@ -112,9 +114,9 @@ def data_report(data: xr.Dataset, problem: Problem | None = None) -> DataReport:
     episodes         2
     steps            3 (1 to 2, median 2 per episode)
     groups           all: 2 episodes
-    contexts         cost 0.5: 1 episodes, cost 1.5: 1 episodes
+    contexts         cost 0.5: 1 episode, cost 1.5: 1 episode
     regimes          baseline: 2 episodes, no incentive (none is stated)
-    actions          decline: 1 times, work: 2 times
+    actions          decline: 1 time, work: 2 times
     never chosen     none
     never visited    none
     """
@@ -192,7 +194,9 @@ def _counted(counts: Mapping[str, int], of: str) -> str:
     items = list(counts.items())
     if len(items) > MOST_SHOWN:
         items.sort(key=lambda item: -item[1])
-    shown = [f"{name or '(not observed)'}: {count:,} {of}" for name, count in items[:MOST_SHOWN]]
+    shown = [
+        f"{name or '(not observed)'}: {counted(count, of)}" for name, count in items[:MOST_SHOWN]
+    ]
     more = [f"and {len(items) - MOST_SHOWN} more"] if len(items) > MOST_SHOWN else []
     return ", ".join([*shown, *more])
 

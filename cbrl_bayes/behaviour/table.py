@@ -20,7 +20,7 @@ from cbrl_bayes.behaviour.headers import (
     rename,
     without_foreign,
 )
-from cbrl_bayes.behaviour.incentives import with_incentives
+from cbrl_bayes.behaviour.incentives import none_is_stated, with_incentives
 from cbrl_bayes.behaviour.labels import context_names, positions, renamed
 from cbrl_bayes.behaviour.regimes import (
     Place,
@@ -68,6 +68,7 @@ def from_table(
         With it, states, actions and contexts may have the problem's names; columns may have the
         names of its incentives; and the data are checked against it. If every follower has one
         row, ``step`` may be left out, and ``state`` too where all start in the same state.
+        ``context`` is the only one where there is one.
     columns : mapping, optional
         Name in the table -> name above.
     labels : mapping, optional
@@ -237,9 +238,7 @@ class _Reader:
     def tell_of_incentives(self, regime: list[str] | None, stated: Any) -> None:
         """Note where incentives are not stated."""
         if stated is None and self.problem is not None and regime is None:
-            nothing = ", ".join(f"{name} = 0" for name in self.problem.incentive.labels)
-            text = f"no incentive is stated: the behaviour counts as without any ({nothing})"
-            self.told.append(text)
+            self.told.append(none_is_stated(self.problem))
         elif stated is None and self.problem is None and len(set(regime or [])) > 1:
             self.told.append(
                 "regimes are named and their incentives are not stated: they are needed before "
@@ -264,7 +263,7 @@ class _Reader:
         return [f"follower {number}" for number in range(len(self.frame))]
 
     def complete(self, episode: np.ndarray) -> None:
-        """Fill in step and state of decisions of one step; raise for what is missing."""
+        """Fill in what decisions of one step leave unsaid; raise for what is missing."""
         frame, problem = self.frame, self.problem
         alone = problem is not None and len(np.unique(episode)) == len(episode)
         start = _only_start(problem) if problem is not None and alone else None
@@ -275,6 +274,10 @@ class _Reader:
         for name in absent:
             frame[name] = can_fill[name]
             self.notes.append(f"no column {name!r}: it is {can_fill[name]} in every row")
+        only = context_names(problem)
+        if len(only) == 1 and "context" not in frame:
+            frame["context"] = only[0]
+            self.notes.append(f"no column 'context': it is {only[0]!r} in every row")
 
     def contexts(self) -> list[str]:
         """Return the contexts, '' where none was observed."""

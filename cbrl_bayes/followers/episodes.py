@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from cbrl_bayes.errors import counted
 from cbrl_bayes.mdp import Trajectories
 
 MOST_SHOWN = 5
@@ -117,8 +118,9 @@ def _faults(
             ]
         if not own and len(episode.action) < most and not terminal[_last(episode)]:
             own = [
-                f"stops after {len(episode.action)} steps in state {_last(episode)}, which is "
-                f"not terminal, accepted: {most} steps or an end in a terminal state"
+                f"stops after {counted(len(episode.action), 'step')} in state {_last(episode)}, "
+                f"which is not terminal, accepted: {counted(most, 'step')} or an end in a terminal "
+                "state"
             ]
         yield from (f"episode {number} {fault}" for fault in own)
 

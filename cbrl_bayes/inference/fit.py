@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,10 +17,15 @@ from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_nuts
 from cbrl_bayes.inference.one_sided import one_sided
-from cbrl_bayes.inference.predictive import predictive_check
+from cbrl_bayes.inference.predictive import number_densities, predictive_check
 from cbrl_bayes.inference.replay import Replay
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.progress import Report, silent
+
+MOST_PREDICTED = 5_000_000
+"""Predicted counts of choices up to which all draws are predicted from (40 MB)."""
+FEW_PREDICTED = 500
+"""Draws that are predicted from where all would give more."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,11 @@ class FitDraws:
 
     Attributes
     ----------
-    posterior, sample_stats, log_likelihood, posterior_predictive : dict
+    posterior, sample_stats, posterior_predictive : dict
         Name -> array of shape (chain, draw, ...).
+    log_likelihood : dict
+        Likewise: ``behaviour`` by episode, and, where all draws are predicted, of each number in
+        ``posterior_predictive`` (`number_densities`).
     prior, prior_predictive : dict
         Name -> array of shape (1, draw, ...).
     seconds : float
@@ -69,6 +78,8 @@ class FitDraws:
         Parameters that the data bound on one side only (`one_sided`).
     check : dict
         How observed choices compare with predicted ones (`predictive_check`).
+    predicted : array
+        Draws of each chain that ``posterior_predictive`` holds.
     """
 
     posterior: dict[str, np.ndarray]
@@ -82,6 +93,7 @@ class FitDraws:
     log_prior: dict[str, np.ndarray] = field(default_factory=dict)
     one_sided: list[dict[str, Any]] = field(default_factory=list)
     check: dict[str, Any] = field(default_factory=dict)
+    predicted: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
 
 def fit(
@@ -90,7 +102,6 @@ def fit(
     key: Key[Array, ""],
     settings: NUTSSettings | SVISettings | None = None,
     num_prior_draws: int = 500,
-    num_predictive_draws: int = 500,
     records: MutableMapping[tuple[str, int], Mapping[str, np.ndarray]] | None = None,
     report: Report = silent,
     over_chains: OverChains | None = None,
@@ -104,8 +115,9 @@ def fit(
     key : typed key
     settings : NUTSSettings or SVISettings, optional
         Default: `NUTSSettings()`.
-    num_prior_draws, num_predictive_draws : int
-        Sizes of the prior and of the predictive samples (at most all posterior draws).
+    num_prior_draws : int
+        Size of the prior sample. Predictions are made from all posterior draws, or from some 500
+        where all would be more than `MOST_PREDICTED` numbers.
     records : mutable mapping, optional
         NUTS puts each block of steps in here, with the sampler's state; blocks that are in it
         already are not sampled again (`run_nuts`). Variational inference does not use it.
@@ -151,14 +163,13 @@ def fit(
     prior_predictive = replay.predict(given, prior_keys, rows)
 
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in sampled.items()}
-    spaced = np.linspace(0, number - 1, max(1, num_predictive_draws // chains)).astype(int)
-    kept = (number * np.arange(chains)[:, None] + np.unique(spaced)).ravel()
+    of_each = _predicted(model, chains, number)
+    kept = (number * np.arange(chains)[:, None] + of_each).ravel()
     of_posterior, rows = replay.examine(flat, kept)
     keys = np.asarray(jax.random.key_data(jax.random.split(predictive_key, len(kept))))
     predictive = replay.predict({name: value[kept] for name, value in flat.items()}, keys, rows)
-
-    def by_chain(array: np.ndarray) -> np.ndarray:
-        return array.reshape(chains, -1, *array.shape[1:])
+    named = predictive if len(of_each) == number else ()
+    densities = number_densities(model.counts, named, flat, of_posterior, rows)
 
     def along(points: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         parts, _ = replay.examine(points, np.zeros(0, int))
@@ -168,13 +179,15 @@ def fit(
         return np.column_stack([parts["log_likelihood"], *whole]), solved
 
     before = given | of_prior["derived"]
+    by_chain = partial(_by_chain, chains)
     choices = predictive.get("action_count", np.zeros((0, *model.counts.action_count.shape)))
     found = jax.tree.map(by_chain, of_posterior)
     return FitDraws(
         posterior=sampled | found["derived"],
         sample_stats=stats | found["stats"],
-        log_likelihood={"behaviour": found["log_likelihood"]},
+        log_likelihood={"behaviour": found["log_likelihood"]} | jax.tree.map(by_chain, densities),
         posterior_predictive=jax.tree.map(by_chain, predictive),
+        predicted=of_each,
         prior={name: value[None] for name, value in before.items()},
         prior_predictive={name: value[None] for name, value in prior_predictive.items()},
         seconds=seconds,
@@ -183,6 +196,17 @@ def fit(
         one_sided=one_sided(model, flat | of_posterior["derived"], before, along),
         check=predictive_check(model.problem, model.counts, choices),
     )
+
+
+def _by_chain(chains: int, array: np.ndarray) -> np.ndarray:
+    return array.reshape(chains, -1, *array.shape[1:])
+
+
+def _predicted(model: BehaviourModel, chains: int, number: int) -> np.ndarray:
+    """Return which of the ``number`` draws of each chain to predict from."""
+    numbers = model.counts.action_count.size * chains * number
+    some = number if numbers <= MOST_PREDICTED else max(1, FEW_PREDICTED // chains)
+    return np.unique(np.linspace(0, number - 1, some).astype(int))
 
 
 def _run_svi(

@@ -1,4 +1,4 @@
-"""Whether the fitted model produces choices like those it was fitted to.
+"""Predicted numbers: how probable each is, and whether they are like those observed.
 
 Counts of choices under posterior draws are held against the observed ones: each count by itself,
 with the tail of a beta-binomial law that has the mean and variance of the predicted counts, and
@@ -8,10 +8,12 @@ often: an alarm is false at most as often as `FALSE_ALARM` says, not counting ho
 laws do as approximations.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import gammaln, xlog1py, xlogy
 from scipy.stats import betabinom, binom, gamma
 
 from cbrl_bayes.behaviour import BehaviourCounts
@@ -68,6 +70,64 @@ def predictive_check(
             f"{together:.1g}); compare other models of the follower (compare_followers)"
         )
     return {"tail": tail, "distance_tail": together, "reviews": reviews}
+
+
+def number_densities(
+    counts: BehaviourCounts,
+    predicted: Collection[str],
+    draws: Mapping[str, np.ndarray],
+    parts: Mapping[str, Any],
+    rows: Float[np.ndarray, "draw row action"],
+) -> dict[str, np.ndarray]:
+    """Return how probable each observed number is, for what leaves out one number at a time.
+
+    A count of n choices is binomial given n, whatever the others are: the multinomial law is that
+    binomial, times the law of how the rest divides. So to leave out a count is to forget how many
+    took this action, not how the others divide.
+
+    Parameters
+    ----------
+    counts : BehaviourCounts
+    predicted : collection of str
+        Names of the numbers that are predicted; others have no density here.
+    draws : mapping
+        Sampled site -> array (draw, ...).
+    parts : mapping
+        From `Replay.examine`, of all draws.
+    rows : array, shape (draw, rows, A)
+        Log policy in each decision point.
+
+    Returns
+    -------
+    dict
+        Name -> log density, shape (draw, ...) with the axes of the number.
+
+    Examples
+    --------
+    Three of four took the first of two actions, whose probability is one half:
+
+    >>> binomial_density(np.array([3, 1]), np.array([0.5, 0.5])).round(4)
+    array([-1.3863, -1.3863])
+    """
+    found = {}
+    if "action_count" in predicted:
+        found["action_count"] = binomial_density(counts.action_count, np.exp(rows))
+    if "context_count" in predicted:
+        found["context_count"] = binomial_density(
+            counts.context_count, draws["context_probability"]
+        )
+    if "context_value" in predicted:
+        found["context_value"] = parts["context_density"]
+    return found
+
+
+def binomial_density(
+    count: Int[np.ndarray, "*row entry"], chance: Float[np.ndarray, "... entry"]
+) -> Float[np.ndarray, "... entry"]:
+    """Return the log probability of each count, given the sum over the last axis."""
+    rest = count.sum(-1, keepdims=True) - count
+    ways = gammaln(count + rest + 1) - gammaln(count + 1) - gammaln(rest + 1)
+    return ways + xlogy(count, chance) + xlog1py(rest, -np.minimum(chance, 1.0))
 
 
 def count_tails(

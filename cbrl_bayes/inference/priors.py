@@ -166,7 +166,8 @@ def default_priors(
     names = [*problem.uncertain]
     if discrete and problem.contexts.num_contexts > 1:
         names.append("context_probability")
-    for name in names:
+    require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
+    for name in (name for name in names if name not in (given or {})):
         centre = np.asarray(known[name])
         if name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
             median = float(np.exp(np.log(centre).mean()))
@@ -183,7 +184,6 @@ def default_priors(
                 received=centre,
                 remedy=f"pass priors={{{name!r}: a NumPyro distribution}}",
             )
-    require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name, prior in (given or {}).items():
         if name not in known:
             raise InvalidInputError(
@@ -197,7 +197,8 @@ def default_priors(
             raise InvalidInputError(
                 f"parameter {name!r} cannot differ between followers",
                 received=type(chosen).__name__,
-                accepted=f"Pooled; others may differ: {', '.join(problem.per_follower)}",
+                accepted=f"Pooled; these may differ: {', '.join(problem.per_follower) or 'none'}",
+                remedy=f"per_follower=({name!r},) when the problem is made",
             )
         priors[name] = _settled(problem, name, chosen)
     return priors

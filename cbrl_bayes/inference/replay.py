@@ -63,7 +63,8 @@ class Replay:
         -------
         parts : dict
             ``derived``, ``stats``, ``log_prior`` (name -> array (draw, ...)) and
-            ``log_likelihood``, shape (draw, episode).
+            ``log_likelihood``, shape (draw, episode); of a family of contexts also
+            ``context_density``, that of each episode's context, alike.
         rows : array, shape (kept, rows, A)
             Log policy in each decision point.
         """
@@ -72,6 +73,8 @@ class Replay:
             if self._choices is not None:
                 flat = log_policy.reshape(len(log_policy), -1)
                 context = part["log_likelihood"][:, self._contexts]
+                if self.model.context_family is not None:
+                    part["context_density"] = context
                 part["log_likelihood"] = context + (self._choices @ flat.T).T
             parts.append(part)
             rows.append(log_policy[np.isin(index, kept)])

@@ -38,6 +38,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.stats import norm
 
+from cbrl_bayes.errors import counted
 from cbrl_bayes.information.experiments import Experiment
 from cbrl_bayes.information.sampling import SampleInformation
 from cbrl_bayes.information.values import InformationValue
@@ -337,7 +338,8 @@ def _judge_draws(num: int, dropped: int, block_length: int) -> tuple[list[str], 
     if dropped:
         target = failures if dropped > DROPPED_FAIL * num else reviews
         target.append(
-            f"{dropped} draws were left out of the value of information: an option's score failed"
+            f"left out of the value of information: {counted(dropped, 'draw')}, in which an "
+            "option's score failed"
         )
     return reviews, failures
 

@@ -29,7 +29,8 @@ def plot_convergence(tree: xr.DataTree, *, prob: float = 0.9) -> Figure:
     band(right, steps, trace["gradient_norm"].values, prob, COLOURS["own"], label)
     left.set_ylabel(wrapped(f"leader's objective [{tree.attrs.get('objective_unit', '')}]", 34))
     right.set_ylabel("norm of the hypergradient")
-    right.set_yscale("log")
+    if (trace["gradient_norm"] > 0.0).any():
+        right.set_yscale("log")
     for panel in (left, right):
         panel.set_xlabel("step of the ascent, from the common design")
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -64,7 +65,8 @@ def plot_posterior(tree: xr.DataTree) -> Figure:
         floor = 0.0 if low > 0 else -np.inf
         _prior_curve(panel, before, max(floor, low - room), high + room)
         few_ticks(panel)
-        unit = units.get(name, "1 / reward" if name == "rationality" else "")
+        whole = name.partition(" of ")[0]  # of one follower
+        unit = units.get(whole, "1 / reward" if whole == "rationality" else "")
         panel.set_xlabel(wrapped(f"{name} [{unit}]" if unit else name, 26))
         panel.legend(fontsize="small")
     for panel in axes[:, 0]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.errors import InvalidInputError, counted
 from cbrl_bayes.plots.gate import gated
 from cbrl_bayes.plots.maps import draw_map, lies_on_map, marks_in_words
 from cbrl_bayes.plots.style import COLOURS, band, named_rows
@@ -170,8 +170,11 @@ def _observed(study: xr.DataTree, response: xr.Dataset, context: int, follower: 
     wanted = observed["decision_context"].values == context
     if response.sizes["follower"] > 1:
         wanted &= observed["decision_follower"].values == follower
+    action = np.arange(len(wanted)) % counts.shape[1]
     np.add.at(
-        counts, observed["decision_state"].values[wanted], observed["action_count"].values[wanted]
+        counts,
+        (observed["decision_state"].values[wanted], action[wanted]),
+        observed["action_count"].values[wanted],
     )
     return counts
 
@@ -255,7 +258,7 @@ def _choices(
             panel.set_title(_context(response, at), fontsize="medium")
     states, actions = _states(response), _actions(response)
     named_rows(axes[0, 0], [f"{states[state]}: {actions[column]}" for state, column in rows])
-    words = f"{left} choices that change less are not shown" if left else ""
+    words = f"{counted(left, 'choice')} with less change not shown" if left else ""
     for panel in axes[0]:
         panel.set_xlabel("probability of the choice")
     figure.supxlabel(words, fontsize="small")

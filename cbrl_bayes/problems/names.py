@@ -20,6 +20,7 @@ AXES = (
     "action",
     "episode",
     "step",
+    "choice",
     "decision_point",
     "design",
     "iteration",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from cbrl_bayes.errors import counted
 from cbrl_bayes.plots import design_colours
 from cbrl_bayes.reports.charts import Line, interval_bars
 from cbrl_bayes.reports.incentives import OWN, incentive_parts, kept_constraints
@@ -169,10 +170,12 @@ def _scored(scores: list[_Score], axis: str, head: tuple[str, ...], prob: float)
     num = scores[0].values.size
     inside = 100 * inner_probability(prob)
     caption = (
-        f"{axis} over {num} draws: dot, mean; thick line, {inside:g} %; thin line, "
+        f"{axis} over {counted(num, 'draw')}: dot, mean; thick line, {inside:g} %; thin line, "
         f"{interval_words(prob)}"
     )
-    table = Table(f"{axis} over {num} posterior draws", head, rows, tuple(range(len(rows))))
+    table = Table(
+        f"{axis} over {counted(num, 'posterior draw')}", head, rows, tuple(range(len(rows)))
+    )
     return [
         Choice([list(parts) for parts in sentences]),
         interval_bars(lines, axis, caption),
@@ -217,10 +220,10 @@ def _comparison(
     num = int(np.isfinite(worth).all(0).sum())
     lost = worth.shape[1] - num
     note = (
-        f"Probabilities rest on {num} draws: the standard error of a share is at most "
+        f"Probabilities rest on {counted(num, 'draw')}: the standard error of a share is at most "
         f"{number(0.5 / np.sqrt(max(num, 1)))} if draws are independent."
     )
-    note += f" {lost} draws are left out, in which a design is not finite." if lost else ""
+    note += f" Left out: {counted(lost, 'draw')}, in which a design is not finite." if lost else ""
     # Every design is feasible where nothing is asked of it.
     unasked = set() if "satisfied_probability" in decision else {"feasible"}
     further = [name for name in FURTHER if name in decision and name not in unasked]

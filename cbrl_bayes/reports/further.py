@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from cbrl_bayes.errors import counted
 from cbrl_bayes.plots import (
     plot_convergence,
     plot_follower_models,
@@ -134,7 +135,7 @@ def ascent_parts(tree: xr.DataTree, prob: float) -> list[Part]:
     unit = tree.attrs.get("objective_unit", "")
     failed = f"; {found.lost} failed" if found.lost else ""
     words = (
-        f"{restarts.size} ascents of the plug-in search ended between {low} and {high} "
+        f"{counted(restarts.size, 'ascent')} of the plug-in search ended between {low} and {high} "
         f"(mean {number(found.mean)}{failed}) [{unit}]. A wide spread means many local optima: a "
         "better one may exist."
     )

@@ -16,9 +16,9 @@ from cbrl_bayes.reports.tables import (
     interval_words,
     number,
     spread,
-    without_dust,
 )
 from cbrl_bayes.results.names import BEST_PER_DRAW, incentive_arrays
+from cbrl_bayes.results.table import without_dust
 
 OWN = BEST_PER_DRAW
 MOST_ARRAYS = 6

@@ -96,8 +96,10 @@ def _uncertain(tree: xr.DataTree) -> Table:
         )
         for name in names
     ]
-    head = ("parameter", "unit", "prior", "share of the prior's variance that the data removed")
-    return Table("What is uncertain", head, rows).without_empty_columns()
+    head = ("parameter", "unit", "prior", "removed by the data")
+    told = any(row[-1] for row in rows)
+    more = "; last, the share of the prior's variance that the data removed" if told else ""
+    return Table(f"What is uncertain{more}", head, rows).without_empty_columns()
 
 
 def _data(tree: xr.DataTree) -> list[Part]:
@@ -109,11 +111,13 @@ def _data(tree: xr.DataTree) -> list[Part]:
         more = f" and {len(groups) - MOST_GROUPS} more" if len(groups) > MOST_GROUPS else ""
         rows.append(("groups of followers", ", ".join(map(str, groups[:MOST_GROUPS])) + more))
     parts: list[Part] = [Table("Observed behaviour", ("", ""), rows)] if rows else []
+    parts += [Text(f"{text}.", "note") for text in json.loads(attrs.get("data_notes", "[]"))]
     observed = tree["observed_data"].to_dataset() if "observed_data" in tree.children else {}
     if "context_count" in observed:
         parts.append(_counted("Episodes by context", "episodes", observed["context_count"]))
     if "action_count" in observed:
-        counts = observed["action_count"].sum("decision_point")
+        names = list(dict.fromkeys(observed["action"].values))
+        counts = observed["action_count"].groupby("action").sum().sel(action=names)
         parts.append(_counted("Choices by action", "choices", counts))
     none = "The file holds no observed behaviour: the draws came from another tool."
     return parts or [Text(none)]
@@ -182,8 +186,10 @@ def _cells(found: Spread, told: Spread | None) -> tuple[str, ...]:
 def _response(tree: xr.DataTree, prob: float) -> list[Part]:
     if "response" not in tree.children:
         return []
+    seen = "observed_data" in tree.children and "action_count" in tree["observed_data"]
     return picture(
         lambda: plot_response(tree, prob=prob, accept_failed=True),
         "Probability of the followers' choices without an incentive and under the common design",
-        "How followers respond: without an incentive, under the common design, and as observed",
+        "How followers respond: without an incentive, under the common design"
+        + (", and as observed" if seen else ""),
     )

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from cbrl_bayes.reports.parts import Part, Table, Text
 from cbrl_bayes.results.names import design_title
+from cbrl_bayes.results.table import without_dust
 
 MOST_ROWS, MOST_COLUMNS, MOST_LISTS, MOST_TEXTS = 20, 8, 5, 3
 MOST_LETTERS, MOST_TABLED = 120, 20_000
 DRAWS = ("chain", "draw", "sample")
 MOST_SLICES = 8
-DUST = 1e-9
-"""A number that is smaller, as a share of the largest of its kind, is zero up to rounding."""
 INTERNAL = "unconstrained"
 """Ends the name of designs before their transform: nothing to read."""
 
@@ -138,21 +136,6 @@ def spread(values: np.ndarray, prob: float, scale: float = 0.0) -> Spread:
 def inner_probability(prob: float) -> float:
     """Return the inner interval's probability: one half, or half of a small ``prob``."""
     return 0.5 if prob > 0.5 else prob / 2
-
-
-def without_dust(values: Any, scale: float | None = None) -> np.ndarray:
-    """Return values with 0 for those that rounding alone has kept from it.
-
-    Examples
-    --------
-    >>> without_dust([7.8e-14, 2.0, np.nan]).tolist()
-    [0.0, 2.0, nan]
-    """
-    values = np.array(values, float)
-    finite = np.abs(values[np.isfinite(values)])
-    largest = float(finite.max(initial=0.0)) if scale is None else scale
-    values[np.abs(values) <= DUST * largest] = 0.0
-    return values
 
 
 def clipped(text: object) -> str:

@@ -1,12 +1,12 @@
 from .assembly import (
     add_design as add_design,
     add_response as add_response,
-    fit_tree as fit_tree,
     incentive_names as incentive_names,
 )
 from .checkpoint import Checkpoint as Checkpoint, Records as Records, open_records as open_records
 from .draws import from_draws as from_draws
 from .error_budget import error_budget as error_budget
+from .fitted import fit_tree as fit_tree
 from .health import Health as Health, assess as assess
 from .identity import identify as identify
 from .ingredients import (

@@ -1,100 +1,18 @@
-"""Assemble labelled trees from plain arrays: what a fit and a design study found."""
+"""Assemble what a design study found, from plain arrays, into labelled groups."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import arviz_base
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.designs import DesignStudy
 from cbrl_bayes.files import stored_name
-from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
-from cbrl_bayes.problems import DiscreteContexts, Labels, Problem, reach_of
-from cbrl_bayes.results.provenance import certificate, fingerprint
+from cbrl_bayes.problems import Labels, Problem, reach_of
+from cbrl_bayes.results.provenance import certificate
 from cbrl_bayes.results.schema import OF_DESIGNS
 from cbrl_bayes.status import AscentStatus
-
-OF_DECISION_POINTS = ("decision_state", "decision_context", "decision_follower")
-"""Where in the problem each decision point lies."""
-
-
-def fit_tree(
-    model: BehaviourModel, draws: FitDraws, data: xr.Dataset, settings: dict[str, Any], advice: str
-) -> xr.DataTree:
-    """Build the tree of a fit, with ArviZ's groups.
-
-    Parameters
-    ----------
-    model : BehaviourModel
-    draws : FitDraws
-    data : xarray.Dataset
-        The trajectories, for the fingerprint.
-    settings : dict
-        What to record of how it was made.
-    advice : str
-        What the identification check said; "" if all is identified.
-
-    Returns
-    -------
-    xarray.DataTree
-    """
-    problem, counts = model.problem, model.counts
-    dims, coords = _fit_labels(model)
-    known = _known(draws)
-    groups = {
-        "posterior": draws.posterior,
-        "prior": draws.prior,
-        "prior_predictive": _counted(draws.prior_predictive),
-        "posterior_predictive": _counted(draws.posterior_predictive),
-        "log_likelihood": draws.log_likelihood,
-        "sample_stats": draws.sample_stats,
-        "observed_data": _observed(model, draws),
-    }
-    # A group may be empty (a model without observed choices predicts none); ArviZ drops it.
-    tree = arviz_base.from_dict(groups, dims=dims, coords=coords)
-    for name in groups:
-        if name not in tree.children:
-            tree[name] = xr.DataTree()
-    # Coordinates, since ArviZ takes each variable that was observed to be predicted too.
-    observed = tree["observed_data"].to_dataset()
-    places = [name for name in OF_DECISION_POINTS if name in observed]
-    tree["observed_data"] = xr.DataTree(observed.set_coords(places))
-    # Not through ArviZ's names of axes: the density of a vector is one number.
-    tree["log_prior"] = xr.DataTree(
-        xr.Dataset(
-            {name: (("chain", "draw"), value) for name, value in draws.log_prior.items()},
-            coords={name: tree["posterior"][name] for name in ("chain", "draw")},
-            attrs={"scale": "unbounded: priors of logarithms, logits and the like"},
-        )
-    )
-    if len(draws.losses):
-        tree["variational"] = xr.DataTree(xr.Dataset({"loss": ("svi_step", draws.losses)}))
-    tree.attrs = certificate(problem, "fit", settings) | {
-        "data_fingerprint": fingerprint(problem, data),
-        "fit_seconds": float(draws.seconds),
-        "num_choices": counts.num_choices,
-        "groups": json.dumps(list(counts.groups)),
-        "identification": advice,
-        "contraction": json.dumps(
-            contraction(
-                _given(problem, draws.prior, known),
-                draws.posterior,
-                [name for name, ends in problem.ranges.items() if ends == (0.0, 1.0)],
-            )
-        ),
-        "one_sided": json.dumps(draws.one_sided),
-        "known": json.dumps(known),
-        "parameter_units": json.dumps(dict(problem.parameter_units)),
-        "sampler": "variational" if len(draws.losses) else "NUTS",
-    }
-    _mark_units(tree, problem)
-    tree["posterior_predictive"].attrs |= {
-        name: json.dumps(value) for name, value in draws.check.items()
-    }
-    return tree
 
 
 def add_design(
@@ -247,82 +165,6 @@ def incentive_names(problem: Problem) -> dict[str, str]:
     if len(labels) == 1:
         return {labels[0]: "incentive"}
     return {name: stored_name(f"incentive_{name}") for name in labels}
-
-
-def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    problem, counts = model.problem, model.counts
-    dims = {
-        "context_probability": ["context"],
-        "action_count": ["decision_point", "action"],
-        "context_count": ["context"],
-        "context_value": ["episode"],
-        "behaviour": ["episode"],
-        "decision_state": ["decision_point"],
-        "decision_context": ["decision_point"],
-        "decision_follower": ["decision_point"],
-    }
-    for name in model.varies_by_group:
-        dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
-    plain = problem.default_parameters
-    grouped = {
-        name: np.broadcast_to(plain[name], (len(counts.groups),)) for name in model.varies_by_group
-    }
-    before, after = problem.derived(plain), problem.derived(plain | grouped)
-    dims |= {n: ["follower"] for n in after if np.ndim(after[n]) > np.ndim(before[n])}
-    for name, value in plain.items():
-        if name not in dims and np.ndim(value) == 1:
-            dims[name] = [f"{name}_entry"]
-    coords: dict[str, Any] = {
-        "follower": list(counts.groups),
-        "episode": list(counts.episode_names),
-        "action": list(problem.action_names) or list(range(problem.num_actions)),
-        "decision_point": list(range(len(counts.row_cell))),
-    }
-    if isinstance(problem.contexts, DiscreteContexts):
-        coords["context"] = list(problem.contexts.names)
-    return dims, coords
-
-
-def _known(draws: FitDraws) -> list[str]:
-    """Return the names of what was known before: the prior gives it one value."""
-    return sorted(n for n, v in draws.prior.items() if (np.ptp(v, axis=(0, 1)) == 0).all())
-
-
-def _given(
-    problem: Problem, draws: Mapping[str, np.ndarray], known: list[str]
-) -> dict[str, np.ndarray]:
-    """Leave out what was known and what merely follows from the parameters."""
-    left_out = {*problem.derived(problem.default_parameters), *known}
-    return {name: value for name, value in draws.items() if name not in left_out}
-
-
-def _observed(model: BehaviourModel, draws: FitDraws) -> dict[str, np.ndarray]:
-    counts: BehaviourCounts = model.counts
-    observed = {}
-    if "action_count" in draws.posterior_predictive:
-        observed["action_count"] = counts.action_count
-        observed["decision_state"] = counts.row_state
-        observed["decision_context"] = counts.cell_context[counts.row_cell]
-        observed["decision_follower"] = counts.cell_group[counts.row_cell]
-    if "context_count" in draws.posterior_predictive:
-        observed["context_count"] = counts.context_count
-    if "context_value" in draws.posterior_predictive:
-        observed["context_value"] = np.asarray(counts.context_values)[counts.episode_context]
-    return observed
-
-
-def _counted(predictive: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return predicted counts as whole numbers, which some plots of ArviZ ask for."""
-    counts = {name: np.rint(v) for name, v in predictive.items() if name.endswith("_count")}
-    whole = {name: v.astype(int) for name, v in counts.items() if (v == predictive[name]).all()}
-    return dict(predictive) | whole
-
-
-def _mark_units(tree: xr.DataTree, problem: Problem) -> None:
-    for group in ("posterior", "prior"):
-        for name, unit in problem.parameter_units.items():
-            if name in tree[group]:
-                tree[group][name].attrs["units"] = unit
 
 
 def _label_coords(problem: Problem) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import norm
 
+from cbrl_bayes.errors import counted
+
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
 RHAT_PASS, RHAT_FAIL = 1.01, 1.05
@@ -45,7 +47,11 @@ def judge_chains(tree: xr.DataTree, note: Note, prob: float) -> None:
         constant = np.ptp(values, axis=(0, 1)) == 0
         known = np.ptp(_flat(prior[name]), axis=(0, 1)) == 0 if name in prior else True
         stuck = int((still & ~(constant & known)).any(1).sum())
-        note(stuck > 0, False, f"{stuck} chains did not move in {name}: use a tighter prior")
+        note(
+            stuck > 0,
+            False,
+            f"{counted(stuck, 'chain')} did not move in {name}: use a tighter prior",
+        )
         moving[str(name)] = values[:, :, ~still.any(0)], _printed(array)[~still.any(0)]
     moving = {name: found for name, found in moving.items() if found[0].size}
     if moving:

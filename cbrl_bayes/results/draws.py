@@ -137,8 +137,13 @@ def _in_order(tree: xr.DataTree) -> xr.DataTree:
     for name in [n for n in tree.children if n in GROUPS and GROUPS[n].leading == DRAWS]:
         group = tree[name].to_dataset()
         if set(DRAWS) & {*group.dims, *group.coords}:
-            arrays = {n: leading(str(n), array) for n, array in group.data_vars.items()}
-            tree[name] = xr.DataTree(xr.Dataset(arrays, attrs=group.attrs))
+            # Such as the densities of single numbers beside the likelihood.
+            beside = [
+                n for n, c in group.coords.items() if len(c.dims) > 1 and {*DRAWS} & {*c.dims}
+            ]
+            every = group.reset_coords(beside).data_vars
+            arrays = {n: leading(str(n), array) for n, array in every.items()}
+            tree[name] = xr.DataTree(xr.Dataset(arrays, attrs=group.attrs).set_coords(beside))
     return tree
 
 

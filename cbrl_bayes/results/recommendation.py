@@ -13,6 +13,8 @@ from cbrl_bayes.results.table import bounds, win_shares
 MOST_SHOWN = 8
 AT_BOUND = 0.002
 """Share of its range within which a number counts as being at a bound."""
+ROUNDING = 1e-6
+"""Share of its range within which a number is the bound, which a transform may never reach."""
 STATE_TODAY = 'State the present policy: cb.design(..., alternatives={"today": {...}}).'
 
 
@@ -187,7 +189,9 @@ def _incentive(chosen: xr.Dataset) -> pd.DataFrame:
         for index in np.ndindex(array.shape):
             value, bound = float(array.values[index]), ""
             if low is not None and high is not None:
-                bound = _bound(value, float(low[index]), float(high[index]))
+                least, most = float(low[index]), float(high[index])
+                bound = _bound(value, least, most)
+                value = _without_rounding(value, least, most)
             name = entry_name(str(array.attrs.get("long_name", variable)), array, index)
             rows[name] = (value, str(array.attrs.get("units", "")), bound)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "bound"])
@@ -199,3 +203,12 @@ def _bound(value: float, low: float, high: float) -> str:
     if low < high and value <= low + near:
         return "the lowest possible"
     return "the highest possible" if low < high and value >= high - near else ""
+
+
+def _without_rounding(value: float, low: float, high: float) -> float:
+    """Return the bound for a number that only the transform keeps from it."""
+    near = ROUNDING * (high - low) if np.isfinite(high - low) else 0.0
+    for end in (low, high):
+        if abs(value - end) <= near:
+            return end
+    return value

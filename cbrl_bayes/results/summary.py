@@ -1,5 +1,7 @@
 """One table of what a study found, every number with its interval, beside its health."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -8,7 +10,7 @@ from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
 from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays, known_among
 from cbrl_bayes.results.recommendation import recommendation
-from cbrl_bayes.results.table import Table, bounds, check_interval, need_group
+from cbrl_bayes.results.table import Table, bounds, check_interval, need_group, without_dust
 from cbrl_bayes.status import FAILED_ASCENTS
 
 COLUMNS = ["mean", "sd", "lower", "upper", "r_hat", "ess_bulk", "unit"]
@@ -65,7 +67,9 @@ def summary(
     units = {f"{group}: {name}": unit for (group, name), unit in frame["unit"].items() if unit}
     frame.attrs = {"prob": prob, "kind": kind, "units": units}
     reached = _restarts(tree)
-    notes = [f"failed designs: {100 * failed:.1f} % of draws"] if designed else []
+    notes = list(json.loads(tree.attrs.get("data_notes", "[]")))
+    if designed:
+        notes.append(f"failed designs: {100 * failed:.1f} % of draws")
     if np.isfinite(reached).sum() > 1 and not withheld:
         notes.append(_restart_text(reached))
     names = {name: str(tree.attrs.get(name, "")) for name in ("problem", "estimator")}
@@ -132,15 +136,16 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         first = array.isel(chain=0, draw=0, drop=True)  # of a constant the mean, without rounding
         mean = array.mean(over, skipna=False).where(~still, first)
         sd = array.std(over, skipna=False).where(~still, 0.0)
+        largest = float(np.abs(mean.values).max(initial=0.0))
         for flat in printed_entries(mean.values):
             index = np.unravel_index(flat, mean.shape)
+            found = (mean.values[index], sd.values[index], *_ends(interval[name], index))
+            told = without_dust(found, largest).tolist()
             rows.append(
                 [
                     group,
                     entry_name(str(name), mean, index),
-                    float(mean.values[index]),
-                    float(sd.values[index]),
-                    *map(float, _ends(interval[name], index)),
+                    *told,
                     float(rhat[name].values[index]) if diagnose else np.nan,
                     float(ess[name].values[index]),
                     str(array.attrs.get("units", "")),

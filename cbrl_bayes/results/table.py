@@ -23,6 +23,8 @@ WITHHELD = (
     "accept_failed=True (--accept-failed)."
 )
 FORMATS: Mapping[str, str] = {"r_hat": ".3f", "ess_bulk": ".0f", "probability": ".3f"}
+DUST = 1e-8
+"""A number that is smaller, as a share of the largest of its kind, is zero up to rounding."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,6 +206,21 @@ def win_shares(worth: np.ndarray) -> np.ndarray:
     close = 1e-9 * float(np.abs(worth).max())
     gains = (one - worth for one in worth)
     return np.array([np.where(np.abs(gain) <= close, 0.5, gain > 0.0).mean(1) for gain in gains])
+
+
+def without_dust(values: Any, scale: float | None = None) -> np.ndarray:
+    """Return values with 0 for those that rounding alone has kept from it.
+
+    Examples
+    --------
+    >>> without_dust([7.8e-14, 2.0, np.nan]).tolist()
+    [0.0, 2.0, nan]
+    """
+    values = np.array(values, float)
+    finite = np.abs(values[np.isfinite(values)])
+    largest = float(finite.max(initial=0.0)) if scale is None else scale
+    values[np.abs(values) <= DUST * largest] = 0.0
+    return values
 
 
 def _text(frame: pd.DataFrame, width: int) -> str:

@@ -33,7 +33,13 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from cbrl_bayes.designs import Score
-from cbrl_bayes.errors import InvalidInputError, NotConvergedError, require_key, require_kind
+from cbrl_bayes.errors import (
+    InvalidInputError,
+    NotConvergedError,
+    counted,
+    require_key,
+    require_kind,
+)
 from cbrl_bayes.hypergradients import FAILED_ASCENTS, AscentStatus
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results import Designed, designed
@@ -146,7 +152,7 @@ def component_densities(study: xr.DataTree) -> dict[str, Float[np.ndarray, "chai
     if any(wrong.values()):
         raise InvalidInputError(
             "log densities of the designed draws are not finite",
-            received=", ".join(f"{name}: {n} draws" for name, n in wrong.items() if n),
+            received=", ".join(f"{name}: {counted(n, 'draw')}" for name, n in wrong.items() if n),
             accepted="finite numbers at every draw",
             remedy="a prior that is positive at every draw, or a fit whose best responses converge",
         )
@@ -163,7 +169,9 @@ def check_finite(names: Sequence[str], scores: Score) -> None:
     """Raise if a design has no finite objective under some draw."""
     wrong = (~np.isfinite(scores.objective)).sum(1)
     if wrong.any():
-        listed = ", ".join(f"{n} ({k} draws)" for n, k in zip(names, wrong, strict=True) if k)
+        listed = ", ".join(
+            f"{n} ({counted(k, 'draw')})" for n, k in zip(names, wrong, strict=True) if k
+        )
         raise NotConvergedError(
             "the objective of some designs is not finite under some draws",
             received=listed,

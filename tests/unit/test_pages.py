@@ -26,6 +26,7 @@ SLOW_PAGES = [
     "docs/clusters.md",
     "docs/faq.md",
     "docs/information.md",
+    "docs/one_step.md",
     "docs/posteriors.md",
     "docs/quickstart.md",
     "docs/robust.md",

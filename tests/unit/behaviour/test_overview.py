@@ -29,7 +29,7 @@ def test_the_report_counts():
     assert found.actions == {"decline": 2, "work": 1}
     assert found.num_unscored == 1
     assert found.never_visited == ()
-    assert "(not observed): 1 episodes" in str(found)
+    assert "(not observed): 1 episode," in str(found)
 
 
 def test_the_report_tells_what_never_occurs():
@@ -86,3 +86,12 @@ def test_one_regime_has_one_incentive():
     assert joined.incentive_bonus.values.tolist() == [0.4]
     with pytest.raises(DataError, match="no data sets"):
         cb.concatenate([])
+
+
+def test_one_of_a_kind_is_in_the_singular():
+    data = cb.make_trajectories([[0]], [[1]], context=["cost 0.5"])
+    text = str(cb.data_report(data, two_state()))
+    assert "cost 0.5: 1 episode\n" in text
+    assert "baseline: 1 episode, no incentive" in text
+    assert "work: 1 time\n" in text
+    assert "1 episodes" not in text

@@ -296,3 +296,14 @@ def test_a_name_that_pandas_took_away_is_noted():
     data = cb.from_table(table(context=[None, "EU"]))
     with pytest.warns(DataNote, match="pandas reads this name as an empty cell"):
         cb.check_trajectories(data, problem)
+
+
+def test_the_only_context_need_not_be_stated():
+    """Then choices count as made in a known context, and are held against predicted ones."""
+    problem = two_state(costs=(1.0,), context_probability=(1.0,))
+    offers = pd.DataFrame({"taken": ["work", "decline", "work"], "paid": [0.5, 0.5, 1.25]})
+    data = cb.from_table(offers, problem, columns={"taken": "action", "paid": "bonus"})
+    assert set(data["context"].values) == {"cost 1"}
+    assert "no column 'context': it is 'cost 1' in every row" in data.attrs["notes"]
+    two = cb.from_table(offers, two_state(), columns={"taken": "action", "paid": "bonus"})
+    assert set(two["context"].values) == {""}

@@ -1,11 +1,14 @@
 """Studies on a Dask cluster: the same numbers as in one process, whatever happens to workers."""
 
 import itertools
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -211,6 +214,66 @@ def test_a_cluster_without_workers_is_given_up():
             empty.scale(0)
             with pytest.raises(CbrlBayesError, match="the cluster has had no worker for"):
                 list(results)
+
+
+def _dask(part, *options):
+    """Start a scheduler or a worker in a process of its own."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{part}", "--no-dashboard", *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """The process of a scheduler and its address; a worker in another process."""
+    file = str(tmp_path / "scheduler.json")
+    of_both = ("--host", "127.0.0.1", "--scheduler-file", file)
+    alone = ("--nworkers", "1", "--nthreads", "1", "--no-nanny")
+    both = process, _ = (
+        _dask("scheduler", *of_both, "--port", "0"),
+        _dask("worker", *of_both, *alone),
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(file).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process, json.loads(Path(file).read_text())["address"]
+    finally:
+        for one in both:
+            one.kill()
+            one.wait()
+
+
+class KillsTheScheduler:
+    """Ends the scheduler's process, by signal 9, once some results have been taken."""
+
+    def __init__(self, executor, process):
+        self.executor, self.process = executor, process
+
+    def run(self, work, items):
+        for number, result in enumerate(self.executor.run(work, items)):
+            yield result
+            if number == 2:
+                self.process.kill()
+                self.process.wait()
+                self.killed = time.monotonic()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_ends_the_study_and_not_its_checkpoint(
+    scheduler, in_one_process, tmp_path
+):
+    process, address = scheduler
+    dying = KillsTheScheduler(DaskExecutor(address=address), process)
+    with pytest.raises(CbrlBayesError, match="the Dask scheduler went away") as failure:
+        _design(tmp_path / "run", executor=dying)
+    assert "run the same call" in str(failure.value)
+    assert time.monotonic() - dying.killed < 60.0
+    stamps = _stamps(tmp_path / "run")
+    assert stamps
+    again = _design(tmp_path / "run")  # goes on without a cluster
+    _assert_same(again, in_one_process)
+    assert stamps.items() <= _stamps(tmp_path / "run").items()
 
 
 def test_settings_are_checked(monkeypatch):

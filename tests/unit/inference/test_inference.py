@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -169,9 +170,8 @@ def test_fit_fills_the_tree(fitted):
     assert int(fitted["sample_stats"]["solve_status"].max()) == 0
     observed = fitted["observed_data"]["action_count"]
     simulated = fitted["posterior_predictive"]["action_count"]
-    np.testing.assert_array_equal(
-        simulated.sum("action"), observed.sum("action").broadcast_like(simulated.sum("action"))
-    )
+    seen, drawn = (counts.groupby("decision_point").sum() for counts in (observed, simulated))
+    np.testing.assert_array_equal(drawn, seen.broadcast_like(drawn))
 
 
 @pytest.mark.slow
@@ -513,8 +513,8 @@ def test_prior_predictive_spans_behaviour(fitted):
     """The default prior allows near-random and near-optimal walkers, and the data between."""
     observed = fitted["observed_data"]["action_count"]
     simulated = fitted["prior_predictive"]["action_count"]
-    share = simulated.max("action").sum("decision_point") / observed.sum()
-    truth = float(observed.max("action").sum() / observed.sum())
+    share = simulated.groupby("decision_point").max().sum("decision_point") / observed.sum()
+    truth = float(observed.groupby("decision_point").max().sum() / observed.sum())
     assert float(share.min()) < truth < float(share.max())
 
 
@@ -548,3 +548,22 @@ def test_default_priors_are_neither_random_nor_certain(problem):
 def test_data_directory_variable_is_documented():
     assert "CBRL_DATA_DIR" in load_zurcher.__doc__
     assert Path(os.environ.get("CBRL_DATA_DIR", ".")).exists()
+
+
+def test_a_fit_says_that_no_incentive_was_stated_and_takes_priors_where_the_default_is_zero():
+    problem = replace(two_state(), parameters={"temperature": 0.3, "taste": 0.0})
+    problem = replace(problem, uncertain=("temperature", "taste"))
+    settings = cb.SVISettings(num_steps=20, num_samples=8)
+
+    def fitted(data):
+        prior = {"taste": dist.Normal(0.0, 1.0)}
+        return cb.infer(problem, data, key=jax.random.key(0), priors=prior, settings=settings)
+
+    data = cb.make_trajectories([[0]], [[1]], context=["cost 0.5"])
+    told = "no incentive is stated: the behaviour counts as without any (bonus = 0)"
+    assert told in str(cb.summary(fitted(data)))
+    assert told not in str(cb.summary(fitted(cb.with_incentives(data, {"baseline": {}}))))
+    with pytest.raises(InvalidInputError, match="these may differ: temperature; try"):
+        cb.infer(
+            problem, data, key=jax.random.key(0), priors={"taste": PerGroup(dist.Normal(0.0, 1.0))}
+        )

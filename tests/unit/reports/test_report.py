@@ -364,7 +364,7 @@ def test_draws_that_failed_are_counted():
     }
     pair = _table_rows(text, f"{OWN} against the others")["common"]
     assert pair[-1] == "4 of 60 draws not finite"  # two draws are lost in both
-    assert "4 draws are left out, in which a design is not finite" in text
+    assert "Left out: 4 draws, in which a design is not finite" in text
     assert _table_rows(text, "incentive_bonus")["incentive_bonus"][-1] == "5 of 60 draws not finite"
     assert "posterior: 3 of 60 draws not finite" in text
     # The mean of the draws' own is one number in the table, in each tip and on the map.

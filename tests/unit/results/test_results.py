@@ -317,15 +317,3 @@ def test_wrong_draws_are_refused():
             cb.design(problem, draws, key=jax.random.key(0))
     with pytest.raises(InvalidInputError, match="num_draws cannot be used"):
         cb.design(problem, {"temperature": np.ones(3)}, key=jax.random.key(0), num_draws=0)
-
-
-def test_arviz_finds_every_observed_number_predicted(study):
-    """Plots of predictions take all that was observed, so places must be coordinates."""
-    observed, predicted = study["observed_data"], study["posterior_predictive"]
-    assert list(observed.data_vars) == list(predicted.data_vars)
-    assert {"decision_state", "decision_context", "decision_follower"} <= set(observed.coords)
-    assert all(array.dtype.kind == "i" for array in predicted.data_vars.values())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on counts it advises other plots
-        az.plot_ppc_dist(study, backend="matplotlib", num_samples=5)
-        az.plot_ppc_tstat(study, backend="matplotlib")
