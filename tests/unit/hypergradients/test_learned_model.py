@@ -94,16 +94,19 @@ def test_counts_under_one_incentive_serve_another():
         old,
         jnp.full(old.reward.shape, 1.0 / old.num_actions),
         key=jax.random.key(0),
-        num_steps=2000,
-        num_rollouts=200,
+        num_steps=50,
+        num_rollouts=5000,
     )
     counts = count_transitions(old, walked, incentive_moves=True)
     law = LearnedLaw.of(old, counts, LawPrior(), incentive_moves=True)
     learned, wanted = law.applied(new).transition.to_dense(), new.transition.to_dense()
     unmoved = law.applied(old).transition.to_dense()
-    error = np.abs(np.asarray(learned.probability - wanted.probability)).max()
+    # Where nobody went, or the episode ended, there is only the prior.
+    known = np.asarray(law.counts.sum(-1) > 1000) & ~np.asarray(old.terminal)[:, None]
+    assert known.sum() >= 6
+    error = np.abs(np.asarray(learned.probability - wanted.probability))[known].max()
     assert error < 0.05
-    assert np.abs(np.asarray(unmoved.probability - wanted.probability)).max() > 3 * error
+    assert np.abs(np.asarray(unmoved.probability - wanted.probability))[known].max() > 3 * error
 
 
 @pytest.mark.parametrize("make", [four_rooms, make_moving_problem, contract_design])
@@ -181,7 +184,7 @@ def test_the_error_of_doubly_robust_is_the_product_of_both_errors():
     x = problem.incentive.random_start(jax.random.key(8), 0.3)
     parameters = problem.default_parameters
     values, weights = problem.contexts.support(parameters, jax.random.key(0))
-    critic = critic_with(problem, 0.5)
+    critic = critic_with(problem, 1.0)
     wanted = np.zeros(problem.incentive.size)
     for number, weight in enumerate(np.asarray(weights)):
         context = jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf)[i], values)
@@ -197,7 +200,7 @@ def test_the_error_of_doubly_robust_is_the_product_of_both_errors():
             )
             wanted -= weight * share * np.asarray(ravel_pytree(for_each)[0])
     exact = exact_gradient(problem, x)
-    estimator = DoublyRobust(LearnedModel(num_rollouts=4000, max_steps=150), critic=critic)
+    estimator = DoublyRobust(LearnedModel(num_rollouts=4000, max_steps=60), critic=critic)
     state = estimator.init(problem, x, key=jax.random.key(0))
 
     @jax.jit
@@ -208,7 +211,7 @@ def test_the_error_of_doubly_robust_is_the_product_of_both_errors():
     found = np.stack([one_estimate(key) for key in jax.random.split(jax.random.key(5), 30)])
     error = found.std(0, ddof=1) / np.sqrt(len(found))
     assert np.abs((found.mean(0) - exact - wanted) / error).max() < 4.5
-    assert np.linalg.norm(wanted) > 5 * np.linalg.norm(error)  # there is a bias to be seen
+    assert (np.abs(wanted) > 5 * error).any()  # there is a bias to be seen
 
 
 def test_an_outlook_orders_what_unseen_moves_promise():
