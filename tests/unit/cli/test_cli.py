@@ -316,17 +316,24 @@ def test_questions_on_the_command_line(study, tmp_path):
     later = tmp_path / "later.nc"
     found = _json("information", "two_state", study, "--output", later, "--accept-failed")
     assert {row["name"] for row in found["rows"]}
-    assert "information" in cb.load(later).children
     found = _json("stress", "two_state", later, "--factor", 3.0, "--output", later)
-    assert {"information", "stress"} <= set(cb.load(later).children)
-    assert list(cb.load(later)["stress"]["stress"].values) == ["none", "temperature x 3"]
+    tree = cb.load(later)
+    assert {"information", "stress"} <= set(tree.children)  # the later question keeps the earlier
+    assert list(tree["stress"]["stress"].values) == ["none", "temperature x 3"]
     # These draws are few.
     for more in ((), ("--sobol",)):
         assert isinstance(_run("sensitivity", "two_state", study, *more).exception, CbrlBayesError)
 
 
+@pytest.fixture(scope="module")
+def draws(tmp_path_factory):
+    """The smallest file that can be shown: a posterior."""
+    tree = cb.from_draws(cb.problems.two_state(), {"temperature": np.linspace(0.2, 0.6, 400)})
+    return cb.save(tree, tmp_path_factory.mktemp("draws") / "draws.nc")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="places of POSIX")
-def test_places_that_cannot_be_written_are_refused_before_the_work(study, tmp_path, monkeypatch):
+def test_places_that_cannot_be_written_are_refused_before_the_work(draws, tmp_path):
     infer = ("infer", "two_state", "--data", tmp_path / "absent.nc", "--output")
     (tmp_path / "file").touch()
     for place, said in (
@@ -339,11 +346,11 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(study, tmp_pa
         assert said in " ".join(refused.output.replace("│", " ").split())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     for command in (
-        ("plot", study, "--output", tmp_path / "file"),
-        ("plot", study, "--output", "/proc/figures"),
+        ("plot", draws, "--output", tmp_path / "file"),
+        ("plot", draws, "--output", "/proc/figures"),
         ("demo", "--output", tmp_path / "file"),
-        ("report", study, "-o", "/proc/x.html"),
-        ("report", study, "-o", tmp_path / ("x" * 250 + ".html")),
+        ("report", draws, "-o", "/proc/x.html"),
+        ("report", draws, "-o", tmp_path / ("x" * 250 + ".html")),
     ):
         assert isinstance(_run(*command).exception, OSError | CbrlBayesError)
 
@@ -352,23 +359,23 @@ FULL = """
 import resource, signal, sys
 import cbrl_bayes as cb
 from cbrl_bayes.cli import main
-study, folder = sys.argv[1:]
-tree = cb.load(study)
+draws, folder = sys.argv[1:]
+tree = cb.load(draws)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a disk that takes 4 kB a file
 try:
     cb.save(tree, folder + "/later.nc")  # the library of the format may crash the process
 except cb.CbrlBayesError:
     print("saving is refused")
-sys.argv = ["cbrl-bayes", "report", study, "-o", folder + "/page.html"]
+sys.argv = ["cbrl-bayes", "report", draws, "-o", folder + "/page.html"]
 main()
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="limits of POSIX")
-def test_a_full_disk_is_one_line(study, tmp_path):
+def test_a_full_disk_is_one_line(draws, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(study), str(tmp_path)],
+        [sys.executable, "-c", FULL, str(draws), str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=300,
