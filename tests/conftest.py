@@ -30,8 +30,34 @@ from cbrl_bayes.behaviour import simulate_trajectories
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
-MOST_MAPPINGS = 20_000
+MOST_MAPPINGS = 40_000
 """Memory mappings of a process, of which Linux allows 65,530; a fit leaves some 2,000 behind."""
+
+
+USE_THE_STUDY = (
+    "tests/unit/inference/test_inference.py",
+    "tests/unit/problems/test_names.py",
+    "tests/unit/reports/test_report.py",
+    "tests/unit/results/test_chains.py",
+    "tests/unit/results/test_draws.py",
+    "tests/unit/results/test_results.py",
+)
+"""Files that use the fixtures `fitted` or `study`: one process makes them and runs all of these."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a process whole files, for their fixtures' sake; those of one study go together."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "study" if file in USE_THE_STUDY else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -128,7 +154,7 @@ def walkers():
 def fitted(walkers):
     """A short NUTS fit of it."""
     problem, data = walkers
-    settings = cb.NUTSSettings(num_chains=4, num_warmup=150, num_samples=120)
+    settings = cb.NUTSSettings(num_chains=4, num_warmup=60, num_samples=60)
     return cb.infer(problem, data, key=jax.random.key(1), settings=settings)
 
 
@@ -137,7 +163,7 @@ def study(walkers, fitted):
     """A small design study under it."""
     problem, _ = walkers
     settings = cb.DesignSettings(
-        search=cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3), num_starts=2),
+        search=cb.Search(ascent=cb.Ascent(num_steps=40, learning_rate=0.3), num_starts=2),
         per_draw=cb.Search(ascent=cb.Ascent(num_steps=40, learning_rate=0.3)),
         num_search_draws=4,
     )

@@ -167,7 +167,7 @@ class AscentProgram:
             is_exact=self.estimator.is_exact,
         )
         self._climb = Climb(
-            self._estimate,
+            jax.jit(self._estimate),  # traced once for all its uses
             self._steps,
             space,
             scale.incentive,

@@ -30,19 +30,24 @@ def _design(alternatives=None, **settings):
 
 
 @pytest.fixture(scope="module")
-def compared():
-    return _design(ASKED)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("asked")
+
+
+@pytest.fixture(scope="module")
+def compared(folder):
+    return _design(ASKED, checkpoint=folder)
+
+
+@jax.jit
+def _worth(bonus, temperature):
+    parameters = PROBLEM.default_parameters | {"temperature": temperature}
+    return cb.leader_outcome(PROBLEM, {"bonus": bonus}, parameters).objective
 
 
 def _by_hand(bonus):
     """What the leader gets, draw by draw, from the problem's own outcome."""
-    worth = [
-        cb.leader_outcome(
-            PROBLEM, {"bonus": bonus}, PROBLEM.complete_parameters({"temperature": one})
-        ).objective
-        for one in DRAWS["temperature"]
-    ]
-    return np.array(worth)
+    return np.array([_worth(bonus, one) for one in DRAWS["temperature"]])
 
 
 def test_alternatives_stand_beside_the_searched_designs(compared, tmp_path):
@@ -68,10 +73,9 @@ def test_alternatives_stand_beside_the_searched_designs(compared, tmp_path):
 
 def test_an_alternative_that_is_best_for_a_draw_is_its_design():
     """The maximum under the first draw is stated; a search ends within its tolerance of it."""
-    first = PROBLEM.complete_parameters({"temperature": DRAWS["temperature"][0]})
 
     def lost(bonus):
-        return -float(cb.leader_outcome(PROBLEM, {"bonus": bonus}, first).objective)
+        return -float(_worth(bonus, DRAWS["temperature"][0]))
 
     best = float(minimize_scalar(lost, bounds=(0.0, 2.0), options={"xatol": 1e-9}).x)
     lazy = cb.Search(ascent=cb.Ascent(num_steps=1, learning_rate=1e-9))
@@ -90,12 +94,11 @@ def test_an_alternative_that_is_best_for_a_draw_is_its_design():
     assert (design["source"].values[1:] != 4).all()
 
 
-def test_a_checkpoint_knows_its_alternatives(tmp_path):
-    once = _design(ASKED, checkpoint=tmp_path)
-    again = _design(ASKED, checkpoint=tmp_path)
-    np.testing.assert_array_equal(once["decision"]["objective"], again["decision"]["objective"])
+def test_a_checkpoint_knows_its_alternatives(compared, folder):
+    again = _design(ASKED, checkpoint=folder)
+    np.testing.assert_array_equal(compared["decision"]["objective"], again["decision"]["objective"])
     with pytest.raises(ResultsError, match="different alternatives"):
-        _design({"today": {"bonus": 0.3}}, checkpoint=tmp_path)
+        _design({"today": {"bonus": 0.3}}, checkpoint=folder)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,14 @@ from cbrl_bayes.designs import DaskExecutor, evaluate_designs
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import CbrlBayesError, FollowerError, InvalidInputError
 from cbrl_bayes.problems import two_state
-from tests.unit.results.test_checkpoint import NUM_DRAWS, Held, _assert_same, _design, _stamps
+from tests.unit.results.test_checkpoint import (
+    NUM_DRAWS,
+    Held,
+    _assert_same,
+    _design,
+    _stamps,
+    _whole_design,
+)
 
 distributed = pytest.importorskip("distributed")
 
@@ -45,7 +52,7 @@ def executor(cluster):
 
 @pytest.fixture(scope="module")
 def in_one_process():
-    return _design()
+    return _whole_design()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.followers import OutsideFollower
 from cbrl_bayes.problems import two_state
-from tests.unit.results.test_checkpoint import NUM_DRAWS, _design, _stamps
+from tests.unit.results.test_checkpoint import NUM_DRAWS, _design, _stamps, _whole_design
 
 DRAWS = {"temperature": np.linspace(0.1, 0.5, 7)}
 
@@ -63,7 +63,7 @@ def test_simulated_scores_use_the_same_noise(devices):
 
 def test_a_study_is_that_of_threads(devices, tmp_path):
     """Its checkpoint, half of which is missing, goes on with the other executor, both ways."""
-    expected = _design()
+    expected = _whole_design()
     executor = DeviceExecutor(devices, 2)
     _close(_design(tmp_path, executor=executor), expected)
     for missing, other in ((0, None), (1, executor)):

@@ -455,13 +455,36 @@ def _compared(made):
     )
 
 
-def test_prior_sensitivity_of_a_study(made, tmp_path):
-    study = cb.prior_sensitivity(
-        made.models["optimal"],
-        made.studies["optimal"],
-        key=KEY,
-        settings=cb.PriorSensitivitySettings(num_resamples=5, num_options=6),
-    )
+@pytest.fixture(scope="module")
+def asked(made, tmp_path_factory):
+    """Each question asked once, with a checkpoint: its call, its folder, and what came of it."""
+    pair = (made.models["lapsing"], made.studies["lapsing"])
+    quick_prior = cb.PriorSensitivitySettings(num_resamples=5, num_options=6)
+    quick_stress = cb.StressSettings(search=QUICK, num_search_draws=20)
+    calls = {
+        "prior": partial(cb.prior_sensitivity, settings=quick_prior),
+        "sobol": partial(cb.sobol_indices, settings=cb.SobolSettings(num_resamples=5)),
+        "stress": partial(
+            cb.stress_test, stresses=[cb.TemperatureShift(3.0)], settings=quick_stress
+        ),
+        "followers": partial(cb.compare_followers, others={"lapsing": pair}, name="optimal"),
+    }
+    found = {}
+    for name, call in calls.items():
+        folder, heard = tmp_path_factory.mktemp(name) / "run", []
+        study = call(
+            made.models["optimal"],
+            made.studies["optimal"],
+            key=KEY,
+            checkpoint=folder,
+            progress=_listener(heard),
+        )
+        found[name] = SimpleNamespace(call=call, folder=folder, study=study, heard=heard)
+    return found
+
+
+def test_prior_sensitivity_of_a_study(asked, tmp_path):
+    study = asked["prior"].study
     group = study["sensitivity"].to_dataset()
     assert list(group["option"].values[:2]) == ["common", "plug_in"]
     assert group.sizes["option"] == 6
@@ -496,9 +519,8 @@ def test_prior_sensitivity_of_a_study(made, tmp_path):
     xr.testing.assert_allclose(again, group)
 
 
-def test_indices_of_a_study_join_its_power_scaling(made):
-    problem, study = made.models["optimal"], made.studies["optimal"]
-    study = cb.prior_sensitivity(problem, study, key=KEY, settings=QUICK_PRIOR)
+def test_indices_of_a_study_join_its_power_scaling(made, asked):
+    problem, study = made.models["optimal"], asked["prior"].study
     study = cb.sobol_indices(problem, study, key=KEY, settings=cb.SobolSettings(num_resamples=10))
     group = study["sensitivity"].to_dataset()
     # One uncertain parameter moves everything; 60 draws leave an error of some .05.
@@ -529,14 +551,8 @@ def test_indices_of_a_study_join_its_power_scaling(made):
     assert "sobol_first_order" in group
 
 
-def test_stress_test_of_a_study(made):
-    study = cb.stress_test(
-        made.models["optimal"],
-        made.studies["optimal"],
-        key=KEY,
-        stresses=[cb.TemperatureShift(3.0)],
-        settings=cb.StressSettings(search=QUICK, num_search_draws=20),
-    )
+def test_stress_test_of_a_study(asked):
+    study = asked["stress"].study
     group = study["stress"].to_dataset()
     assert group["objective"].dims == ("stress", "design", "chain", "draw")
     xr.testing.assert_allclose(
@@ -558,8 +574,8 @@ def test_stress_test_of_a_study(made):
     np.testing.assert_allclose(row[["objective_lower", "objective_upper"]].astype(float), ends)
 
 
-def test_models_are_compared_by_prediction_and_by_decision(made):
-    study = _compared(made)
+def test_models_are_compared_by_prediction_and_by_decision(made, asked):
+    study = asked["followers"].study
     group = study["model_comparison"].to_dataset()
     table = az.compare(made.studies, round_to="none")
     np.testing.assert_allclose(group["elpd"], table.loc[["optimal", "lapsing"], "elpd"])
@@ -692,20 +708,15 @@ def test_what_cannot_be_compared_is_refused(made):
         cb.sobol_indices(problem, study, key=KEY, outputs=["weather"])
 
 
-def test_figures_are_drawn(made):
+def test_figures_are_drawn(made, asked):
     """They carry what they are about; how they look was judged by eye."""
-    problem, study = made.models["optimal"], made.studies["optimal"]
-    study = _compared(made)
-    study = cb.prior_sensitivity(problem, study, key=KEY, settings=QUICK_PRIOR)
-    study = cb.sobol_indices(problem, study, key=KEY, settings=cb.SobolSettings(num_resamples=5))
-    study = cb.stress_test(problem, study, key=KEY, stresses=[cb.TemperatureShift(3.0)])
-    for draw, words in {
-        plot_power_scaling: ("power-scaling sensitivity", "expected loss"),
-        plot_sobol: ("share of variance", "temperature"),
-        plot_stress: ("temperature x 3", "regret"),
-        plot_follower_models: ("expected log predictive density", "lapsing"),
-    }.items():
-        figure = draw(study)
+    for draw, question, *words in (
+        (plot_power_scaling, "prior", "power-scaling sensitivity", "expected loss"),
+        (plot_sobol, "sobol", "share of variance", "temperature"),
+        (plot_stress, "stress", "temperature x 3", "regret"),
+        (plot_follower_models, "followers", "expected log predictive density", "lapsing"),
+    ):
+        figure = draw(asked[question].study)
         figure.draw_without_rendering()
         told = " ".join(text.get_text() for text in figure.findobj(Text))
         assert all(word in " ".join(told.split()) for word in words)
@@ -713,33 +724,18 @@ def test_figures_are_drawn(made):
             draw(made.studies["lapsing"])
 
 
-def test_questions_go_on_where_they_were(made, tmp_path):
+def test_questions_go_on_where_they_were(made, asked):
     """What a checkpoint holds is not computed again, and the answer is the same."""
     problem, study = made.models["optimal"], made.studies["optimal"]
-    calls = {
-        "prior": partial(cb.prior_sensitivity, settings=QUICK_PRIOR),
-        "sobol": partial(cb.sobol_indices, settings=cb.SobolSettings(num_resamples=5)),
-        "stress": partial(
-            cb.stress_test,
-            stresses=[cb.TemperatureShift(3.0)],
-            settings=cb.StressSettings(search=QUICK, num_search_draws=2),
-        ),
-        "followers": partial(
-            cb.compare_followers,
-            others={"lapsing": (made.models["lapsing"], made.studies["lapsing"])},
-        ),
-    }
-    for name, call in calls.items():
-        begun, again = [], []
-        folder = tmp_path / name
-        first = call(problem, study, key=KEY, checkpoint=folder, progress=_listener(begun))
-        second = call(problem, study, key=KEY, checkpoint=folder, progress=_listener(again))
-        assert first.identical(second)
-        assert any(done == 0 for done, _ in begun)
+    for one in asked.values():
+        again = []
+        second = one.call(problem, study, key=KEY, checkpoint=one.folder, progress=_listener(again))
+        assert one.study.identical(second)
+        assert any(done == 0 for done, _ in one.heard)
         assert all(done == total for done, total in again)
         assert not any(group in study.children for group in ("sensitivity", "stress"))
         with pytest.raises(ResultsError, match="key"):
-            call(problem, study, key=jax.random.key(1), checkpoint=folder)
+            one.call(problem, study, key=jax.random.key(1), checkpoint=one.folder)
 
 
 def _listener(heard):
