@@ -11,7 +11,7 @@ import xarray as xr
 from cbrl_bayes.behaviour import load_trajectories, load_zurcher, simulate_trajectories
 from cbrl_bayes.designs import DesignSettings
 from cbrl_bayes.errors import DataError
-from cbrl_bayes.hypergradients import HPGD, Ascent, Exact, Search
+from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Exact, LearnedModel, Search
 from cbrl_bayes.inference import NUTSSettings
 from cbrl_bayes.plots import save_figures
 from cbrl_bayes.problems import bus_replacement, four_rooms
@@ -53,7 +53,7 @@ def run_demo(
     progress : bool or callable, optional
         See `cbrl_bayes.progress.reporter`.
     num_draws : int
-        Posterior draws for the exact designs; HPGD gets a fifth of them.
+        Posterior draws for the exact designs; the learned model gets a fifth of them.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def _four_rooms(output: Path, report: Report, progress: Progress, num_draws: int
     studies, seconds = {}, {}
     for name, estimator, draws, settings in (
         ("exact", Exact(), num_draws, None),
-        ("hpgd", HPGD(num_rollouts=30, num_branches=60), max(4, num_draws // 5), _hpgd_settings()),
+        ("learned_model", LearnedModel(num_rollouts=30), max(4, num_draws // 5), _few_steps()),
     ):
         begun = time.perf_counter()
         studies[name] = design(
@@ -98,7 +98,7 @@ def _four_rooms(output: Path, report: Report, progress: Progress, num_draws: int
         report(f"\n{summary(study, prob=0.9)}")
         written.append(save(study, output / f"four_rooms_{name}.nc"))
         written += save_figures(study, output / f"four_rooms_{name}")
-    report("\nHPGD, which sees trajectories only, beside the exact hypergradient:")
+    report("\nA learned model, which sees episodes only, beside the exact hypergradient:")
     report(_side_by_side(studies, seconds).to_string(index=False))
     return written
 
@@ -119,10 +119,10 @@ def _short_chains() -> NUTSSettings:
     return NUTSSettings(num_warmup=300, num_samples=500)
 
 
-def _hpgd_settings() -> DesignSettings:
+def _few_steps() -> DesignSettings:
     return DesignSettings(
-        search=Search(ascent=Ascent(num_steps=3000, learning_rate=0.05)),
-        per_draw=Search(ascent=Ascent(num_steps=300, learning_rate=0.05)),
+        search=Search(ascent=Ascent(num_steps=300), prices=LOW_PRICES),
+        per_draw=Search(ascent=Ascent(num_steps=100, learning_rate=0.05)),
         num_search_draws=2,
     )
 

@@ -386,20 +386,25 @@ class _Task:
         return proposed, np.asarray(program._promise(proposed, drawn, self.parameters))
 
     def watch(self, point: np.ndarray, promised: np.ndarray, most: int, key: Array) -> None:
-        """Watch a design until the follower has taken ``most`` steps."""
+        """Watch a design until the follower has taken ``most`` steps; keep what was seen."""
         worth: list[float] = []
         taken = 0
-        while len(worth) < 2 or taken * (len(worth) + 1) <= most * len(worth):
-            self.state, one, steps = self.program._watch(
-                point, self.parameters, self.state, jax.random.fold_in(key, len(worth))
-            )
-            worth.append(float(one))
-            taken += int(steps)
-            if self.on_step is not None:
-                self.on_step(int(steps))
-        error = float(np.std(worth, ddof=1) / np.sqrt(len(worth)))
-        each = taken / len(worth)
-        self.rounds.append(Round(point, promised, float(np.mean(worth)), error, taken, each))
+        try:
+            while len(worth) < 2 or taken * (len(worth) + 1) <= most * len(worth):
+                self.state, one, steps = self.program._watch(
+                    point, self.parameters, self.state, jax.random.fold_in(key, len(worth))
+                )
+                worth.append(float(one))
+                taken += int(steps)
+                if self.on_step is not None:
+                    self.on_step(int(steps))
+        finally:
+            if worth:
+                many = len(worth) > 1
+                error = float(np.std(worth, ddof=1) / np.sqrt(len(worth))) if many else np.inf
+                each = taken / len(worth)
+                seen = Round(point, promised, float(np.mean(worth)), error, taken, each)
+                self.rounds.append(seen)
 
     def best(self, among: list[Round], law_key: Array) -> Round:
         """Return the best design, by what was seen and what the model now says, by precision."""

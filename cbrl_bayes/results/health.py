@@ -15,6 +15,7 @@ UNSETTLED_SHARE_REVIEW = 0.1
 CONTRACTION_REVIEW = 0.1
 CUT_SHARE_REVIEW, CUT_SHARE_FAIL = 0.01, 0.1
 PRIOR_SHARE_REVIEW, PRIOR_SHARE_FAIL = 0.05, 0.5
+SHARED_SHARE_REVIEW, SHARED_SHARE_FAIL = 0.1, 0.5
 DRAWS_REVIEW, DRAWS_FAIL = 50, 10
 DRAWS_IN_TAIL = 2.5
 BETTER, ROUNDING = 0.01, 1e-9
@@ -171,6 +172,7 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
             "which biases the gradient: raise max_steps",
         )
         _judge_learned_model(tree, health)
+        _judge_shared(tree, health)
     _judge_scores(tree, health, prob)
     _judge_reaction(tree, health)
     _judge_common(tree, health)
@@ -207,6 +209,21 @@ def _judge_learned_model(tree: xr.DataTree, health: Health) -> None:
         share > PRIOR_SHARE_REVIEW,
         f"{100 * share:.0f} % of the visits at the last step are in states and actions that were "
         "seldom seen: there the model is its prior; allow more rollouts or more steps",
+    )
+
+
+def _judge_shared(tree: xr.DataTree, health: Health) -> None:
+    """Say for how many draws the search found nothing better than a design shared by all."""
+    design = tree["design"].to_dataset()
+    if "source" not in design:  # a study of an earlier version
+        return
+    shared = (design["source"] != OWN_SEARCH).values
+    health.note(
+        bool(shared.mean() > SHARED_SHARE_FAIL),
+        bool(shared.mean() > SHARED_SHARE_REVIEW),
+        f"for {shared.sum()} of {shared.size} draws the search found nothing better than a design "
+        "that all draws share: intervals of the incentive tell of the search, not of the "
+        "posterior; allow more steps or rollouts",
     )
 
 

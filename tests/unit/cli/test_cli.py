@@ -410,3 +410,40 @@ def test_every_failure_is_one_line_and_a_status(failure, status, said, monkeypat
     assert told.out == ""
     assert told.err.startswith(said)
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--search", "rounds"), "estimator of a search in rounds"),
+        (("--follower-steps", 100), "needs an estimator that simulates"),
+        (("--follower-steps", 0, "--estimator", "hpgd"), "--follower-steps"),
+        (("--fit", "fit.nc", "--search", "rounds"), "work without --fit only"),
+    ],
+)
+def test_a_budget_of_steps_needs_what_takes_steps(arguments, message):
+    status, out, err = call("design", "two_state", *map(str, arguments))
+    assert status in (1, 2)
+    assert out == ""
+    assert message in err
+
+
+@pytest.mark.slow
+def test_a_design_from_episodes_alone():
+    """One object: what it is worth, what was promised, what it took."""
+    status, out, err = call(
+        *("design", "two_state", "--estimator", "doubly_robust", "--search", "ascent"),
+        *("--follower-steps", "20000", "--json"),
+    )
+    assert status == 0, err
+    found = json.loads(out)
+    low, high = found["promised_interval"]
+    assert low <= found["promised_objective"] <= high
+    assert found["promised_objective"] == pytest.approx(found["leader_objective"], abs=0.02)
+    assert 0 < found["follower_steps"] <= 22_000
+    assert found["seconds"] > 0
+    program = cb.hypergradients.SearchProgram(
+        cb.problems.two_state(), cb.Exact(), cb.Search(ascent=cb.Ascent(num_steps=100))
+    )
+    best = program.run(cb.problems.two_state().default_parameters, key=jax.random.key(0)).best
+    assert found["leader_objective"] == pytest.approx(best.objective, abs=0.01)
