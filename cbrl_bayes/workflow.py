@@ -19,20 +19,12 @@ from cbrl_bayes.designs import (
     DeviceExecutor,
     Executor,
     ThreadExecutor,
+    default_design_settings,
     read_alternatives,
     study_designs,
 )
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
-from cbrl_bayes.hypergradients import (
-    LOW_PRICES,
-    Ascent,
-    DoublyRobust,
-    Estimator,
-    Exact,
-    LearnedModel,
-    Search,
-    global_search,
-)
+from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.inference import (
     BehaviourModel,
     ContextFamily,
@@ -369,31 +361,6 @@ def design(
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
     return _with_response(tree, problem, draws, study.design_incentive)
-
-
-def default_design_settings(estimator: Estimator) -> DesignSettings:
-    """Return settings suited to an estimator.
-
-    Exact: a global search for the plug-in design, then 200 Adam steps per draw. Learned models:
-    ascents from low prices and plain ones. Other stochastic estimators: long plain ascents with a
-    small learning rate.
-    """
-    if estimator.is_exact:
-        return DesignSettings(
-            search=global_search(num_hops=4),
-            per_draw=Search(ascent=Ascent(num_steps=200, learning_rate=0.3)),
-        )
-    if isinstance(estimator, LearnedModel | DoublyRobust):
-        return DesignSettings(
-            search=Search(ascent=Ascent(num_steps=300), prices=LOW_PRICES),
-            per_draw=Search(ascent=Ascent(num_steps=150)),
-            num_search_draws=4,
-        )
-    return DesignSettings(
-        search=Search(ascent=Ascent(num_steps=2000, learning_rate=0.05)),
-        per_draw=Search(ascent=Ascent(num_steps=500, learning_rate=0.05)),
-        num_search_draws=4,
-    )
 
 
 def _with_response(

@@ -131,9 +131,10 @@ def design(
 
     import jax
 
+    from cbrl_bayes.designs import default_design_settings
     from cbrl_bayes.hypergradients import ESTIMATORS, Rounds
     from cbrl_bayes.results import check_interval, load, summary as summarise
-    from cbrl_bayes.workflow import default_design_settings, design as run_design
+    from cbrl_bayes.workflow import design as run_design
 
     check_interval(prob, kind)
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)

@@ -13,6 +13,7 @@ from cbrl_bayes.designs.criteria import (
     VaR,
     WorstCase,
 )
+from cbrl_bayes.designs.defaults import default_design_settings
 from cbrl_bayes.designs.devices import DeviceExecutor
 from cbrl_bayes.designs.evaluation import (
     Evaluation,
@@ -48,6 +49,7 @@ __all__ = [
     "ThreadExecutor",
     "VaR",
     "WorstCase",
+    "default_design_settings",
     "evaluate_designs",
     "evenly_spaced",
     "read_alternatives",

@@ -12,13 +12,8 @@ from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.discounting import forward_trace, step_factor, sums_ahead
 from cbrl_bayes.hypergradients.learned_law import Sharing
-from cbrl_bayes.hypergradients.learned_model import (
-    LearnedModel,
-    ModelState,
-    Seen,
-    of_pair,
-    soft_action_values,
-)
+from cbrl_bayes.hypergradients.learned_model import LearnedModel, ModelState, of_pair
+from cbrl_bayes.hypergradients.learned_policy import Seen, soft_action_values
 from cbrl_bayes.hypergradients.pairs import leader_view, map_pairs, moved_laws, pair_weights, summed
 from cbrl_bayes.hypergradients.rollout_terms import Scores, check_log_probabilities, gather
 from cbrl_bayes.mdp import MDP, Trajectories, occupancy, policy_values

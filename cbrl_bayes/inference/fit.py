@@ -178,8 +178,7 @@ def fit(
         solved = parts["stats"]["solve_status"] == SolveStatus.CONVERGED
         return np.column_stack([parts["log_likelihood"], *whole]), solved
 
-    before = given | of_prior["derived"]
-    by_chain = partial(_by_chain, chains)
+    before, by_chain = given | of_prior["derived"], partial(_by_chain, chains)
     choices = predictive.get("action_count", np.zeros((0, *model.counts.action_count.shape)))
     found = jax.tree.map(by_chain, of_posterior)
     return FitDraws(

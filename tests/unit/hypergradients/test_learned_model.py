@@ -16,7 +16,7 @@ from cbrl_bayes.hypergradients.learned_law import (
     count_transitions,
     refuse_unlisted,
 )
-from cbrl_bayes.hypergradients.learned_model import responding
+from cbrl_bayes.hypergradients.learned_policy import Seen, responding
 from cbrl_bayes.mdp import MDP, DenseTransition, SuccessorTransition, best_response, rollout
 from cbrl_bayes.mdp.evaluation import occupancy, policy_values
 from cbrl_bayes.problems import (
@@ -228,8 +228,6 @@ def test_an_outlook_orders_what_unseen_moves_promise():
 
 
 def test_frequencies_serve_where_nothing_is_reported():
-    from cbrl_bayes.hypergradients.learned_model import Seen
-
     model = jnp.array([[0.5, 0.5], [0.9, 0.1]])
     visits = jnp.array([[3.0, 1.0], [0.0, 0.0]])
     nothing = Seen(jnp.zeros((2, 2, 1)), visits, jnp.zeros((2, 2)))

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import cbrl_bayes as cb
 from cbrl_bayes.cli.app import app
+from cbrl_bayes.designs import default_design_settings
 from cbrl_bayes.errors import InvalidInputError, ResultsError
 from cbrl_bayes.hypergradients import ESTIMATORS
 from cbrl_bayes.plots import ColourScale
@@ -30,7 +31,6 @@ from cbrl_bayes.reports.tables import group_parts, number, spread
 from cbrl_bayes.results.provenance import describe
 from cbrl_bayes.results.table import WITHHELD
 from cbrl_bayes.robust.tables import BEATS
-from cbrl_bayes.workflow import default_design_settings
 from tests.unit.files.test_untrusted_files import small_tree
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
