@@ -99,6 +99,7 @@ def test_every_ready_made_problem_has_a_case():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)  # 500 whole studies, 1 to 9 processor seconds each
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_intervals_of_decisions_hold_the_truth(name):
     """Own optimum, own incentives, and what held-out draws predict: in their binomial bands.
