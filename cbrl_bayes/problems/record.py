@@ -297,8 +297,8 @@ class Problem:
         if self.leader_reward_fn is None:
             raise InvalidInputError(
                 f"problem {self.name!r} has an objective_fn; this needs a leader_reward_fn",
-                remedy="an estimator that takes any objective: Exact, HPGD, SoBiRL, Penalty, "
-                "or ZerothOrder(num_rollouts=None)",
+                remedy="an estimator that takes any objective: Exact, LearnedModel, HPGD, SoBiRL, "
+                "Penalty, or ZerothOrder(num_rollouts=None)",
             )
         reward = self.leader_reward_fn(incentive, context, parameters)
         if self.incentive_price_fn is None:

@@ -1,6 +1,7 @@
 """Learned models: the law from counts, the gradient in it, and what fresh episodes correct."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.errors import DataError, InvalidInputError
+from cbrl_bayes.followers import ExactFollower
 from cbrl_bayes.hypergradients import DoublyRobust, Exact, LawPrior, LearnedModel
 from cbrl_bayes.hypergradients.learned_law import (
     LearnedLaw,
@@ -20,6 +22,7 @@ from cbrl_bayes.hypergradients.learned_policy import Seen, responding
 from cbrl_bayes.mdp import MDP, DenseTransition, SuccessorTransition, best_response, rollout
 from cbrl_bayes.mdp.evaluation import occupancy, policy_values
 from cbrl_bayes.problems import (
+    Problem,
     contract_design,
     four_rooms,
     leader_gain,
@@ -143,6 +146,38 @@ def test_a_known_law_and_reported_policies_give_the_exact_gradient(estimator):
     truth = leader_outcome(problem, x, problem.default_parameters).objective
     assert float(info.objective) == pytest.approx(float(truth), rel=1e-10)
     assert float(info.prior_share) == 0.0
+
+
+@dataclass(frozen=True)
+class InTheRealWorld:
+    """A follower whose world has another transition law than the problem states."""
+
+    world: Problem
+    runs_on_host = False
+
+    def initial_memory(self, problem):
+        return ExactFollower().initial_memory(self.world)
+
+    def train(self, problem, *arguments, **named):
+        return ExactFollower().train(self.world, *arguments, **named)
+
+
+@pytest.mark.parametrize("estimator", [LearnedModel, DoublyRobust])
+def test_what_the_problem_says_of_the_law_does_not_enter(estimator):
+    """Only which states can follow is taken from it: a wrong law gives the same estimate."""
+    world = four_rooms(temperature=0.05, slip=0.44)
+    model = LearnedModel(num_rollouts=40, max_steps=40, oracle=InTheRealWorld(world))
+    chosen = model if estimator is LearnedModel else DoublyRobust(model)
+    found = []
+    for stated in (world, four_rooms(temperature=0.05, slip=0.1)):
+        x = stated.incentive.initial
+        state = chosen.init(stated, x, key=jax.random.key(0))
+        gradient, _, _ = jax.jit(partial(chosen.estimate, stated))(
+            x, stated.default_parameters, state, key=jax.random.key(1)
+        )
+        found.append(np.asarray(ravel_pytree(gradient)[0]))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9, atol=1e-12)
+    assert np.abs(found[0]).max() > 1e-3
 
 
 def critic_with(problem, share):

@@ -60,7 +60,7 @@ def test_a_constant_is_no_failure_and_gives_no_warning():
 def test_a_chain_that_does_not_move_is_a_failure():
     stuck = _noise()
     stuck[2] = 1.7
-    assert "1 chains did not move in x" in str(_said(_tree({"x": stuck, "y": _noise(3)})))
+    assert "1 chain did not move in x" in str(_said(_tree({"x": stuck, "y": _noise(3)})))
     assert _said(_tree({"x": stuck})).verdict == "FAIL"
     # All at one place: a known value, unless the prior says that it is not known.
     tree = _tree({"x": np.full((4, 500), 0.3)})

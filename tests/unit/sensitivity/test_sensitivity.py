@@ -643,9 +643,9 @@ def test_scores_that_are_not_finite_have_an_error_of_their_own(made, monkeypatch
 
     for place in ("study", "followers"):
         monkeypatch.setattr(f"cbrl_bayes.sensitivity.{place}.evaluate_designs", broken)
-    with pytest.raises(NotConvergedError, match=r"not finite under some draws.*common \(1 draws"):
+    with pytest.raises(NotConvergedError, match=r"not finite under some draws.*common \(1 draw\b"):
         cb.prior_sensitivity(made.models["optimal"], made.studies["optimal"], key=KEY)
-    with pytest.raises(NotConvergedError, match=r"common design for optimal \(1 draws"):
+    with pytest.raises(NotConvergedError, match=r"common design for optimal \(1 draw\b"):
         _compared(made)
 
 
@@ -653,7 +653,7 @@ def test_densities_that_cannot_be_used_are_refused(made):
     problem, study = made.models["optimal"], made.studies["optimal"]
     bad = study.copy(deep=True)
     bad["log_prior"]["temperature"][0, 3] = -np.inf
-    with pytest.raises(InvalidInputError, match="are not finite; received: prior: 1 draws"):
+    with pytest.raises(InvalidInputError, match="are not finite; received: prior: 1 draw;"):
         cb.prior_sensitivity(problem, bad, key=KEY)
     few = study.copy(deep=True)
     few["design"] = xr.DataTree(few["design"].to_dataset().isel(draw=slice(20)))
