@@ -205,7 +205,12 @@ class LearnedModel:
         share = pair_weights(problem, contexts[1])
         info = watched.info.combined()
         weights = share.ravel()
-        info = replace(info, objective=weights @ objective, prior_share=weights @ prior_share)
+        info = replace(
+            info,
+            objective=weights @ objective,
+            prior_share=weights @ prior_share,
+            truncated_share=jnp.zeros(()),  # a step seen is a step seen, however its episode ended
+        )
         after = ModelState(watched.followers, counts, visits, values)
         return summed(slope, share), after, info
 
