@@ -25,6 +25,8 @@ from cbrl_bayes.problems import Problem, leader_outcome
 from cbrl_bayes.progress import reporter
 from cbrl_bayes.workflow import behaviour_model
 
+FEWEST_ROLLOUTS = 30
+"""Of one step of an ascent on a budget."""
 Z = 1.645
 """A normal number lies within it with probability .9."""
 
@@ -77,7 +79,7 @@ def _by_ascents(
     problem: Problem, estimator: Estimator, search: Search, key: Array, follower_steps: int | None
 ) -> dict[str, Any]:
     if follower_steps is not None:
-        estimator = _within_budget(problem, estimator, search, follower_steps, key)
+        estimator, search = _within_budget(problem, estimator, search, follower_steps, key)
     program = SearchProgram(problem, estimator, search)
     with reporter() as report:
         done = 0
@@ -144,8 +146,8 @@ def _promise(levels: np.ndarray, mean: float | None = None) -> dict[str, Any]:
 
 def _within_budget(
     problem: Problem, estimator: Estimator, search: Search, follower_steps: int, key: Array
-) -> Estimator:
-    """Return the estimator with as many rollouts per step as the budget allows."""
+) -> tuple[Estimator, Search]:
+    """Return the estimator with as many rollouts per step as the budget allows, and the search."""
     model = getattr(estimator, "model", estimator)
     if not hasattr(model, "num_rollouts") or model.num_rollouts is None:
         raise InvalidInputError(
@@ -158,8 +160,10 @@ def _within_budget(
     state = estimator.init(problem, start, key=key)
     _, _, info = jax.jit(partial(estimator.estimate, problem))(start, parameters, state, key=key)
     per_rollout = max(float(info.follower_steps), 1.0) / model.num_rollouts
-    pairs = problem.contexts.num_contexts * problem.followers.num_followers
-    fewest = 2 * pairs
-    num = max(fewest, int(follower_steps / (search.total_steps * per_rollout)))
+    # Too few rollouts are noise; rather fewer steps then.
+    num = max(FEWEST_ROLLOUTS, int(follower_steps / (search.total_steps * per_rollout)))
+    most_steps = int(follower_steps / (num * per_rollout * len(search.ascent.stages)))
+    shorter = replace(search.ascent, num_steps=max(1, min(search.ascent.num_steps, most_steps)))
     changed = replace(cast(LearnedModel, model), num_rollouts=num)
-    return changed if model is estimator else replace(cast(DoublyRobust, estimator), model=changed)
+    whole = changed if model is estimator else replace(cast(DoublyRobust, estimator), model=changed)
+    return whole, replace(search, ascent=shorter)

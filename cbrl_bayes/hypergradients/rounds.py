@@ -17,10 +17,10 @@ class Rounds:
     """How to search by watching.
 
     Each round draws transition laws from the posterior of what was seen (Dirichlet, pair by pair),
-    searches for the best incentive under their mean, and ascends from it under each draw, all
-    exactly. It then watches the follower under two of the designs found: the one that promises
-    most on average, and the one that some draw promises most. So what is not known is tried where
-    it may be good. An ascent by the estimator itself, from the best design so far, ends the search.
+    searches for the best incentive under their mean, and ascends under each draw, all exactly. It
+    then watches the follower under two of the designs found: the one that promises most on average,
+    and the one that some draw promises most. So what is not known is tried where it may be good. An
+    ascent by the estimator itself, from the best design so far, ends the search.
 
     Parameters
     ----------

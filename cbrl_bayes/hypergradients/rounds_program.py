@@ -82,7 +82,9 @@ class RoundsProgram:
         self._model = one.model if isinstance(one, DoublyRobust) else one
         self._unknown = with_unknown_law(self.problem)
         self._search = SearchProgram(self._unknown, Exact(), self.rounds.search)
-        self._again = self._search.with_search(Search(ascent=self.rounds.search.ascent))
+        whole = self.rounds.search
+        again = Search(ascent=whole.ascent, prices=whole.prices)
+        self._again = self._search.with_search(again)
         on_host = self.estimator.runs_on_host
         self._watch = self._watched if on_host else jax.jit(self._watched)
         self._laws = jax.jit(self._drawn_laws)
@@ -247,14 +249,14 @@ class _Task:
         program, space = self.program, self.program.problem.incentive
         mean, drawn = program._laws(self.parameters, self.state, law_key)
         seen = self.best(self.rounds, law_key)
-        start = space.unflatten(seen.unconstrained)
-        found = program._search.run({**self.parameters, LAW: mean}, key=key, start=start)
+        # Not from the best design so far, which is a local optimum and stays a candidate anyway.
+        found = program._search.run({**self.parameters, LAW: mean}, key=key, start=space.initial)
         points = [seen.unconstrained, space.flatten(found.best.unconstrained)]
         for number, law in enumerate(drawn):
             again = program._again.run(
                 {**self.parameters, LAW: law},
                 key=jax.random.fold_in(key, number),
-                start=found.best.unconstrained,
+                start=space.initial,
             )
             points.append(space.flatten(again.best.unconstrained))
         proposed = np.stack([np.asarray(point) for point in points])
