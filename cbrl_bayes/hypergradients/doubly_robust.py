@@ -13,7 +13,7 @@ from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.discounting import forward_trace, step_factor, sums_ahead
 from cbrl_bayes.hypergradients.learned_law import Sharing
 from cbrl_bayes.hypergradients.learned_model import LearnedModel, ModelState, of_pair
-from cbrl_bayes.hypergradients.learned_policy import Seen, soft_action_values
+from cbrl_bayes.hypergradients.learned_policy import Seen, soft_values_of
 from cbrl_bayes.hypergradients.pairs import leader_view, map_pairs, moved_laws, pair_weights, summed
 from cbrl_bayes.hypergradients.rollout_terms import Scores, check_log_probabilities, gather
 from cbrl_bayes.mdp import MDP, Trajectories, occupancy, policy_values
@@ -287,9 +287,7 @@ class _Fresh(NamedTuple):
 
         ``model`` moves with the incentive; ``leader`` holds the leader's values at a fixed one.
         """
-        actions = soft_action_values(model, policy)
-        logs = jnp.where(policy > 0.0, jnp.log(jnp.where(policy > 0.0, policy, 1.0)), 0.0)
-        values = (policy * (actions - own.temperature * logs)).sum(-1)
+        values, actions = soft_values_of(model, policy)
         centred = actions - (policy * actions).sum(-1, keepdims=True)
         # What the model says on average over the follower's actions, corrected for where it was.
         gain = (policy * leader.advantage * centred).sum(-1)[:, None] + jnp.zeros_like(policy)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition, Trajectories, Transition, replace_fields
-from cbrl_bayes.problems import Problem, depends_on_input
+from cbrl_bayes.problems import Problem, law_dependence
 
 FEW_VISITS = 10.0
 """A pair with fewer visits is reported as resting on the prior."""
@@ -75,21 +75,8 @@ class Sharing(NamedTuple):
     @classmethod
     def of(cls, problem: Problem, parameters: Mapping[str, Any]) -> "Sharing":
         """Find out from the problem's functions on what the law depends."""
-        values, _ = problem.contexts.support(parameters, jax.random.key(0))
-        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
-        initial = problem.incentive.initial
-
-        def law(x: Any, where: Any, who: Any) -> list[Array]:
-            one = problem.follower_parameters(parameters, who)
-            mdp = problem.mdp_fn(problem.incentive.transform(x), where, one)
-            return jax.tree.leaves(mdp.transition)
-
-        follower = jnp.zeros((), int)
-        return cls(
-            contexts=not depends_on_input(lambda c: law(initial, c, follower), context),
-            followers=not depends_on_input(lambda f: law(initial, context, f), follower),
-            incentive_moves=depends_on_input(lambda x: law(x, context, follower), initial),
-        )
+        depends = law_dependence(problem, parameters)
+        return cls(not depends.context, not depends.follower, depends.incentive)
 
     def pooled(
         self, counts: Float[Array, "pair ..."], problem: Problem

@@ -53,14 +53,16 @@ def responding(mdp: MDP, policy: Float[Array, "state action"]) -> Float[Array, "
     Values are those of the policy itself in the MDP, entropy included, at a policy held fixed:
     by the envelope theorem their derivative is that of the optimal values.
     """
-    logits = soft_action_values(mdp, policy) / mdp.temperature
+    logits = soft_values_of(mdp, policy)[1] / mdp.temperature
     change = logits - jax.lax.stop_gradient(logits)
     return policy * (1.0 + change - (policy * change).sum(-1, keepdims=True))
 
 
-def soft_action_values(mdp: MDP, policy: Float[Array, "state action"]) -> Array:
-    """Return the follower's own action values of a policy, shape (S, A), entropy included."""
+def soft_values_of(
+    mdp: MDP, policy: Float[Array, "state action"]
+) -> tuple[Float[Array, " state"], Float[Array, "state action"]]:
+    """Return the follower's own values and action values of a policy, entropy included."""
     logs = jnp.log(jnp.where(policy > 0.0, policy, 1.0))
     log_policy = jnp.where(policy > 0.0, logs, -jnp.inf)
     values = soft_policy_values(mdp, log_policy)
-    return mdp.q_values(values)
+    return values, mdp.q_values(values)

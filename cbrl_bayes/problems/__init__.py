@@ -45,7 +45,7 @@ from cbrl_bayes.problems.tax_design import (
     tax_design,
 )
 from cbrl_bayes.problems.two_state import two_state
-from cbrl_bayes.problems.unknown_law import LAW, with_unknown_law
+from cbrl_bayes.problems.unknown_law import LAW, law_dependence, with_unknown_law
 from cbrl_bayes.problems.welfare import (
     Aggregate,
     GiniWelfare,
@@ -109,6 +109,7 @@ __all__ = [
     "four_rooms_doors",
     "goal_tasks",
     "household_accounts",
+    "law_dependence",
     "leader_gain",
     "leader_outcome",
     "leader_total",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,33 +52,27 @@ def with_unknown_law(problem: Problem) -> Problem:
     initial = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
 
-    def law(context: Any, follower: Any) -> Array:
-        one = problem.follower_parameters(parameters, follower)
-        return problem.mdp_fn(initial, context, one).transition.probability
-
-    first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
-    if depends_on_input(lambda follower: law(first, follower), jnp.zeros((), int)):
+    depends = law_dependence(problem, parameters)
+    if depends.follower:
         raise InvalidInputError(
             f"followers of problem {problem.name!r} have transition laws of their own",
             accepted="one law for all followers",
         )
-    by_context = depends_on_input(lambda context: law(context, 0), first)
+    by_context = depends.context
     if by_context and not isinstance(problem.contexts, DiscreteContexts):
         raise InvalidInputError(
             f"the transition law of problem {problem.name!r} depends on contexts that are sampled",
             accepted="discrete contexts, or one law for all",
         )
-    stated = jax.vmap(lambda context: law(context, 0))(values) if by_context else law(first, 0)
-    moves = depends_on_input(
-        lambda x: (
-            problem.mdp_fn(
-                problem.incentive.transform(x), first, parameters_of(problem)
-            ).transition.probability
-        ),
-        problem.incentive.initial,
-    )
+    one = problem.follower_parameters(parameters, 0)
+
+    def law(context: Any) -> Array:
+        return problem.mdp_fn(initial, context, one).transition.probability
+
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
+    stated = jax.vmap(law)(values) if by_context else law(first)
     known = values if by_context else None
-    mdp_fn = WithLaw(problem.mdp_fn, known, initial if moves else None)
+    mdp_fn = WithLaw(problem.mdp_fn, known, initial if depends.incentive else None)
     return replace(
         problem,
         mdp_fn=mdp_fn,
@@ -87,9 +81,30 @@ def with_unknown_law(problem: Problem) -> Problem:
     )
 
 
-def parameters_of(problem: Problem) -> dict[str, Any]:
-    """Return the first follower's default parameters."""
-    return problem.follower_parameters(problem.default_parameters, 0)
+class LawDependence(NamedTuple):
+    """What a problem's transition law, successors included, can depend on."""
+
+    context: bool
+    follower: bool
+    incentive: bool
+
+
+def law_dependence(problem: Problem, parameters: Mapping[str, Any]) -> LawDependence:
+    """Read off the problem's functions what its transition law depends on."""
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
+    initial, follower = problem.incentive.initial, jnp.zeros((), int)
+
+    def law(x: Any, where: Any, who: Any) -> list[Array]:
+        one = problem.follower_parameters(parameters, who)
+        mdp = problem.mdp_fn(problem.incentive.transform(x), where, one)
+        return jax.tree.leaves(mdp.transition)
+
+    return LawDependence(
+        context=depends_on_input(lambda c: law(initial, c, follower), context),
+        follower=depends_on_input(lambda f: law(initial, context, f), follower),
+        incentive=depends_on_input(lambda x: law(x, context, follower), initial),
+    )
 
 
 @dataclass(frozen=True)
