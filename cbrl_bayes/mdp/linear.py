@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
 
@@ -127,7 +127,7 @@ class BackwardInduction:
         refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        law = mdp.transition
+        law = _staged(mdp)
         entries = (
             jnp.arange(law.num_periods),
             *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
@@ -149,7 +149,7 @@ class BackwardInduction:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        law = mdp.transition
+        law = _staged(mdp)
         entries = (
             jnp.arange(law.num_periods),
             *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
@@ -178,6 +178,17 @@ def default_linear_solver(mdp: MDP) -> LinearSolver:
     listed = isinstance(mdp.transition, SuccessorTransition)
     limit = SUCCESSOR_STATES if listed else DENSE_STATES
     return DenseLU() if mdp.num_states <= limit else Krylov()
+
+
+def _staged(mdp: MDP) -> StagedTransition:
+    if not isinstance(mdp.transition, StagedTransition):
+        raise InvalidInputError(
+            "backward induction needs a process with periods",
+            received=type(mdp.transition).__name__,
+            accepted="StagedTransition (finite_horizon)",
+            remedy="DenseLU() or Krylov()",
+        )
+    return mdp.transition
 
 
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:

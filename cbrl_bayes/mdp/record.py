@@ -118,7 +118,7 @@ class MDP:
         return 1.0 - jnp.asarray(self.terminal, jnp.result_type(float))
 
     @property
-    def is_open(self) -> Bool[Array, "state action"]:
+    def is_open(self) -> Bool[Array, "state action"] | np.ndarray:
         """Which actions are open: ``available``, or all of them."""
         return np.ones(self.reward.shape, bool) if self.available is None else self.available
 
