@@ -91,6 +91,7 @@ from .mdp import (
     DenseTransition as DenseTransition,
     SuccessorTransition as SuccessorTransition,
     best_response as best_response,
+    finite_horizon as finite_horizon,
 )
 from .problems import (
     DiscreteContexts as DiscreteContexts,
@@ -100,6 +101,7 @@ from .problems import (
     Problem as Problem,
     SampledContexts as SampledContexts,
     leader_outcome as leader_outcome,
+    period_labels as period_labels,
 )
 from .reports import report as report
 from .results import (

@@ -26,6 +26,7 @@ from cbrl_bayes.problems.outcome import (
     respond,
     respond_everywhere,
 )
+from cbrl_bayes.problems.periods import period_labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.reach import reach_of
@@ -114,6 +115,7 @@ __all__ = [
     "leader_outcome",
     "leader_total",
     "mdps_are_valid",
+    "period_labels",
     "random_mdp",
     "reach_of",
     "reserve_price",

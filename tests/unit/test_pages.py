@@ -25,6 +25,7 @@ SLOW_PAGES = [
     "docs/followers.md",
     "docs/clusters.md",
     "docs/faq.md",
+    "docs/horizons.md",
     "docs/information.md",
     "docs/one_step.md",
     "docs/posteriors.md",
