@@ -98,8 +98,11 @@ from .problems import (
     Followers as Followers,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
+    Population as Population,
     Problem as Problem,
     SampledContexts as SampledContexts,
+    equilibria as equilibria,
+    equilibrium as equilibrium,
     leader_outcome as leader_outcome,
     period_labels as period_labels,
 )

@@ -336,7 +336,7 @@ def _only_start(problem: Problem) -> int | None:
     incentive = problem.incentive.transform(problem.incentive.initial)
     starts = set()
     for follower, index in product(problem.all_followers, range(problem.contexts.num_contexts)):
-        one = problem.follower_parameters(problem.default_parameters, follower)
+        one = problem.follower_parameters(problem.first_parameters, follower)
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
         initial = np.asarray(problem.mdp_fn(incentive, context, one).initial)
         starts |= set(np.flatnonzero(initial > 0).tolist())

@@ -9,13 +9,14 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, respond
+from cbrl_bayes.problems import POPULATION, Problem, respond, settled
 
 
 def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
     """Solve for the log policy of every cell; also return the worst solve status."""
+    parameters = _with_populations(problem, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -72,6 +73,7 @@ def context_evidence(
     """
     if not counts.has_latent_contexts:
         return 0.0
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
@@ -112,6 +114,7 @@ def law_of_cell(
 ) -> Array:
     """Return the transition probabilities that hold in one cell."""
     cell = (int(array[index]) for array in counts.cells)
+    parameters = _with_populations(problem, counts, parameters)
     return _cell_mdp(problem, counts, parameters, *cell).transition.probability
 
 
@@ -122,6 +125,20 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     ]
     weighed = jnp.where(cells >= 0, per_entry, 0.0) * counts.entry_count[:, None]
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
+
+
+def _with_populations(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters with each regime's population statistic, where followers meet."""
+    if problem.population is None:
+        return dict(parameters)
+
+    def of_regime(incentive: dict[str, Array]) -> Array:
+        return settled(problem, incentive, parameters)[POPULATION]
+
+    incentives = {name: jnp.asarray(values) for name, values in counts.incentives.items()}
+    return {**parameters, POPULATION: jax.lax.map(of_regime, incentives)}
 
 
 def _cell_inputs(
@@ -135,6 +152,8 @@ def _cell_inputs(
     """Return incentive, context value and follower's parameters of one cell."""
     incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
     value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
+    if POPULATION in parameters:
+        parameters = {**parameters, POPULATION: parameters[POPULATION][regime]}
     return incentive, value, problem.follower_parameters(parameters, group)
 
 

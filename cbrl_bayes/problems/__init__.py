@@ -8,6 +8,15 @@ from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constraine
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import (
+    POPULATION,
+    Equilibrium,
+    Population,
+    equilibria,
+    equilibrium,
+    refuse_population,
+    settled,
+)
 from cbrl_bayes.problems.feasibility import Feasibility, check_mdps, mdps_are_valid
 from cbrl_bayes.problems.four_rooms import (
     SLIP_AS_PUBLISHED,
@@ -73,6 +82,7 @@ __all__ = [
     "FOUR_ROOMS_MAP",
     "LAW",
     "MILES_PER_BIN",
+    "POPULATION",
     "PUBLISHED_PREFERENCES",
     "READY_MADE",
     "SLIP_AS_PUBLISHED",
@@ -82,6 +92,7 @@ __all__ = [
     "Budget",
     "ContextDistribution",
     "DiscreteContexts",
+    "Equilibrium",
     "Feasibility",
     "Followers",
     "GiniWelfare",
@@ -93,6 +104,7 @@ __all__ = [
     "LeaderOutcome",
     "Minimum",
     "Monotone",
+    "Population",
     "Problem",
     "SampledContexts",
     "SocialWelfare",
@@ -105,6 +117,8 @@ __all__ = [
     "constrained",
     "contract_design",
     "depends_on_input",
+    "equilibria",
+    "equilibrium",
     "follower_models",
     "four_rooms",
     "four_rooms_doors",
@@ -118,11 +132,13 @@ __all__ = [
     "period_labels",
     "random_mdp",
     "reach_of",
+    "refuse_population",
     "reserve_price",
     "respond",
     "respond_everywhere",
     "rlhf",
     "scaled_sigmoid",
+    "settled",
     "shared_default_policy",
     "tax_design",
     "two_state",

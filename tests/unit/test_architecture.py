@@ -45,6 +45,7 @@ ONLY_HERE = {
     "optax": {"followers", "hypergradients", "inference"},
     "equinox": {"followers"},
     "gymnasium": {"followers"},
+    "optimistix": {"problems"},
 }
 
 
