@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import InvalidInputError, import_extra, require_ranges
 from cbrl_bayes.mdp import best_response, occupancy
 from cbrl_bayes.problems.incentive import Labels
 from cbrl_bayes.status import SolveStatus
@@ -140,11 +140,11 @@ def equilibrium(
     own = float(np.abs(np.asarray(population.start)).max())
     scale = own if own > 0.0 else population.size
 
-    def gap(share: Array, args: tuple) -> Array:
-        made, _ = statistic_of_responses(problem, args[0], args[1], share * scale, key=key)
+    def gap(share: Array) -> Array:
+        made, _ = statistic_of_responses(problem, given[0], given[1], share * scale, key=key)
         return made / scale - share
 
-    share, iterations = _root(gap, first / scale, given, population.max_steps)
+    share, iterations = _root(gap, first / scale, population.max_steps)
     again, status = statistic_of_responses(
         problem, fixed[0], fixed[1], jax.lax.stop_gradient(share) * scale, key=key
     )
@@ -273,13 +273,23 @@ def _population_of(problem: "Problem") -> Population:
     return problem.population
 
 
-def _root(
-    gap: Callable[[Array, Any], Array], first: Array, given: Any, max_steps: int
-) -> tuple[Array, Array]:
-    """Return where ``gap`` vanishes, differentiable in ``given``, and the number of steps."""
-    # Costs half a second to import: only problems whose followers meet pay for it.
-    import optimistix
+def _root(gap: Callable[[Array], Array], first: Array, max_steps: int) -> tuple[Array, Array]:
+    """Return where ``gap`` vanishes, with an implicit derivative, and the number of steps."""
+    optimistix = import_extra("optimistix", "equilibria")
 
-    solver: Any = optimistix.Dogleg(rtol=1e-10, atol=1e-12)
-    found: Any = optimistix.root_find(gap, solver, first, given, max_steps=max_steps, throw=False)
-    return found.value, found.stats["num_steps"]
+    def solve(function: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
+        found: Any = optimistix.root_find(
+            lambda share, _: function(share),
+            optimistix.Dogleg(rtol=1e-10, atol=1e-12),
+            start,
+            max_steps=max_steps,
+            throw=False,
+        )
+        return found.value, found.stats["num_steps"].astype(float)
+
+    def tangent_solve(linear: Callable[[Array], Array], side: Array) -> Array:
+        # Not lineax: it raises where a chain tries parameters at which nothing is finite.
+        return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(side)), side)
+
+    value, steps = jax.lax.custom_root(gap, first, solve, tangent_solve, has_aux=True)
+    return value, jax.lax.stop_gradient(steps).astype(int)

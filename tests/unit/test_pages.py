@@ -22,6 +22,7 @@ SLOW_PAGES = [
     "docs/alternatives.md",
     "docs/calibration.md",
     "docs/choosing.md",
+    "docs/equilibria.md",
     "docs/followers.md",
     "docs/clusters.md",
     "docs/faq.md",
