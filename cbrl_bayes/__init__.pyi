@@ -79,6 +79,7 @@ from .inference import (
     PerGroup as PerGroup,
     Pooled as Pooled,
     SVISettings as SVISettings,
+    UnknownLaw as UnknownLaw,
 )
 from .information import (
     Experiment as Experiment,

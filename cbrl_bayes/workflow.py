@@ -21,6 +21,7 @@ from cbrl_bayes.designs import (
     ThreadExecutor,
     default_design_settings,
     read_alternatives,
+    score_under_other_laws,
     study_designs,
 )
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
@@ -306,9 +307,7 @@ def design(
     estimator = Exact() if estimator is None else estimator
     require_kind(estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
     settings = default_design_settings(estimator) if settings is None else settings
-    require_kind(
-        problem, Problem, "problem", "problem = cb.Problem(...) or cb.problems.two_state()"
-    )
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
     require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
     require_key(key)
     if not is_whole(num_draws) or num_draws < 1:
@@ -342,6 +341,9 @@ def design(
             alternatives=stated,
             run=run,
         )
+        moved = score_under_other_laws(
+            problem, study, draws, key=key, evaluation=settings.evaluation, run=run
+        )
     used = {
         "design": settings,
         "estimator": estimator,
@@ -356,6 +358,7 @@ def design(
         chosen,
         used,
         is_exact=estimator.is_exact,
+        other_laws=moved,
         stage="design only" if base.attrs["stage"] == "draws" else "design",
     )
     tree.attrs["estimator"] = type(estimator).__name__

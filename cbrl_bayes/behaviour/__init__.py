@@ -12,6 +12,7 @@ from cbrl_bayes.behaviour.saving import save_trajectories
 from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
 from cbrl_bayes.behaviour.simulate import simulate_trajectories
 from cbrl_bayes.behaviour.table import from_table
+from cbrl_bayes.behaviour.transitions import slots_of
 from cbrl_bayes.behaviour.zurcher import load_zurcher
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "regimes_stated",
     "save_trajectories",
     "simulate_trajectories",
+    "slots_of",
     "violations_of",
     "with_incentives",
 ]

@@ -17,6 +17,7 @@ from cbrl_bayes.inference.generative import (  # noqa: E402
     ShareSimulation,
 )
 from cbrl_bayes.inference.identification import Identification, contraction, identification  # noqa: E402
+from cbrl_bayes.inference.law_counts import transition_counts  # noqa: E402
 from cbrl_bayes.inference.likelihood import (  # noqa: E402
     choice_rows,
     episode_log_likelihood,
@@ -52,6 +53,7 @@ from cbrl_bayes.inference.shares import (  # noqa: E402
     logistic_normal_log_density,
     predict_shares,
 )
+from cbrl_bayes.inference.unknown_law import UnknownLaw  # noqa: E402
 
 __all__ = [
     "BehaviourModel",
@@ -74,6 +76,7 @@ __all__ = [
     "SVISettings",
     "ShareModel",
     "ShareSimulation",
+    "UnknownLaw",
     "choice_rows",
     "contraction",
     "count_comparisons",
@@ -93,6 +96,7 @@ __all__ = [
     "predict_shares",
     "prior_text",
     "ties_as_half_wins",
+    "transition_counts",
     "transition_log_likelihood",
     "transition_part",
 ]

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import POPULATION, Problem, respond, settled
+from cbrl_bayes.problems import POPULATION, Problem, has_unknown_law, respond, settled
+from cbrl_bayes.problems.successors import merged_probability
 
 
 def policies(
@@ -100,22 +101,30 @@ def context_evidence(
 def transition_log_likelihood(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> Float[Array, ""]:
-    """Return the log-likelihood of the recorded transitions.
+    """Return the log-likelihood of the transitions, each under the law of its own cell."""
+    cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
+    place = counts.transition_state, counts.transition_action, counts.transition_slot
 
-    The law is that of the first cell; `BehaviourModel` makes sure that it is everyone's.
-    """
-    law = law_of_cell(problem, counts, parameters, 0)
-    chance = law[counts.transition_state, counts.transition_action, counts.transition_slot]
-    return (counts.transition_count * jnp.log(chance)).sum()
+    def one_cell(entry: tuple) -> Array:
+        index, inputs = entry
+        chance = law_of_cell(problem, counts, parameters, inputs)[place]
+        made = (cell == index) & (count > 0)
+        return (jnp.where(made, count, 0) * jnp.log(jnp.where(made, chance, 1.0))).sum()
+
+    cells = jax.tree.map(jnp.asarray, counts.cells)
+    return jax.lax.map(one_cell, (jnp.arange(counts.num_cells), cells)).sum()
 
 
 def law_of_cell(
-    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], index: int
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
 ) -> Array:
-    """Return the transition probabilities that hold in one cell."""
-    cell = (int(array[index]) for array in counts.cells)
+    """Return the transition probabilities that hold in one cell (regime, context, group).
+
+    Where the law is an unknown parameter, those of a state that is listed twice are added up.
+    """
     parameters = _with_populations(problem, counts, parameters)
-    return _cell_mdp(problem, counts, parameters, *cell).transition.probability
+    law = _cell_mdp(problem, counts, parameters, *cell).transition
+    return merged_probability(law) if has_unknown_law(problem) else law.probability
 
 
 def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "episode context"]:

@@ -19,6 +19,7 @@ from cbrl_bayes.inference.likelihood import (
 )
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.priors import Hierarchical, PerGroup
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
@@ -86,6 +87,12 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
         raise InvalidInputError(
             "maximum likelihood does not cover hierarchical priors or a context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
+        )
+    if any(isinstance(prior, UnknownLaw) for prior in model.priors.values()):
+        raise InvalidInputError(
+            "maximum likelihood does not cover an unknown transition law: what was never seen has "
+            "its maximum at probability 0",
+            remedy="cb.infer, or the problem itself, whose law is known",
         )
     model.require_unknown()
     from scipy.optimize import minimize  # takes a tenth of a second

@@ -15,7 +15,8 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.inference.known import as_law, check_known, drawn, is_known, settled
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.inference.unknown_law import UnknownLaw
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, has_unknown_law
 
 DEFAULT_LOG_SCALE = 1.0
 """Log-normal scale of default priors: 95 % of the mass within a factor of 7 of the centre."""
@@ -121,7 +122,7 @@ class ContextFamily:
         object.__setattr__(self, "priors", laws)
 
 
-Prior = Pooled | PerGroup | Hierarchical
+Prior = Pooled | PerGroup | Hierarchical | UnknownLaw
 
 
 def default_priors(
@@ -133,7 +134,7 @@ def default_priors(
     that value as median and log-scale 1 (95 % within a factor of 7), independently per group
     where the default differs between followers; scalars in the range (0, 1) a Beta(1, b) with
     that value as mean; probability vectors, context probabilities among them, a uniform
-    Dirichlet. Units are the parameters' own
+    Dirichlet; an unknown transition law `UnknownLaw`. Units are the parameters' own
     (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
     the group ``prior_predictive``.
 
@@ -141,8 +142,9 @@ def default_priors(
     ----------
     problem : Problem
     given : mapping, optional
-        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a bare NumPyro distribution,
-        which counts as pooled; or a number (an array, a `Delta`): the parameter is known.
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical`, `UnknownLaw` or a bare NumPyro
+        distribution, which counts as pooled; or a number (an array, a `Delta`): the parameter is
+        known.
 
     Returns
     -------
@@ -169,7 +171,9 @@ def default_priors(
     require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name in (name for name in names if name not in (given or {})):
         centre = np.asarray(known[name])
-        if name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
+        if name == LAW and has_unknown_law(problem):
+            priors[name] = UnknownLaw().settled(problem)
+        elif name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
             median = float(np.exp(np.log(centre).mean()))
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
         elif name == "context_probability" or name in problem.laws:
@@ -189,11 +193,13 @@ def default_priors(
             raise InvalidInputError(
                 f"problem {problem.name!r} has no parameter {name!r}",
                 accepted=", ".join(sorted(known)),
+                remedy="problem = cb.problems.with_unknown_law(problem)" if name == LAW else "",
             )
         chosen = prior if isinstance(prior, Prior) else Pooled(as_law(prior, f"priors[{name!r}]"))
         if isinstance(chosen, Pooled) and is_known(chosen.prior) and name in problem.per_follower:
             chosen = PerGroup(chosen.prior) if np.ndim(chosen.prior.v) == 1 else chosen
-        if not isinstance(chosen, Pooled) and name not in problem.per_follower:
+        apart = isinstance(chosen, PerGroup | Hierarchical)
+        if apart and name not in problem.per_follower:
             raise InvalidInputError(
                 f"parameter {name!r} cannot differ between followers",
                 received=type(chosen).__name__,
@@ -206,6 +212,13 @@ def default_priors(
 
 def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
     """Return the prior, laws of one value as such; refuse what the parameter cannot have."""
+    if isinstance(prior, UnknownLaw):
+        if name != LAW:
+            raise InvalidInputError(
+                f"UnknownLaw is no prior of {name!r}",
+                accepted=f"priors={{{LAW!r}: UnknownLaw(...)}}",
+            )
+        return prior.settled(problem)
     if isinstance(prior, Hierarchical):
         return Hierarchical(
             _positive(name, "location", prior.location), _positive(name, "scale", prior.scale)
@@ -312,6 +325,8 @@ def prior_text(prior: Prior) -> str:
     """Word a prior with all that it was made with, for the record."""
     if not isinstance(prior, Hierarchical) and is_known(prior.prior):
         return _told(prior.prior)
+    if isinstance(prior, UnknownLaw):
+        return str(prior)
     if isinstance(prior, Hierarchical):
         return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
     return f"{type(prior).__name__}({_told(prior.prior)})"

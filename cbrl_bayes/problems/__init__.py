@@ -55,7 +55,14 @@ from cbrl_bayes.problems.tax_design import (
     tax_design,
 )
 from cbrl_bayes.problems.two_state import two_state
-from cbrl_bayes.problems.unknown_law import LAW, law_dependence, with_unknown_law
+from cbrl_bayes.problems.unknown_law import (
+    LAW,
+    LawSupport,
+    has_unknown_law,
+    law_dependence,
+    law_support,
+    with_unknown_law,
+)
 from cbrl_bayes.problems.welfare import (
     Aggregate,
     GiniWelfare,
@@ -101,6 +108,7 @@ __all__ = [
     "IncentiveSpace",
     "KolmPollak",
     "Labels",
+    "LawSupport",
     "LeaderOutcome",
     "Minimum",
     "Monotone",
@@ -123,8 +131,10 @@ __all__ = [
     "four_rooms",
     "four_rooms_doors",
     "goal_tasks",
+    "has_unknown_law",
     "household_accounts",
     "law_dependence",
+    "law_support",
     "leader_gain",
     "leader_outcome",
     "leader_total",
