@@ -198,6 +198,48 @@ class LearnedLaw(NamedTuple):
         )
 
 
+def pooled_concentration(
+    problem: Problem,
+    parameters: Mapping[str, Any],
+    counts: Float[Array, "context state action successor"],
+    prior: LawPrior,
+    *,
+    incentive_moves: bool,
+) -> Float[Array, "... state action successor"]:
+    """Return the Dirichlet posterior of the law, in the form that `with_unknown_law` takes.
+
+    Parameters
+    ----------
+    problem : Problem
+        One transition law for all followers.
+    parameters : mapping
+    counts : array, shape (1 or C, S, A, K)
+        Of transitions seen, one table where contexts share a law.
+    prior : LawPrior
+    incentive_moves : bool
+        Whether counts are weighted for the law's dependence on the incentive.
+    """
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    one = problem.follower_parameters(parameters, 0)
+    initial = problem.incentive.transform(problem.incentive.initial)
+
+    def of_context(number: Array) -> Array:
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
+        mdp = problem.mdp_fn(initial, context, one)
+        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=incentive_moves)
+        return law.concentration(mdp)
+
+    found = jax.vmap(of_context)(jnp.arange(counts.shape[0]))
+    return found[0] if counts.shape[0] == 1 else found
+
+
+def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:
+    """Draw a law, row by row, from Dirichlet distributions with impossible successors."""
+    possible = concentration > 0.0
+    drawn = jax.random.gamma(key, jnp.where(possible, concentration, 1.0)) * possible
+    return drawn / jnp.maximum(drawn.sum(-1, keepdims=True), jnp.finfo(float).tiny)
+
+
 def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:
     if not isinstance(transition, DenseTransition):
         return values[transition.successor]

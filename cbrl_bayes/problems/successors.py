@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.mdp import DenseTransition, SuccessorTransition, Transition
+from cbrl_bayes.mdp import DenseTransition, Transition
 
 
 def merged_probability(transition: Transition) -> Float[Array, "state action successor"]:
