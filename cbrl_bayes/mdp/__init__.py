@@ -24,6 +24,7 @@ from cbrl_bayes.mdp.evaluation import (  # noqa: E402
     soft_policy_values,
 )
 from cbrl_bayes.mdp.linear import DenseLU, Krylov, LinearSolver, default_linear_solver  # noqa: E402
+from cbrl_bayes.mdp.linear_values import LinearValues, linear_values  # noqa: E402
 from cbrl_bayes.mdp.record import MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
 from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition  # noqa: E402
@@ -36,6 +37,7 @@ __all__ = [
     "DenseTransition",
     "Krylov",
     "LinearSolver",
+    "LinearValues",
     "SolveStatus",
     "SuccessorTransition",
     "Trajectories",
@@ -47,6 +49,7 @@ __all__ = [
     "finite_status",
     "is_traced",
     "is_valid",
+    "linear_values",
     "occupancy",
     "policy_values",
     "replace_fields",
