@@ -5,7 +5,7 @@ law lists), and how the incentive moves their probabilities. The probabilities a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, SuccessorTransition, Trajectories, Transition, replace_fields
+from cbrl_bayes.mdp import MDP, DenseTransition, Trajectories, Transition, replace_fields
 from cbrl_bayes.problems import Problem, law_dependence
 
 FEW_VISITS = 10.0
@@ -130,7 +130,7 @@ def refuse_unlisted(mdp: MDP, walked: Trajectories) -> None:
 
 def _slots_seen(transition: Transition, walked: Trajectories) -> tuple[Array, Array]:
     """Return the slot of each step's successor, and whether it is listed at all."""
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         reached = transition.successor[walked.state, walked.action] == walked.next_state[..., None]
         return reached.argmax(-1), reached.any(-1)
     chance = transition.step_probability(walked.state, walked.action, walked.next_state)
@@ -139,7 +139,7 @@ def _slots_seen(transition: Transition, walked: Trajectories) -> tuple[Array, Ar
 
 def _merged(transition: Transition) -> Float[Array, "state action successor"]:
     """Return the probability of each listed state, equal ones added up."""
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         listed = transition.successor
         equal = (listed[..., :, None] == listed[..., None, :]).astype(float)
         return jnp.einsum("sakj,saj->sak", equal, transition.probability)
@@ -183,7 +183,7 @@ class LearnedLaw(NamedTuple):
         """Return the MDP with the mean law; differentiable in what moves the stated one."""
         concentration = self.concentration(mdp)
         mean = concentration / concentration.sum(-1, keepdims=True)
-        return replace_fields(mdp, transition=replace(mdp.transition, probability=mean))
+        return replace_fields(mdp, transition=mdp.transition.with_probability(mean))
 
     def hopeful(self, mdp: MDP, values: Float[Array, " state"], sign: float) -> "LearnedLaw":
         """Return the law with each pair's base on the successor of highest ``sign * values``."""
@@ -205,7 +205,7 @@ class LearnedLaw(NamedTuple):
 def _possible(transition: Transition) -> Float[Array, "state action successor"]:
     """Return a uniform law over the states that can follow each pair."""
     probability = jax.lax.stop_gradient(transition.probability)
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         listed = transition.successor
         equal = listed[..., :, None] == listed[..., None, :]
         alone = (equal.argmax(-1) == jnp.arange(listed.shape[-1])).astype(float)
@@ -215,6 +215,6 @@ def _possible(transition: Transition) -> Float[Array, "state action successor"]:
 
 
 def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         return values[transition.successor]
     return jnp.broadcast_to(values, transition.probability.shape)

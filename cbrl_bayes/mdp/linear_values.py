@@ -157,9 +157,9 @@ def _policy(network: _Network, values: Array) -> Array:
     return jnp.where(network.available, jnp.exp(gap / network.temperature), 0.0)
 
 
-def _values_on_host(*network: Any) -> tuple[np.ndarray, np.ndarray]:
+def _values_on_host(*network: Any) -> tuple[np.ndarray, ...]:
     parts = list(map(np.asarray, network))
-    return _batched(parts, CORE, lambda *one: _solved_values(*one))
+    return _batched(parts, CORE, _solved_values)
 
 
 def _response_on_host(*given: Any) -> np.ndarray:
@@ -175,7 +175,7 @@ def _response_on_host(*given: Any) -> np.ndarray:
     return _batched(parts, (*CORE, 2, 2, 2), solve)[0]
 
 
-def _sensitivity_on_host(*given: Any) -> tuple[np.ndarray, np.ndarray]:
+def _sensitivity_on_host(*given: Any) -> tuple[np.ndarray, ...]:
     parts = list(map(np.asarray, given))
 
     def solve(*one: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,22 +31,25 @@ class Some:
     Attributes
     ----------
     state, action, ahead : int arrays, shape (k,)
-        From where, by which action, to where; ``ahead`` is None where the state ends the episode.
+        From where, by which action, to where; from a terminal state to itself.
     reward : array, shape (k,)
     open_ : bool array, shape (n, k) or (k,)
         In which lanes.
+    closing : bool
+        Whether the state ends the episode, so that nothing lies ahead.
     """
 
     state: np.ndarray
     action: np.ndarray
-    ahead: np.ndarray | None
+    ahead: np.ndarray
     reward: np.ndarray
     open_: np.ndarray
+    closing: bool = False
 
     def share(self, values: np.ndarray, temperature: float) -> np.ndarray:
         """Return the probability of each move, (n, k), given the values (n, S) of its policy."""
         gain = self.reward - values[:, self.state]
-        if self.ahead is not None:
+        if not self.closing:
             gain += values[:, self.ahead]
         gain = np.where(self.open_, gain / temperature, -np.inf)
         return np.exp(gain, out=gain)
@@ -94,7 +97,7 @@ class Moves:
         closing = np.broadcast_to(self.terminal[:, None], self.reward.shape)
         state, action = np.nonzero(closing)
         reward = self.reward[state, action]
-        return Some(state, action, None, reward, self.available[:, state, action])
+        return Some(state, action, state, reward, self.available[:, state, action], True)
 
     def of(self, lanes: Any) -> "Moves":
         """Return the moves of some lanes."""
@@ -140,23 +143,25 @@ class Moves:
         n, S = self.available.shape[:2]
         values, status = np.full((n, S), np.nan), np.full(n, int(SolveStatus.NOT_FINITE))
         factors = self.factors()
-
-        def block(lanes: slice) -> None:
-            one = self.of(lanes)
-            at_end = one.end_values()
-            z = factors.solve(one.ends_from(at_end))
-            z[:, self.terminal] = 1.0
-            good = in_range(z)
-            status[lanes][good] = int(SolveStatus.CONVERGED)
-            z[~good] = np.nan
-            found = self.temperature * np.log(z, out=z)
-            values[lanes] = np.where(self.terminal, at_end, found)
-
         if factors is not None:
-            over_blocks(n, block)
+            over_blocks(n, partial(self._fill_values, factors, values, status))
         for lane in np.flatnonzero(status != SolveStatus.CONVERGED):
             values[lane], status[lane] = self.of(slice(lane, lane + 1))._shifted_values()
         return values, status
+
+    def _fill_values(
+        self, factors: Factors, values: np.ndarray, status: np.ndarray, lanes: slice
+    ) -> None:
+        """Solve some lanes as they are; leave NaN where z is out of range."""
+        one = self.of(lanes)
+        at_end = one.end_values()
+        z = factors.solve(one.ends_from(at_end))
+        z[:, self.terminal] = 1.0
+        good = in_range(z)
+        status[lanes][good] = int(SolveStatus.CONVERGED)
+        z[~good] = np.nan
+        found = self.temperature * np.log(z, out=z)
+        values[lanes] = np.where(self.terminal, at_end, found)
 
     def _shifted_values(self) -> tuple[np.ndarray, int]:
         """Solve one lane for the excess over its best path: no weight is above one then."""

@@ -1,7 +1,7 @@
 """What a problem must be: parameters, functions and labels that fit together, all traceable."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
-from cbrl_bayes.mdp import MDP, is_traced
+from cbrl_bayes.mdp import MDP, check_ends, is_traced
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.incentive import IncentiveSpace
@@ -148,10 +148,20 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
                 remedy="return MDP(reward=..., transition=..., ...)",
             )
         shapes.append(mdp.transition.probability.shape)
+        if not is_traced(mdp) and 1.0 in (float(mdp.discount), float(problem.leader_discount)):
+            check_ends(mdp, _state_names(problem, mdp.num_states))
         for name in ("leader_reward_fn", "incentive_price_fn"):
             _check_finite(name, _called(problem, name, incentive, context, one))
     _check_shapes(shapes)
     return mdp, (incentive, context, one)
+
+
+def _state_names(problem: "Problem", num_states: int) -> Sequence[object] | None:
+    """Return one text for each state, where some coordinate has one."""
+    for dims, values in problem.state_labels.coords.values():
+        if len(dims) == 1 and len(values) == num_states and isinstance(values[0], str):
+            return values
+    return None
 
 
 def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
@@ -175,7 +185,7 @@ def asks_who(problem: "Problem") -> bool:
         for function in (problem.leader_reward_fn, problem.incentive_price_fn):
             found.append(None if function is None else function(incentive, context, one))
         if problem.objective_fn is not None:
-            uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
+            uniform = jnp.exp(mdp.uniform_log_policy)
             found.append(problem.objective_fn(incentive, uniform, context, one))
         if problem.response_fn is not None:
             found.append(problem.response_fn(mdp, one, None))

@@ -56,7 +56,7 @@ class Problem:
         ``(incentive, context, parameters) -> array (S, A)``: what the incentive costs the
         leader in each state and action, in the unit of its reward; subtracted.
     leader_discount : float
-        gamma_U in [0, 1).
+        gamma_U in [0, 1]. With 1 every path must end (`cbrl_bayes.mdp.check_ends`).
     objective_fn : callable, optional
         ``(incentive, policy, context, parameters) -> scalar`` to be maximised, in place of the
         two above; ``parameters`` are one follower's.
@@ -130,7 +130,7 @@ class Problem:
             raise InvalidInputError(
                 "a problem needs exactly one of leader_reward_fn and objective_fn"
             )
-        require_ranges(self, "numbers of the problem", leader_discount="[0, 1)")
+        require_ranges(self, "numbers of the problem", leader_discount="[0, 1]")
         check_parameters(self)
         object.__setattr__(self, "_shape", check_functions(self))
 
@@ -337,6 +337,6 @@ class Problem:
             if self.leader_reward_fn is not None:
                 arrays.append(self.leader_net_reward(incentive, context, one))
             if self.objective_fn is not None:
-                uniform = jnp.full((self.num_states, self.num_actions), 1.0 / self.num_actions)
+                uniform = jnp.exp(mdp.uniform_log_policy)
                 arrays.append(self.objective_fn(incentive, uniform, context, one))
         return arrays

@@ -137,7 +137,7 @@ class WithLaw:
             ratio = mdp.transition.probability / jnp.where(before > 0.0, before, 1.0)
             law = law * jnp.where(before > 0.0, ratio, 0.0)
             law = law / jnp.maximum(law.sum(-1, keepdims=True), jnp.finfo(float).tiny)
-        return replace_fields(mdp, transition=replace(mdp.transition, probability=law))
+        return replace_fields(mdp, transition=mdp.transition.with_probability(law))
 
     def __repr__(self) -> str:
         return repr(self.function)
