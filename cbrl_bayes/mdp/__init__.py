@@ -32,6 +32,7 @@ from cbrl_bayes.mdp.linear import (  # noqa: E402
     LinearSolver,
     default_linear_solver,
 )
+from cbrl_bayes.mdp.linear_values import LinearValues, linear_values  # noqa: E402
 from cbrl_bayes.mdp.record import CLOSED, MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
 from cbrl_bayes.mdp.transition import (  # noqa: E402
@@ -51,6 +52,7 @@ __all__ = [
     "DenseTransition",
     "Krylov",
     "LinearSolver",
+    "LinearValues",
     "SolveStatus",
     "StagedTransition",
     "SuccessorTransition",
@@ -66,6 +68,7 @@ __all__ = [
     "finite_status",
     "is_traced",
     "is_valid",
+    "linear_values",
     "occupancy",
     "policy_values",
     "replace_fields",
