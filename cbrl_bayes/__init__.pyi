@@ -92,6 +92,7 @@ from .hypergradients import (
 from .inference import (
     BehaviourSimulation as BehaviourSimulation,
     ContextFamily as ContextFamily,
+    Drift as Drift,
     Hierarchical as Hierarchical,
     NUTSSettings as NUTSSettings,
     PerGroup as PerGroup,

@@ -9,6 +9,7 @@ import numpyro.distributions
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
 from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
+from cbrl_bayes.inference.drift import Drift  # noqa: E402
 from cbrl_bayes.inference.fit import FitDraws, SVISettings, fit  # noqa: E402
 from cbrl_bayes.inference.generative import (  # noqa: E402
     BehaviourSimulation,
@@ -36,6 +37,7 @@ from cbrl_bayes.inference.preferences import (  # noqa: E402
 from cbrl_bayes.inference.priors import (  # noqa: E402
     ContextFamily,
     Hierarchical,
+    OfGroups,
     PerGroup,
     Pooled,
     Prior,
@@ -60,6 +62,7 @@ __all__ = [
     "BehaviourSimulation",
     "ContextFamily",
     "DirichletShares",
+    "Drift",
     "FitDraws",
     "GenerativeModel",
     "Hierarchical",
@@ -67,6 +70,7 @@ __all__ = [
     "LogisticNormalShares",
     "MaximumLikelihood",
     "NUTSSettings",
+    "OfGroups",
     "Participation",
     "PerGroup",
     "Pooled",

@@ -14,6 +14,7 @@ from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import DataError, InvalidInputError
 from cbrl_bayes.inference.counted import counts_law
 from cbrl_bayes.inference.dirichlet_rows import DirichletRows
+from cbrl_bayes.inference.drift import Drift
 from cbrl_bayes.inference.known import check_known, drawn, is_known
 from cbrl_bayes.inference.law_counts import check_transitions, transition_counts
 from cbrl_bayes.inference.likelihood import (
@@ -26,7 +27,7 @@ from cbrl_bayes.inference.likelihood import (
 )
 from cbrl_bayes.inference.priors import (
     ContextFamily,
-    Hierarchical,
+    OfGroups,
     PerGroup,
     Prior,
     known_values,
@@ -66,6 +67,11 @@ class BehaviourModel:
     context_family: ContextFamily | None = None
 
     def __post_init__(self) -> None:
+        placed = {
+            name: prior.placed(self.counts.groups) if isinstance(prior, Drift) else prior
+            for name, prior in self.priors.items()
+        }
+        object.__setattr__(self, "priors", placed)
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if discrete == (self.context_family is not None):
             raise _unfit_family(self.problem)
@@ -115,7 +121,7 @@ class BehaviourModel:
     @property
     def varies_by_group(self) -> list[str]:
         """Names of the parameters that have one value per group."""
-        return [n for n, p in self.priors.items() if isinstance(p, PerGroup | Hierarchical)]
+        return [n for n, p in self.priors.items() if isinstance(p, OfGroups)]
 
     def __call__(self, *, condition: bool = True) -> None:
         """Run the model under NumPyro's handlers."""

@@ -4,7 +4,7 @@ Wherever a distribution stands a number may stand: then the value is known.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
+from cbrl_bayes.inference.drift import Drift
 from cbrl_bayes.inference.known import as_law, check_known, drawn, is_known, settled
 from cbrl_bayes.inference.unknown_law import UnknownLaw
 from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, has_unknown_law
@@ -122,7 +123,11 @@ class ContextFamily:
         object.__setattr__(self, "priors", laws)
 
 
-Prior = Pooled | PerGroup | Hierarchical | UnknownLaw
+Prior = Pooled | PerGroup | Hierarchical | Drift | UnknownLaw
+OfGroups = PerGroup | Hierarchical | Drift
+"""Priors of one value per group."""
+MadeOfSites = Hierarchical | Drift
+"""Priors whose values follow from sites of other names."""
 
 
 def default_priors(
@@ -142,9 +147,9 @@ def default_priors(
     ----------
     problem : Problem
     given : mapping, optional
-        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical`, `UnknownLaw` or a bare NumPyro
-        distribution, which counts as pooled; or a number (an array, a `Delta`): the parameter is
-        known.
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical`, `Drift`, `UnknownLaw` or a bare
+        NumPyro distribution, which counts as pooled; or a number (an array, a `Delta`): the
+        parameter is known.
 
     Returns
     -------
@@ -198,7 +203,7 @@ def default_priors(
         chosen = prior if isinstance(prior, Prior) else Pooled(as_law(prior, f"priors[{name!r}]"))
         if isinstance(chosen, Pooled) and is_known(chosen.prior) and name in problem.per_follower:
             chosen = PerGroup(chosen.prior) if np.ndim(chosen.prior.v) == 1 else chosen
-        apart = isinstance(chosen, PerGroup | Hierarchical)
+        apart = isinstance(chosen, OfGroups)
         if apart and name not in problem.per_follower:
             raise InvalidInputError(
                 f"parameter {name!r} cannot differ between followers",
@@ -223,6 +228,9 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
         return Hierarchical(
             _positive(name, "location", prior.location), _positive(name, "scale", prior.scale)
         )
+    if isinstance(prior, Drift):
+        first = _positive(name, "first", prior.first)
+        return replace(prior, first=first, spread=_positive(name, "spread", prior.spread))
     shape = (*prior.prior.batch_shape, *prior.prior.event_shape)
     wanted = np.shape(problem.default_parameters[name])
     fits = shape in (wanted, ()) if isinstance(prior, Pooled) else True
@@ -251,17 +259,17 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
 
 def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution:
     """Return a part of a hierarchy, settled; refuse draws below zero: both are positive."""
-    law, draws = settled(law, f"prior of {name!r}: Hierarchical.{part}")
+    law, draws = settled(law, f"prior of {name!r}: {part}")
     outside = int((~((draws > 0.0) & (draws < np.inf))).sum())
     if draws.ndim > 1:
         raise InvalidInputError(
-            f"prior of {name!r}: Hierarchical.{part} does not fit",
+            f"prior of {name!r}: {part} does not fit",
             received=f"shape {draws.shape[1:]}",
             accepted="(), one number for the population",
         )
     if outside:
         raise InvalidInputError(
-            f"prior of {name!r}: Hierarchical.{part} has draws that are out of range",
+            f"prior of {name!r}: {part} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted="> 0 and finite",
             remedy="Pooled(location), where all groups are alike"
@@ -282,7 +290,7 @@ def known_values(
     priors: Mapping[str, Prior], family: ContextFamily | None, num_groups: int
 ) -> dict[str, np.ndarray]:
     """Return the values of what is known: one for all, or one per group, shape (G,)."""
-    laws = {name: p.prior for name, p in priors.items() if not isinstance(p, Hierarchical)}
+    laws = {name: p.prior for name, p in priors.items() if not isinstance(p, MadeOfSites)}
     laws |= family.priors if family else {}
     values = {name: np.asarray(law.v) for name, law in laws.items() if is_known(law)}
     return {
@@ -323,10 +331,13 @@ def require_unknown(
 
 def prior_text(prior: Prior) -> str:
     """Word a prior with all that it was made with, for the record."""
-    if not isinstance(prior, Hierarchical) and is_known(prior.prior):
+    if not isinstance(prior, MadeOfSites) and is_known(prior.prior):
         return _told(prior.prior)
     if isinstance(prior, UnknownLaw):
         return str(prior)
+    if isinstance(prior, Drift):
+        parts = (f"{n}={_told(getattr(prior, n))}" for n in ("first", "spread", "trend"))
+        return f"Drift({', '.join(parts)})"
     if isinstance(prior, Hierarchical):
         return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
     return f"{type(prior).__name__}({_told(prior.prior)})"

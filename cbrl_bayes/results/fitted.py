@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts, none_is_stated, regimes_stated
-from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
+from cbrl_bayes.inference import BehaviourModel, Drift, FitDraws, contraction
 from cbrl_bayes.problems import LAW, DiscreteContexts, Problem
 from cbrl_bayes.results.dynamics import law_dims, learned_law
 from cbrl_bayes.results.provenance import certificate, fingerprint
@@ -176,7 +176,9 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
         "behaviour": ["episode"],
     }
     for name in model.varies_by_group:
-        dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
+        drifts = isinstance(model.priors[name], Drift)
+        change = f"{name}_change" if drifts else "follower"
+        dims |= {name: ["follower"], f"{name}_offset": [change]}
     plain = problem.default_parameters
     grouped = {
         name: np.broadcast_to(plain[name], (len(counts.groups),)) for name in model.varies_by_group

@@ -22,6 +22,7 @@ SLOW_PAGES = [
     "docs/alternatives.md",
     "docs/calibration.md",
     "docs/choosing.md",
+    "docs/drift.md",
     "docs/equilibria.md",
     "docs/followers.md",
     "docs/clusters.md",
