@@ -190,9 +190,9 @@ class Desk:
         ``watch`` is how much to watch, or the very episodes and the most steps in all.
         """
         num = len(next(iter(draws.values())))
-        keys = jax.random.split(key, num)
+        context_key, walk_key = jax.random.split(key)
+        keys = jax.random.split(walk_key, num)
         if isinstance(watch, Watch):
-            context_key, _ = jax.random.split(key)
             own = jax.random.split(context_key, num)
             episodes = self._drawn_episodes(watch, dict(draws), own)
             most = watch.num_steps

@@ -136,6 +136,7 @@ SLOW_EXAMPLES = {
     "cbrl_bayes.calibration.fits",
     "cbrl_bayes.calibration.studies",
     "cbrl_bayes.calibration.study",
+    "cbrl_bayes.campaigns.study",
     "cbrl_bayes.followers.deep_q",
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",

@@ -21,6 +21,7 @@ SLOW_PAGES = [
     "README.md",
     "docs/alternatives.md",
     "docs/calibration.md",
+    "docs/campaigns.md",
     "docs/choosing.md",
     "docs/drift.md",
     "docs/equilibria.md",

@@ -88,6 +88,7 @@ def _log_choose(total, some):
     )
 
 
+@pytest.mark.slow
 def test_particles_agree_with_nuts_on_the_same_data(problem, programs):
     data = cb.concatenate(
         [

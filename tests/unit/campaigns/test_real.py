@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -188,11 +189,11 @@ def _files(folder):
     }
 
 
-def test_fewer_episodes_can_be_accepted_and_rounds_end(tmp_path):
-    settings = cb.CampaignSettings(
-        num_rounds=1, episodes_per_round=40, num_replicates=0, planning=SETTINGS.planning
-    )
+def test_fewer_episodes_can_be_accepted_and_rounds_end(one_round, tmp_path):
+    settings = replace(SETTINGS, num_rounds=1, num_replicates=0)
     campaign = opened(tmp_path / "short", settings=settings)
+    campaign.engine.desk = one_round[0].engine.desk  # compiled
+    campaign.engine.programs = one_round[0].engine.programs
     with pytest.raises(InvalidInputError, match="no planned round waits"):
         campaign.record_round(behaviour_of_anything())
     plan = campaign.next_round()
@@ -234,16 +235,20 @@ def test_a_store_that_the_manifest_does_not_name_does_not_count(one_round, tmp_p
     folder = tmp_path / "copy"
     shutil.copytree(campaign.folder.path, folder)
     before = (folder / "manifest.json").read_bytes()
-    opened(folder).record_round(behaviour(plan, seed=3))
+    dead = opened(folder)
+    dead.engine = campaign.engine  # compiled
+    dead.record_round(behaviour(plan, seed=3))
     (folder / "manifest.json").write_bytes(before)
     (folder / ".partial-of-the-dead").mkdir()
     again = opened(folder)
+    again.engine = campaign.engine
     assert again.status()["rounds_recorded"] == 1
     found = again.record_round(behaviour(plan, seed=4))
     assert found.sizes["round"] == 2
     assert opened(folder).status()["rounds_recorded"] == 2
 
 
+@pytest.mark.slow
 def test_several_arms_share_a_round(tmp_path):
     settings = cb.CampaignSettings(
         policy=cb.Thompson(num_arms=2), num_rounds=2, episodes_per_round=40, num_replicates=19,
@@ -264,6 +269,7 @@ def test_several_arms_share_a_round(tmp_path):
     assert found["realised"].shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_unknown_dynamics_go_through_a_folder(tmp_path):
     settings = cb.CampaignSettings(
         num_rounds=2, episodes_per_round=40, num_replicates=19, planning=SETTINGS.planning,
@@ -292,6 +298,19 @@ def test_cut_episodes_and_watches_by_steps():
         read_round(problem, data, regimes, point, Watch(9, 4, 2), accept_fewer=False)
 
 
+def test_the_command_line_says_what_it_cannot_do(one_round, tmp_path):
+    run = CliRunner().invoke
+    done = run(app, ["campaign", "plan", str(one_round[0].folder.path)])
+    assert "was begun in Python" in str(done.exception)
+    done = run(app, ["campaign", "status", str(tmp_path / "nothing")])
+    assert "holds no campaign" in str(done.exception)
+    bad = ["campaign", "start", str(tmp_path / "new"), "two_state", "--today", "[1]"]
+    assert run(app, bad).exit_code == 2
+    half = ["campaign", "record", str(one_round[0].folder.path), "x.nc", "--from", "2026-03-01"]
+    assert run(app, half).exit_code == 2
+
+
+@pytest.mark.slow
 def test_the_command_line_runs_a_campaign(tmp_path):
     folder, run = tmp_path / "bonus", CliRunner().invoke
     start = ["campaign", "start", str(folder), "two_state", "--rounds", "2"]
