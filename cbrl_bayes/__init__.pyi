@@ -22,6 +22,7 @@ from .behaviour import (
     concatenate as concatenate,
     data_report as data_report,
     from_table as from_table,
+    load_borlange as load_borlange,
     load_trajectories as load_trajectories,
     load_zurcher as load_zurcher,
     make_trajectories as make_trajectories,

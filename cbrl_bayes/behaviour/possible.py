@@ -1,5 +1,6 @@
 """What the model says of each observed step: possible, or ruled out and why."""
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ import xarray as xr
 from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of, state_in_words
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, replace_fields
+from cbrl_bayes.mdp import MDP
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
 
 MOST_SHOWN = 3
@@ -198,7 +199,11 @@ class _Look:
 
         keys = np.stack([steps.state, steps.action, steps.next_state, steps.slot], axis=-1)
         _, firsts, row_of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        concrete = replace_fields(mdp, transition=jax.tree.map(np.asarray, mdp.transition))
+        # Lengths that are powers of two: few programs serve many contexts.
+        spare = (1 << (len(firsts) - 1).bit_length()) - len(firsts)
+        firsts = np.pad(firsts, (0, spare), mode="edge")
+        concrete = copy.copy(mdp)  # it was checked; NumPy finds single entries faster
+        object.__setattr__(concrete, "transition", jax.tree.map(np.asarray, mdp.transition))
         return np.asarray(of_law(concrete, firsts))[row_of.ravel()], of_law
 
     def _for_good(self, zero: np.ndarray, chance: Any, cell: tuple) -> np.ndarray:

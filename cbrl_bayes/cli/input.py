@@ -29,6 +29,7 @@ READY_MADE = (
     "random_mdp",
     "reserve_price",
     "rlhf",
+    "route_choice",
     "shared_default_policy",
     "tax_design",
     "two_state",
@@ -273,9 +274,11 @@ def _slip(text: str | None) -> float | None:
 
 
 def observed_behaviour(problem: str, data: Path | None, groups: str | None) -> Any:
-    """Load trajectories, or bus groups of the Zurcher data."""
-    from cbrl_bayes.behaviour import load_trajectories, load_zurcher
+    """Load trajectories, bus groups of the Zurcher data, or the trips that a problem comes with."""
+    from cbrl_bayes.behaviour import load_borlange, load_trajectories, load_zurcher
 
+    if problem == "route_choice" and data is None and groups is None:
+        return load_borlange()
     if (data is None) == (groups is None):
         raise typer.BadParameter("give --data FILE, or --groups for bus_replacement")
     if data is not None:

@@ -5,11 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import POPULATION, Problem, has_unknown_law, respond, settled
+from cbrl_bayes.problems import (
+    POPULATION,
+    Problem,
+    has_unknown_law,
+    respond,
+    settled,
+    shared_network,
+)
 from cbrl_bayes.problems.successors import merged_probability
 
 
@@ -26,6 +34,37 @@ def policies(
 
     log_policy, status = jax.lax.map(solve, jax.tree.map(jnp.asarray, counts.cells))
     return log_policy, status.max()
+
+
+def row_policies(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> tuple[Float[Array, "row action"], Int[Array, ""]]:
+    """Return the log policy in every (cell, state) with observed choices, and the worst status.
+
+    The same as `choice_rows` of `policies`, without the tables of all states where the contexts
+    share one network.
+    """
+    parameters = _with_populations(problem, counts, parameters)
+    regime, context, group = counts.cells
+    kinds, kind_of = np.unique(np.stack([regime, group]), axis=1, return_inverse=True)
+    rows = jnp.zeros((len(counts.row_cell), problem.num_actions))
+    statuses = []
+    for number, (one_regime, one_group) in enumerate(kinds.T):
+        cells = np.flatnonzero(kind_of.ravel() == number)
+        incentive, values, one = _cell_inputs(
+            problem, counts, parameters, one_regime, context[cells], one_group
+        )
+        network = shared_network(problem, incentive, values, one)
+        if network is None:
+            log_policy, status = policies(problem, counts, parameters)
+            return choice_rows(counts, log_policy), status
+        found = network.solve()
+        mine = np.flatnonzero(np.isin(counts.row_cell, cells))
+        place = jnp.searchsorted(jnp.asarray(cells), counts.row_cell[mine])
+        of_rows = network.log_policy(found.values, place, jnp.asarray(counts.row_state[mine]))
+        rows = rows.at[mine].set(of_rows)
+        statuses.append(found.status.max())
+    return rows, jnp.stack(statuses).max()
 
 
 def choice_rows(
@@ -140,7 +179,7 @@ def _with_populations(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the parameters with each regime's population statistic, where followers meet."""
-    if problem.population is None:
+    if problem.population is None or POPULATION in parameters:
         return dict(parameters)
 
     def of_regime(incentive: dict[str, Array]) -> Array:

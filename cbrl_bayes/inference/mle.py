@@ -15,6 +15,7 @@ from cbrl_bayes.inference.likelihood import (
     context_evidence,
     episode_log_likelihood,
     policies,
+    row_policies,
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.model import BehaviourModel
@@ -144,18 +145,37 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
 
 def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]:
     parameters = model.complete(sampled)
-    log_policy, _ = policies(model.problem, model.counts, parameters)
-    weights = jnp.log(parameters["context_probability"])
-    evidence = context_evidence(model.problem, model.counts, parameters)
-    choices = episode_log_likelihood(model.counts, log_policy, weights, evidence).sum()
+    choices = _choices(model, parameters)
     if not len(model.counts.transition_count):
         return choices, jnp.zeros(())
     return choices, transition_log_likelihood(model.problem, model.counts, parameters)
 
 
+def _choices(model: BehaviourModel, parameters: Mapping[str, Any]) -> Any:
+    """Return the log-likelihood of choices, and of contexts where their law is in question."""
+    counts = model.counts
+    weights = jnp.log(parameters["context_probability"])
+    if counts.has_latent_contexts:
+        log_policy, _ = policies(model.problem, counts, parameters)
+        evidence = context_evidence(model.problem, counts, parameters)
+        return episode_log_likelihood(counts, log_policy, weights, evidence).sum()
+    rows, _ = row_policies(model.problem, counts, parameters)
+    choices = (rows * counts.action_count).sum()
+    if "context_probability" not in model.priors:
+        return choices
+    seen = counts.context_count > 0
+    return choices + (jnp.where(seen, weights, 0.0) * counts.context_count).sum()
+
+
 def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, np.ndarray], bool]:
     """Return errors and whether this is a proper maximum; NaN where some direction is flat."""
-    hessian = np.asarray(jax.jit(jax.hessian(loss))(best))
+    # Column by column: all at once would need several times the memory.
+    slope_of = jax.grad(loss)
+    hessian = np.asarray(
+        jax.jit(
+            lambda at: jax.lax.map(lambda e: jax.jvp(slope_of, (at,), (e,))[1], jnp.eye(len(at)))
+        )(best)
+    )
     slope = np.asarray(jax.jit(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0]))(best))
     curvature = np.linalg.eigvalsh(hessian)
     _, unravel = ravel_pytree(constrained(best))

@@ -23,6 +23,7 @@ from cbrl_bayes.inference.likelihood import (
     episode_log_likelihood,
     latent_log_likelihood,
     policies,
+    row_policies,
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.priors import (
@@ -127,10 +128,15 @@ class BehaviourModel:
         """Run the model under NumPyro's handlers."""
         problem, counts = self.problem, self.counts
         parameters = self.parameters()
-        log_policy, status = policies(problem, counts, parameters)
+        latent = counts.has_latent_contexts
+        if latent:
+            log_policy, status = policies(problem, counts, parameters)
+            rows = choice_rows(counts, log_policy)
+        else:
+            rows, status = row_policies(problem, counts, parameters)
         numpyro.deterministic("solve_status", status)
-        self.observe(parameters, choice_rows(counts, log_policy), condition=condition)
-        if condition and counts.has_latent_contexts:
+        self.observe(parameters, rows, condition=condition)
+        if condition and latent:
             weights = jnp.log(parameters["context_probability"])
             evidence = context_evidence(problem, counts, parameters)
             total = latent_log_likelihood(counts, log_policy, weights, evidence)

@@ -137,7 +137,8 @@ def default_priors(
 
     Defaults, from the problem's own default values: positive scalars get a log-normal with
     that value as median and log-scale 1 (95 % within a factor of 7), independently per group
-    where the default differs between followers; scalars in the range (0, 1) a Beta(1, b) with
+    where the default differs between followers; scalars whose range ends at 0 the mirror image
+    of that; scalars in the range (0, 1) a Beta(1, b) with
     that value as mean; probability vectors, context probabilities among them, a uniform
     Dirichlet; an unknown transition law `UnknownLaw`. Units are the parameters' own
     (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
@@ -169,9 +170,10 @@ def default_priors(
     """
     known = problem.default_parameters
     priors: dict[str, Prior] = {}
-    discrete = isinstance(problem.contexts, DiscreteContexts)
     names = [*problem.uncertain]
-    if discrete and problem.contexts.num_contexts > 1:
+    contexts = problem.contexts
+    discrete = isinstance(contexts, DiscreteContexts) and not contexts.law_known
+    if discrete and contexts.num_contexts > 1:
         names.append("context_probability")
     require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name in (name for name in names if name not in (given or {})):
@@ -187,6 +189,8 @@ def default_priors(
             priors[name] = Pooled(dist.Beta(1.0, float((1.0 - centre) / centre)))
         elif centre.ndim == 0 and centre > 0:
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
+        elif centre.ndim == 0 and problem.ranges.get(name, (0.0, np.inf))[1] == 0.0:
+            priors[name] = Pooled(_below_zero(float(centre)))
         else:
             raise InvalidInputError(
                 f"parameter {name!r} has no default prior",
@@ -213,6 +217,13 @@ def default_priors(
             )
         priors[name] = _settled(problem, name, chosen)
     return priors
+
+
+def _below_zero(median: float) -> dist.Distribution:
+    """Return the mirror image of a log-normal: minus the parameter has it."""
+    law = dist.LogNormal(float(np.log(-median)), DEFAULT_LOG_SCALE)
+    mirror = dist.transforms.AffineTransform(0.0, -1.0, domain=dist.constraints.positive)
+    return dist.TransformedDistribution(law, mirror)
 
 
 def _settled(problem: Problem, name: str, prior: Prior) -> Prior:

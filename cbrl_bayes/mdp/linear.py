@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.sparse_lu import SparseLU
 from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
 
 # Above these the cubic cost of LU exceeds that of iterating (a dense law makes a dear iteration).
@@ -164,20 +165,22 @@ class BackwardInduction:
         return jax.lax.scan(forth, nothing, entries)[1].ravel()
 
 
-LinearSolver = DenseLU | Krylov | BackwardInduction
+LinearSolver = DenseLU | Krylov | BackwardInduction | SparseLU
 
 
 def default_linear_solver(mdp: MDP) -> LinearSolver:
     """Choose by layout and size.
 
     Backward induction for periods; LU up to 1,000 states (400 where successors are listed);
-    Krylov above.
+    above, sparse LU where each action has one successor, else Krylov.
     """
     if isinstance(mdp.transition, StagedTransition):
         return BackwardInduction()
     listed = isinstance(mdp.transition, SuccessorTransition)
     limit = SUCCESSOR_STATES if listed else DENSE_STATES
-    return DenseLU() if mdp.num_states <= limit else Krylov()
+    if mdp.num_states <= limit:
+        return DenseLU()
+    return SparseLU() if listed and mdp.transition.probability.shape[-1] == 1 else Krylov()
 
 
 def _staged(mdp: MDP) -> StagedTransition:

@@ -8,7 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cbrl_bayes.mdp.linear import SUCCESSOR_STATES
 from cbrl_bayes.mdp.network import Moves, inside
+from cbrl_bayes.mdp.record import MDP, is_traced
+from cbrl_bayes.mdp.transition import SuccessorTransition
+
+
+def has_linear_values(mdp: MDP) -> bool:
+    """Return whether `linear_values` is the way to solve an MDP.
+
+    It has many states, each action has one successor, and the discount is known to be 1.
+    """
+    law = mdp.transition
+    if not isinstance(law, SuccessorTransition) or is_traced(mdp.discount):
+        return False
+    one_way = law.probability.shape[-1] == 1
+    return one_way and float(mdp.discount) == 1.0 and mdp.num_states > SUCCESSOR_STATES
 
 
 class LinearValues(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from cbrl_bayes.problems import follower_models
+from cbrl_bayes.problems.borlange import borlange
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
@@ -42,12 +43,15 @@ from cbrl_bayes.problems.reach import reach_of
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
+from cbrl_bayes.problems.road_network import RoadNetwork, Trips
+from cbrl_bayes.problems.route_choice import route_choice
 from cbrl_bayes.problems.shared_default_policy import (
     Tasks,
     bandit_tasks,
     goal_tasks,
     shared_default_policy,
 )
+from cbrl_bayes.problems.shared_network import SharedNetwork, shared_network
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
     HouseholdAccounts,
@@ -114,11 +118,15 @@ __all__ = [
     "Monotone",
     "Population",
     "Problem",
+    "RoadNetwork",
     "SampledContexts",
+    "SharedNetwork",
     "SocialWelfare",
     "Tasks",
+    "Trips",
     "WelfareIndex",
     "bandit_tasks",
+    "borlange",
     "bus_replacement",
     "check_mdps",
     "comparison_log_probability",
@@ -147,9 +155,11 @@ __all__ = [
     "respond",
     "respond_everywhere",
     "rlhf",
+    "route_choice",
     "scaled_sigmoid",
     "settled",
     "shared_default_policy",
+    "shared_network",
     "tax_design",
     "two_state",
     "with_unknown_law",

@@ -18,6 +18,8 @@ from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
+from cbrl_bayes.problems.shared_network import shared_network
+from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
@@ -145,8 +147,10 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, follower)
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     for index in range(problem.contexts.num_contexts):
+        if index == 1 and _all_alike(problem, incentive, values, one):
+            break
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
         mdp = _called(problem, "mdp_fn", incentive, context, one)
         if not isinstance(mdp, MDP):
@@ -162,6 +166,23 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
             _check_finite(name, _called(problem, name, incentive, context, one))
     _check_shapes(shapes)
     return mdp, (incentive, context, one)
+
+
+def _all_alike(problem: "Problem", incentive: Any, values: Any, parameters: Any) -> bool:
+    """Return whether the first context stands for all: they share a network, and it is solved.
+
+    One solve for all contexts says whether every path ends and below the critical temperature.
+    """
+    if problem.leader_reward_fn is not None or is_traced(parameters):
+        return False
+    network = shared_network(problem, incentive, values, parameters)
+    if network is None:
+        return False
+    first_laws = jax.vmap(lambda context: problem.mdp_fn(incentive, context, parameters).initial)
+    initial = first_laws(jax.tree.map(jnp.asarray, values))
+    proper = (initial >= 0.0).all() & (jnp.abs(initial.sum(-1) - 1.0) <= 1e-8).all()
+    solved = (network.solve().status == int(SolveStatus.CONVERGED)).all()
+    return bool(proper & solved & network.available.any(-1).all())
 
 
 def _state_names(problem: "Problem", num_states: int) -> Sequence[object] | None:
