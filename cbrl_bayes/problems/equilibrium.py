@@ -21,6 +21,8 @@ POPULATION = "population"
 """Under this name the functions of a problem find the statistic among their parameters."""
 SETTLED = 1e-8
 """Largest difference, relative to the statistic's size, that still counts as an equilibrium."""
+FEW_ENTRIES = 20
+"""Statistics of more numbers are solved for by Krylov methods, which form no matrix."""
 APART = 1e-4
 """Equilibria that differ by less than this share of the statistic's size are one."""
 
@@ -276,11 +278,15 @@ def _population_of(problem: "Problem") -> Population:
 def _root(gap: Callable[[Array], Array], first: Array, max_steps: int) -> tuple[Array, Array]:
     """Return where ``gap`` vanishes, with an implicit derivative, and the number of steps."""
     optimistix = import_extra("optimistix", "equilibria")
+    lineax = import_extra("lineax", "equilibria")
+    few = first.size <= FEW_ENTRIES
+    exact = lineax.AutoLinearSolver(well_posed=None)
+    linear_solver = exact if few else lineax.GMRES(rtol=1e-6, atol=1e-9, stagnation_iters=100)
 
     def solve(function: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
         found: Any = optimistix.root_find(
             lambda share, _: function(share),
-            optimistix.Dogleg(rtol=1e-10, atol=1e-12),
+            optimistix.Dogleg(rtol=1e-10, atol=1e-12, linear_solver=linear_solver),
             start,
             max_steps=max_steps,
             throw=False,
@@ -289,7 +295,13 @@ def _root(gap: Callable[[Array], Array], first: Array, max_steps: int) -> tuple[
 
     def tangent_solve(linear: Callable[[Array], Array], side: Array) -> Array:
         # Not lineax: it raises where a chain tries parameters at which nothing is finite.
-        return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(side)), side)
+        if few:
+            return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(side)), side)
+
+        def krylov(operator: Callable[[Array], Array], b: Array) -> Array:
+            return jax.scipy.sparse.linalg.gmres(operator, b, tol=1e-12, restart=50, maxiter=20)[0]
+
+        return jax.lax.custom_linear_solve(linear, side, krylov, krylov)
 
     value, steps = jax.lax.custom_root(gap, first, solve, tangent_solve, has_aux=True)
     return value, jax.lax.stop_gradient(steps).astype(int)
