@@ -1,6 +1,7 @@
 from . import (
     behaviour as behaviour,
     calibration as calibration,
+    campaigns as campaigns,
     designs as designs,
     errors as errors,
     files as files,
@@ -35,6 +36,23 @@ from .calibration import (
     calibrate_inference as calibrate_inference,
     decision_coverage as decision_coverage,
     rank_uniformity as rank_uniformity,
+)
+from .campaigns import (
+    CampaignConstraints as CampaignConstraints,
+    CampaignSettings as CampaignSettings,
+    DynamicsSettings as DynamicsSettings,
+    EpsilonGreedy as EpsilonGreedy,
+    FixedArms as FixedArms,
+    Greedy as Greedy,
+    KnowledgeGradient as KnowledgeGradient,
+    ParticleSettings as ParticleSettings,
+    PlanningSettings as PlanningSettings,
+    StopRule as StopRule,
+    Thompson as Thompson,
+    UpperConfidence as UpperConfidence,
+    campaign_table as campaign_table,
+    open_campaign as open_campaign,
+    simulate_campaigns as simulate_campaigns,
 )
 from .designs import (
     AcrossContexts as AcrossContexts,
@@ -92,15 +110,20 @@ from .mdp import (
     DenseTransition as DenseTransition,
     SuccessorTransition as SuccessorTransition,
     best_response as best_response,
+    finite_horizon as finite_horizon,
 )
 from .problems import (
     DiscreteContexts as DiscreteContexts,
     Followers as Followers,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
+    Population as Population,
     Problem as Problem,
     SampledContexts as SampledContexts,
+    equilibria as equilibria,
+    equilibrium as equilibrium,
     leader_outcome as leader_outcome,
+    period_labels as period_labels,
 )
 from .reports import report as report
 from .results import (

@@ -29,7 +29,7 @@ from cbrl_bayes.inference.priors import (
 )
 from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
 
 
 class GenerativeModel(Protocol):
@@ -159,6 +159,7 @@ class BehaviourSimulation:
         context_key, walk_key, slot_key = jax.random.split(key, 3)
         values, chosen = problem.contexts.draw(parameters, context_key, self.num_episodes)
         in_force = {name: jnp.asarray(value) for name, value in self.incentive.items()}
+        parameters = settled(problem, in_force, parameters, key=context_key)
 
         def walk(entry: tuple) -> dict[str, Array]:
             value, follower, walker, slot = entry

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, has_unknown_law, respond
+from cbrl_bayes.problems import POPULATION, Problem, has_unknown_law, respond, settled
 from cbrl_bayes.problems.successors import merged_probability
 
 
@@ -17,6 +17,7 @@ def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
     """Solve for the log policy of every cell; also return the worst solve status."""
+    parameters = _with_populations(problem, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -73,6 +74,7 @@ def context_evidence(
     """
     if not counts.has_latent_contexts:
         return 0.0
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
@@ -102,10 +104,11 @@ def transition_log_likelihood(
     """Return the log-likelihood of the transitions, each under the law of its own cell."""
     cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
     place = counts.transition_state, counts.transition_action, counts.transition_slot
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(entry: tuple) -> Array:
         index, inputs = entry
-        chance = law_of_cell(problem, counts, parameters, inputs)[place]
+        chance = _law(problem, counts, parameters, inputs)[place]
         made = (cell == index) & (count > 0)
         return (jnp.where(made, count, 0) * jnp.log(jnp.where(made, chance, 1.0))).sum()
 
@@ -120,6 +123,12 @@ def law_of_cell(
 
     Where the law is an unknown parameter, those of a state that is listed twice are added up.
     """
+    return _law(problem, counts, _with_populations(problem, counts, parameters), cell)
+
+
+def _law(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
+) -> Array:
     law = _cell_mdp(problem, counts, parameters, *cell).transition
     return merged_probability(law) if has_unknown_law(problem) else law.probability
 
@@ -133,6 +142,20 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
 
 
+def _with_populations(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters with each regime's population statistic, where followers meet."""
+    if problem.population is None:
+        return dict(parameters)
+
+    def of_regime(incentive: dict[str, Array]) -> Array:
+        return settled(problem, incentive, parameters)[POPULATION]
+
+    incentives = {name: jnp.asarray(values) for name, values in counts.incentives.items()}
+    return {**parameters, POPULATION: jax.lax.map(of_regime, incentives)}
+
+
 def _cell_inputs(
     problem: Problem,
     counts: BehaviourCounts,
@@ -144,6 +167,8 @@ def _cell_inputs(
     """Return incentive, context value and follower's parameters of one cell."""
     incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
     value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
+    if POPULATION in parameters:
+        parameters = {**parameters, POPULATION: parameters[POPULATION][regime]}
     return incentive, value, problem.follower_parameters(parameters, group)
 
 

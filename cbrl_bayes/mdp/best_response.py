@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.errors import require_kind
+from cbrl_bayes.mdp.ending import first_values, require_end
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
-from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.record import CLOSED, MDP
 from cbrl_bayes.mdp.validity import is_valid
 from cbrl_bayes.status import SolveStatus
 
@@ -94,7 +95,9 @@ def best_response(
     mdp : MDP
         The problem; temperature = lambda, rationality = 1/lambda.
     initial_values : array, shape (S,), optional
-        Where to start (a nearby solution saves steps). Default: zeros.
+        Where to start (a nearby solution saves steps). Default: zeros; what the uniform policy
+        is worth where the discount is 1; the answer by backward induction where the process has
+        periods.
     linear_solver : DenseLU or Krylov, optional
         Default: by size (`default_linear_solver`).
     tolerance : float
@@ -108,6 +111,12 @@ def best_response(
     -------
     BestResponse
         Nothing raises under a JAX transformation: look at ``status``.
+
+    Raises
+    ------
+    InvalidInputError
+        At discount 1, where values are known: if from some state no end can be reached, or if
+        wandering for ever is worth more than arriving (`check_ends`).
 
     Examples
     --------
@@ -123,7 +132,8 @@ def best_response(
     """
     require_kind(mdp, MDP, "mdp", "cb.MDP(reward=..., ...)")
     solver = linear_solver or default_linear_solver(mdp)
-    start = jnp.zeros(mdp.num_states) if initial_values is None else initial_values
+    require_end(mdp)
+    start = first_values(mdp, solver) if initial_values is None else initial_values
     return _solve(mdp, start, solver, tolerance, max_iterations)
 
 
@@ -167,7 +177,10 @@ def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
     """
     ahead = mdp.transition.expectation(values) * mdp.continues[:, None]
     q_values = mdp.reward + mdp.discount * ahead
-    best = jax.lax.stop_gradient(q_values).argmax(-1, keepdims=True)
+    ranked = jax.lax.stop_gradient(q_values)
+    if mdp.available is not None:
+        ranked = jnp.where(mdp.available, ranked, -jnp.inf)
+    best = ranked.argmax(-1, keepdims=True)
 
     def of_best(table: Array) -> Array:
         return jnp.take_along_axis(jax.lax.stop_gradient(table), best, axis=-1)
@@ -175,6 +188,8 @@ def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
     gap = (mdp.reward - of_best(mdp.reward)) + mdp.discount * (ahead - of_best(ahead))
     gap += (mdp.discount - jax.lax.stop_gradient(mdp.discount)) * of_best(ahead)  # a slope only
     logits = gap / mdp.temperature
+    if mdp.available is not None:
+        logits = jnp.where(mdp.available, logits, CLOSED)
     total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     return logits - total, (of_best(q_values) + mdp.temperature * total)[:, 0]
 

@@ -8,6 +8,15 @@ from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constraine
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import (
+    POPULATION,
+    Equilibrium,
+    Population,
+    equilibria,
+    equilibrium,
+    refuse_population,
+    settled,
+)
 from cbrl_bayes.problems.feasibility import Feasibility, check_mdps, mdps_are_valid
 from cbrl_bayes.problems.four_rooms import (
     SLIP_AS_PUBLISHED,
@@ -26,6 +35,7 @@ from cbrl_bayes.problems.outcome import (
     respond,
     respond_everywhere,
 )
+from cbrl_bayes.problems.periods import period_labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.reach import reach_of
@@ -79,6 +89,7 @@ __all__ = [
     "FOUR_ROOMS_MAP",
     "LAW",
     "MILES_PER_BIN",
+    "POPULATION",
     "PUBLISHED_PREFERENCES",
     "READY_MADE",
     "SLIP_AS_PUBLISHED",
@@ -88,6 +99,7 @@ __all__ = [
     "Budget",
     "ContextDistribution",
     "DiscreteContexts",
+    "Equilibrium",
     "Feasibility",
     "Followers",
     "GiniWelfare",
@@ -100,6 +112,7 @@ __all__ = [
     "LeaderOutcome",
     "Minimum",
     "Monotone",
+    "Population",
     "Problem",
     "SampledContexts",
     "SocialWelfare",
@@ -112,6 +125,8 @@ __all__ = [
     "constrained",
     "contract_design",
     "depends_on_input",
+    "equilibria",
+    "equilibrium",
     "follower_models",
     "four_rooms",
     "four_rooms_doors",
@@ -124,13 +139,16 @@ __all__ = [
     "leader_outcome",
     "leader_total",
     "mdps_are_valid",
+    "period_labels",
     "random_mdp",
     "reach_of",
+    "refuse_population",
     "reserve_price",
     "respond",
     "respond_everywhere",
     "rlhf",
     "scaled_sigmoid",
+    "settled",
     "shared_default_policy",
     "tax_design",
     "two_state",

@@ -1,7 +1,7 @@
 """What a problem must be: parameters, functions and labels that fit together, all traceable."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
-from cbrl_bayes.mdp import MDP, is_traced
+from cbrl_bayes.mdp import MDP, check_ends, is_traced
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
@@ -97,6 +98,13 @@ def _check_kinds(problem: "Problem") -> None:
     require_kind(problem.incentive, IncentiveSpace, "incentive")
     require_kind(problem.contexts, DiscreteContexts | SampledContexts, "contexts")
     require_kind(problem.followers, Followers, "followers")
+    require_kind(problem.population, Population | None, "population", "cb.Population(...)")
+    if POPULATION in {*problem.parameters, *getattr(problem.contexts, "parameters", {})}:
+        raise InvalidInputError(
+            "no parameter can be called 'population': there functions find what followers do "
+            "together",
+            remedy="another name",
+        )
     if not callable(problem.mdp_fn):
         raise InvalidInputError("mdp_fn is no function", received=repr(problem.mdp_fn))
     require_kind(problem.parameters, Mapping, "parameters", "{'temperature': 0.5}")
@@ -133,7 +141,7 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
 
 def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, Any, Any]]:
     """Run the functions in every context; return the last process, and what it was made from."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, follower)
@@ -148,10 +156,20 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
                 remedy="return MDP(reward=..., transition=..., ...)",
             )
         shapes.append(mdp.transition.probability.shape)
+        if not is_traced(mdp) and 1.0 in (float(mdp.discount), float(problem.leader_discount)):
+            check_ends(mdp, _state_names(problem, mdp.num_states))
         for name in ("leader_reward_fn", "incentive_price_fn"):
             _check_finite(name, _called(problem, name, incentive, context, one))
     _check_shapes(shapes)
     return mdp, (incentive, context, one)
+
+
+def _state_names(problem: "Problem", num_states: int) -> Sequence[object] | None:
+    """Return one text for each state, where some coordinate has one."""
+    for dims, values in problem.state_labels.coords.values():
+        if len(dims) == 1 and len(values) == num_states and isinstance(values[0], str):
+            return values
+    return None
 
 
 def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
@@ -163,7 +181,7 @@ def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
 
 def asks_who(problem: "Problem") -> bool:
     """Return whether what a function returns can depend on ``parameters["follower"]``."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
@@ -175,7 +193,7 @@ def asks_who(problem: "Problem") -> bool:
         for function in (problem.leader_reward_fn, problem.incentive_price_fn):
             found.append(None if function is None else function(incentive, context, one))
         if problem.objective_fn is not None:
-            uniform = jnp.full(mdp.reward.shape, 1.0 / mdp.reward.shape[1])
+            uniform = jnp.exp(mdp.uniform_log_policy)
             found.append(problem.objective_fn(incentive, uniform, context, one))
         if problem.response_fn is not None:
             found.append(problem.response_fn(mdp, one, None))
@@ -224,6 +242,33 @@ def _check_programs(
             "objective_fn does not return one number", received=f"shape {shape}"
         )
     _traced_shape(problem, "response_fn", mdp, parameters, None)
+    if problem.population is not None:
+        _check_statistic(problem, given[0], table, context, parameters)
+
+
+def _check_statistic(problem: "Problem", *arguments: Any) -> None:
+    """Refuse a population whose statistic has another shape than its first guess."""
+    population = problem.population
+    assert population is not None
+    wanted = np.shape(population.start)
+    incentive, visits, context, parameters = arguments
+    own = {name: value for name, value in parameters.items() if name != POPULATION}
+    try:
+        found = np.shape(jax.eval_shape(population.statistic_fn, incentive, visits, context, own))
+    except KeyError as error:
+        raise InvalidInputError(
+            f"statistic_fn asks for {error}, which is not among the parameters",
+            accepted="the problem's own parameters, not the statistic itself",
+        ) from error
+    if found != wanted:
+        raise InvalidInputError(
+            "statistic_fn returns an array of the wrong shape",
+            received=found,
+            accepted=f"{wanted}, as start",
+        )
+    misfit = population.labels.misfit(wanted)
+    if misfit:
+        raise InvalidInputError("labels of the population do not fit", received=misfit)
 
 
 def _called(problem: "Problem", name: str, *arguments: Any) -> Any:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.mdp import SuccessorTransition, Transition
+from cbrl_bayes.mdp import DenseTransition, Transition
 
 
 def merged_probability(transition: Transition) -> Float[Array, "state action successor"]:
@@ -12,11 +12,12 @@ def merged_probability(transition: Transition) -> Float[Array, "state action suc
 
     Examples
     --------
+    >>> from cbrl_bayes.mdp import SuccessorTransition
     >>> law = SuccessorTransition(jnp.array([[[0, 0]]]), jnp.array([[[0.3, 0.7]]]))
     >>> merged_probability(law).tolist()
     [[[1.0, 1.0]]]
     """
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         listed = transition.successor
         equal = (listed[..., :, None] == listed[..., None, :]).astype(float)
         return jnp.einsum("sakj,saj->sak", equal, transition.probability)
@@ -32,12 +33,13 @@ def possible_successors(transition: Transition) -> Float[Array, "state action su
 
     Examples
     --------
+    >>> from cbrl_bayes.mdp import SuccessorTransition
     >>> law = SuccessorTransition(jnp.array([[[2, 2, 1]]]), jnp.array([[[0.3, 0.3, 0.4]]]))
     >>> possible_successors(law).tolist()
     [[[0.5, 0.0, 0.5]]]
     """
     probability = jax.lax.stop_gradient(transition.probability)
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         listed = transition.successor
         alone = (first_equal(listed) == jnp.arange(listed.shape[-1])).astype(float)
     else:

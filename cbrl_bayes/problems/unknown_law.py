@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, SuccessorTransition, replace_fields
+from cbrl_bayes.mdp import MDP, DenseTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.record import Problem
@@ -144,7 +144,7 @@ def law_support(problem: Problem) -> LawSupport:
         law = mdp.transition
         shape = law.probability.shape
         place = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
-        listed = law.successor if isinstance(law, SuccessorTransition) else place
+        listed = place if isinstance(law, DenseTransition) else law.successor
         first = first_equal(listed)
         possible = (merged_probability(law) > 0.0) & (first == place)
         parts: Any = (listed, first, possible, jnp.asarray(mdp.terminal, bool))
@@ -216,7 +216,7 @@ class WithLaw:
             ratio = merged_probability(mdp.transition) / jnp.where(before > 0.0, before, 1.0)
             law = law * jnp.where(before > 0.0, ratio, 0.0)
             law = law / jnp.maximum(law.sum(-1, keepdims=True), jnp.finfo(float).tiny)
-        return replace_fields(mdp, transition=replace(mdp.transition, probability=law))
+        return replace_fields(mdp, transition=mdp.transition.with_probability(law))
 
     def __repr__(self) -> str:
         return repr(self.function)
