@@ -55,6 +55,7 @@ from cbrl_bayes.results import (
     running,
     thinned,
     with_groups,
+    with_seldom_share,
 )
 
 ALL_STEPS = 1_000_000_000
@@ -363,6 +364,7 @@ def design(
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
+    tree = with_seldom_share(tree, problem, draws, key)
     return _with_response(tree, problem, draws, study.design_incentive)
 
 

@@ -143,10 +143,11 @@ def transition_log_likelihood(
     """Return the log-likelihood of the transitions, each under the law of its own cell."""
     cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
     place = counts.transition_state, counts.transition_action, counts.transition_slot
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(entry: tuple) -> Array:
         index, inputs = entry
-        chance = law_of_cell(problem, counts, parameters, inputs)[place]
+        chance = _law(problem, counts, parameters, inputs)[place]
         made = (cell == index) & (count > 0)
         return (jnp.where(made, count, 0) * jnp.log(jnp.where(made, chance, 1.0))).sum()
 
@@ -161,7 +162,12 @@ def law_of_cell(
 
     Where the law is an unknown parameter, those of a state that is listed twice are added up.
     """
-    parameters = _with_populations(problem, counts, parameters)
+    return _law(problem, counts, _with_populations(problem, counts, parameters), cell)
+
+
+def _law(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
+) -> Array:
     law = _cell_mdp(problem, counts, parameters, *cell).transition
     return merged_probability(law) if has_unknown_law(problem) else law.probability
 

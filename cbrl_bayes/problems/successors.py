@@ -12,6 +12,7 @@ def merged_probability(transition: Transition) -> Float[Array, "state action suc
 
     Examples
     --------
+    >>> from cbrl_bayes.mdp import SuccessorTransition
     >>> law = SuccessorTransition(jnp.array([[[0, 0]]]), jnp.array([[[0.3, 0.7]]]))
     >>> merged_probability(law).tolist()
     [[[1.0, 1.0]]]
@@ -32,6 +33,7 @@ def possible_successors(transition: Transition) -> Float[Array, "state action su
 
     Examples
     --------
+    >>> from cbrl_bayes.mdp import SuccessorTransition
     >>> law = SuccessorTransition(jnp.array([[[2, 2, 1]]]), jnp.array([[[0.3, 0.3, 0.4]]]))
     >>> possible_successors(law).tolist()
     [[[0.5, 0.0, 0.5]]]

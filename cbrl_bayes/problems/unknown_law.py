@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, SuccessorTransition, replace_fields
+from cbrl_bayes.mdp import MDP, DenseTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.record import Problem
@@ -144,7 +144,7 @@ def law_support(problem: Problem) -> LawSupport:
         law = mdp.transition
         shape = law.probability.shape
         place = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
-        listed = law.successor if isinstance(law, SuccessorTransition) else place
+        listed = place if isinstance(law, DenseTransition) else law.successor
         first = first_equal(listed)
         possible = (merged_probability(law) > 0.0) & (first == place)
         parts: Any = (listed, first, possible, jnp.asarray(mdp.terminal, bool))

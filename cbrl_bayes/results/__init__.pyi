@@ -5,6 +5,7 @@ from .assembly import (
 )
 from .checkpoint import Checkpoint as Checkpoint, Records as Records, open_records as open_records
 from .draws import from_draws as from_draws
+from .dynamics import with_seldom_share as with_seldom_share
 from .error_budget import error_budget as error_budget
 from .fitted import fit_tree as fit_tree
 from .health import Health as Health, assess as assess

@@ -1,10 +1,13 @@
 """What a fit learned of an unknown transition law, and how: the group ``dynamics``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from jaxtyping import Array, Key
 
+from cbrl_bayes.designs import seldom_share
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.inference import BehaviourModel, transition_counts
 from cbrl_bayes.problems import LAW, Problem
@@ -57,3 +60,25 @@ def refuse_known_law(problem: Problem, names: Iterable[Any]) -> None:
             received=f"draws of {LAW}",
             remedy="problem = cb.problems.with_unknown_law(problem), as it was given to cb.infer",
         )
+
+
+def with_seldom_share(
+    tree: xr.DataTree, problem: Problem, draws: Mapping[str, np.ndarray], key: Key[Array, ""]
+) -> xr.DataTree:
+    """Return the tree with the share of visits in pairs that a learned law saw seldom.
+
+    ``seldom_share`` (design,) in the group decision, at the mean of the draws; the tree as it is
+    where the law was not learned.
+    """
+    if "dynamics" not in tree.children or LAW not in draws:
+        return tree
+    told = tree["dynamics"].to_dataset()
+    open_pairs = (told["concentration"].values > 0.0).sum(-1) > 1
+    seldom = open_pairs & (told["transition_count"].values.sum(-1) < FEW_VISITS)
+    decision = tree["decision"].to_dataset()
+    parameters = problem.default_parameters | {n: v.mean(0) for n, v in draws.items()}
+    points = decision["unconstrained"].values
+    share = seldom_share(problem, points, parameters, seldom, key=key)
+    tree = tree.copy()
+    tree["decision"] = xr.DataTree(decision.assign(seldom_share=("design", share)))
+    return tree

@@ -127,23 +127,25 @@ def test_a_state_that_is_listed_twice_counts_in_its_first_place():
     assert law.concentration[0, 0].tolist() == [2.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("joint", [True, False])
-def test_a_law_that_choices_do_not_speak_of_has_its_closed_form(joint):
-    """Without a future (discount 0) joint and cut posterior are the same Dirichlet law."""
+def test_a_law_that_choices_do_not_speak_of_has_its_closed_form():
+    """Without a future (discount 0) the joint posterior of the law is Dirichlet."""
     problem = with_unknown_law(make_workshop(discount=0.0))
     data = cb.simulate_trajectories(problem, key=jax.random.key(1), num_episodes=6, num_steps=10)
-    law = cb.UnknownLaw(1.5, joint=joint)
+    law = cb.UnknownLaw(1.5, joint=True)
     fit = cb.infer(problem, data, key=jax.random.key(2), settings=SETTINGS, priors={LAW: law})
-    draws = fit["posterior"][LAW].values.reshape(-1, 2, 2, 2)
     number = 1.5 + by_hand(data, (2, 2, 2))
+    are_dirichlet(fit["posterior"][LAW].values.reshape(-1, 2, 2, 2), number)
+    assert fit["dynamics"].attrs["learned"] == "joint"
+    np.testing.assert_array_equal(fit["dynamics"]["transition_count"], number - 1.5)
+
+
+def are_dirichlet(draws, number):
+    """Compare mean and variance with the closed form."""
     mean = number / number.sum(-1, keepdims=True)
     variance = mean * (1 - mean) / (number.sum(-1, keepdims=True) + 1)
     # 1,000 draws, worth 400 at the least: five standard errors of a mean and of a variance.
     assert (abs(draws.mean(0) - mean) < 5 * np.sqrt(variance / 400)).all()
     assert (abs(draws.var(0) / variance - 1) < 5 * np.sqrt(2.0 / 400)).all()
-    told = fit["dynamics"].attrs
-    assert told["learned"] == ("joint" if joint else "cut")
-    np.testing.assert_array_equal(fit["dynamics"]["transition_count"], number - 1.5)
 
 
 def test_a_cut_draws_the_rest_given_each_law(workshop, data):
@@ -151,6 +153,8 @@ def test_a_cut_draws_the_rest_given_each_law(workshop, data):
     prior = dist.LogNormal(np.log(0.3), 1.0)
     law = cb.UnknownLaw(joint=False)
     fit = cb.infer(workshop, data, key=jax.random.key(5), settings=SETTINGS, priors={LAW: law})
+    assert fit["dynamics"].attrs["learned"] == "cut"
+    are_dirichlet(fit["posterior"][LAW].values.reshape(-1, 2, 2, 2), 1.0 + by_hand(data, (2, 2, 2)))
     model = behaviour_model(workshop, data, priors={LAW: law})
     laws = model.cut_law.sample(jax.random.key(6), (400,))
     grid = jnp.exp(jnp.linspace(np.log(0.02), np.log(30.0), 80))
@@ -190,6 +194,7 @@ def test_choices_speak_of_a_law_jointly(workshop, data):
     assert prior_text(law) == "UnknownLaw(concentration=1, cut; 1168 free probabilities)"
 
 
+@pytest.mark.slow
 def test_a_variational_fit_of_a_cut_says_what_it_did(workshop, data):
     settings = cb.SVISettings(num_steps=30, num_samples=40)
     law = cb.UnknownLaw(joint=False)

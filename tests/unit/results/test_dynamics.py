@@ -4,11 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import cbrl_bayes as cb
+from cbrl_bayes.designs import score_under_other_laws
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.problems import LAW, DiscreteContexts, leader_outcome, with_unknown_law
+from cbrl_bayes.mdp import rollout
+from cbrl_bayes.problems import LAW, DiscreteContexts, leader_outcome, respond, with_unknown_law
+from cbrl_bayes.results.dynamics import learned_law
 from cbrl_bayes.results.law_words import law_notes
+from cbrl_bayes.workflow import behaviour_model
 from tests.conftest import make_workshop
 
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=40))
@@ -47,13 +52,12 @@ def test_a_fit_says_what_it_learned_of_the_law_and_how(fitted):
 
 
 def test_it_comes_back_from_a_file(fitted, workshop, tmp_path):
-    for name in ("fit.nc", "fit.zarr"):
-        cb.save(fitted, tmp_path / name)
-        back = cb.load(tmp_path / name)
-        cb.results.check_tree(back)
-        np.testing.assert_array_equal(back["posterior"][LAW], fitted["posterior"][LAW])
-        assert back["dynamics"].attrs == fitted["dynamics"].attrs
-        assert law_notes(back) == law_notes(fitted)
+    cb.save(fitted, tmp_path / "fit.nc")
+    back = cb.load(tmp_path / "fit.nc")
+    cb.results.check_tree(back)
+    np.testing.assert_array_equal(back["posterior"][LAW], fitted["posterior"][LAW])
+    assert back["dynamics"].attrs == fitted["dynamics"].attrs
+    assert law_notes(back) == law_notes(fitted)
     del back["dynamics"]["concentration"]
     with pytest.raises(cb.errors.ResultsError, match="dynamics/concentration is missing"):
         cb.results.check_tree(back)
@@ -82,14 +86,19 @@ def test_laws_of_contexts_are_labelled_by_context():
     fields = {"name": "two", "contexts": contexts, "mdp_fn": mdp_fn}
     problem = with_unknown_law(cb.Problem(**(_fields(plain) | fields)))
     data = cb.simulate_trajectories(problem, key=jax.random.key(0), num_episodes=8, num_steps=6)
-    settings = cb.NUTSSettings(num_chains=1, num_warmup=20, num_samples=8)
-    fit = cb.infer(problem, data, key=jax.random.key(1), settings=settings)
-    law = fit["posterior"][LAW]
+    told = learned_law(behaviour_model(problem, data), exact=True)
+    counts = told["transition_count"]
+    assert counts.dims == ("context", "state", "action", "successor")
+    assert int(counts.sum()) == 8 * 5
+    # Each context has about half of the 8 episodes: their own counts.
+    chosen = (data["context"] == "hard").sum()
+    assert int(counts.sel(context="hard").sum()) == 5 * int(chosen)
+    draws = {LAW: RNG.dirichlet([2.0, 3.0], (6, 2, 2, 2)), "temperature": np.full(6, 0.3)}
+    tree = cb.results.from_draws(problem, draws)
+    law = tree["posterior"][LAW]
     assert law.dims[2:] == ("context", "state", "action", "successor")
     assert law["context"].values.tolist() == ["easy", "hard"]
-    assert int(fit["dynamics"]["transition_count"].sum()) == 8 * 5
-    turned = fit.copy(deep=True)
-    turned["posterior"] = turned["posterior"].to_dataset().isel(context=[1, 0])
+    turned = tree["posterior"].to_dataset().isel(context=[1, 0])
     again = cb.results.from_draws(problem, turned)["posterior"]
     np.testing.assert_array_equal(again[LAW], law)
 
@@ -120,16 +129,34 @@ def test_the_error_budget_has_a_row_for_the_dynamics(workshop):
     both = parts.sel(source=["posterior", "dynamics"]).sum()
     assert float(both) == pytest.approx(here.var(ddof=1), rel=1e-6)
 
+    study["decision"] = xr.DataTree(study["decision"].to_dataset().drop_vars("objective_other_law"))
+    parts = cb.error_budget(study)["variance"].sel(design="common")
+    assert float(parts.sel(source="dynamics")) == 0.0
+    assert float(parts.sel(source="posterior")) == pytest.approx(here.var(ddof=1), rel=1e-6)
 
-def test_what_is_known_has_no_part(workshop):
-    law_alone = budget(workshop, {LAW: LAWS, "temperature": np.full(12, 0.3)})
-    share = law_alone["error_budget"]["share"].sel(design="common")
-    assert float(share.sel(source="dynamics")) > 0.5  # half a mean square of few draws
+
+def test_a_law_that_does_not_vary_is_not_compared(workshop):
     one = np.broadcast_to(LAWS[:1], LAWS.shape)
-    for problem, draws in (
-        (workshop, {LAW: one, "temperature": TEMPERATURES}),
-        (make_workshop(), {"temperature": TEMPERATURES}),
-    ):
-        share = budget(problem, draws)["error_budget"]["share"].sel(design="common")
-        assert float(share.sel(source="dynamics")) == 0.0
-        assert float(share.sel(source="posterior")) == pytest.approx(1.0)
+    nothing = (workshop, None)
+    kept = {"key": jax.random.key(0), "evaluation": DESIGN.evaluation, "run": None}
+    for draws in ({LAW: one}, {"temperature": TEMPERATURES}, {LAW: LAWS[:1]}):
+        assert score_under_other_laws(*nothing, draws, **kept) is None
+
+
+def test_designs_that_lead_where_little_was_seen_say_so(fitted, workshop):
+    """Beside a count of visits by simulation."""
+    study = cb.design(workshop, fitted, key=jax.random.key(1), num_draws=12, settings=DESIGN)
+    share = float(study["decision"]["seldom_share"].sel(design="common"))
+    draws = study["posterior"].to_dataset().sel(draw=study["design"]["draw"])
+    mean = {n: jnp.asarray(draws[n].mean(("chain", "draw")).values) for n in ("temperature", LAW)}
+    bonus = {"bonus": float(study["decision"]["incentive"].sel(design="common"))}
+    one = workshop.default_parameters | mean
+    mdp, response = respond(workshop, bonus, 1.0, one)
+    walked = rollout(mdp, response.policy, key=jax.random.key(2), num_steps=60, num_rollouts=4000)
+    seen = fitted["dynamics"]["transition_count"].sum("successor").values
+    discount = 0.8 ** np.arange(60)
+    inside = (seen < 10)[walked.state, walked.action]
+    each = (inside * discount).sum(1) / discount.sum()
+    assert share == pytest.approx(each.mean(), abs=4 * each.std() / np.sqrt(4000) + 1e-5)
+    told = str(cb.results.assess(study))
+    assert ("the data hardly show" in told) == (share > 0.05)
