@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from cbrl_bayes.campaigns.alike import AlikeStates
 from cbrl_bayes.campaigns.answers import Answer
 from cbrl_bayes.campaigns.particles import CONTEXTS, listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
@@ -37,8 +38,12 @@ class DynamicsSettings:
 
     Parameters
     ----------
+    alike : bool
+        Whether places in a list of successors may mean the same in every state, as directions on
+        a map do: how alike states are is then learned (`alike`). Only for laws that list their
+        successors and that the incentive does not move; for others, and if False, ``prior``.
     prior : LawPrior
-        What is believed of transitions seldom seen.
+        What is believed of transitions seldom seen, each state by itself.
     num_laws : int
         Laws that are drawn each round, >= 2.
     num_recent : int
@@ -47,6 +52,7 @@ class DynamicsSettings:
         Steps of Fisher scoring each round, >= 1; they begin where the last round ended.
     """
 
+    alike: bool = True
     prior: LawPrior = field(default_factory=LawPrior)
     num_laws: int = 12
     num_recent: int = 4
@@ -100,17 +106,18 @@ class DynamicsPrograms:
         self.context_weights = weights
         self._score = jax.jit(self._scored)
         self._laws = jax.jit(self._drawn_laws)
+        together = self.settings.alike and not self.sharing.incentive_moves
+        self._alike = AlikeStates.of(self.problem, self._num_tables) if together else None
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
     def first(self, key: Key[Array, ""]) -> "LearnedDynamics":
         """Return what is believed before anything was seen: draws from the prior."""
         problem, num = self.problem, self.settings.num_laws
-        C = problem.contexts.num_contexts if not self.sharing.contexts else 1
-        shape = (C, problem.num_states, problem.num_actions, problem.num_successors)
+        shape = (self._num_tables, problem.num_states, problem.num_actions, problem.num_successors)
         point_key, law_key = jax.random.split(key)
         points = np.asarray(self.law.draw(point_key, num))
         counts = np.zeros(shape)
-        laws = np.asarray(self._laws(counts, law_key))
+        laws = self.drawn_laws(counts, law_key)
         return LearnedDynamics(self, points, laws, counts, self.context_weights)
 
     def restored(self, arrays: Mapping[str, np.ndarray]) -> "LearnedDynamics":
@@ -126,6 +133,19 @@ class DynamicsPrograms:
             tuple(recent),
             arrays.get("modes"),
         )
+
+    @property
+    def _num_tables(self) -> int:
+        """Laws that differ: one, or one for each context."""
+        return 1 if self.sharing.contexts else self.problem.contexts.num_contexts
+
+    def drawn_laws(self, counts: np.ndarray, key: Key[Array, ""]) -> np.ndarray:
+        """Draw laws given counts of transitions, in the form that `with_unknown_law` takes."""
+        if self._alike is None:
+            return np.asarray(self._laws(counts, key))
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        found = self._alike.draw(counts, self.settings.num_laws, rng)
+        return found[:, 0] if self._num_tables == 1 else found
 
     def _drawn_laws(self, counts: Array, key: Array) -> Array:
         concentration = pooled_concentration(
@@ -224,7 +244,7 @@ class LearnedDynamics:
             counts = counts + np.asarray(programs.sharing.pooled(pairs, problem))[:, 0]
             weights = None if weights is None else weights + answer.contexts
         recent = tuple(deque([*self.recent, *answers], maxlen=programs.settings.num_recent))
-        laws = np.asarray(programs._laws(counts, law_key))
+        laws = programs.drawn_laws(counts, law_key)
         points = modes = self.points
         if points.shape[1]:
             start = np.median(self.points if self.modes is None else self.modes, axis=0)

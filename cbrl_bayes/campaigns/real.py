@@ -1,7 +1,7 @@
 """A real campaign: what to deploy next is planned, its data are recorded, in a folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Campaign:
     folder: CampaignFolder
     engine: Engine
     key: Array
+    _read: dict[str, tuple[int, Any]] = field(init=False, repr=False, default_factory=dict)
+    """The last plan and the last state, by the number of their round."""
 
     def next_round(self) -> RoundPlan:
         """Plan the next round, or return the plan that waits for its data.
@@ -192,20 +194,29 @@ class Campaign:
 
     def _state(self, done: int) -> State:
         """Return the state after so many rounds."""
-        if not done:
-            return self.engine.begin(jax.random.fold_in(self.key, 1_000_000))
-        tree = self.folder.read(done, "round")
-        belief = self.engine.programs.restored(as_arrays(tree["belief"].to_dataset()))
-        return restored_state(belief, as_arrays(tree["state"].to_dataset()))
+        number, state = self._read.get("state", (-1, None))
+        if number == done:
+            return state
+        if done:
+            tree = self.folder.read(done, "round")
+            belief = self.engine.programs.restored(as_arrays(tree["belief"].to_dataset()))
+            state = restored_state(belief, as_arrays(tree["state"].to_dataset()))
+        else:
+            state = self.engine.begin(jax.random.fold_in(self.key, 1_000_000))
+        self._read["state"] = done, state
+        return state
 
     def _planned(self, number: int) -> Plan:
         """Return the plan of round ``number`` as it was made."""
+        known, plan = self._read.get("plan", (0, None))
+        if known == number:
+            return plan
         tree = self.folder.read(number, "plan")
         kept = as_arrays(tree["planned"].to_dataset())
         net = None
         if "net" in kept:
             net = NetValue(*(float(kept[name]) for name in NetValue._fields))
-        return Plan(
+        plan = Plan(
             points=kept["points"],
             outcomes=Outcomes(*(kept[name] for name in Outcomes._fields)),
             draws=as_arrays(tree["draws"].to_dataset()),
@@ -214,6 +225,8 @@ class Campaign:
             net=net,
             stop=bool(kept["stop"]),
         )
+        self._read["plan"] = number, plan
+        return plan
 
     def _told(self, number: int, plan: Plan) -> RoundPlan:
         arms, settings = len(plan.points), self.engine.settings

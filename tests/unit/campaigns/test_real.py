@@ -227,6 +227,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_store_that_the_manifest_does_not_name_does_not_count(one_round, tmp_path):
     """As after a process that died between the stores and the manifest."""
     import shutil
