@@ -14,7 +14,7 @@ import xarray as xr
 from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of, state_in_words
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP
+from cbrl_bayes.mdp import MDP, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem, respond
 
 MOST_SHOWN = 3
@@ -148,7 +148,7 @@ class _Look:
         one = self.problem.follower_parameters(self.defaults, follower)
         try:
             mdp = self.build(incentive, value, one)
-            return MDP(**vars(mdp))
+            return replace_fields(mdp)  # which checks it
         except InvalidInputError as error:
             stated = ", ".join(f"{n} = {np.asarray(v).tolist()}" for n, v in incentive.items())
             raise InvalidInputError(
