@@ -24,8 +24,8 @@ from cbrl_bayes.inference.unknown_law import UnknownLaw
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
-FAR = 5.0
-"""Step on the unconstrained scale that tries for a boundary: a positive number times 150."""
+NEAR, FAR = 1.0, 5.0
+"""Steps on the unconstrained scale that try for a boundary: a positive number times 2.7 and 150."""
 NO_LOSS = 1e-3
 """So little of log-likelihood lost on such a step means that the maximum lies at the boundary."""
 
@@ -202,9 +202,13 @@ def _at_boundary(
     def is_flat(index: int, place: float) -> bool:
         return loss(_with_entry(best, index, place)) - lowest < NO_LOSS
 
+    def stays_flat(index: int, sign: float) -> bool:
+        # Nearby first: far out a solve can be dear.
+        return all(is_flat(index, best[index] + sign * step) for step in (NEAR, FAR))
+
     for name, indices in unravel(np.arange(len(best), dtype=float)).items():
         for index in np.ravel(np.asarray(indices)).astype(int):
-            outward = [sign for sign in (-1.0, 1.0) if is_flat(index, best[index] + sign * FAR)]
+            outward = [sign for sign in (-1.0, 1.0) if stays_flat(index, sign)]
             if len(outward) == 2:  # far out on a plain already, or no information at all
                 outward = [] if is_flat(index, start[index]) else [np.sign((best - start)[index])]
             if outward:

@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from cbrl_bayes.mdp.factors import Factors, factored
 from cbrl_bayes.status import SolveStatus
 
-LARGEST = 1e200
+LARGEST = 1e280
 """Desirabilities from 1/LARGEST to LARGEST are used as they are; what lies outside is shifted."""
 BLOCK = 16
 """Lanes at a time: more would not fit into the processor's cache."""
@@ -145,6 +145,8 @@ class Moves:
         factors = self.factors()
         if factors is not None:
             over_blocks(n, partial(self._fill_values, factors, values, status))
+        elif self._does_not_overflow():
+            return values, status  # sums over paths are infinite, in every lane
         for lane in np.flatnonzero(status != SolveStatus.CONVERGED):
             values[lane], status[lane] = self.of(slice(lane, lane + 1))._shifted_values()
         return values, status
@@ -162,6 +164,9 @@ class Moves:
         z[~good] = np.nan
         found = self.temperature * np.log(z, out=z)
         values[lanes] = np.where(self.terminal, at_end, found)
+
+    def _does_not_overflow(self) -> bool:
+        return bool((self.between.reward < self.temperature * np.log(LARGEST)).all())
 
     def _shifted_values(self) -> tuple[np.ndarray, int]:
         """Solve one lane for the excess over its best path: no weight is above one then."""

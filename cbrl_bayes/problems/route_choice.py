@@ -214,7 +214,7 @@ class _Tables:
 
     def available(self, destination: Array) -> Array:
         """Return which moves are open to drivers with a destination, (S, A)."""
-        return self.turns.at[:, -1].set(self.arrives[destination])
+        return jnp.concatenate([self.turns[:, :-1], self.arrives[destination][:, None]], axis=1)
 
 
 def _links(network: RoadNetwork, name: str, links: Sequence[int] | np.ndarray) -> np.ndarray:
