@@ -93,12 +93,16 @@ from .mdp import (
     best_response as best_response,
 )
 from .problems import (
+    Chain as Chain,
     DiscreteContexts as DiscreteContexts,
     Followers as Followers,
+    Grid as Grid,
+    GridModel as GridModel,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
     Problem as Problem,
     SampledContexts as SampledContexts,
+    Shock as Shock,
     leader_outcome as leader_outcome,
 )
 from .reports import report as report

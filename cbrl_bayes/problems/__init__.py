@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from cbrl_bayes.problems import follower_models
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
+from cbrl_bayes.problems.chains import Chain
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
@@ -15,7 +16,9 @@ from cbrl_bayes.problems.four_rooms import (
     four_rooms,
 )
 from cbrl_bayes.problems.four_rooms_doors import FOUR_ROOMS_DOORS, four_rooms_doors
+from cbrl_bayes.problems.grid_model import GridModel
 from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP
+from cbrl_bayes.problems.grids import Grid
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.outcome import (
@@ -38,6 +41,7 @@ from cbrl_bayes.problems.shared_default_policy import (
     goal_tasks,
     shared_default_policy,
 )
+from cbrl_bayes.problems.shocks import Shock
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
     HouseholdAccounts,
@@ -79,11 +83,14 @@ __all__ = [
     "Aggregate",
     "Bounds",
     "Budget",
+    "Chain",
     "ContextDistribution",
     "DiscreteContexts",
     "Feasibility",
     "Followers",
     "GiniWelfare",
+    "Grid",
+    "GridModel",
     "HouseholdAccounts",
     "HouseholdEconomy",
     "IncentiveSpace",
@@ -94,6 +101,7 @@ __all__ = [
     "Monotone",
     "Problem",
     "SampledContexts",
+    "Shock",
     "SocialWelfare",
     "Tasks",
     "WelfareIndex",
