@@ -118,25 +118,23 @@ class Grid(Nodes):
     clip: bool = False
 
     def __post_init__(self) -> None:
-        nodes = names_of(self.nodes)
-        if nodes is None:
-            given = np.asarray(self.nodes)
-            nodes = numbers_of("nodes of a grid", self.nodes)
-            if (np.diff(nodes) <= 0.0).any():
-                raise InvalidInputError(
-                    "nodes of a grid do not rise",
-                    received=short(nodes),
-                    accepted="each above the last",
-                )
-            between = given.dtype.kind == "f" and len(nodes) > 1
-        elif self.between or self.clip:
+        names = names_of(self.nodes)
+        if names is not None and (self.between or self.clip):
             raise InvalidInputError(
-                "nothing lies between or beyond names", received=f"Grid({short(nodes)}, ...)"
+                "nothing lies between or beyond names", received=f"Grid({short(names)}, ...)"
             )
-        else:
-            between = False
-        object.__setattr__(self, "nodes", nodes)
-        object.__setattr__(self, "between", between if self.between is None else bool(self.between))
+        numbers = np.zeros(1) if names else numbers_of("nodes of a grid", self.nodes)
+        if (np.diff(numbers) <= 0.0).any():
+            raise InvalidInputError(
+                "nodes of a grid do not rise",
+                received=short(numbers),
+                accepted="each above the last",
+            )
+        between = self.between
+        if between is None:
+            between = names is None and np.asarray(self.nodes).dtype.kind == "f"
+        object.__setattr__(self, "nodes", numbers if names is None else names)
+        object.__setattr__(self, "between", bool(between))
 
     @property
     def num_parts(self) -> int:
