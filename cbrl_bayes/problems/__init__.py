@@ -21,6 +21,7 @@ from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP
 from cbrl_bayes.problems.grids import Grid
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
+from cbrl_bayes.problems.life_cycle import life_cycle
 from cbrl_bayes.problems.outcome import (
     LeaderOutcome,
     leader_gain,
@@ -64,6 +65,7 @@ READY_MADE: dict[str, Callable[..., Problem]] = {
     "contract_design": contract_design,
     "four_rooms": four_rooms,
     "four_rooms_doors": four_rooms_doors,
+    "life_cycle": life_cycle,
     "reserve_price": reserve_price,
     "tax_design": tax_design,
     "two_state": two_state,
@@ -121,6 +123,7 @@ __all__ = [
     "leader_gain",
     "leader_outcome",
     "leader_total",
+    "life_cycle",
     "mdps_are_valid",
     "random_mdp",
     "reach_of",

@@ -25,6 +25,7 @@ from cbrl_bayes.problems import (
     contract_design,
     four_rooms,
     four_rooms_doors,
+    life_cycle,
     reserve_price,
     tax_design,
     two_state,
@@ -45,6 +46,11 @@ def make_taxes():
     return tax_design(economy=economy, temperature=0.3)
 
 
+def make_life():
+    """A short life on a coarse grid."""
+    return life_cycle(num_periods=8, retirement=5, num_assets=5)
+
+
 PROBLEMS = {
     "two_state": two_state,
     "moving": make_moving_problem,
@@ -54,6 +60,7 @@ PROBLEMS = {
     "contract_design": contract_design,
     "four_rooms_doors": four_rooms_doors,
     "reserve_price": reserve_price,
+    "life_cycle": make_life,
 }
 
 SMALL = {
