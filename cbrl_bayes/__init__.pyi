@@ -115,13 +115,17 @@ from .mdp import (
     finite_horizon as finite_horizon,
 )
 from .problems import (
+    Chain as Chain,
     DiscreteContexts as DiscreteContexts,
     Followers as Followers,
+    Grid as Grid,
+    GridModel as GridModel,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
     Population as Population,
     Problem as Problem,
     SampledContexts as SampledContexts,
+    Shock as Shock,
     equilibria as equilibria,
     equilibrium as equilibrium,
     leader_outcome as leader_outcome,

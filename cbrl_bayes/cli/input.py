@@ -26,6 +26,7 @@ READY_MADE = (
     "contract_design",
     "four_rooms",
     "four_rooms_doors",
+    "life_cycle",
     "random_mdp",
     "reserve_price",
     "rlhf",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cbrl_bayes.problems import follower_models
 from cbrl_bayes.problems.borlange import borlange
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
+from cbrl_bayes.problems.chains import Chain
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
@@ -25,9 +26,12 @@ from cbrl_bayes.problems.four_rooms import (
     four_rooms,
 )
 from cbrl_bayes.problems.four_rooms_doors import FOUR_ROOMS_DOORS, four_rooms_doors
+from cbrl_bayes.problems.grid_model import GridModel
 from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP
+from cbrl_bayes.problems.grids import Grid
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
+from cbrl_bayes.problems.life_cycle import life_cycle
 from cbrl_bayes.problems.outcome import (
     LeaderOutcome,
     leader_gain,
@@ -52,6 +56,7 @@ from cbrl_bayes.problems.shared_default_policy import (
     shared_default_policy,
 )
 from cbrl_bayes.problems.shared_network import SharedNetwork, shared_network
+from cbrl_bayes.problems.shocks import Shock
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
     HouseholdAccounts,
@@ -81,6 +86,7 @@ READY_MADE: dict[str, Callable[..., Problem]] = {
     "contract_design": contract_design,
     "four_rooms": four_rooms,
     "four_rooms_doors": four_rooms_doors,
+    "life_cycle": life_cycle,
     "reserve_price": reserve_price,
     "tax_design": tax_design,
     "two_state": two_state,
@@ -101,12 +107,15 @@ __all__ = [
     "Aggregate",
     "Bounds",
     "Budget",
+    "Chain",
     "ContextDistribution",
     "DiscreteContexts",
     "Equilibrium",
     "Feasibility",
     "Followers",
     "GiniWelfare",
+    "Grid",
+    "GridModel",
     "HouseholdAccounts",
     "HouseholdEconomy",
     "IncentiveSpace",
@@ -121,6 +130,7 @@ __all__ = [
     "RoadNetwork",
     "SampledContexts",
     "SharedNetwork",
+    "Shock",
     "SocialWelfare",
     "Tasks",
     "Trips",
@@ -146,6 +156,7 @@ __all__ = [
     "leader_gain",
     "leader_outcome",
     "leader_total",
+    "life_cycle",
     "mdps_are_valid",
     "period_labels",
     "random_mdp",

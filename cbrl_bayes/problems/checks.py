@@ -1,8 +1,6 @@
 """What a problem must be: parameters, functions and labels that fit together, all traceable."""
 
-import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +10,7 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
 from cbrl_bayes.mdp import MDP, check_ends, is_traced
+from cbrl_bayes.problems.calling import NEEDS_A_VALUE, failed, needs_a_value
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.equilibrium import POPULATION, Population
@@ -23,14 +22,6 @@ from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
-
-
-NEEDS_A_VALUE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What JAX raises where Python asks for a value that is traced."""
 
 
 def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, Array]:
@@ -300,12 +291,7 @@ def _called(problem: "Problem", name: str, *arguments: Any) -> Any:
     except (CbrlBayesError, *NEEDS_A_VALUE):
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidInputError(
-            f"{name} failed ({type(error).__name__}: {error})",
-            received=f"{last.line} (line {last.lineno} of {Path(last.filename).name})",
-            accepted="a function of (incentive, context, parameters)",
-        ) from error
+        raise failed(name, error, "a function of (incentive, context, parameters)") from error
 
 
 def _check_finite(name: str, values: Any) -> None:
@@ -329,18 +315,7 @@ def _traced_shape(problem: "Problem", name: str, *arguments: Any) -> tuple[int, 
     try:
         return getattr(jax.eval_shape(function, *arguments), "shape", None)
     except NEEDS_A_VALUE as error:
-        code = getattr(function, "__code__", None)
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f for f in frames if code is not None and f.filename == code.co_filename]
-        where = (
-            f"{lines[-1].line} ({lines[-1].filename}, line {lines[-1].lineno})" if lines else None
-        )
-        raise InvalidInputError(
-            f"{name} needs the value of a number that JAX has not computed yet: it uses "
-            "`if`, `while`, float() or NumPy on it",
-            received=where,
-            remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
-        ) from error
+        raise needs_a_value(name, function, error) from error
 
 
 def _is_distribution(value: Any) -> bool:
