@@ -316,9 +316,8 @@ def design(
             "num_draws cannot be used", received=repr(num_draws), accepted="1, 2, ..."
         )
     base = for_next_period(problem, from_draws(problem, fit))
-    posterior = base["posterior"].to_dataset()
-    problem = with_groups(problem, posterior)
-    chosen = thinned(posterior, num_draws)
+    problem = with_groups(problem, base["posterior"].to_dataset())
+    chosen = thinned(base["posterior"].to_dataset(), num_draws)
     draws = posterior_draws(problem, chosen)
     stated = read_alternatives(problem, alternatives)
     with running(
@@ -364,8 +363,8 @@ def design(
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
-    tree = with_seldom_share(tree, problem, draws, key)
-    return _with_response(tree, problem, draws, study.design_incentive)
+    known = with_seldom_share(tree, problem, draws, key)
+    return _with_response(known, problem, draws, study.design_incentive)
 
 
 def _with_response(
