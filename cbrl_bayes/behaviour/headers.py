@@ -24,6 +24,8 @@ COLUMNS = {
     "choice_observed",
     "context_value",
 }
+PERIOD = "period"
+"""Read where the problem's states carry one."""
 EPISODE_COLUMNS = ("follower", "group", "context", "regime")
 
 
@@ -41,7 +43,7 @@ def rename(frame: pd.DataFrame, columns: Mapping[str, str], notes: list[str]) ->
             accepted="{name in the table: name wanted}",
         )
     frame.columns = [wanted.get(name, name) for name in frame.columns]
-    capitals = {name: name.lower() for name in frame.columns if name.lower() in COLUMNS}
+    capitals = {name: name.lower() for name in frame.columns if name.lower() in {*COLUMNS, PERIOD}}
     capitals = {name: low for name, low in capitals.items() if low not in set(frame.columns)}
     frame.columns = [capitals.get(name, name) for name in frame.columns]
     notes += [f"column {name!r} is read as {low!r}" for name, low in capitals.items()]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cbrl_bayes.behaviour.labels import positions
+from cbrl_bayes.behaviour.labels import positions, renamed
 from cbrl_bayes.behaviour.values import listed, texts
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import Problem
@@ -19,7 +19,7 @@ def has_periods(frame: pd.DataFrame, problem: Problem) -> bool:
 
 
 def merge_periods(
-    frame: pd.DataFrame, problem: Problem, mapping: Mapping[Any, Any] | None, notes: list[str]
+    frame: pd.DataFrame, problem: Problem, labels: Mapping[str, Mapping[Any, Any]], notes: list[str]
 ) -> pd.DataFrame:
     """Make one number of the columns ``period`` and ``state``.
 
@@ -30,8 +30,9 @@ def merge_periods(
         the period, by name or by number.
     problem : Problem
         With periods in its labels.
-    mapping : mapping, optional
-        Text of a cell of ``state`` -> number or name of a place.
+    labels : mapping
+        Of `from_table`: for ``state`` text of a cell -> number or name of a place, for ``period``
+        -> name of a period.
     notes : list of str
         Receives what the reader should know.
 
@@ -44,12 +45,12 @@ def merge_periods(
     periods = periods_of(problem.state_labels)
     num_places = problem.num_states // len(periods)
     known = {str(name): number for number, name in enumerate(periods)}
-    cells = texts(frame, PERIOD)
+    cells = renamed(texts(frame, PERIOD), PERIOD, tuple(known), labels.get(PERIOD), notes)
     unknown = [row for row, cell in enumerate(cells) if cell not in known]
     if unknown:
         raise DataError(
             f"column 'period', row {frame.index[unknown[0]]} is no period of the problem",
-            received=listed([str(cells[row]) for row in unknown]),
+            received=listed([cells[row] or "an empty cell" for row in unknown]),
             accepted=f"{periods[0]} to {periods[-1]}, {len(periods)} periods",
         )
     named = [
@@ -57,7 +58,7 @@ def merge_periods(
         for name, (dims, values) in problem.state_labels.coords.items()
         if name != PERIOD and len(dims) == 1 and isinstance(values[0], str)
     ]
-    place = positions(frame, "state", problem, mapping, notes, named=named)
+    place = positions(frame, "state", problem, labels.get("state"), notes, named=named)
     outside = (place < 0) | (place >= num_places)
     if outside.any():
         row = int(outside.argmax())

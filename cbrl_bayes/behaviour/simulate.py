@@ -18,7 +18,7 @@ from cbrl_bayes.errors import (
     require_ranges,
 )
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
+from cbrl_bayes.problems import POPULATION, DiscreteContexts, Problem, respond, settled
 
 
 def simulate_trajectories(
@@ -63,6 +63,12 @@ def simulate_trajectories(
     in_force = _in_force(problem, incentive)
     applied = {name: jnp.asarray(numbers) for name, numbers in in_force.items()}
     truth = settled(problem, applied, truth, key=jax.random.fold_in(key, 1))
+    if not np.isfinite(np.asarray(truth.get(POPULATION, 0.0))).all():
+        raise InvalidInputError(
+            "no equilibrium was found under this incentive: followers who meet do not settle",
+            received={name: numbers.tolist() for name, numbers in in_force.items()},
+            remedy="another Population.start, or more max_steps; cb.equilibrium shows the residual",
+        )
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
     def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:

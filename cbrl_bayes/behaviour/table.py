@@ -37,7 +37,7 @@ from cbrl_bayes.errors import DataError, InvalidInputError, note, require_kind
 from cbrl_bayes.files import DEFAULT_LIMITS, FileLimits
 from cbrl_bayes.problems import Problem
 
-LABELLED = ("state", "action", "context", "follower", "group", "regime")
+LABELLED = ("state", "period", "action", "context", "follower", "group", "regime")
 
 
 def from_table(
@@ -76,8 +76,8 @@ def from_table(
         Name in the table -> name above.
     labels : mapping, optional
         ``{"action": {"Yes": "buy", "No": 0}}``: cell -> name or number, for ``state``,
-        ``action``, ``context``, ``follower``, ``group`` or ``regime``. Without, yes and no, or
-        true and false, are 1 and 0.
+        ``period``, ``action``, ``context``, ``follower``, ``group`` or ``regime``. Without, yes
+        and no, or true and false, are 1 and 0.
     incentives : mapping or table, optional
         ``{regime: {incentive: numbers}}``, ``{}`` for none; or a table with a column ``regime``
         and one for each incentive. They may also be columns of the table itself:
@@ -135,8 +135,8 @@ def from_table(
         headers = list(frame.columns)
         labels = labels or {}
         if problem is not None and has_periods(frame, problem):
-            frame = merge_periods(frame, problem, labels.get("state"), notes)
-            labels = {name: mapping for name, mapping in labels.items() if name != "state"}
+            frame = merge_periods(frame, problem, labels, notes)
+            labels = {n: mapping for n, mapping in labels.items() if n not in ("state", "period")}
         places = incentive_columns(list(frame.columns), COLUMNS, problem)
         frame = without_foreign(frame, places, told)
         read = _Reader(frame, headers, problem, labels, given, notes, told)

@@ -15,7 +15,7 @@ from cbrl_bayes.campaigns.policies import Policy, Thompson
 from cbrl_bayes.campaigns.rules import CampaignConstraints, StopRule
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Search
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.problems import DiscreteContexts, Problem, refuse_population
 
 LITTLE_LEFT = 1e-3
 LONGEST = 1000
@@ -177,9 +177,12 @@ def check_problem(problem: Problem) -> None:
             accepted="a problem with DiscreteContexts",
             remedy="a few typical contexts with their probabilities",
         )
+    refuse_population(problem, "a campaign", "cb.design after each round")
 
 
 def _default_length(discount: float) -> int:
     if discount <= 0.0:
         return 2
+    if discount >= 1.0:
+        return LONGEST  # an episode lasts until it ends
     return int(np.clip(np.ceil(np.log(LITTLE_LEFT) / np.log(discount)), 2, LONGEST))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cbrl_bayes.errors import import_extra
+from cbrl_bayes.errors import InvalidInputError, import_extra
 from cbrl_bayes.followers.episodes import Episode
 from cbrl_bayes.followers.outside import OutsideFollower, Player
 from cbrl_bayes.mdp import MDP
@@ -108,7 +108,8 @@ def environment_of(mdp: MDP) -> Any:
     """Return a Gymnasium environment of one MDP: observations are state numbers.
 
     An episode terminates after the action taken in a terminal state, as everywhere in this
-    package; it is never truncated (wrap it in ``gymnasium.wrappers.TimeLimit``).
+    package; it is never truncated (wrap it in ``gymnasium.wrappers.TimeLimit``). Where some
+    actions are closed, ``info["action_mask"]`` says which are open, and `step` refuses others.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def environment_of(mdp: MDP) -> Any:
 
     law = mdp.transition.to_dense().probability
     reward, table, terminal = (np.asarray(a) for a in (mdp.reward, law, mdp.terminal))
-    initial = np.asarray(mdp.initial)
+    initial, is_open = np.asarray(mdp.initial), np.asarray(mdp.is_open) != 0
 
     class Environment(gymnasium.Env):  # type: ignore[name-defined]
         """One follower's MDP."""
@@ -143,14 +144,24 @@ def environment_of(mdp: MDP) -> Any:
         def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
             super().reset(seed=seed)
             self.state = int(self.np_random.choice(len(initial), p=initial))
-            return self.state, {}
+            return self.state, self._open()
+
+        def _open(self) -> dict:
+            return {"action_mask": is_open[self.state].astype(np.int8)}
 
         def step(self, action: Any) -> tuple:
             state, action = self.state, int(action)
+            if not is_open[state, action]:
+                raise InvalidInputError(
+                    "this action is not available there",
+                    received=f"action {action} in state {state}",
+                    accepted=", ".join(map(str, np.flatnonzero(is_open[state]))),
+                    remedy='info["action_mask"]',
+                )
             earned = float(reward[state, action])
             if terminal[state]:
-                return state, earned, True, False, {}
+                return state, earned, True, False, self._open()
             self.state = int(self.np_random.choice(len(initial), p=table[state, action]))
-            return self.state, earned, False, False, {}
+            return self.state, earned, False, False, self._open()
 
     return Environment()

@@ -15,6 +15,8 @@ from cbrl_bayes.inference.known import as_law, drawn
 
 NEXT = "_next"
 """Ending of the name under which a fit holds the value of the next period."""
+LAST = "_last"
+"""The same of the last period, in the order of time."""
 NUMBER = re.compile(r"-?\d+")
 MONTH = re.compile(r"(\d{4})-(\d{2})")
 QUARTER = re.compile(r"(\d{4})-?[Qq]([1-4])")
@@ -98,6 +100,7 @@ class Drift:
             offset = numpyro.sample(f"{name}_offset", dist.Normal(0.0, 1.0))
         changes = jnp.cumsum(trend + spread * offset)
         path = first * jnp.exp(jnp.concatenate([jnp.zeros(1), changes]))
+        numpyro.deterministic(f"{name}{LAST}", path[-2])
         numpyro.deterministic(f"{name}{NEXT}", path[-1])
         return numpyro.deterministic(name, path[place])
 

@@ -86,6 +86,7 @@ class BehaviourModel:
         for name, law in family.items():
             if is_known(law):
                 check_known(self.problem, name, np.asarray(law.v), per_group=False)
+        self._check_population()
         self._check_groups()
         self._check_contexts()
         law = self.unknown_law
@@ -215,6 +216,26 @@ class BehaviourModel:
             return jnp.log(parameters["context_probability"])
         values = jnp.asarray(self.counts.context_values)[self.counts.episode_context]
         return self.context_family.family_fn(parameters).log_prob(values)
+
+    def _check_population(self) -> None:
+        """Refuse groups that are not the problem's followers where followers meet."""
+        problem, groups = self.problem, self.counts.groups
+        if problem.population is None or not self.varies_by_group:
+            return
+        if any(isinstance(self.priors[name], Drift) for name in self.varies_by_group):
+            raise InvalidInputError(
+                "followers who meet cannot drift: each period would need its own equilibrium",
+                received=f"a Drift of {', '.join(self.varies_by_group)}",
+                accepted="Pooled, PerGroup or Hierarchical",
+            )
+        if tuple(groups) != problem.followers.names:
+            raise InvalidInputError(
+                "followers who meet make one population: the groups of the data must be the "
+                "problem's followers",
+                received=", ".join(groups),
+                accepted=", ".join(problem.followers.names),
+                remedy="problem.with_followers(names, weights)",
+            )
 
     def _check_groups(self) -> None:
         """Refuse known values that are not one per group."""

@@ -216,7 +216,20 @@ def default_priors(
                 remedy=f"per_follower=({name!r},) when the problem is made",
             )
         priors[name] = _settled(problem, name, chosen)
+    _refuse_mixture(priors)
     return priors
+
+
+def _refuse_mixture(priors: Mapping[str, Prior]) -> None:
+    """Raise where the groups are periods for one parameter, and people for another."""
+    by_group = {name: prior for name, prior in priors.items() if isinstance(prior, OfGroups)}
+    others = [name for name, prior in by_group.items() if not isinstance(prior, Drift)]
+    if others and len(others) < len(by_group):
+        raise InvalidInputError(
+            "the groups of the data are periods for one parameter and followers for another",
+            received=", ".join(f"{n}: {type(prior).__name__}" for n, prior in by_group.items()),
+            accepted="Drift beside Pooled, or beside another Drift",
+        )
 
 
 def _below_zero(median: float) -> dist.Distribution:

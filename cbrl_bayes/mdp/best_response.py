@@ -98,9 +98,9 @@ def best_response(
     mdp : MDP
         The problem; temperature = lambda, rationality = 1/lambda.
     initial_values : array, shape (S,), optional
-        Where to start (a nearby solution saves steps). Default: zeros; what the uniform policy
-        is worth where the discount is 1; the answer by backward induction where the process has
-        periods.
+        Where to start (a nearby solution saves steps). Default: zeros. Not used where a start
+        of its own is safer: at discount 1 what the uniform policy is worth, and with periods the
+        answer by backward induction.
     linear_solver : DenseLU or Krylov, optional
         Default: by size (`default_linear_solver`).
     tolerance : float
@@ -138,7 +138,7 @@ def best_response(
     if linear_solver is None and has_linear_values(mdp):
         return _of_network(mdp)
     solver = linear_solver or default_linear_solver(mdp)
-    start = first_values(mdp, solver) if initial_values is None else initial_values
+    start = first_values(mdp, solver, initial_values)
     return _solve(mdp, start, solver, tolerance, max_iterations)
 
 

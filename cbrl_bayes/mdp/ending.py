@@ -17,7 +17,7 @@ from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
 
 MOST_SWEEPS = 20_000
 ACCURACY = 1e-4
-"""Relative accuracy of the critical temperature; its sign at the given temperature is exact."""
+"""Relative accuracy of the critical temperature."""
 COLDEST = 1e-9
 """Share of the given temperature below which no critical temperature is looked for."""
 
@@ -89,6 +89,8 @@ def critical_temperature(mdp: MDP) -> float:
         lambda in units of reward, to 1 part in 10,000; infinite where nobody can wander, or
         where wandering leaves no choice and costs; 0 where it pays at any temperature.
     """
+    if isinstance(mdp.transition, StagedTransition):
+        return np.inf
     law, going = _law_of(mdp)
     wandering = _Wandering.of(mdp, law, going)
     return np.inf if wandering is None else wandering.critical(float(mdp.temperature))
@@ -100,21 +102,23 @@ def require_end(mdp: MDP) -> None:
         check_ends(mdp)
 
 
-def first_values(mdp: MDP, solver: LinearSolver) -> Float[Array, " state"]:
+def first_values(
+    mdp: MDP, solver: LinearSolver, given: Float[Array, " state"] | None = None
+) -> Float[Array, " state"]:
     """Return values from which Newton's method is safe.
 
     With periods: backward induction, the answer. At discount 1: those of the uniform policy,
-    which ends; from zeros the first policy might not. Else zeros.
+    which ends; from zeros, or from the values of another problem, the first policy might not.
+    Else the given ones, or zeros.
     """
+    near = jnp.zeros(mdp.num_states) if given is None else given
     fixed = jax.lax.stop_gradient(mdp)
     if isinstance(solver, BackwardInduction):
         return _backward(fixed)
     if not is_traced(mdp.discount):
         ends = float(mdp.discount) == 1.0
-        return _of_uniform(fixed, solver) if ends else jnp.zeros(mdp.num_states)
-    return jax.lax.cond(
-        fixed.discount < 1.0, lambda: jnp.zeros(mdp.num_states), lambda: _of_uniform(fixed, solver)
-    )
+        return _of_uniform(fixed, solver) if ends else near
+    return jax.lax.cond(fixed.discount < 1.0, lambda: near, lambda: _of_uniform(fixed, solver))
 
 
 @partial(jax.jit, static_argnames="solver")
@@ -207,7 +211,10 @@ class _Wandering(NamedTuple):
         return None
 
     def pays(self, temperature: float) -> bool:
-        """Return whether wandering earns at least nothing a step in the long run."""
+        """Return whether wandering is sure to earn at least nothing a step in the long run.
+
+        False also where the sweeps do not decide it (then the solve's own status tells).
+        """
         values = np.zeros(self.law.shape[1])
         num = self.component.max() + 1
         for _ in range(MOST_SWEEPS):
@@ -221,7 +228,7 @@ class _Wandering(NamedTuple):
             if (most < 0.0).all():
                 return False
             values[self.state] += 0.5 * gain  # half a step: no cycle keeps it from settling
-        return True
+        return False
 
     def critical(self, temperature: float) -> float:
         """Return the temperature at which wandering begins to pay, by bisection."""

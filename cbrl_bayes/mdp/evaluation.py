@@ -32,7 +32,7 @@ def policy_values(
     reward : array, shape (S, A), optional
         Default: the follower's own reward, without entropy.
     discount : float, optional
-        In [0, 1). Default: the follower's own.
+        In [0, 1]. Default: the follower's own.
     linear_solver : DenseLU or Krylov, optional
         Default: by size.
 

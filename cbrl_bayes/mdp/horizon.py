@@ -79,7 +79,7 @@ def finite_horizon(
     >>> [f"{float(chance):.3f}" for chance in works]
     ['0.999', '0.955', '1.000']
     """
-    require_ranges({"num_periods": num_periods}, "the horizon", num_periods=">= 1")
+    require_ranges({"num_periods": num_periods}, "numbers of the horizon", num_periods=">= 1")
     T, S, A = num_periods, *jnp.shape(reward)[-2:]
     tables = {
         "reward": (reward, (S, A)),
@@ -93,6 +93,8 @@ def finite_horizon(
     if terminal_values is not None:
         _require_shape("terminal_values", terminal_values, [(S,)])
         last = jax.tree.map(lambda leaf: leaf[-1], stages)
+        if own["available"] is not None:
+            last = last.restricted_to(own["available"][-1] != 0)
         worth = discount * last.expectation(jnp.asarray(terminal_values, float))
         goes_on = ~own["terminal"][-1].astype(bool)
         earned = earned.at[-1].add(jnp.where(goes_on[:, None], worth, 0.0))

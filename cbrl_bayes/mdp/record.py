@@ -43,7 +43,8 @@ class MDP:
     available : bool array, shape (S, A), optional
         Which actions are open in which states; at least one in each. A closed action has
         probability 0 and no part in the entropy. Its reward and its law are not used: they may
-        hold anything, and read as 0 afterwards. Default: all.
+        hold any constant, and read as 0 afterwards (a formula that is not finite there, such as
+        the root of a negative number, has no derivative all the same). Default: all.
 
     Raises
     ------

@@ -94,12 +94,13 @@ class Equilibrium:
     statistic : array, shape (n,)
         m.
     residual : float
-        Largest difference between m and what the responses to it make, relative to the size of
-        the statistic.
+        Largest difference between m and what the responses to it make, relative to the largest
+        entry of the latter.
     iterations : int
         Steps of the solver.
     status : int
-        Worst `SolveStatus`: of the responses, and UNSETTLED where the residual is above 1e-8.
+        Worst `SolveStatus` of the responses; if these are right, UNSETTLED where the residual is
+        above 1e-8.
     """
 
     statistic: Float[Array, " entry"]
@@ -136,6 +137,7 @@ def equilibrium(
     Equilibrium
     """
     population = _population_of(problem)
+    _check_given(problem, incentive, parameters, start)
     first = jnp.asarray(population.start if start is None else start, float)
     given: tuple[dict[str, Any], dict[str, Any]] = (dict(incentive), dict(parameters))
     fixed = jax.lax.stop_gradient(given)
@@ -150,9 +152,11 @@ def equilibrium(
     again, status = statistic_of_responses(
         problem, fixed[0], fixed[1], jax.lax.stop_gradient(share) * scale, key=key
     )
-    residual = jnp.abs(again / scale - jax.lax.stop_gradient(share)).max()
+    off, size = jnp.abs(again / scale - jax.lax.stop_gradient(share)), jnp.abs(again / scale).max()
+    residual = off.max() / jnp.where(size > 0.0, size, 1.0)
     unsettled = jnp.where(residual <= SETTLED, 0, int(SolveStatus.UNSETTLED))
-    return Equilibrium(share * scale, residual, iterations, jnp.maximum(status, unsettled))
+    status = jnp.where(status > 0, status, unsettled)  # what failed first says more
+    return Equilibrium(share * scale, residual, iterations, status)
 
 
 def settled(
@@ -164,12 +168,13 @@ def settled(
 ) -> dict[str, Any]:
     """Return the parameters with the population statistic of the incentive among them.
 
-    Unchanged for a problem whose followers do not meet, or where the statistic is given.
+    Unchanged for a problem whose followers do not meet, or where the statistic is given. A
+    statistic that is not settled is NaN, so that every solve under it says NOT_FINITE.
     """
     if problem.population is None or POPULATION in parameters:
         return dict(parameters)
     found = equilibrium(problem, incentive, parameters, key=key)
-    return {**parameters, POPULATION: found.statistic}
+    return {**parameters, POPULATION: jnp.where(found.status == 0, found.statistic, jnp.nan)}
 
 
 def statistic_of_responses(
@@ -263,6 +268,28 @@ def refuse_population(problem: "Problem", what: str, remedy: str) -> None:
             f"followers of problem {problem.name!r} meet (it has a population statistic); "
             f"{what} takes them one at a time",
             remedy=remedy,
+        )
+
+
+def _check_given(
+    problem: "Problem", incentive: Mapping[str, Any], parameters: Mapping[str, Any], start: Any
+) -> None:
+    """Refuse names that are missing, and a start of another shape."""
+    for what, wanted, found in (
+        ("parts of the incentive", problem.incentive.labels, incentive),
+        ("parameters", problem.default_parameters, parameters),
+    ):
+        missing = sorted(set(wanted) - set(found))
+        if missing:
+            raise InvalidInputError(
+                f"{what} are missing: {', '.join(missing)}",
+                received=", ".join(map(str, found)) or "none",
+                remedy="problem.complete_parameters({name: value}) for parameters",
+            )
+    size = np.shape(_population_of(problem).start)
+    if start is not None and np.shape(start) != size:
+        raise InvalidInputError(
+            "start is no population statistic", received=np.shape(start), accepted=str(size)
         )
 
 

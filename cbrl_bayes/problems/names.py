@@ -49,6 +49,7 @@ OF_HIERARCHY = (
     "_entry",
     "_first",
     "_trend",
+    "_last",
     "_next",
     "_by_period",
 )

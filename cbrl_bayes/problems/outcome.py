@@ -167,7 +167,7 @@ def leader_outcome(
     follower_weights = jnp.asarray(problem.followers.weights)
     worst = status.max()
     if together is not None:
-        worst = jnp.maximum(worst, together.status)
+        worst = jnp.where(worst > 0, worst, together.status)
     objective, by_context = jax.value_and_grad(leader_total, argnums=3)(
         problem, gain.reshape(shape), value.reshape(shape), weights
     )

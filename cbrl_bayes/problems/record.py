@@ -339,13 +339,16 @@ class Problem:
             probe = jnp.arange(1.0, 1.0 + weights.shape[0] * shape[1]).reshape(shape)
             arrays.append(self.aggregate(probe, probe[::-1] ** 2, probe / probe.sum()))
         if self.population is not None:
-            arrays.append(jnp.asarray(self.population.size))
+            arrays += [jnp.asarray(self.population.size), jnp.asarray(self.population.start)]
         pairs = product(self.all_followers, range(self.contexts.num_contexts))
         for follower, index in pairs:
             one = self.follower_parameters(parameters, follower)
             context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
             mdp = self.mdp_fn(incentive, context, one)
             arrays += jax.tree.leaves(mdp)
+            if self.population is not None:
+                visits = jnp.exp(mdp.uniform_log_policy)
+                arrays.append(self.population.statistic_fn(incentive, visits, context, one))
             if self.response_fn is not None:
                 arrays.append(self.response_fn(mdp, one, None).log_policy)
             if self.leader_reward_fn is not None:

@@ -13,6 +13,7 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, DenseTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import refuse_population
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.successors import first_equal, merged_probability
 
@@ -54,6 +55,7 @@ def with_unknown_law(problem: Problem) -> Problem:
     """
     if LAW in problem.parameters:
         raise InvalidInputError(f"problem {problem.name!r} already has a parameter {LAW!r}")
+    refuse_population(problem, "an unknown law", "the law stated in mdp_fn")
     parameters = problem.default_parameters
     initial = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
@@ -134,6 +136,7 @@ def law_support(problem: Problem) -> LawSupport:
     >>> law_support(with_unknown_law(contract_design())).possible[0, 1].tolist()
     [False, True, True]
     """
+    refuse_population(problem, "an unknown law", "the law stated in mdp_fn")
     parameters = problem.default_parameters
     initial = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
+from cbrl_bayes.inference.drift import NEXT
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.alignment import fitted, leading
 from cbrl_bayes.results.dynamics import refuse_known_law
@@ -188,6 +189,14 @@ def _posterior(problem: Problem, draws: Any, names: Mapping[str, str]) -> xr.Dat
     else:
         entries = of_table(draws) if isinstance(draws, pd.DataFrame) else draws
     refuse_known_law(problem, [names.get(str(n), str(n)) for n in entries])
+    drifting = [n for n in problem.default_parameters if f"{n}{NEXT}" in map(str, entries)]
+    if drifting:
+        raise InvalidInputError(
+            f"draws of a parameter that drifts ({', '.join(drifting)}) do not say by themselves "
+            "which of their values is to be used",
+            remedy="the tree from cb.infer, as it is; or "
+            f"{{'{drifting[0]}': the draws of '{drifting[0]}{NEXT}'}}",
+        )
     found = parameters_among(problem, {str(n): value for n, value in entries.items()}, names)
     arrays = {name: fitted(problem, name, array) for name, array in found.items()}
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.inference.drift import NEXT
+from cbrl_bayes.inference.drift import LAST, NEXT
 from cbrl_bayes.problems import Problem
 
 BY_PERIOD = "_by_period"
@@ -41,9 +41,9 @@ def for_next_period(problem: Problem, tree: xr.DataTree) -> xr.DataTree:
     values = {n: posterior[n] for n in problem.default_parameters if n in posterior}
     shares = {}
     for name in drifting:
-        coming = posterior[f"{name}{NEXT}"]
-        last, ahead = (np.log(one).var() for one in (posterior[name].isel(follower=-1), coming))
-        shares[name] = float(1.0 - min(1.0, last / ahead)) if float(ahead) > 0.0 else 0.0
+        last, coming = (posterior[f"{name}{ending}"] for ending in (LAST, NEXT))
+        before, ahead = float(np.log(last).var()), float(np.log(coming).var())
+        shares[name] = 1.0 - min(1.0, before / ahead) if ahead > 0.0 else 0.0
         values[name] = coming.assign_attrs(posterior[name].attrs)
     now: dict[str, Any] = {name: values[name] for name in drifting}
     known = problem.default_parameters | {name: one.values for name, one in values.items()}
@@ -51,7 +51,7 @@ def for_next_period(problem: Problem, tree: xr.DataTree) -> xr.DataTree:
         if name in posterior and "follower" in posterior[name].dims:
             now[name] = (DRAW, np.asarray(value))
     past = {f"{name}{BY_PERIOD}": posterior[name].rename(follower="period") for name in now}
-    gone = [*now, *(f"{name}{NEXT}" for name in drifting)]
+    gone = [*now, *(f"{name}{ending}" for name in drifting for ending in (LAST, NEXT))]
     changed = posterior.drop_vars(gone).drop_vars("follower").assign(now).assign(past)
     copy = tree.copy()
     copy["posterior"] = xr.DataTree(changed)

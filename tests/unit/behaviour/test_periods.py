@@ -38,6 +38,9 @@ def test_period_and_place_make_the_state(problem):
     data = read(problem)
     assert data["state"].values.tolist() == [[0, 4, 7], [2, 3, -1]]
     assert read(problem, state=[0, 1, 1, 2, 0])["state"].equals(data["state"])
+    capital = rows().rename(columns={"period": "Period"})
+    other = cb.from_table(capital, problem, incentives={"baseline": {"x": [0.0, 0.0, 0.0]}})
+    assert other["state"].equals(data["state"])
     assert problem.state_labels.coords["period"][1][7] == "2025"
 
 

@@ -1,15 +1,19 @@
 """Parameters that drift: the path, the next period, and designs for it."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import xarray as xr
 from numpyro import handlers
 
 import cbrl_bayes as cb
-from cbrl_bayes.errors import DataError
-from cbrl_bayes.problems import two_state
-from cbrl_bayes.results.next_period import drift_notes
+from cbrl_bayes.errors import DataError, InvalidInputError
+from cbrl_bayes.inference.priors import default_priors
+from cbrl_bayes.problems import four_rooms, two_state
+from cbrl_bayes.results.next_period import drift_notes, for_next_period
 
 QUARTERS = tuple(f"{year}-Q{quarter}" for year in (2024,) for quarter in (1, 2, 3, 4))
 
@@ -101,6 +105,38 @@ def test_a_design_is_for_the_next_period_and_says_so(drifting):
 def test_what_is_no_series_of_periods_is_refused(groups, said):
     with pytest.raises(DataError, match=said):
         cb.Drift(dist.LogNormal(0.0, 1.0)).placed(groups)
+
+
+def test_the_share_of_the_step_does_not_depend_on_the_order_of_names(drifting):
+    problem, fit, _ = drifting
+    turned = fit.copy()
+    turned["posterior"] = xr.DataTree(
+        fit["posterior"].to_dataset().isel(follower=slice(None, None, -1))
+    )
+    shares = [for_next_period(problem, tree).attrs["next_period"] for tree in (fit, turned)]
+    assert shares[0] == shares[1]
+
+
+def test_bare_draws_of_a_drift_are_refused(drifting):
+    problem, fit, _ = drifting
+    bare = fit["posterior"].to_dataset()
+    for draws in (bare, {name: array.values for name, array in bare.items()}):
+        with pytest.raises(InvalidInputError, match=r"the tree from cb\.infer"):
+            cb.from_draws(problem, draws)
+
+
+def test_groups_are_periods_for_all_parameters_or_none():
+    first = cb.Drift(dist.LogNormal(0.0, 1.0))
+    problem = four_rooms()
+    twice = replace(
+        problem,
+        parameters={**problem.parameters, "other": 1.0},
+        per_follower=("temperature", "other"),
+    )
+    with pytest.raises(InvalidInputError, match="periods for one parameter and followers"):
+        default_priors(
+            twice, {"temperature": first, "other": cb.PerGroup(dist.LogNormal(0.0, 1.0))}
+        )
 
 
 def test_periods_without_data_can_be_named():

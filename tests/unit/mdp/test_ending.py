@@ -122,3 +122,40 @@ def test_a_state_without_an_end_is_named():
 def test_wandering_that_pays_at_any_temperature_is_said():
     with pytest.raises(InvalidInputError, match="at any temperature"):
         best_response(network(0.4, np.where(COSTS == 1.0, -1.0, COSTS)))
+
+
+def test_values_of_another_problem_are_no_start():
+    """A loop of cost 1 and an exit of cost 10: from zeros the first cold policy never ends."""
+    mdp = cb.MDP(
+        jnp.array([[-1.0, -10.0], [0.0, 0.0]]),
+        SuccessorTransition(jnp.array([[[0], [1]], [[1], [1]]]), jnp.ones((2, 2, 1))),
+        jnp.array([1.0, 0.0]),
+        1.0,
+        0.01,
+        terminal=np.array([False, True]),
+        available=np.array([[True, True], [True, False]]),
+    )
+    for start in (np.zeros(2), np.array([50.0, 0.0])):
+        found = best_response(mdp, initial_values=jnp.asarray(start))
+        assert int(found.status) == SolveStatus.CONVERGED
+        assert float(found.values[0]) == pytest.approx(-10.0, abs=1e-6)
+        inside = jax.jit(best_response)(mdp, initial_values=jnp.asarray(start))
+        np.testing.assert_allclose(inside.values, found.values, rtol=1e-12)
+
+
+def test_what_cannot_be_decided_is_not_refused():
+    """A ring of 300 states that earns .5 and pays .525 by turns: settled far too slowly."""
+    num = 300
+    mdp = cb.MDP(
+        jnp.where(jnp.arange(num + 1)[:, None] < num // 2, 1.0, -1.05) * jnp.ones((num + 1, 2)),
+        SuccessorTransition(
+            jnp.stack([(jnp.arange(num + 1) + 1) % num, jnp.full(num + 1, num)], 1)[..., None],
+            jnp.ones((num + 1, 2, 1)),
+        ),
+        jnp.zeros(num + 1).at[0].set(1.0),
+        1.0,
+        1e-3,
+        terminal=np.arange(num + 1) == num,
+        available=np.stack([np.ones(num + 1, bool), np.isin(np.arange(num + 1), (0, num))], 1),
+    )
+    assert int(best_response(mdp).status) == SolveStatus.CONVERGED

@@ -13,6 +13,7 @@ from cbrl_bayes.mdp import (
     DenseTransition,
     SuccessorTransition,
     best_response,
+    critical_temperature,
     expected_return,
     finite_horizon,
     occupancy,
@@ -131,6 +132,10 @@ def test_a_long_horizon_forgets_its_end():
         num_periods=150,
     )
     np.testing.assert_allclose(best_response(long).policy[:S], stationary.policy, rtol=1e-10)
+
+
+def test_periods_always_end():
+    assert critical_temperature(made()) == np.inf
 
 
 def test_walkers_move_on_and_stop():

@@ -5,14 +5,16 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
 
 import cbrl_bayes as cb
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.problems import equilibria, leader_outcome
+from cbrl_bayes.problems import equilibria, leader_outcome, respond_everywhere
 from cbrl_bayes.status import SolveStatus
+from cbrl_bayes.workflow import behaviour_model
 
 FREE, SLOPE = np.array([1.0, 1.5]), np.array([2.0, 0.5])
 TEMPERATURE = 0.2
@@ -169,3 +171,23 @@ def test_what_does_not_settle_says_so():
     found = cb.equilibrium(impatient, {"toll": jnp.asarray(0.0)}, problem.default_parameters)
     assert int(found.status) == SolveStatus.UNSETTLED
     assert float(found.residual) > 1e-8
+    _, status = respond_everywhere(
+        impatient, {"toll": jnp.asarray(0.0)}, problem.default_parameters
+    )
+    assert int(status.max()) != SolveStatus.CONVERGED
+    with pytest.raises(InvalidInputError, match="no equilibrium was found"):
+        cb.simulate_trajectories(impatient, key=jax.random.key(0), num_episodes=2, num_steps=1)
+
+
+def test_groups_that_are_no_followers_make_no_population():
+    problem, toll = make_roads(), {"baseline": {"toll": 0.0}}
+    data = cb.make_trajectories(
+        [[0], [0]], [[0], [1]], group=["calm", "rash"], context=["morning"] * 2, incentives=toll
+    )
+    known = {"temperature": cb.PerGroup(dist.LogNormal(0.0, 1.0))}
+    with pytest.raises(InvalidInputError, match="must be the problem's followers"):
+        behaviour_model(problem, data, priors=known)
+    with pytest.raises(InvalidInputError, match="start is no population statistic"):
+        cb.equilibrium(problem, {"toll": 0.0}, problem.default_parameters, start=jnp.ones(3))
+    with pytest.raises(InvalidInputError, match="parts of the incentive are missing: toll"):
+        cb.equilibrium(problem, {"tol": 0.0}, problem.default_parameters)
