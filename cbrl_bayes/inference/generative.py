@@ -28,8 +28,9 @@ from cbrl_bayes.inference.priors import (
     require_unknown,
 )
 from cbrl_bayes.inference.shares import ShareModel
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, respond, settled
 
 
 class GenerativeModel(Protocol):
@@ -135,6 +136,14 @@ class BehaviourSimulation:
             )
         object.__setattr__(self, "priors", default_priors(self.problem, self.priors))
         require_unknown(self.priors, self.context_family, self.problem.followers.num_followers)
+        law = self.priors.get(LAW)
+        if isinstance(law, UnknownLaw) and not law.is_joint:
+            raise InvalidInputError(
+                "a cut posterior belongs to no joint law of parameters and data, so that the truth "
+                "has no uniform rank among its draws",
+                received=str(law),
+                accepted=f"priors={{{LAW!r}: cb.UnknownLaw(joint=True)}}",
+            )
         readable = self.problem.incentive.transform(self.problem.incentive.initial)
         zero = {name: np.zeros(np.shape(value)) for name, value in readable.items()}
         if set(self.incentive) - set(zero):

@@ -32,6 +32,8 @@ def with_unknown_law(problem: Problem) -> Problem:
     made to sum to one. Which states can follow is known: those to which ``mdp_fn`` gives some
     probability there.
 
+    Parameters from which ``mdp_fn`` made the law have no more effect on it.
+
     Parameters
     ----------
     problem : Problem

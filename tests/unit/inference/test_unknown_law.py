@@ -246,6 +246,8 @@ def test_data_that_do_not_teach_the_law_are_refused(workshop, data):
         behaviour_model(workshop, data, priors={LAW: cb.UnknownLaw(never)})
     with pytest.raises(InvalidInputError, match="maximum likelihood does not cover"):
         maximum_likelihood(behaviour_model(workshop, data))
+    with pytest.raises(InvalidInputError, match="no uniform rank"):
+        cb.BehaviourSimulation(workshop, {LAW: cb.UnknownLaw(joint=False)})
     alone = {LAW: cb.UnknownLaw(joint=False), "temperature": 0.3}
     with pytest.raises(InvalidInputError, match="nothing to infer"):
         behaviour_model(workshop, data, priors=alone).require_unknown()
