@@ -202,7 +202,7 @@ def coverage(num: int) -> dict[str, Any]:
         truth="prior",
         num_rounds=15,
         episodes_per_round=20,
-        num_replicates=99,
+        num_replicates=199,
     )
     held = covered(found).values[..., 0]
     return {
@@ -233,7 +233,7 @@ def surprise(num: int) -> dict[str, Any]:
             world=world,
             num_rounds=10,
             episodes_per_round=100,
-            num_replicates=99,
+            num_replicates=199,
         )
         rounds = found["fired"].values
         told[label] = {

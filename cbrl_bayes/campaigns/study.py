@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpyro.distributions as dist
 import xarray as xr
 from jaxtyping import Array, Key
 
@@ -35,7 +34,7 @@ def simulate_campaigns(
     truth: Mapping[str, Any] | str | None = None,
     world: Problem | None = None,
     follower: TrajectoryOracle | None = None,
-    priors: Mapping[str, Prior | dist.Distribution | Any] | None = None,
+    priors: Mapping[str, Prior | Any] | None = None,
     today: Mapping[str, Any] | str | None = None,
     clairvoyant: Search | None = None,
     num_workers: int = 2,
