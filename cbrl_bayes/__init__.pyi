@@ -22,6 +22,7 @@ from .behaviour import (
     concatenate as concatenate,
     data_report as data_report,
     from_table as from_table,
+    load_borlange as load_borlange,
     load_trajectories as load_trajectories,
     load_zurcher as load_zurcher,
     make_trajectories as make_trajectories,
@@ -92,11 +93,13 @@ from .hypergradients import (
 from .inference import (
     BehaviourSimulation as BehaviourSimulation,
     ContextFamily as ContextFamily,
+    Drift as Drift,
     Hierarchical as Hierarchical,
     NUTSSettings as NUTSSettings,
     PerGroup as PerGroup,
     Pooled as Pooled,
     SVISettings as SVISettings,
+    UnknownLaw as UnknownLaw,
 )
 from .information import (
     Experiment as Experiment,
@@ -109,15 +112,24 @@ from .mdp import (
     DenseTransition as DenseTransition,
     SuccessorTransition as SuccessorTransition,
     best_response as best_response,
+    finite_horizon as finite_horizon,
 )
 from .problems import (
+    Chain as Chain,
     DiscreteContexts as DiscreteContexts,
     Followers as Followers,
+    Grid as Grid,
+    GridModel as GridModel,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
+    Population as Population,
     Problem as Problem,
     SampledContexts as SampledContexts,
+    Shock as Shock,
+    equilibria as equilibria,
+    equilibrium as equilibrium,
     leader_outcome as leader_outcome,
+    period_labels as period_labels,
 )
 from .reports import report as report
 from .results import (

@@ -191,8 +191,13 @@ def _counted(problem: Problem, data: Any, point: np.ndarray, watch: Watch) -> Re
         blank["next"][which, : len(rows)] = following[rows]
         there[which, : len(rows)] = active[rows]
         long[which, : len(rows)], complete[which, : len(rows)] = length[rows], whole[rows]
-    arrays: list[Any] = [blank["state"], blank["action"], blank["next"], np.zeros(there.shape)]
-    walked = Trajectories(*arrays, jnp.asarray(there))
+    walked = Trajectories(
+        jnp.asarray(blank["state"]),
+        jnp.asarray(blank["action"]),
+        jnp.asarray(blank["next"]),
+        jnp.zeros(there.shape),
+        jnp.asarray(there),
+    )
     run = jax.jit(partial(tally, problem, problem.default_parameters))
     answer = jax.tree.map(np.asarray, run(point, walked, long, complete))
     begun = np.bincount(context, minlength=C).astype(float)

@@ -17,7 +17,6 @@ from cbrl_bayes.campaigns.watching import World
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients import Search, global_search
-from cbrl_bayes.inference import Prior
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import running
@@ -34,7 +33,7 @@ def simulate_campaigns(
     truth: Mapping[str, Any] | str | None = None,
     world: Problem | None = None,
     follower: TrajectoryOracle | None = None,
-    priors: Mapping[str, Prior | Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
     today: Mapping[str, Any] | str | None = None,
     clairvoyant: Search | None = None,
     num_workers: int = 2,

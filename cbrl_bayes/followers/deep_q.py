@@ -129,7 +129,7 @@ class DeepQFollower:
             jax.random.split(key, self.num_steps),
         )
         q_values = evaluate(learned["weights"], jnp.arange(problem.num_states))
-        policy = softmax_policy(q_values, mdp.temperature)
+        policy = softmax_policy(mdp, q_values)
         return sampler_of(mdp, policy), learned, finite_status(mdp, q_values)
 
     def action_values(
@@ -173,8 +173,7 @@ class DeepQFollower:
         filled = jnp.minimum(kept["filled"], self.buffer_size)
         rows = jax.random.randint(batch_key, (self.batch_size,), 0, filled)
         state, action, reached = (column[rows] for column in kept["buffer"])
-        ahead = evaluate(kept["slow_weights"], reached) / mdp.temperature
-        values = mdp.temperature * jax.nn.logsumexp(ahead, axis=-1)
+        values = mdp.soft_maximum(evaluate(kept["slow_weights"], reached), at=reached)
         goes_on = mdp.continues[state]
         target = mdp.reward[state, action] + mdp.discount * goes_on * values
 

@@ -86,5 +86,6 @@ class MisspecifiedFollower:
             discount=jnp.asarray(believed.discount) * self.discount_scale,
         )
         response = best_response(believed, initial_values=memory)
-        policy = (1.0 - self.lapse) * response.policy + self.lapse / mdp.num_actions
+        policy = (1.0 - self.lapse) * response.policy
+        policy += self.lapse * jnp.exp(mdp.uniform_log_policy)
         return sampler_of(mdp, policy), response.values, response.status

@@ -72,11 +72,11 @@ class PolicyGradientFollower:
         mdp = problem.mdp_fn(incentive, context, parameters)
         logits = memory if self.warm_start else jnp.zeros_like(memory)
         log_policy = jax.lax.fori_loop(
-            0, self.num_steps, lambda _, p: self._improve(mdp, p), jax.nn.log_softmax(logits)
+            0, self.num_steps, lambda _, p: self._improve(mdp, p), mdp.log_policy(logits)
         )
         return sampler_of(mdp, jnp.exp(log_policy)), log_policy, finite_status(mdp, log_policy)
 
     def _improve(self, mdp: MDP, log_policy: Array) -> Array:
         logits = mdp.q_values(soft_policy_values(mdp, log_policy)) / mdp.temperature
         mixed = (1.0 - self.step_size) * log_policy + self.step_size * logits
-        return jax.nn.log_softmax(mixed, axis=-1)
+        return mdp.log_policy(mixed)

@@ -95,7 +95,7 @@ class QLearningFollower:
             start,
             jax.random.split(key, self.num_steps),
         )
-        policy = softmax_policy(learned["q_values"], mdp.temperature)
+        policy = softmax_policy(mdp, learned["q_values"])
         return sampler_of(mdp, policy), learned, finite_status(mdp, learned["q_values"])
 
     def _step(self, mdp: MDP, kept: dict[str, Array], key: Array) -> dict[str, Array]:
@@ -103,7 +103,7 @@ class QLearningFollower:
         state, action, reached, ends = explore(
             mdp, kept["state"], kept["begins"], lambda at: q[at], self.exploration, key
         )
-        values = mdp.temperature * jax.nn.logsumexp(q[reached] / mdp.temperature, axis=-1)
+        values = mdp.soft_maximum(q[reached], at=reached)
         target = mdp.reward[state, action] + mdp.discount * jnp.where(ends, 0.0, values)
         # Several walkers in one pair count as one visit with the mean of their targets.
         count = jnp.zeros_like(q).at[state, action].add(1.0)

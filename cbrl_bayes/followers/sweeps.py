@@ -66,5 +66,5 @@ class SweepFollower:
         mdp = problem.mdp_fn(incentive, context, parameters)
         start = memory if self.warm_start else jnp.zeros_like(memory)
         values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=start)
-        policy = softmax_policy(mdp.q_values(values), mdp.temperature)
+        policy = softmax_policy(mdp, mdp.q_values(values))
         return sampler_of(mdp, policy), values, finite_status(mdp, values)

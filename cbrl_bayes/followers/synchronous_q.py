@@ -19,8 +19,9 @@ def soft_q_iterations(
 
     Iteration t draws one successor s' of every state and action and moves Q towards
     :math:`r + \gamma \lambda \log\sum_b e^{Q(s',b)/\lambda}` with step
-    :math:`1 / (1 + (1 - \gamma) t)`; the mean squared error then falls as 1/t. Two calls that
-    follow one another with the same key are one run.
+    :math:`1 / (1 + (1 - \gamma) t)`; the mean squared error then falls as 1/t. Without a
+    discount (gamma = 1) the step is :math:`(1 + t)^{-0.7}`. Two calls that follow one another
+    with the same key are one run.
 
     Parameters
     ----------
@@ -47,15 +48,17 @@ def soft_q_iterations(
     2.0
     """
     ladder = jnp.cumsum(mdp.transition.probability, axis=-1)
+    top = ladder[..., -1:]
     state, action = jnp.indices(mdp.reward.shape)
     continues = mdp.continues[:, None]
 
     def advance(t: Array, q: Array) -> Array:
         height = jax.random.uniform(jax.random.fold_in(key, t), mdp.reward.shape)
-        slot = (height[..., None] * ladder[..., -1:] >= ladder).sum(-1)
+        slot = jnp.minimum((height[..., None] * top >= ladder).sum(-1), ladder.shape[-1] - 1)
         reached = mdp.transition.next_state(state, action, slot)
-        values = mdp.temperature * jax.nn.logsumexp(q / mdp.temperature, axis=-1)
+        values = mdp.soft_maximum(q)
         target = mdp.reward + mdp.discount * continues * values[reached]
-        return q + (target - q) / (1.0 + (1.0 - mdp.discount) * t)
+        fades = 1.0 - mdp.discount
+        return q + (target - q) * jnp.where(fades > 0.0, 1.0 / (1.0 + fades * t), (1.0 + t) ** -0.7)
 
     return jax.lax.fori_loop(start, stop, advance, q_values)

@@ -32,10 +32,10 @@ def zero_table(problem: Problem) -> Float[Array, "state action"]:
 
 
 def softmax_policy(
-    q_values: Float[Array, "state action"], temperature: Array | float
+    mdp: MDP, q_values: Float[Array, "state action"]
 ) -> Float[Array, "state action"]:
-    """Return ``softmax(Q / lambda)``."""
-    return jax.nn.softmax(q_values / temperature, axis=-1)
+    """Return ``softmax(Q / lambda)`` over the open actions."""
+    return jnp.exp(mdp.log_policy(q_values / mdp.temperature))
 
 
 def explore(
@@ -67,9 +67,9 @@ def explore(
     begin_key, act_key, explore_key, move_key = jax.random.split(key, 4)
     fresh = jax.random.categorical(begin_key, jnp.log(mdp.initial), shape=state.shape)
     state = jnp.where(begins, fresh.astype(jnp.int32), state)
-    logits = q_fn(state) / mdp.temperature
     explores = jax.random.bernoulli(explore_key, exploration, state.shape)
-    action = jax.random.categorical(act_key, jnp.where(explores[:, None], 0.0, logits))
-    slot = jax.random.categorical(move_key, jnp.log(mdp.transition.probability[state, action]))
+    preferences = jnp.where(explores[:, None], 0.0, q_fn(state) / mdp.temperature)
+    action = jax.random.categorical(act_key, mdp.log_policy(preferences, at=state))
+    slot = jax.random.categorical(move_key, jnp.log(mdp.transition.row(state, action)))
     reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
     return state, action, reached, jnp.asarray(mdp.terminal)[state]

@@ -137,7 +137,7 @@ def _sweep(
 ) -> _Tables:
     mdp, leader_reward = viewed
     q_values, swept = soft_bellman(mdp, tables.values)
-    policy = jax.nn.softmax(q_values / mdp.temperature, axis=-1)
+    policy = jnp.exp(mdp.log_policy(q_values / mdp.temperature))
 
     def leader_q(own: MDP, reward: Array) -> Array:
         ahead = own.transition.expectation(tables.leader_values) * own.continues[:, None]

@@ -84,8 +84,8 @@ class Penalty:
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return uniform policies and zero values for each pair, the contexts' key, step 0."""
-        shape = (problem.num_states, problem.num_actions)
-        tables = (jnp.zeros(shape) - jnp.log(shape[1]), jnp.zeros(shape[0]))
+        S, A = problem.num_states, problem.num_actions
+        tables = (jnp.zeros((S, A)) - jnp.log(A), jnp.zeros(S))
         return memory_per_pair(problem, None, tables), key, jnp.zeros(())
 
     def estimate(
@@ -110,6 +110,7 @@ class Penalty:
 
             log_policy, warm = kept
             mdp = build(unconstrained)
+            log_policy = mdp.log_policy(log_policy)  # the first is over all actions
             slope = jax.grad(gain, argnums=1)
             log_policy = jax.lax.fori_loop(
                 0,
@@ -143,4 +144,4 @@ def _joint_step(mdp: MDP, log_policy: Array, leader_slope: Array, price: Array) 
     # The penalty does not see states that are never visited: their policy just follows Q.
     seen = visits > 1e-12
     pull = jnp.where(seen[:, None], leader_slope / jnp.where(seen, visits, 1.0)[:, None], 0.0)
-    return jax.nn.log_softmax((q_values + pull / price) / mdp.temperature, axis=-1)
+    return mdp.log_policy((q_values + pull / price) / mdp.temperature)

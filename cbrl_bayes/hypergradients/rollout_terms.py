@@ -246,7 +246,7 @@ def worth_of(
         Its law says from where anything can still be earned.
     leader_reward : array, shape (S, A)
     discount : float
-        The leader's, in [0, 1).
+        The leader's, in [0, 1].
     limit : int array, shape (N,), optional
         Random truncation: a walker whose limit is T or less was not cut. Default: none.
     """
@@ -262,7 +262,9 @@ def worth_of(
     cut = walked.active[:, -1] & goes_on[:, -1]
     if limit is not None:
         cut &= limit > num_steps
-    steps_ahead = cut * next_weight / (1.0 - discount * (1.0 - ending))
+    # Without a discount nothing seen to end means that nothing is known of what lies ahead.
+    fading = jnp.maximum(1.0 - discount * (1.0 - ending), jnp.finfo(float).eps)
+    steps_ahead = cut * next_weight / fading
     ahead, done = steps_ahead.mean(), (earning * weights).sum(1).mean()
     share = ahead / jnp.maximum(ahead + done, jnp.finfo(float).tiny)
     return Worth((earned * weights).sum(1) + rate * steps_ahead, share)

@@ -164,7 +164,7 @@ class RTQ:
         first = learn(start, 0, times[0])
         lower = learn(first, times[0], times[1])
         upper = learn(lower, times[1], times[2])
-        policies = [jax.nn.log_softmax(q / mdp.temperature, axis=-1) for q in (first, lower, upper)]
+        policies = [mdp.log_policy(q / mdp.temperature) for q in (first, lower, upper)]
 
         def sample(**arguments: Any) -> Any:
             return rollout(mdp, jnp.exp(policies[0]), **arguments)

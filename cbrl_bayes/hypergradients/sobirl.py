@@ -95,7 +95,7 @@ class SoBiRL:
             mdp = build(unconstrained)
             values, value_slope = kept
             values = value_iteration(mdp, num_sweeps=self.num_sweeps, initial_values=values)
-            policy = jax.nn.softmax(mdp.q_values(values) / mdp.temperature, axis=-1)
+            policy = jnp.exp(mdp.log_policy(mdp.q_values(values) / mdp.temperature))
             own = slope_of(lambda x: build(x).q_values(values), problem.incentive, unconstrained)
             mean_own = jnp.einsum("sa,sad->sd", policy, own)
             value_slope = jax.lax.fori_loop(

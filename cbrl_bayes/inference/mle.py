@@ -15,15 +15,17 @@ from cbrl_bayes.inference.likelihood import (
     context_evidence,
     episode_log_likelihood,
     policies,
+    row_policies,
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.priors import Hierarchical, PerGroup
+from cbrl_bayes.inference.priors import MadeOfSites, PerGroup
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
-FAR = 5.0
-"""Step on the unconstrained scale that tries for a boundary: a positive number times 150."""
+NEAR, FAR = 1.0, 5.0
+"""Steps on the unconstrained scale that try for a boundary: a positive number times 2.7 and 150."""
 NO_LOSS = 1e-3
 """So little of log-likelihood lost on such a step means that the maximum lies at the boundary."""
 
@@ -82,10 +84,16 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     InvalidInputError
         For a hierarchical prior or a continuous context family, or if all parameters are known.
     """
-    if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
+    if model.context_family or any(isinstance(p, MadeOfSites) for p in model.priors.values()):
         raise InvalidInputError(
-            "maximum likelihood does not cover hierarchical priors or a context family",
+            "maximum likelihood covers no hierarchical or drifting priors and no context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
+        )
+    if any(isinstance(prior, UnknownLaw) for prior in model.priors.values()):
+        raise InvalidInputError(
+            "maximum likelihood does not cover an unknown transition law: what was never seen has "
+            "its maximum at probability 0",
+            remedy="cb.infer, or the problem itself, whose law is known",
         )
     model.require_unknown()
     from scipy.optimize import minimize  # takes a tenth of a second
@@ -93,7 +101,7 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()
-        if not isinstance(prior, Hierarchical) and name not in model.known
+        if not isinstance(prior, MadeOfSites) and name not in model.known
     }
     free = {name: supports[name].inv(_start(model, name)) for name in supports}
     flat, unravel = ravel_pytree(free)
@@ -137,18 +145,37 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
 
 def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]:
     parameters = model.complete(sampled)
-    log_policy, _ = policies(model.problem, model.counts, parameters)
-    weights = jnp.log(parameters["context_probability"])
-    evidence = context_evidence(model.problem, model.counts, parameters)
-    choices = episode_log_likelihood(model.counts, log_policy, weights, evidence).sum()
+    choices = _choices(model, parameters)
     if not len(model.counts.transition_count):
         return choices, jnp.zeros(())
     return choices, transition_log_likelihood(model.problem, model.counts, parameters)
 
 
+def _choices(model: BehaviourModel, parameters: Mapping[str, Any]) -> Any:
+    """Return the log-likelihood of choices, and of contexts where their law is in question."""
+    counts = model.counts
+    weights = jnp.log(parameters["context_probability"])
+    if counts.has_latent_contexts:
+        log_policy, _ = policies(model.problem, counts, parameters)
+        evidence = context_evidence(model.problem, counts, parameters)
+        return episode_log_likelihood(counts, log_policy, weights, evidence).sum()
+    rows, _ = row_policies(model.problem, counts, parameters)
+    choices = (rows * counts.action_count).sum()
+    if "context_probability" not in model.priors:
+        return choices
+    seen = counts.context_count > 0
+    return choices + (jnp.where(seen, weights, 0.0) * counts.context_count).sum()
+
+
 def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, np.ndarray], bool]:
     """Return errors and whether this is a proper maximum; NaN where some direction is flat."""
-    hessian = np.asarray(jax.jit(jax.hessian(loss))(best))
+    # Column by column: all at once would need several times the memory.
+    slope_of = jax.grad(loss)
+    hessian = np.asarray(
+        jax.jit(
+            lambda at: jax.lax.map(lambda e: jax.jvp(slope_of, (at,), (e,))[1], jnp.eye(len(at)))
+        )(best)
+    )
     slope = np.asarray(jax.jit(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0]))(best))
     curvature = np.linalg.eigvalsh(hessian)
     _, unravel = ravel_pytree(constrained(best))
@@ -175,9 +202,13 @@ def _at_boundary(
     def is_flat(index: int, place: float) -> bool:
         return loss(_with_entry(best, index, place)) - lowest < NO_LOSS
 
+    def stays_flat(index: int, sign: float) -> bool:
+        # Nearby first: far out a solve can be dear.
+        return all(is_flat(index, best[index] + sign * step) for step in (NEAR, FAR))
+
     for name, indices in unravel(np.arange(len(best), dtype=float)).items():
         for index in np.ravel(np.asarray(indices)).astype(int):
-            outward = [sign for sign in (-1.0, 1.0) if is_flat(index, best[index] + sign * FAR)]
+            outward = [sign for sign in (-1.0, 1.0) if stays_flat(index, sign)]
             if len(outward) == 2:  # far out on a plain already, or no information at all
                 outward = [] if is_flat(index, start[index]) else [np.sign((best - start)[index])]
             if outward:

@@ -16,6 +16,7 @@ from cbrl_bayes.mdp.best_response import (  # noqa: E402
     soft_bellman,
     value_iteration,
 )
+from cbrl_bayes.mdp.ending import check_ends, critical_temperature  # noqa: E402
 from cbrl_bayes.mdp.evaluation import (  # noqa: E402
     entropy,
     expected_return,
@@ -23,30 +24,54 @@ from cbrl_bayes.mdp.evaluation import (  # noqa: E402
     policy_values,
     soft_policy_values,
 )
-from cbrl_bayes.mdp.linear import DenseLU, Krylov, LinearSolver, default_linear_solver  # noqa: E402
-from cbrl_bayes.mdp.record import MDP, is_traced, replace_fields  # noqa: E402
+from cbrl_bayes.mdp.horizon import finite_horizon  # noqa: E402
+from cbrl_bayes.mdp.linear import (  # noqa: E402
+    BackwardInduction,
+    DenseLU,
+    Krylov,
+    LinearSolver,
+    default_linear_solver,
+)
+from cbrl_bayes.mdp.linear_values import LinearValues, has_linear_values, linear_values  # noqa: E402
+from cbrl_bayes.mdp.record import CLOSED, MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
-from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition, Transition  # noqa: E402
+from cbrl_bayes.mdp.sparse_lu import SparseLU  # noqa: E402
+from cbrl_bayes.mdp.transition import (  # noqa: E402
+    DenseTransition,
+    StagedTransition,
+    SuccessorTransition,
+    Transition,
+)
 from cbrl_bayes.mdp.validity import is_valid, value_violations  # noqa: E402
 
 __all__ = [
+    "CLOSED",
     "MDP",
+    "BackwardInduction",
     "BestResponse",
     "DenseLU",
     "DenseTransition",
     "Krylov",
     "LinearSolver",
+    "LinearValues",
     "SolveStatus",
+    "SparseLU",
+    "StagedTransition",
     "SuccessorTransition",
     "Trajectories",
     "Transition",
     "best_response",
+    "check_ends",
+    "critical_temperature",
     "default_linear_solver",
     "entropy",
     "expected_return",
+    "finite_horizon",
     "finite_status",
+    "has_linear_values",
     "is_traced",
     "is_valid",
+    "linear_values",
     "occupancy",
     "policy_values",
     "replace_fields",

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.errors import require_kind
+from cbrl_bayes.mdp.ending import first_values, require_end
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
-from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.linear_values import has_linear_values, linear_values
+from cbrl_bayes.mdp.record import CLOSED, MDP
+from cbrl_bayes.mdp.transition import SuccessorTransition
 from cbrl_bayes.mdp.validity import is_valid
 from cbrl_bayes.status import SolveStatus
 
@@ -83,7 +86,8 @@ def best_response(
     from any start, in the end quadratically, also where value iteration (rate gamma) is too
     slow. Derivatives of any order, forward and reverse, with respect to reward,
     transition probabilities, discount and temperature come from the implicit function theorem,
-    not from the iterations.
+    not from the iterations. With many states, deterministic moves and discount 1, one sparse
+    linear system takes its place (`linear_values`).
 
     Every state is judged by itself, by its own size and by its policy: a state made forbidding
     by a loss of 1e12 leaves the answer elsewhere as it is. Rewards and temperature times a
@@ -94,7 +98,9 @@ def best_response(
     mdp : MDP
         The problem; temperature = lambda, rationality = 1/lambda.
     initial_values : array, shape (S,), optional
-        Where to start (a nearby solution saves steps). Default: zeros.
+        Where to start (a nearby solution saves steps). Default: zeros; what the uniform policy
+        is worth where the discount is 1; the answer by backward induction where the process has
+        periods.
     linear_solver : DenseLU or Krylov, optional
         Default: by size (`default_linear_solver`).
     tolerance : float
@@ -109,6 +115,12 @@ def best_response(
     BestResponse
         Nothing raises under a JAX transformation: look at ``status``.
 
+    Raises
+    ------
+    InvalidInputError
+        At discount 1, where values are known: if from some state no end can be reached, or if
+        wandering for ever is worth more than arriving (`check_ends`).
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -122,8 +134,11 @@ def best_response(
     0
     """
     require_kind(mdp, MDP, "mdp", "cb.MDP(reward=..., ...)")
+    require_end(mdp)
+    if linear_solver is None and has_linear_values(mdp):
+        return _of_network(mdp)
     solver = linear_solver or default_linear_solver(mdp)
-    start = jnp.zeros(mdp.num_states) if initial_values is None else initial_values
+    start = first_values(mdp, solver) if initial_values is None else initial_values
     return _solve(mdp, start, solver, tolerance, max_iterations)
 
 
@@ -142,6 +157,25 @@ def _solve(
     settled = end.settled & (residual <= 1e-9) & (unsure <= POLICY_RESOLUTION)
     status = _status(mdp, jnp.isfinite(residual), settled)
     return BestResponse(values, mdp.q_values(values), log_policy, end.iterations, residual, status)
+
+
+def _of_network(mdp: MDP) -> BestResponse:
+    """Solve deterministic moves without a discount by one sparse linear system."""
+    law = mdp.transition
+    assert isinstance(law, SuccessorTransition)  # `has_linear_values` looked
+    is_open = jnp.asarray(mdp.is_open, bool)
+    terminal = jnp.asarray(mdp.terminal, bool)
+    found = linear_values(
+        mdp.reward, law.successor[..., 0], is_open[None], terminal, mdp.temperature
+    )
+    values = found.values[0]
+    q_values = mdp.q_values(values)
+    off = jax.lax.stop_gradient(mdp.soft_maximum(q_values) - values)
+    residual = (jnp.abs(off) / (mdp.temperature + jnp.abs(values))).max()
+    settled = (found.status[0] == int(SolveStatus.CONVERGED)) & (residual <= 1e-9)
+    status = _status(mdp, jnp.isfinite(residual), settled)
+    log_policy = mdp.log_policy(q_values / mdp.temperature)
+    return BestResponse(values, q_values, log_policy, jnp.ones((), int), residual, status)
 
 
 def _status(mdp: MDP, finite: Array, settled: Array) -> Int[Array, ""]:
@@ -167,7 +201,10 @@ def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
     """
     ahead = mdp.transition.expectation(values) * mdp.continues[:, None]
     q_values = mdp.reward + mdp.discount * ahead
-    best = jax.lax.stop_gradient(q_values).argmax(-1, keepdims=True)
+    ranked = jax.lax.stop_gradient(q_values)
+    if mdp.available is not None:
+        ranked = jnp.where(mdp.available, ranked, -jnp.inf)
+    best = ranked.argmax(-1, keepdims=True)
 
     def of_best(table: Array) -> Array:
         return jnp.take_along_axis(jax.lax.stop_gradient(table), best, axis=-1)
@@ -175,6 +212,8 @@ def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
     gap = (mdp.reward - of_best(mdp.reward)) + mdp.discount * (ahead - of_best(ahead))
     gap += (mdp.discount - jax.lax.stop_gradient(mdp.discount)) * of_best(ahead)  # a slope only
     logits = gap / mdp.temperature
+    if mdp.available is not None:
+        logits = jnp.where(mdp.available, logits, CLOSED)
     total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     return logits - total, (of_best(q_values) + mdp.temperature * total)[:, 0]
 

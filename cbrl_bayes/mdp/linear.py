@@ -1,4 +1,4 @@
-"""Linear solvers for (I - gamma P_pi): dense LU for few states, matrix-free Krylov for many."""
+"""Linear solvers for (I - gamma P_pi): dense LU, matrix-free Krylov, and backward induction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp.record import MDP
-from cbrl_bayes.mdp.transition import SuccessorTransition
+from cbrl_bayes.mdp.sparse_lu import SparseLU
+from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
 
 # Above these the cubic cost of LU exceeds that of iterating (a dense law makes a dear iteration).
 DENSE_STATES, SUCCESSOR_STATES = 1000, 400
@@ -113,14 +114,84 @@ class Krylov:
         )
 
 
-LinearSolver = DenseLU | Krylov
+@dataclass(frozen=True)
+class BackwardInduction:
+    """Substitute period by period: exact, one sweep, for a `StagedTransition` alone."""
+
+    def solve(
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
+        right_side: Float[Array, " state"],
+        *,
+        refine: bool = True,
+    ) -> Float[Array, " state"]:
+        """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
+        law = _staged(mdp)
+        entries = (
+            jnp.arange(law.num_periods),
+            *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
+        )
+
+        def back(later: Array, entry: tuple) -> tuple[Array, Array]:
+            period, play, earned, going = entry
+            values = earned + going * (play * law.stage(period).expectation(later)).sum(-1)
+            return values, values
+
+        nothing = jnp.zeros(law.num_places, jnp.result_type(right_side, policy, float))
+        return jax.lax.scan(back, nothing, entries, reverse=True)[1].ravel()
+
+    def solve_transposed(
+        self,
+        mdp: MDP,
+        policy: Float[Array, "state action"],
+        discount: Float[Array, ""] | float,
+        right_side: Float[Array, " state"],
+    ) -> Float[Array, " state"]:
+        """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
+        law = _staged(mdp)
+        entries = (
+            jnp.arange(law.num_periods),
+            *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
+        )
+
+        def forth(arriving: Array, entry: tuple) -> tuple[Array, Array]:
+            period, play, entering, going = entry
+            here = entering + arriving
+            return law.stage(period).push((here * going)[:, None] * play), here
+
+        nothing = jnp.zeros(law.num_places, jnp.result_type(right_side, policy, float))
+        return jax.lax.scan(forth, nothing, entries)[1].ravel()
+
+
+LinearSolver = DenseLU | Krylov | BackwardInduction | SparseLU
 
 
 def default_linear_solver(mdp: MDP) -> LinearSolver:
-    """Choose by size: LU up to 1,000 states (400 where successors are listed), Krylov above."""
+    """Choose by layout and size.
+
+    Backward induction for periods; LU up to 1,000 states (400 where successors are listed);
+    above, sparse LU where each action has one successor, else Krylov.
+    """
+    if isinstance(mdp.transition, StagedTransition):
+        return BackwardInduction()
     listed = isinstance(mdp.transition, SuccessorTransition)
     limit = SUCCESSOR_STATES if listed else DENSE_STATES
-    return DenseLU() if mdp.num_states <= limit else Krylov()
+    if mdp.num_states <= limit:
+        return DenseLU()
+    return SparseLU() if listed and mdp.transition.probability.shape[-1] == 1 else Krylov()
+
+
+def _staged(mdp: MDP) -> StagedTransition:
+    if not isinstance(mdp.transition, StagedTransition):
+        raise InvalidInputError(
+            "backward induction needs a process with periods",
+            received=type(mdp.transition).__name__,
+            accepted="StagedTransition (finite_horizon)",
+            remedy="DenseLU() or Krylov()",
+        )
+    return mdp.transition
 
 
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:

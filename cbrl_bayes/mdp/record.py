@@ -1,6 +1,7 @@
 """The record of one finite entropy-regularised Markov decision process, checked when made."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,10 @@ from jaxtyping import Array, Bool, Float
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp.transition import Transition
 from cbrl_bayes.mdp.validity import shape_violations, value_violations
+
+CLOSED = -1e30
+"""Log-probability of a closed action. Its exponential is exactly 0; unlike that of -inf, its
+product with 0 is 0, so that no formula and no derivative needs a case of its own."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -22,18 +27,23 @@ class MDP:
     Parameters
     ----------
     reward : array, shape (S, A)
-        Reward of each state and action, any unit; finite.
-    transition : DenseTransition or SuccessorTransition
-        Law of the next state; every row of a state that is not terminal sums to one.
+        Reward of each state and action, any unit; finite where the action is available.
+    transition : DenseTransition, SuccessorTransition or StagedTransition
+        Law of the next state; every row of an available action in a state that is not terminal
+        sums to one.
     initial : array, shape (S,)
         Law of the first state.
     discount : float
-        gamma, in [0, 1).
+        gamma, in [0, 1]. With 1 an end must be in reach from every state (`check_ends`).
     temperature : float
         lambda > 0, in units of reward; rationality is 1 / lambda.
     terminal : bool array, shape (S,), optional
         States after which the episode ends: their reward counts (and the entropy of the
         action taken in them), their transition does not. Default: none.
+    available : bool array, shape (S, A), optional
+        Which actions are open in which states; at least one in each. A closed action has
+        probability 0 and no part in the entropy. Its reward and its law are not used: they may
+        hold anything, and read as 0 afterwards. Default: all.
 
     Raises
     ------
@@ -60,15 +70,25 @@ class MDP:
     discount: Float[Array, ""] | float
     temperature: Float[Array, ""] | float
     terminal: Bool[Array, " state"] | None = None
+    available: Bool[Array, "state action"] | None = None
 
     def __post_init__(self) -> None:
         if self.terminal is None:
             states = np.shape(self.reward)[0] if np.ndim(self.reward) else 0
             object.__setattr__(self, "terminal", np.zeros(states, bool))
+        violations = [] if is_traced(self) else [*shape_violations(self)]
+        if self.available is not None and not violations:
+            self._close(jnp.asarray(self.available) != 0)
         if not is_traced(self):
-            violations = [*shape_violations(self)] or value_violations(self)
+            violations = violations or value_violations(self)
             if violations:
                 raise InvalidInputError("this is not a valid MDP: " + "; ".join(violations))
+
+    def _close(self, available: Bool[Array, "state action"]) -> None:
+        """Take out what closed actions would earn and lead to, whatever stands there."""
+        object.__setattr__(self, "_stated", (self.reward, self.transition))
+        object.__setattr__(self, "reward", jnp.where(available, self.reward, 0.0))
+        object.__setattr__(self, "transition", self.transition.restricted_to(available))
 
     def tree_flatten_with_keys(self) -> tuple:
         """Split into leaves, for JAX."""
@@ -97,6 +117,61 @@ class MDP:
     def continues(self) -> Float[Array, " state"]:
         """1.0 where the episode goes on after this state's action, 0.0 where it ends."""
         return 1.0 - jnp.asarray(self.terminal, jnp.result_type(float))
+
+    @property
+    def is_open(self) -> Bool[Array, "state action"] | np.ndarray:
+        """Which actions are open: ``available``, or all of them."""
+        return np.ones(self.reward.shape, bool) if self.available is None else self.available
+
+    @property
+    def as_stated(self) -> tuple[Float[Array, "state action"], Transition]:
+        """Reward and law as given, before what belongs to closed actions was taken out.
+
+        Contexts that differ in what is open may share them. A record that has been through a JAX
+        transformation no longer knows what was taken out.
+        """
+        return self.__dict__.get("_stated", (self.reward, self.transition))
+
+    def log_policy(
+        self, preferences: Float[Array, "... action"], at: Any = ...
+    ) -> Float[Array, "... action"]:
+        """Return the log of ``softmax(preferences)`` over the open actions.
+
+        Parameters
+        ----------
+        preferences : array, shape (S, A), or (..., A) with ``at``
+            For example ``Q / lambda``; without unit.
+        at : int array, optional
+            The states that the rows belong to. Default: all, in order.
+
+        Returns
+        -------
+        array
+            Of the same shape; `CLOSED` for closed actions.
+        """
+        if self.available is None:
+            return jax.nn.log_softmax(preferences, axis=-1)
+        is_open = jnp.asarray(self.available)[at] != 0
+        kept = jnp.where(is_open, preferences, CLOSED)
+        return jnp.where(is_open, jax.nn.log_softmax(kept, axis=-1), CLOSED)
+
+    def soft_maximum(
+        self, q_values: Float[Array, "... action"], at: Any = ...
+    ) -> Float[Array, "..."]:
+        """Return ``lambda log sum_a exp(Q / lambda)`` over the open actions; units of reward.
+
+        ``at`` as in `log_policy`.
+        """
+        preferences = q_values / self.temperature
+        if self.available is not None:
+            is_open = jnp.asarray(self.available)[at] != 0
+            preferences = jnp.where(is_open, preferences, CLOSED)
+        return self.temperature * jax.nn.logsumexp(preferences, axis=-1)
+
+    @property
+    def uniform_log_policy(self) -> Float[Array, "state action"]:
+        """Log of the policy that takes all open actions alike, shape (S, A)."""
+        return self.log_policy(jnp.zeros(self.reward.shape))
 
     def q_values(self, values: Float[Array, " state"]) -> Float[Array, "state action"]:
         """Return ``r + gamma E[values(s')]``, shape (S, A), units of reward."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.record import CLOSED, MDP
 
 
 @jax.tree_util.register_dataclass
@@ -93,8 +93,7 @@ def rollout(
     distinct = walkers // noise_copies
     limit = jnp.full(walkers, num_steps) if step_limit is None else step_limit
     action_ladder = jnp.cumsum(policy, axis=-1)
-    law_ladder = jnp.cumsum(mdp.transition.probability, axis=-1)
-    log_policy = jnp.log(policy)
+    log_policy = jnp.where(policy > 0.0, jnp.log(policy), CLOSED)
     terminal = jnp.asarray(mdp.terminal)
 
     def unfinished(carry: tuple) -> Array:
@@ -108,7 +107,7 @@ def rollout(
         action = _climb(action_ladder[state], heights[0])
         if initial_action is not None:
             action = jnp.where(step == 0, initial_action, action).astype(jnp.int32)
-        slot = _climb(law_ladder[state, action], heights[1])
+        slot = _climb(jnp.cumsum(mdp.transition.row(state, action), axis=-1), heights[1])
         ends = terminal[state]
         reached = mdp.transition.next_state(state, action, slot).astype(jnp.int32)
         follows = jnp.where(ends, state, reached)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from cbrl_bayes.mdp.transition import DenseTransition, SuccessorTransition
+from cbrl_bayes.mdp.transition import DenseTransition, StagedTransition, SuccessorTransition
 
 if TYPE_CHECKING:
     from cbrl_bayes.mdp.record import MDP
@@ -25,8 +25,8 @@ def is_valid(mdp: "MDP") -> Bool[Array, ""]:
 
     The rules are those that `MDP` applies when it is made of known values: rows of the
     transition law and the initial law are distributions, temperature (lambda) > 0, discount in
-    [0, 1), rewards finite. Under a JAX transformation `MDP` cannot apply them; this flag can be
-    carried along.
+    [0, 1], rewards finite, an open action in every state. Under a JAX transformation `MDP` cannot
+    apply them; this flag can be carried along.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ def is_valid(mdp: "MDP") -> Bool[Array, ""]:
     >>> bool(stays_valid(0.7)), bool(stays_valid(1.12))
     (True, False)
     """
-    going_on = ~jnp.asarray(mdp.terminal, bool)[:, None]
+    chances, must_sum = _rows(mdp, jnp)
     right = [
         *(~rule.wrong.any() for rule in _simple_rules(mdp, jnp)),
         _are_distributions(mdp.initial, jnp.array(True)).all(),
-        _are_distributions(mdp.transition.probability, going_on).all(),
+        _are_distributions(chances, must_sum).all(),
     ]
     return jnp.stack(right).all()
 
@@ -105,10 +105,12 @@ def shape_violations(mdp: "MDP") -> Iterator[str]:
         kind = np.asarray(law.successor).dtype
         if not np.issubdtype(kind, np.integer):
             yield f"transition.successor has type {kind}, accepted: integers"
+    elif isinstance(law, StagedTransition):
+        yield from _staged_violations(law, S, A)
     else:
         yield (
             f"transition is a {type(law).__name__}, "
-            "accepted: DenseTransition or SuccessorTransition"
+            "accepted: DenseTransition, SuccessorTransition or StagedTransition"
         )
     numbers = {
         name: getattr(mdp, name) for name in ("reward", "initial", "discount", "temperature")
@@ -119,12 +121,26 @@ def shape_violations(mdp: "MDP") -> Iterator[str]:
     for name, wanted in (
         ("initial", (S,)),
         ("terminal", (S,)),
+        *([] if mdp.available is None else [("available", (S, A))]),
         ("discount", ()),
         ("temperature", ()),
     ):
         found = np.shape(getattr(mdp, name))
         if found != wanted:
             yield f"{name} has shape {found}, accepted: {wanted}"
+
+
+def _staged_violations(law: StagedTransition, S: int, A: int) -> Iterator[str]:
+    shape, T = np.shape(law.stages.probability), law.num_periods
+    if not isinstance(T, int) or T < 1:
+        yield f"num_periods of the transition is {T!r}, accepted: a whole number >= 1"
+    elif len(shape) != 4 or shape[0] not in (1, T):
+        yield f"stages of the transition have shape {shape}, accepted: (1 or {T}, places, {A}, K)"
+    elif (T * shape[1], shape[2]) != (S, A):
+        yield (
+            f"stages of the transition have shape {shape}, which makes {T * shape[1]} states and "
+            f"{shape[2]} actions, accepted: {S} and {A}, as in reward"
+        )
 
 
 class _Rule(NamedTuple):
@@ -141,7 +157,7 @@ def _simple_rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
     """Apply the rules of single numbers; ``xp`` is NumPy where they are known, else jax.numpy."""
     discount, temperature = xp.asarray(mdp.discount), xp.asarray(mdp.temperature)
     # Comparisons are put so that a number that is not one breaks the rule.
-    yield _Rule("discount", discount, ~((discount >= 0.0) & (discount < 1.0)), "[0, 1)")
+    yield _Rule("discount", discount, ~((discount >= 0.0) & (discount <= 1.0)), "[0, 1]")
     yield _Rule(
         "temperature",
         temperature,
@@ -152,27 +168,52 @@ def _simple_rules(mdp: "MDP", xp: ModuleType) -> Iterator[_Rule]:
     yield _Rule("reward", reward, ~xp.isfinite(reward), "a finite number", PAIRS)
     ends = xp.asarray(mdp.terminal)
     yield _Rule("terminal", ends, (ends != 0) & (ends != 1), "true or false", ("state",))
+    if mdp.available is not None:
+        is_open = xp.asarray(mdp.available)
+        yield _Rule("available", is_open, (is_open != 0) & (is_open != 1), "true or false", PAIRS)
+        number = (is_open != 0).sum(-1)
+        yield _Rule("the number of available actions", number, number == 0, ">= 1", ("state",))
     if isinstance(mdp.transition, SuccessorTransition):
         successor = xp.asarray(mdp.transition.successor)
         outside = (successor < 0) | (successor >= mdp.num_states)
         accepted = f"a state in [0, {mdp.num_states})"
         yield _Rule("transition.successor", successor, outside, accepted, (*PAIRS, "slot"))
+    if isinstance(mdp.transition, StagedTransition):
+        ends = xp.asarray(mdp.terminal)
+        last = (xp.arange(mdp.num_states) >= mdp.num_states - mdp.transition.num_places) & (
+            ends == 0
+        )
+        accepted = "true in the last period"
+        yield _Rule("terminal", ends, last, accepted, ("state",))
 
 
 def _laws(mdp: "MDP") -> Iterator[_Rule]:
     """Apply the rules of distributions to known numbers; a bad entry spoils its own row."""
-    listed = isinstance(mdp.transition, SuccessorTransition)
-    going_on = ~np.asarray(mdp.terminal, bool)[:, None]
-    to = "slot" if listed else "next state"
+    staged = isinstance(mdp.transition, StagedTransition)
+    law = mdp.transition.stages if isinstance(mdp.transition, StagedTransition) else mdp.transition
+    to = "slot" if isinstance(law, SuccessorTransition) else "next state"
+    where = ("period", "place", "action") if staged else PAIRS
     for name, chances, must_sum, axes in (
         ("initial", np.asarray(mdp.initial), np.array(True), ("state",)),
-        ("transition", np.asarray(mdp.transition.probability), going_on, (*PAIRS, to)),
+        ("transition", *_rows(mdp, np), (*where, to)),
     ):
         most = np.where(must_sum, 1.0 + ROW_SUM_TOLERANCE, np.inf)[..., None]
         proper = (chances >= -ROUNDING) & (chances <= most)
         yield _Rule(name, chances, ~proper, "a probability", axes)
         off = must_sum & proper.all(-1) & ~_are_distributions(chances, must_sum)
         yield _Rule(f"the sum of {name}", chances.sum(-1), off, "1", axes)
+
+
+def _rows(mdp: "MDP", xp: ModuleType) -> tuple[Any, Any]:
+    """Return the rows of the transition law, and which of them must be distributions."""
+    law = mdp.transition
+    in_use = (xp.asarray(mdp.terminal) == 0)[:, None] & (xp.asarray(mdp.is_open) != 0)
+    if not isinstance(law, StagedTransition):
+        return xp.asarray(law.probability), in_use
+    in_use = in_use.reshape(law.num_periods, law.num_places, -1)
+    if law.stages.probability.shape[0] == 1:
+        in_use = in_use.any(0, keepdims=True)
+    return xp.asarray(law.stages.probability), in_use
 
 
 def _are_distributions(chances: Any, must_sum: Any) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -186,7 +185,7 @@ class Lapsing:
         if self.lapse == 0.0:
             return found
         mixed = jnp.logaddexp(
-            found.log_policy + jnp.log1p(-lapse), jnp.log(lapse / mdp.num_actions)
+            found.log_policy + jnp.log1p(-lapse), mdp.uniform_log_policy + jnp.log(lapse)
         )
         return _played(mdp, found, mixed)
 
@@ -203,7 +202,7 @@ class Learning:
         """Sweep and act; no solver can fail here, so only numbers that blow up are reported."""
         values = value_iteration(mdp, num_sweeps=self.num_sweeps)
         q_values = mdp.q_values(values)
-        log_policy = jax.nn.log_softmax(q_values / mdp.temperature, axis=-1)
+        log_policy = mdp.log_policy(q_values / mdp.temperature)
         found = BestResponse(
             values,
             q_values,

@@ -54,6 +54,7 @@ ONLY_HERE = {
     "optax": {"followers", "hypergradients", "inference"},
     "equinox": {"followers"},
     "gymnasium": {"followers"},
+    "optimistix": {"problems"},
 }
 
 

@@ -39,13 +39,16 @@ def test_layouts_agree():
         ({"reward": jnp.zeros((12, 3)).at[4, 1].set(jnp.nan)}, r"reward\[4, 1\] is nan"),
         ({"temperature": -0.5}, r"temperature is -0.5, accepted: finite and > 0"),
         ({"temperature": 0.0}, "rationality is 1/lambda"),
-        ({"discount": 1.0}, r"discount is 1, accepted: \[0, 1\)"),
+        ({"discount": 1.1}, r"discount is 1.1, accepted: \[0, 1\]"),
         ({"initial": jnp.zeros(12)}, "the sum of initial is 0"),
         ({"initial": jnp.zeros(11)}, r"initial has shape \(11,\), accepted: \(12,\)"),
         ({"reward": jnp.zeros(12)}, r"reward has shape \(12,\)"),
         ({"terminal": jnp.zeros(3, bool)}, r"terminal has shape \(3,\)"),
         ({"transition": DenseTransition(jnp.ones((12, 3, 5)))}, r"transition has shape"),
-        ({"transition": "north"}, "accepted: DenseTransition or SuccessorTransition"),
+        (
+            {"transition": "north"},
+            "accepted: DenseTransition, SuccessorTransition or StagedTransition",
+        ),
     ],
 )
 def test_violations_are_named(changes, message):
@@ -100,7 +103,7 @@ def _made_in_a_program(reward, probability, initial, discount, temperature):
         ("probability", (1, 0, 1), np.nan),
         ("initial", 0, 0.9),
         ("initial", 0, -0.5),
-        ("discount", (), 1.0),
+        ("discount", (), 1.1),
         ("discount", (), np.nan),
         ("temperature", (), 0.0),
         ("temperature", (), np.inf),
