@@ -96,7 +96,7 @@ POLICIES: dict[str, Any] = {
     "greedy": cb.Greedy(),
     "Thompson": cb.Thompson(),
     "upper confidence": cb.UpperConfidence(num_candidates=3),
-    "knowledge gradient": cb.KnowledgeGradient(num_candidates=3),
+    "knowledge gradient": cb.KnowledgeGradient(num_candidates=6),
     "epsilon-greedy": cb.EpsilonGreedy(epsilon=0.1),
 }
 
@@ -172,7 +172,7 @@ def regret(num: int) -> dict[str, Any]:
         "two_state",
         "regret",
         truth="prior",
-        num_rounds=15,
+        num_rounds=10,
         episodes_per_round=20,
     )
 
@@ -187,7 +187,7 @@ def stuck(num: int) -> dict[str, Any]:
         "stuck",
         priors={"cost": dist.LogNormal(np.log(1.5), 0.35)},
         today={"grant": 0.05},
-        num_rounds=15,
+        num_rounds=20,
         episodes_per_round=20,
     )
 
@@ -200,9 +200,9 @@ def coverage(num: int) -> dict[str, Any]:
         num,
         2,
         truth="prior",
-        num_rounds=15,
+        num_rounds=10,
         episodes_per_round=20,
-        num_replicates=99,
+        num_replicates=199,
     )
     held = covered(found).values[..., 0]
     return {
@@ -233,7 +233,7 @@ def surprise(num: int) -> dict[str, Any]:
             world=world,
             num_rounds=10,
             episodes_per_round=100,
-            num_replicates=99,
+            num_replicates=199,
         )
         rounds = found["fired"].values
         told[label] = {

@@ -23,7 +23,7 @@ from cbrl_bayes.campaigns.rules import CampaignConstraints, NetValue, StopRule
 from cbrl_bayes.campaigns.settings import CampaignSettings, suitable_settings
 from cbrl_bayes.campaigns.simulation import Simulation
 from cbrl_bayes.campaigns.study import simulate_campaigns
-from cbrl_bayes.campaigns.surprise import STATISTICS, Evidence, bet_of, p_values
+from cbrl_bayes.campaigns.surprise import STATISTICS, Evidence, bets_of, p_values
 from cbrl_bayes.campaigns.tables import campaign_table
 from cbrl_bayes.campaigns.watching import World
 
@@ -62,7 +62,7 @@ __all__ = [
     "UpperConfidence",
     "Watch",
     "World",
-    "bet_of",
+    "bets_of",
     "campaign_table",
     "open_campaign",
     "p_values",

@@ -16,7 +16,7 @@ from cbrl_bayes.campaigns.particles import CONTEXTS, Belief, ParticlePrograms
 from cbrl_bayes.campaigns.policies import Greedy, Situation
 from cbrl_bayes.campaigns.rules import Ground, NetValue
 from cbrl_bayes.campaigns.settings import CampaignSettings, check_problem
-from cbrl_bayes.campaigns.surprise import STATISTICS, Evidence, bet_of, p_values
+from cbrl_bayes.campaigns.surprise import STATISTICS, Evidence, bets_of, p_values
 from cbrl_bayes.inference import Prior, default_priors
 from cbrl_bayes.inference.prior_law import PriorLaw
 from cbrl_bayes.problems import LAW, Problem
@@ -89,11 +89,12 @@ class Check(NamedTuple):
     ----------
     p_values : array, shape (A, 3)
         Of `STATISTICS`, arm by arm.
-    bet : float
+    bets : array, shape (3,)
+        Means over arms.
     """
 
     p_values: Float[np.ndarray, "arm statistic"]
-    bet: float
+    bets: Float[np.ndarray, " statistic"]
 
 
 @dataclass
@@ -205,7 +206,7 @@ class Engine:
         among simulations of the same contexts and lengths.
         """
         update_key, check_key = jax.random.split(key)
-        check = self._checked(plan, answers, episodes, check_key)
+        check = self._checked(state, plan, answers, episodes, check_key)
         arms = len(plan.points)
         begun = np.array([answer.contexts.sum() for answer in answers])
         cost = plan.outcomes.cost[:arms].mean(1)
@@ -220,7 +221,7 @@ class Engine:
             points=np.concatenate([state.points, plan.points]),
             spent=state.spent + float(begun @ cost),
             episodes=float(begun.mean()),
-            evidence=state.evidence.after(check.bet),
+            evidence=state.evidence.after(check.bets),
             seen=seen,
         )
         return after, check
@@ -242,20 +243,24 @@ class Engine:
         rule = self.settings.stopping
         if rule is None:
             return None, False
-        common_key, future_key = jax.random.split(key)
+        common_key, *future_keys = jax.random.split(key, 3)
         wide = self.desk.is_wide(situation.number)
         common = self.desk.common(situation.draws, [situation.last], common_key, wide=wide)
         earlier = state.points[-OPTIONS:]
         options = np.concatenate([points[:1], common[None], earlier])
         worth = self.desk.outcomes(options, situation.draws).objective.T
-        future = None
-        if LAW not in self.desk.problem.parameters:
-            future, _ = self.desk.future(points[0], situation.draws, self.watch, future_key)
-        net = rule.net_value(worth, 0, state.episodes, future)
+        found = []
+        for option, own in enumerate(future_keys):
+            future = None
+            if LAW not in self.desk.problem.parameters:
+                future, _ = self.desk.future(options[option], situation.draws, self.watch, own)
+            found.append(rule.net_value(worth, option, state.episodes, future))
+        net = max(found, key=lambda one: one.net)
         return net, bool(state.number >= rule.least_rounds and net.net < 0.0)
 
     def _checked(
         self,
+        state: State,
         plan: Plan,
         answers: Sequence[Answer],
         episodes: Sequence[tuple[Episodes, int]] | None,
@@ -264,8 +269,9 @@ class Engine:
         num, arms = self.settings.num_replicates, len(plan.points)
         found = np.full((arms, len(STATISTICS)), np.nan)
         if num == 0:
-            return Check(found, 1.0)
-        some = {name: value[:num] for name, value in plan.draws.items()}
+            return Check(found, np.ones(len(STATISTICS)))
+        draw_key, key = jax.random.split(key)
+        some = state.belief.draws(draw_key, num)
         mean_contexts = plan.draws[CONTEXTS].mean(0)
         for arm, (point, answer) in enumerate(zip(plan.points, answers, strict=True)):
             own = jax.random.fold_in(key, arm)
@@ -283,7 +289,7 @@ class Engine:
             if self.settings.dynamics is not None:
                 # A cut posterior predicts choices too narrowly while the law is little known.
                 found[arm, STATISTICS.index("choices")] = np.nan
-        return Check(found, float(np.mean([bet_of(row) for row in found])))
+        return Check(found, bets_of(found).mean(0))
 
 
 def state_arrays(state: State) -> dict[str, np.ndarray]:
@@ -294,20 +300,20 @@ def state_arrays(state: State) -> dict[str, np.ndarray]:
         "points": state.points,
         "spent": np.asarray(state.spent),
         "episodes": np.asarray(state.episodes),
-        "evidence": np.array(state.evidence, float),
+        "evidence": np.array([*state.evidence.started, *state.evidence[1:]], float),
         "seen": seen.reshape(-1, 3),
     }
 
 
 def restored_state(belief: Any, kept: Mapping[str, np.ndarray]) -> State:
     """Return the state that `state_arrays` wrote down."""
-    started, rounds, largest = kept["evidence"].tolist()
+    *started, rounds, largest = kept["evidence"].tolist()
     return State(
         belief=belief,
         number=int(kept["number"]),
         points=kept["points"],
         spent=float(kept["spent"]),
         episodes=float(kept["episodes"]),
-        evidence=Evidence(started, int(rounds), largest),
+        evidence=Evidence(tuple(started), int(rounds), largest),
         seen={int(arm): (worth, int(number)) for arm, worth, number in kept["seen"].tolist()},
     )

@@ -131,7 +131,9 @@ class StopRule:
 
     The net value of the round that is planned is ``population`` times the expected value of its
     sample information (EVSI), for a choice among designs at hand, less ``cost_per_round``, less
-    what the design gives up against the best now: its episodes times the difference of means.
+    what the design gives up against the best now: its episodes times the difference of means. The
+    design is the policy's, or the common design if its net value is higher: a campaign does not
+    end because a policy proposed one bad design.
     EVSI is by re-weighting of draws. Where dynamics are unknown the value of perfect information
     among the same designs takes its place, an upper bound: then a stop is surely right.
 

@@ -67,7 +67,7 @@ class CampaignSettings:
     stopping: StopRule | None = None
     particles: ParticleSettings = field(default_factory=ParticleSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
-    num_replicates: int = 99
+    num_replicates: int = 199
     false_alarm: float = 0.05
     prob: float = 0.9
 
@@ -104,13 +104,6 @@ class CampaignSettings:
                 "too few replicates to rank an answer among",
                 received=self.num_replicates,
                 accepted="0, or 19 and more",
-            )
-        if self.num_replicates > self.planning.num_draws:
-            raise InvalidInputError(
-                "there are more replicates than draws to simulate them from",
-                received=f"num_replicates={self.num_replicates}, "
-                f"planning.num_draws={self.planning.num_draws}",
-                remedy="PlanningSettings(num_draws=...)",
             )
 
     def watch(self, problem: Problem) -> Watch:
@@ -149,7 +142,7 @@ def suitable_settings(
             num_draws=24,
             num_common=8,
         )
-        changes["num_replicates"] = min(settings.num_replicates, 19)
+        changes["num_replicates"] = min(settings.num_replicates, 39)
     return replace(settings, **changes)
 
 

@@ -147,7 +147,7 @@ class Ledger:
         numbers = {
             "today": today,
             "expected_regret": plan.regret,
-            "bet": check.bet,
+            "bet": check.bets,
             "evidence": state.evidence.value,
             "alarm_p_value": state.evidence.p_value,
             "information": np.nan if net is None else net.information,

@@ -5,7 +5,7 @@ model is right, a rank's p-value is uniform whatever was seen and chosen before:
 at earlier data change nothing. Three statistics are ranked: the misfit of choices (likelihood
 ratio of frequencies to the mean prediction), the mean worth of an episode (both tails), and the
 misfit of contexts. Each p-value becomes a bet :math:`e = \int_0^1 \kappa p^{\kappa-1} d\kappa`
-of expectation 1; a round's bet is the mean of the three. The evidence after round t is
+of expectation 1. The evidence after round t is the mean over the statistics of
 
 .. math:: E_t = \sum_{s \le t} \frac{1}{s (s + 1)} \prod_{u = s}^{t} e_u + \frac{1}{t + 1},
 
@@ -29,55 +29,56 @@ class Evidence(NamedTuple):
 
     Attributes
     ----------
-    started : float
-        Bets that began in some round.
+    started : tuple of float
+        Bets that began in some round, one for each of `STATISTICS`.
     rounds : int
     largest : float
-        Of all rounds so far.
+        Evidence, at its highest.
     """
 
-    started: float = 0.0
+    started: tuple[float, ...] = (0.0,) * len(STATISTICS)
     rounds: int = 0
     largest: float = 1.0
 
     @property
     def value(self) -> float:
         """The evidence now; its expectation is at most 1 if the model is right."""
-        return self.started + 1.0 / (self.rounds + 1.0)
+        return float(np.mean(self.started)) + 1.0 / (self.rounds + 1.0)
 
     @property
     def p_value(self) -> float:
         """A p-value that holds at any time: one over the largest evidence."""
         return min(1.0, 1.0 / self.largest)
 
-    def after(self, bet: float) -> "Evidence":
-        """Return the evidence after one more round's bet.
+    def after(self, bets: Float[np.ndarray, " statistic"]) -> "Evidence":
+        """Return the evidence after one more round's bets.
 
         Examples
         --------
-        >>> Evidence().after(1.0).value
+        >>> Evidence().after(np.ones(3)).value
         1.0
         """
         number = self.rounds + 1
-        started = (self.started + 1.0 / (number * (number + 1.0))) * bet
+        fresh = 1.0 / (number * (number + 1.0))
+        started = tuple((np.asarray(self.started) + fresh) * np.asarray(bets))
         after = Evidence(started, number)
         return after._replace(largest=max(self.largest, after.value))
 
 
-def bet_of(p_values: Float[np.ndarray, " statistic"]) -> float:
-    """Return the bet of a round: the mean over its p-values; those not finite bet nothing.
+def bets_of(p_values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Return the bet of each p-value; those not finite bet nothing.
 
     Examples
     --------
-    >>> round(bet_of(np.array([0.5])), 3), bet_of(np.array([np.nan]))
-    (0.639, 1.0)
+    >>> bets_of(np.array([0.5, 0.005, np.nan])).round(3).tolist()
+    [0.639, 6.9, 1.0]
     """
     given = np.clip(p_values, 1e-12, 1.0)
-    log = np.log(np.where(given < 1.0, given, 0.5))
+    log = np.log(np.where(given < 1.0 - 1e-6, given, 0.5))
     bets = (1.0 - given + given * log) / (given * log**2)
     # At p = 1 the integral is one half.
-    bets = np.where(given > 1.0 - 1e-6, 0.5, bets)
-    return float(np.where(np.isfinite(p_values), bets, 1.0).mean())
+    bets = np.where(given < 1.0 - 1e-6, bets, 0.5)
+    return np.where(np.isfinite(p_values), bets, 1.0)
 
 
 def p_values(

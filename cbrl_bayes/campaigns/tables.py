@@ -44,6 +44,7 @@ DIMS: Mapping[str, tuple[str, ...]] = {
     "realised_error": ("arm",),
     "p_value": ("arm", "statistic"),
     "today": ("band",),
+    "bet": ("statistic",),
     "learned": ("unknown", "band"),
 }
 """Axes of a round's records, but for single numbers."""

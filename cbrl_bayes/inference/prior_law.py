@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import jax
@@ -13,6 +14,9 @@ from jaxtyping import Array, Float, Key
 from numpyro import handlers
 
 from cbrl_bayes.inference.priors import Pooled, Prior
+
+ONE_AT_A_TIME = RLock()
+"""NumPyro's handlers share one stack in all threads."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,9 @@ class PriorLaw:
             for name, prior in self.priors.items():
                 prior.sample(name, self.num_groups)
 
-        seeded = handlers.substitute(handlers.seed(sample, key), dict(values))
-        return dict(handlers.trace(seeded).get_trace())
+        with ONE_AT_A_TIME:
+            seeded = handlers.substitute(handlers.seed(sample, key), dict(values))
+            return dict(handlers.trace(seeded).get_trace())
 
 
 def dirichlet_weights(prior: Prior | None) -> Float[np.ndarray, " entry"] | None:

@@ -15,7 +15,7 @@ from cbrl_bayes.campaigns.answers import Answer, Watch, collect
 from cbrl_bayes.campaigns.engine import Engine
 from cbrl_bayes.campaigns.rules import Ground
 from cbrl_bayes.campaigns.simulation import fired
-from cbrl_bayes.campaigns.surprise import Evidence, bet_of, p_values
+from cbrl_bayes.campaigns.surprise import Evidence, bets_of, p_values
 from cbrl_bayes.campaigns.watching import World
 from cbrl_bayes.cli.app import app
 from cbrl_bayes.errors import InvalidInputError
@@ -238,14 +238,16 @@ def test_a_campaign_ends_where_its_rule_says(problem):
 
 
 def test_bets_have_expectation_one():
-    assert quad(lambda p: bet_of(np.array([p])), 1e-9, 1.0, limit=400)[0] == pytest.approx(
+    assert quad(lambda p: bets_of(np.array([p]))[0], 1e-9, 1.0, limit=400)[0] == pytest.approx(
         1.0, abs=0.06
     )  # the integrand is 1 / (p log(p)^2) near 0: what is left out below 1e-9 is 1 / log(1e9)
     evidence = Evidence()
     for _ in range(5):
-        evidence = evidence.after(1.0)
+        evidence = evidence.after(np.ones(3))
     assert evidence.value == pytest.approx(1.0)
-    assert Evidence().after(100.0).after(0.0).p_value == pytest.approx(1.0 / 50.5)
+    assert Evidence().after(np.full(3, 100.0)).after(np.zeros(3)).p_value == pytest.approx(
+        1.0 / 50.5
+    )
     assert fired(np.array([[1.0, 0.04, 0.02], [1.0, 1.0, 0.5]]), 0.05).tolist() == [2, 0]
 
 
@@ -295,8 +297,12 @@ def test_a_wrong_follower_is_noticed_early(problem, engine):
         return problem.mdp_fn(incentive, 2.0 - cost, parameters)
 
     world = World(replace(problem, mdp_fn=swapped), problem.default_parameters)
+    many = replace(engine.settings, num_replicates=199)
+    own = Engine(problem, many)
+    own.desk, own.programs = engine.desk, engine.programs  # compiled
+    engine = own
     state, memory, fired_in = engine.begin(KEY), world.initial_memory(), 0
-    for number in range(3):
+    for number in range(4):
         keys = jax.random.split(jax.random.fold_in(KEY, number), 3)
         plan = engine.plan(state, keys[0])
         answer, memory = world.answer(plan.points[0], engine.watch, memory, keys[1])
@@ -304,9 +310,7 @@ def test_a_wrong_follower_is_noticed_early(problem, engine):
         if not fired_in and state.evidence.p_value <= 0.05:
             fired_in = state.number
         assert check.p_values.shape == (1, 3)
-    assert 1 <= fired_in <= 3
-    lucky = engine.begin(KEY)
-    assert lucky.evidence.p_value == 1.0
+    assert 1 <= fired_in <= 4
 
 
 def test_contexts_that_are_sampled_are_refused():
@@ -325,7 +329,6 @@ def test_contexts_that_are_sampled_are_refused():
     [
         ({"num_rounds": 0}, "num_rounds >= 1"),
         ({"num_replicates": 7}, "too few replicates"),
-        ({"num_replicates": 500}, "more replicates than draws"),
         ({"policy": "thompson"}, "policy cannot be used"),
         ({"policy": cb.Thompson}, "policy cannot be used"),
         ({"stopping": 3.0}, "stopping has the wrong type"),
