@@ -38,7 +38,7 @@ STEPS = 15
 """Of each chain between two looks at the clock."""
 
 
-class TimeIsUp(Exception):
+class TimeIsUpError(Exception):
     """Raised to stop the sampler where it is."""
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         passed = time.perf_counter() - begun
         print(f"{stage} {done}/{total} {passed:.0f} s", flush=True)
         if passed > 60.0 * minutes:
-            raise TimeIsUp
+            raise TimeIsUpError
 
     records: dict = {}
     try:
@@ -101,7 +101,7 @@ def main() -> None:
             most_steps=STEPS,
             records=records,
         )
-    except TimeIsUp:
+    except TimeIsUpError:
         print("time is up: the draws so far are kept")
     seconds = time.perf_counter() - begun
     blocks = [records[place] for place in sorted(records)]
