@@ -32,6 +32,7 @@ benchmark: $(READY)
 	$(PY) tests/benchmarks/first_results.py --output tests/benchmarks/first_results.json
 	$(PY) tests/benchmarks/scaling.py --output tests/benchmarks/scaling.json \
 	  --figure docs/images/scaling.png
+	$(PY) tests/benchmarks/equilibrium.py --output tests/benchmarks/equilibrium.json
 	$(PY) tests/benchmarks/workers.py --output tests/benchmarks/workers.json \
 	  --figure docs/images/workers.png
 	$(PY) analyses/fill_readmes.py

@@ -70,6 +70,47 @@ def _few_programs():
         jax.clear_caches()
 
 
+def make_workshop(temperature=0.3, discount=0.8, price_moves_law=False):
+    """A workshop in order or not: keeping order is work, and a bonus pays for it.
+
+    Where work leads is what an outsider does not know. If ``price_moves_law``, a bonus also makes
+    work do more.
+    """
+
+    def mdp_fn(incentive, cost, parameters):
+        more = 0.1 * jnp.tanh(incentive["bonus"]) if price_moves_law else 0.0
+        in_order = jnp.array([[0.6, 0.9], [0.1, 0.7]]) + more * jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        work = jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        effort = jnp.array([[0.5], [1.0]]) * cost
+        return MDP(
+            reward=work * (incentive["bonus"] - effort),
+            transition=DenseTransition(jnp.stack([in_order, 1.0 - in_order], axis=-1)),
+            initial=jnp.array([0.5, 0.5]),
+            discount=discount,
+            temperature=parameters["temperature"],
+        )
+
+    return Problem(
+        name="workshop",
+        incentive=IncentiveSpace(
+            initial={"bonus": jnp.zeros(())},
+            transform=lambda unconstrained: {"bonus": unconstrained["bonus"]},
+            labels={"bonus": Labels(unit="money")},
+            scale=1.0,
+        ),
+        contexts=DiscreteContexts(("usual",), jnp.array([1.0]), (1.0,)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": temperature},
+        leader_reward_fn=lambda incentive, cost, p: jnp.array([[3.0, 3.0], [0.0, 0.0]]),
+        incentive_price_fn=lambda incentive, cost, p: (
+            incentive["bonus"] * jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        ),
+        leader_discount=0.8,
+        action_names=("rest", "work"),
+        objective_unit="money",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield

@@ -13,6 +13,7 @@ from cbrl_bayes.behaviour.saving import save_trajectories
 from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
 from cbrl_bayes.behaviour.simulate import simulate_trajectories
 from cbrl_bayes.behaviour.table import from_table
+from cbrl_bayes.behaviour.transitions import slots_of
 from cbrl_bayes.behaviour.zurcher import load_zurcher
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "route_trajectories",
     "save_trajectories",
     "simulate_trajectories",
+    "slots_of",
     "violations_of",
     "with_incentives",
 ]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from cbrl_bayes.designs import DaskExecutor
     from cbrl_bayes.hypergradients import Rounds, Search
     from cbrl_bayes.problems import Problem
@@ -24,6 +26,7 @@ READY_MADE = (
     "contract_design",
     "four_rooms",
     "four_rooms_doors",
+    "life_cycle",
     "random_mdp",
     "reserve_price",
     "rlhf",
@@ -41,6 +44,13 @@ class Method(StrEnum):
     NUTS = "nuts"
     SVI = "svi"
     MLE = "mle"
+
+
+class Dynamics(StrEnum):
+    """Whether the transition law is known."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
 
 
 class SearchName(StrEnum):
@@ -202,6 +212,14 @@ def chosen_problem(
     found = _run_own(name, lambda: made(**given)) if callable(made) else made
     require_kind(found, Problem, name)
     return found
+
+
+def as_fitted(problem: "Problem", tree: "xr.DataTree") -> "Problem":
+    """Return the problem with its transition law unknown, where a file says that it was learned."""
+    from cbrl_bayes.problems import LAW, with_unknown_law
+
+    learned = "posterior" in tree.children and LAW in tree["posterior"].data_vars
+    return with_unknown_law(problem) if learned and LAW not in problem.parameters else problem
 
 
 def _ready_made(name: str) -> Any:

@@ -10,13 +10,22 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, respond, shared_network
+from cbrl_bayes.problems import (
+    POPULATION,
+    Problem,
+    has_unknown_law,
+    respond,
+    settled,
+    shared_network,
+)
+from cbrl_bayes.problems.successors import merged_probability
 
 
 def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
     """Solve for the log policy of every cell; also return the worst solve status."""
+    parameters = _with_populations(problem, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -35,6 +44,7 @@ def row_policies(
     The same as `choice_rows` of `policies`, without the tables of all states where the contexts
     share one network.
     """
+    parameters = _with_populations(problem, counts, parameters)
     regime, context, group = counts.cells
     kinds, kind_of = np.unique(np.stack([regime, group]), axis=1, return_inverse=True)
     rows = jnp.zeros((len(counts.row_cell), problem.num_actions))
@@ -103,6 +113,7 @@ def context_evidence(
     """
     if not counts.has_latent_contexts:
         return 0.0
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
@@ -129,21 +140,36 @@ def context_evidence(
 def transition_log_likelihood(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> Float[Array, ""]:
-    """Return the log-likelihood of the recorded transitions.
+    """Return the log-likelihood of the transitions, each under the law of its own cell."""
+    cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
+    place = counts.transition_state, counts.transition_action, counts.transition_slot
+    parameters = _with_populations(problem, counts, parameters)
 
-    The law is that of the first cell; `BehaviourModel` makes sure that it is everyone's.
-    """
-    law = law_of_cell(problem, counts, parameters, 0)
-    chance = law[counts.transition_state, counts.transition_action, counts.transition_slot]
-    return (counts.transition_count * jnp.log(chance)).sum()
+    def one_cell(entry: tuple) -> Array:
+        index, inputs = entry
+        chance = _law(problem, counts, parameters, inputs)[place]
+        made = (cell == index) & (count > 0)
+        return (jnp.where(made, count, 0) * jnp.log(jnp.where(made, chance, 1.0))).sum()
+
+    cells = jax.tree.map(jnp.asarray, counts.cells)
+    return jax.lax.map(one_cell, (jnp.arange(counts.num_cells), cells)).sum()
 
 
 def law_of_cell(
-    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], index: int
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
 ) -> Array:
-    """Return the transition probabilities that hold in one cell."""
-    cell = (int(array[index]) for array in counts.cells)
-    return _cell_mdp(problem, counts, parameters, *cell).transition.probability
+    """Return the transition probabilities that hold in one cell (regime, context, group).
+
+    Where the law is an unknown parameter, those of a state that is listed twice are added up.
+    """
+    return _law(problem, counts, _with_populations(problem, counts, parameters), cell)
+
+
+def _law(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
+) -> Array:
+    law = _cell_mdp(problem, counts, parameters, *cell).transition
+    return merged_probability(law) if has_unknown_law(problem) else law.probability
 
 
 def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "episode context"]:
@@ -153,6 +179,20 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     ]
     weighed = jnp.where(cells >= 0, per_entry, 0.0) * counts.entry_count[:, None]
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
+
+
+def _with_populations(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters with each regime's population statistic, where followers meet."""
+    if problem.population is None or POPULATION in parameters:
+        return dict(parameters)
+
+    def of_regime(incentive: dict[str, Array]) -> Array:
+        return settled(problem, incentive, parameters)[POPULATION]
+
+    incentives = {name: jnp.asarray(values) for name, values in counts.incentives.items()}
+    return {**parameters, POPULATION: jax.lax.map(of_regime, incentives)}
 
 
 def _cell_inputs(
@@ -166,6 +206,8 @@ def _cell_inputs(
     """Return incentive, context value and follower's parameters of one cell."""
     incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
     value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
+    if POPULATION in parameters:
+        parameters = {**parameters, POPULATION: parameters[POPULATION][regime]}
     return incentive, value, problem.follower_parameters(parameters, group)
 
 

@@ -19,7 +19,8 @@ from cbrl_bayes.inference.likelihood import (
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.priors import Hierarchical, PerGroup
+from cbrl_bayes.inference.priors import MadeOfSites, PerGroup
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
@@ -83,10 +84,16 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     InvalidInputError
         For a hierarchical prior or a continuous context family, or if all parameters are known.
     """
-    if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
+    if model.context_family or any(isinstance(p, MadeOfSites) for p in model.priors.values()):
         raise InvalidInputError(
-            "maximum likelihood does not cover hierarchical priors or a context family",
+            "maximum likelihood covers no hierarchical or drifting priors and no context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
+        )
+    if any(isinstance(prior, UnknownLaw) for prior in model.priors.values()):
+        raise InvalidInputError(
+            "maximum likelihood does not cover an unknown transition law: what was never seen has "
+            "its maximum at probability 0",
+            remedy="cb.infer, or the problem itself, whose law is known",
         )
     model.require_unknown()
     from scipy.optimize import minimize  # takes a tenth of a second
@@ -94,7 +101,7 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()
-        if not isinstance(prior, Hierarchical) and name not in model.known
+        if not isinstance(prior, MadeOfSites) and name not in model.known
     }
     free = {name: supports[name].inv(_start(model, name)) for name in supports}
     flat, unravel = ravel_pytree(free)

@@ -11,6 +11,7 @@ from numpyro import handlers
 from scipy.sparse import csr_array
 
 from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.inference.chain_block import ONCE
 from cbrl_bayes.inference.densities import site_densities
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
@@ -19,7 +20,6 @@ from cbrl_bayes.inference.likelihood import (
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.nuts import ONCE
 
 Draws = Mapping[str, np.ndarray]
 

@@ -1,16 +1,24 @@
 """Bus engine replacement: a subsidy toward each replacement, on Rust's (1987) model of demand."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from cbrl_bayes.errors import require_ranges
-from cbrl_bayes.mdp import MDP, SuccessorTransition
 from cbrl_bayes.problems.contexts import DiscreteContexts
+from cbrl_bayes.problems.grid_model import GridModel
+from cbrl_bayes.problems.grids import Grid
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
+from cbrl_bayes.problems.shocks import Shock
 
 MILES_PER_BIN = 5000
 KEEP, REPLACE = 0, 1
+
+Named = Mapping[str, Any]
 
 
 def bus_replacement(
@@ -74,47 +82,59 @@ def bus_replacement(
     >>> round(float(subsidy), 3)
     0.45
     """
-    target_bin = target_mileage / MILES_PER_BIN
-    _check_settings(RC, theta11, target_bin, num_bins, late_cost, largest_subsidy)
-    bins = jnp.arange(num_bins)
-    late = (bins >= target_bin).astype(float)
+    require_ranges(
+        locals(),
+        "bus settings",
+        RC="> 0",
+        theta11="> 0",
+        target_mileage=f"(0, {num_bins * MILES_PER_BIN})",
+        late_cost="> 0",
+        largest_subsidy="(0, 1]",
+    )
     money = 1.0 if replacement_cost_dollars is None else float(replacement_cost_dollars)
     unit = "RC" if replacement_cost_dollars is None else "dollars"
-    successor = _successors(num_bins, len(increment_probability))
+    share = 1.0 - leader_discount
+    driven = np.arange(len(increment_probability)) * MILES_PER_BIN
 
-    def mdp_fn(incentive: Incentive, context: jnp.ndarray, parameters: Parameters) -> MDP:
-        wear = 1e-3 * parameters["theta11"] / parameters["RC"] * bins
-        paid = incentive["subsidy"] / money * (1.0 - late)
-        law = jnp.broadcast_to(parameters["increment_probability"], successor.shape)
-        return MDP(
-            reward=jnp.stack([-wear, -1.0 + paid], axis=-1),
-            transition=SuccessorTransition(successor, law),
-            initial=jnp.zeros(num_bins).at[0].set(1.0),
-            discount=discount,
-            temperature=1.0 / parameters["RC"],
-        )
+    def reward(state: Named, action: Named, incentive: Incentive, parameters: Parameters) -> Array:
+        wear = 1e-3 * parameters["theta11"] / parameters["RC"] * state["mileage"] / MILES_PER_BIN
+        paid = jnp.where(state["mileage"] < target_mileage, incentive["subsidy"] / money, 0.0)
+        return jnp.where(action["engine"] == REPLACE, paid - 1.0, -wear)
 
-    def harm(incentive: Incentive, context: jnp.ndarray, parameters: Parameters) -> jnp.ndarray:
-        cost = (1.0 - leader_discount) * late_cost * money * late
-        return -jnp.stack([cost, jnp.zeros(num_bins)], axis=-1)
+    def drive(state: Named, action: Named, shock: Named) -> Named:
+        origin = jnp.where(action["engine"] == REPLACE, 0.0, state["mileage"])
+        return {"mileage": origin + shock["driven"]}
 
-    def price(incentive: Incentive, context: jnp.ndarray, parameters: Parameters) -> jnp.ndarray:
-        paid = (1.0 - leader_discount) * incentive["subsidy"] * (1.0 - late)
-        return jnp.stack([jnp.zeros(num_bins), paid], axis=-1)
+    def harm(state: Named, action: Named) -> Array:
+        late = (state["mileage"] >= target_mileage) & (action["engine"] == KEEP)
+        return -share * late_cost * money * late
 
-    mileage = tuple((np.arange(num_bins) * MILES_PER_BIN).tolist())
+    def price(state: Named, action: Named, incentive: Incentive) -> Array:
+        early = (state["mileage"] < target_mileage) & (action["engine"] == REPLACE)
+        return early * share * incentive["subsidy"]
+
+    model = GridModel(
+        states={"mileage": Grid(np.arange(num_bins) * MILES_PER_BIN, unit="miles", clip=True)},
+        actions={"engine": Grid(("keep", "replace"))},
+        shocks={"driven": Shock(driven, lambda parameters: parameters["increment_probability"])},
+        reward=reward,
+        next_state=drive,
+        initial={"mileage": 0},
+        discount=discount,
+        temperature=lambda parameters: 1.0 / parameters["RC"],
+    )
     return Problem(
         name="bus_replacement",
         incentive=_subsidy(largest_subsidy, money, unit),
         contexts=DiscreteContexts(("fleet",), jnp.zeros(1), (1.0,)),
-        mdp_fn=mdp_fn,
+        mdp_fn=model.mdp,
         parameters={"RC": RC, "theta11": theta11, "increment_probability": increment_probability},
-        leader_reward_fn=harm,
-        incentive_price_fn=price,
+        leader_reward_fn=model.table(harm),
+        incentive_price_fn=model.table(price),
         leader_discount=leader_discount,
         per_follower=("RC", "theta11"),
-        state_labels=Labels(("state",), {"mileage": (("state",), mileage)}, unit="miles"),
-        action_names=("keep", "replace"),
+        state_labels=model.state_labels,
+        action_names=model.action_names,
         objective_unit=f"{unit} per bus-month",
         parameter_units={
             "RC": "noise scale (= rationality in units of RC)",
@@ -128,27 +148,6 @@ def bus_replacement(
     )
 
 
-def _check_settings(
-    RC: float, theta11: float, target_bin: float, num_bins: int, late_cost: float, largest: float
-) -> None:
-    given = {
-        "RC": RC,
-        "theta11": theta11,
-        "target_mileage": target_bin * MILES_PER_BIN,
-        "late_cost": late_cost,
-        "largest_subsidy": largest,
-    }
-    require_ranges(
-        given,
-        "bus settings",
-        RC="> 0",
-        theta11="> 0",
-        target_mileage=f"(0, {num_bins * MILES_PER_BIN})",
-        late_cost="> 0",
-        largest_subsidy="(0, 1]",
-    )
-
-
 def _subsidy(largest: float, money: float, unit: str) -> IncentiveSpace:
     """Describe a subsidy between 0 and ``largest`` replacement costs."""
     return IncentiveSpace(
@@ -158,10 +157,3 @@ def _subsidy(largest: float, money: float, unit: str) -> IncentiveSpace:
         start_scale=1.0,
         scale=1.0,
     )
-
-
-def _successors(num_bins: int, num_increments: int) -> jnp.ndarray:
-    """Bins that follow: from the present bin if kept, from bin 0 if replaced; capped."""
-    origin = np.stack([np.arange(num_bins), np.zeros(num_bins, int)], axis=-1)
-    ahead = origin[..., None] + np.arange(num_increments)
-    return jnp.asarray(np.minimum(ahead, num_bins - 1), jnp.int32)

@@ -1,8 +1,6 @@
 """What a problem must be: parameters, functions and labels that fit together, all traceable."""
 
-import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,8 +10,10 @@ from jaxtyping import Array
 
 from cbrl_bayes.errors import CbrlBayesError, InvalidInputError, as_numbers, require_kind
 from cbrl_bayes.mdp import MDP, check_ends, is_traced
+from cbrl_bayes.problems.calling import NEEDS_A_VALUE, failed, needs_a_value
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
@@ -22,14 +22,6 @@ from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
-
-
-NEEDS_A_VALUE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What JAX raises where Python asks for a value that is traced."""
 
 
 def completed(problem: "Problem", given: Mapping[str, Any] | None) -> dict[str, Array]:
@@ -99,6 +91,13 @@ def _check_kinds(problem: "Problem") -> None:
     require_kind(problem.incentive, IncentiveSpace, "incentive")
     require_kind(problem.contexts, DiscreteContexts | SampledContexts, "contexts")
     require_kind(problem.followers, Followers, "followers")
+    require_kind(problem.population, Population | None, "population", "cb.Population(...)")
+    if POPULATION in {*problem.parameters, *getattr(problem.contexts, "parameters", {})}:
+        raise InvalidInputError(
+            "no parameter can be called 'population': there functions find what followers do "
+            "together",
+            remedy="another name",
+        )
     if not callable(problem.mdp_fn):
         raise InvalidInputError("mdp_fn is no function", received=repr(problem.mdp_fn))
     require_kind(problem.parameters, Mapping, "parameters", "{'temperature': 0.5}")
@@ -135,7 +134,7 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
 
 def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, Any, Any]]:
     """Run the functions in every context; return the last process, and what it was made from."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, follower)
@@ -194,7 +193,7 @@ def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
 
 def asks_who(problem: "Problem") -> bool:
     """Return whether what a function returns can depend on ``parameters["follower"]``."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
@@ -255,6 +254,33 @@ def _check_programs(
             "objective_fn does not return one number", received=f"shape {shape}"
         )
     _traced_shape(problem, "response_fn", mdp, parameters, None)
+    if problem.population is not None:
+        _check_statistic(problem, given[0], table, context, parameters)
+
+
+def _check_statistic(problem: "Problem", *arguments: Any) -> None:
+    """Refuse a population whose statistic has another shape than its first guess."""
+    population = problem.population
+    assert population is not None
+    wanted = np.shape(population.start)
+    incentive, visits, context, parameters = arguments
+    own = {name: value for name, value in parameters.items() if name != POPULATION}
+    try:
+        found = np.shape(jax.eval_shape(population.statistic_fn, incentive, visits, context, own))
+    except KeyError as error:
+        raise InvalidInputError(
+            f"statistic_fn asks for {error}, which is not among the parameters",
+            accepted="the problem's own parameters, not the statistic itself",
+        ) from error
+    if found != wanted:
+        raise InvalidInputError(
+            "statistic_fn returns an array of the wrong shape",
+            received=found,
+            accepted=f"{wanted}, as start",
+        )
+    misfit = population.labels.misfit(wanted)
+    if misfit:
+        raise InvalidInputError("labels of the population do not fit", received=misfit)
 
 
 def _called(problem: "Problem", name: str, *arguments: Any) -> Any:
@@ -265,12 +291,7 @@ def _called(problem: "Problem", name: str, *arguments: Any) -> Any:
     except (CbrlBayesError, *NEEDS_A_VALUE):
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidInputError(
-            f"{name} failed ({type(error).__name__}: {error})",
-            received=f"{last.line} (line {last.lineno} of {Path(last.filename).name})",
-            accepted="a function of (incentive, context, parameters)",
-        ) from error
+        raise failed(name, error, "a function of (incentive, context, parameters)") from error
 
 
 def _check_finite(name: str, values: Any) -> None:
@@ -294,18 +315,7 @@ def _traced_shape(problem: "Problem", name: str, *arguments: Any) -> tuple[int, 
     try:
         return getattr(jax.eval_shape(function, *arguments), "shape", None)
     except NEEDS_A_VALUE as error:
-        code = getattr(function, "__code__", None)
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f for f in frames if code is not None and f.filename == code.co_filename]
-        where = (
-            f"{lines[-1].line} ({lines[-1].filename}, line {lines[-1].lineno})" if lines else None
-        )
-        raise InvalidInputError(
-            f"{name} needs the value of a number that JAX has not computed yet: it uses "
-            "`if`, `while`, float() or NumPy on it",
-            received=where,
-            remedy="jnp.where(condition, a, b) in place of if; jnp in place of np",
-        ) from error
+        raise needs_a_value(name, function, error) from error
 
 
 def _is_distribution(value: Any) -> bool:

@@ -80,7 +80,7 @@ def contract_design(
     num_stages : int
         K >= 1.
     discount : float
-        gamma of agent and principal per stage, in [0, 1).
+        gamma of agent and principal per stage, in [0, 1].
     temperature : float
         lambda > 0, money; rationality is 1/lambda.
     initial_payment : float

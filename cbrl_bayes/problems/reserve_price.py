@@ -78,7 +78,7 @@ def reserve_price(
     participation_cost : float
         kappa, money, >= 0; known to be zero if 0.
     buyer_discount, seller_discount : float
-        Per round, in [0, 1).
+        Per round, in [0, 1].
     temperature : float
         lambda > 0 of the follower, money; rationality is 1/lambda.
     initial_share : float

@@ -5,6 +5,7 @@ from .assembly import (
 )
 from .checkpoint import Checkpoint as Checkpoint, Records as Records, open_records as open_records
 from .draws import from_draws as from_draws
+from .dynamics import with_seldom_share as with_seldom_share
 from .error_budget import error_budget as error_budget
 from .fitted import fit_tree as fit_tree
 from .health import Health as Health, assess as assess
@@ -18,6 +19,7 @@ from .ingredients import (
 )
 from .keywords import running as running
 from .names import design_title as design_title
+from .next_period import for_next_period as for_next_period
 from .provenance import certificate as certificate, fingerprint as fingerprint
 from .recommendation import Recommendation as Recommendation, recommendation as recommendation
 from .schema import check_tree as check_tree, tree_violations as tree_violations

@@ -71,8 +71,9 @@ def assess(tree: xr.DataTree, *, prob: float = 0.9) -> Health:
     such ascent, over 10 % of exact ascents that met their step limit or incentives that lead to no
     MDP, a design with a higher mean than the common one, ascents by a stochastic estimator, over
     1 % of rollouts cut, fewer than 50 designed draws (for 90 % intervals), simulation error above
-    30 % of the spread over draws, a parameter the data hardly informed or bound on one side only,
-    draws from a variational fit. And what the groups say of themselves, as of the predictive check.
+    30 % of the spread over draws, over 5 % of visits where a learned transition law is its prior
+    (over 50 %: FAIL), a parameter the data hardly informed or bound on one side only, draws from a
+    variational fit. And what the groups say of themselves, as of the predictive check.
 
     Parameters
     ----------
@@ -173,6 +174,7 @@ def _judge_designs(tree: xr.DataTree, health: Health, prob: float) -> None:
         )
         _judge_learned_model(tree, health)
         _judge_shared(tree, health)
+    _judge_law(tree, health)
     _judge_scores(tree, health, prob)
     _judge_reaction(tree, health)
     _judge_common(tree, health)
@@ -209,6 +211,21 @@ def _judge_learned_model(tree: xr.DataTree, health: Health) -> None:
         share > PRIOR_SHARE_REVIEW,
         f"{100 * share:.0f} % of the visits at the last step are in states and actions that were "
         "seldom seen: there the model is its prior; allow more rollouts or more steps",
+    )
+
+
+def _judge_law(tree: xr.DataTree, health: Health) -> None:
+    """Say where the common design leads followers to where a learned law is its prior."""
+    decision = tree["decision"].to_dataset()
+    if "seldom_share" not in decision:  # the law was not learned
+        return
+    share = float(decision["seldom_share"].values[0])
+    health.note(
+        share > PRIOR_SHARE_FAIL,
+        share > PRIOR_SHARE_REVIEW,
+        f"{100 * share:.0f} % of the visits under the common design are in states and actions that "
+        "the data hardly show: there the learned law is its prior; watch more, or state a prior "
+        "that you can answer for (UnknownLaw)",
     )
 
 

@@ -25,6 +25,7 @@ from cbrl_bayes.problems import (
     contract_design,
     four_rooms,
     four_rooms_doors,
+    life_cycle,
     reserve_price,
     tax_design,
     two_state,
@@ -45,6 +46,11 @@ def make_taxes():
     return tax_design(economy=economy, temperature=0.3)
 
 
+def make_life():
+    """A short life on a coarse grid."""
+    return life_cycle(num_periods=8, retirement=5, num_assets=5)
+
+
 PROBLEMS = {
     "two_state": two_state,
     "moving": make_moving_problem,
@@ -56,6 +62,7 @@ PROBLEMS = {
     "reserve_price": reserve_price,
     "ending": make_ending_problem,
     "staged": make_staged_problem,
+    "life_cycle": make_life,
 }
 
 SMALL = {

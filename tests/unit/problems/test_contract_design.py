@@ -207,7 +207,7 @@ def test_the_law_of_types_may_be_an_array():
         ({"type_probability": (0.5, 0.6)}, "not a distribution"),
         ({"type_probability": ()}, "2 numbers >= 0"),
         ({"temperature": -0.1}, "temperature"),
-        ({"discount": 1.0}, "out of range"),
+        ({"discount": 1.1}, "out of range"),
     ],
 )
 def test_impossible_contracts_are_refused(arguments, words):

@@ -220,8 +220,8 @@ def test_gradient_through_payoffs_and_transitions():
         ({"value_probability": (0.5, 0.6)}, "not a distribution"),
         ({"initial_share": 1.0}, r"initial_share in \(0, 1\)"),
         ({"temperature": 0.0}, "temperature"),
-        ({"buyer_discount": 1.0}, "discount"),
-        ({"seller_discount": 1.0}, "out of range"),
+        ({"buyer_discount": 1.1}, "discount"),
+        ({"seller_discount": 1.1}, "out of range"),
     ],
 )
 def test_impossible_sales_are_refused(arguments, words):
