@@ -13,7 +13,6 @@ from scipy.optimize import minimize
 from cbrl_bayes.mdp import linear_values
 from cbrl_bayes.problems import Problem, shared_network
 
-
 SHARP = 1000.0
 """The search minimises thousandths of a minute: its limit on the slope then is 1e-8 minutes."""
 
