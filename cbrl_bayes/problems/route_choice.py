@@ -15,6 +15,15 @@ from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 from cbrl_bayes.problems.road_network import RoadNetwork, Trips
 
 COEFFICIENTS = ("time", "left_turn", "link_constant", "u_turn")
+UNITS = {
+    "time": "utility per minute",
+    "left_turn": "utility per left turn",
+    "link_constant": "utility per link",
+    "u_turn": "utility per U-turn",
+    "temperature": "utility",
+    "rationality": "1 / utility",
+    "context_probability": "probability",
+}
 NUM_TOLLED = 20
 """Links that bear a toll by default: those that most trips use."""
 
@@ -95,22 +104,9 @@ def route_choice(
     >>> problem.num_states, problem.num_actions
     (5, 3)
     """
-    require_ranges(
-        {
-            "time": time,
-            "left_turn": left_turn,
-            "link_constant": link_constant,
-            "u_turn": u_turn,
-            "temperature": temperature,
-            "relief": relief,
-            "largest_toll": largest_toll,
-        },
-        "settings of route_choice",
-        **dict.fromkeys(COEFFICIENTS, "(-inf, 0)"),
-        temperature="> 0",
-        relief=">= 0",
-        largest_toll="> 0",
-    )
+    coefficients = (time, left_turn, link_constant, u_turn)
+    parameters = {**dict(zip(COEFFICIENTS, coefficients, strict=True)), "temperature": temperature}
+    _check_settings(parameters | {"relief": relief, "largest_toll": largest_toll})
     if (network is None) != (trips is None):
         raise InvalidInputError("route_choice needs both a network and its trips, or neither")
     if network is None or trips is None:
@@ -119,37 +115,7 @@ def route_choice(
     busiest = np.argsort(-use, kind="stable")
     at_toll = _links(network, "tolled", busiest[:NUM_TOLLED] if tolled is None else tolled)
     off = _links(network, "relieved", busiest[:5] if relieved is None else relieved)
-    tables = _Tables(network, trips)
-
-    def utility(parameters: Parameters) -> Array:
-        """Return what each move is worth without tolls, (S, A)."""
-        return sum(parameters[name] * tables.features[name] for name in COEFFICIENTS)
-
-    def mdp_fn(incentive: Incentive, destination: Array, parameters: Parameters) -> MDP:
-        toll = jnp.zeros(tables.num_states).at[at_toll].set(incentive["toll"])
-        paid = jnp.where(tables.turns, toll[tables.successor], 0.0)
-        return MDP(
-            reward=utility(parameters) + parameters["time"] * paid,
-            transition=SuccessorTransition(tables.successor[..., None], tables.certain),
-            initial=tables.initial[destination],
-            discount=1.0,
-            temperature=parameters["temperature"],
-            terminal=tables.arrived,
-            available=tables.available(destination),
-        )
-
-    entered = jnp.zeros(tables.num_states).at[off].set(1.0)
-
-    def welfare(
-        incentive: Incentive, policy: Array, destination: Array, parameters: Parameters
-    ) -> Array:
-        mdp = mdp_fn(incentive, destination, parameters)
-        surprise = -jnp.log(jnp.where(policy > 0.0, policy, 1.0))
-        worth = utility(parameters) + parameters["temperature"] * surprise
-        harm = relief * jnp.where(tables.turns, entered[tables.successor], 0.0)
-        minutes = worth / -parameters["time"] - harm
-        return expected_return(mdp, policy, reward=minutes, discount=1.0)
-
+    drivers = _Drivers(_Tables(network, trips), at_toll, off, relief)
     shares = np.bincount(trips.destination, minlength=network.num_destinations) / len(trips.links)
     return Problem(
         name="route_choice",
@@ -160,29 +126,15 @@ def route_choice(
             tuple(shares.tolist()),
             law_known=True,
         ),
-        mdp_fn=mdp_fn,
-        parameters={
-            "time": time,
-            "left_turn": left_turn,
-            "link_constant": link_constant,
-            "u_turn": u_turn,
-            "temperature": temperature,
-        },
-        objective_fn=welfare,
+        mdp_fn=drivers.mdp,
+        parameters=parameters,
+        objective_fn=drivers.welfare,
         leader_discount=1.0,
         per_follower=(*COEFFICIENTS, "temperature"),
         state_labels=Labels(("state",), {"link": (("state",), (*network.link_names, "arrived"))}),
-        action_names=(*(f"turn {n + 1}" for n in range(tables.num_actions - 1)), "arrive"),
+        action_names=(*(f"turn {n + 1}" for n in range(drivers.tables.num_actions - 1)), "arrive"),
         objective_unit="minutes per trip",
-        parameter_units={
-            "time": "utility per minute",
-            "left_turn": "utility per left turn",
-            "link_constant": "utility per link",
-            "u_turn": "utility per U-turn",
-            "temperature": "utility",
-            "rationality": "1 / utility",
-            "context_probability": "probability",
-        },
+        parameter_units=UNITS,
         ranges=dict.fromkeys(COEFFICIENTS, (-np.inf, 0.0)),
         uncertain=COEFFICIENTS,
     )
@@ -215,6 +167,57 @@ class _Tables:
     def available(self, destination: Array) -> Array:
         """Return which moves are open to drivers with a destination, (S, A)."""
         return jnp.concatenate([self.turns[:, :-1], self.arrives[destination][:, None]], axis=1)
+
+
+class _Drivers:
+    """What drivers decide about, and what their routes are worth to them and to the leader."""
+
+    def __init__(
+        self, tables: _Tables, tolled: np.ndarray, relieved: np.ndarray, relief: float
+    ) -> None:
+        self.tables, self.tolled = tables, tolled
+        entered = jnp.zeros(tables.num_states).at[relieved].set(1.0)
+        self.harm = relief * jnp.where(tables.turns, entered[tables.successor], 0.0)
+
+    def utility(self, parameters: Parameters) -> Array:
+        """Return what each move is worth without tolls, (S, A)."""
+        return sum(parameters[name] * self.tables.features[name] for name in COEFFICIENTS)
+
+    def mdp(self, incentive: Incentive, destination: Array, parameters: Parameters) -> MDP:
+        """Return the process of drivers with one destination."""
+        tables = self.tables
+        toll = jnp.zeros(tables.num_states).at[self.tolled].set(incentive["toll"])
+        paid = jnp.where(tables.turns, toll[tables.successor], 0.0)
+        return MDP(
+            reward=self.utility(parameters) + parameters["time"] * paid,
+            transition=SuccessorTransition(tables.successor[..., None], tables.certain),
+            initial=tables.initial[destination],
+            discount=1.0,
+            temperature=parameters["temperature"],
+            terminal=tables.arrived,
+            available=tables.available(destination),
+        )
+
+    def welfare(
+        self, incentive: Incentive, policy: Array, destination: Array, parameters: Parameters
+    ) -> Array:
+        """Return what a trip is worth to drivers, less the harm to others, in minutes."""
+        surprise = -jnp.log(jnp.where(policy > 0.0, policy, 1.0))
+        worth = self.utility(parameters) + parameters["temperature"] * surprise
+        minutes = worth / -parameters["time"] - self.harm
+        mdp = self.mdp(incentive, destination, parameters)
+        return expected_return(mdp, policy, reward=minutes, discount=1.0)
+
+
+def _check_settings(given: dict[str, float]) -> None:
+    require_ranges(
+        given,
+        "settings of route_choice",
+        **dict.fromkeys(COEFFICIENTS, "(-inf, 0)"),
+        temperature="> 0",
+        relief=">= 0",
+        largest_toll="> 0",
+    )
 
 
 def _links(network: RoadNetwork, name: str, links: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ SLOW_PAGES = [
     "docs/posteriors.md",
     "docs/quickstart.md",
     "docs/robust.md",
+    "docs/routes.md",
     "docs/sensitivity.md",
     *(str(path.relative_to(ROOT)) for path in GALLERY),
 ]

@@ -1,0 +1,174 @@
+"""Tolls that bring traffic off busy links of a real network, under the posterior of drivers.
+
+    python analyses/route_tolls/posterior.py
+    python analyses/route_tolls/run.py
+
+The first command samples the drivers' coefficients given 1,832 trips. This one lays tolls on the
+busiest part of the network: the best for each draw, and one set for all. Leaves results.json,
+map.png, tolls.png and the numbers in README.md.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbrl_bayes.problems import borlange, leader_outcome, route_choice
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+from pictures import draw_map, draw_tolls  # noqa: E402
+from tables import fill, markdown  # noqa: E402
+from tolls import Leader  # noqa: E402
+
+NUM_KEPT, NUM_TOLLED, NUM_RELIEVED = 1000, 20, 5
+RELIEF, LARGEST = 1.0, 5.0
+NUM_DRAWS, NUM_SEARCH_DRAWS = 40, 8
+ENDS = [0.05, 0.95]
+
+
+def main() -> None:
+    """Cut, design, compare, draw."""
+    begun = time.perf_counter()
+    posterior = json.loads((HERE / "posterior.json").read_text())
+    part, trips = borlange()[0].cut(*_busiest())
+    use = np.bincount(np.concatenate(trips.links), minlength=part.num_links)
+    order = np.argsort(-use, kind="stable")
+    tolled, relieved = order[:NUM_TOLLED], order[:NUM_RELIEVED]
+    problem = route_choice(
+        part, trips, tolled=tolled, relieved=relieved, relief=RELIEF, largest_toll=LARGEST
+    )
+    leader = Leader(problem, tolled, relieved, RELIEF)
+    draws = _thinned(posterior["draws"], NUM_DRAWS)
+    checked = _agrees(leader, draws[0])
+    common = leader.best(draws[:: NUM_DRAWS // NUM_SEARCH_DRAWS], LARGEST)
+    each = [leader.best([one], LARGEST, common) for one in draws]
+    print(f"designed after {time.perf_counter() - begun:.0f} s", flush=True)
+
+    objective, traffic = jax.jit(leader.objective), jax.jit(leader.traffic)
+    none = np.zeros(NUM_TOLLED)
+    rows = []
+    for one, best in zip(draws, each, strict=True):
+        at = {"none": none, "common": common, "own": best}
+        worth = {name: float(objective(jnp.asarray(t), one)) for name, t in at.items()}
+        flows = {name: np.asarray(traffic(jnp.asarray(t), one)) for name, t in at.items()}
+        on = {name: flow[relieved].sum() for name, flow in flows.items()}
+        # What drivers lose is what the objective loses beside the harm.
+        loss = {n: worth["none"] - worth[n] + RELIEF * (on["none"] - on[n]) for n in worth}
+        rows.append({"worth": worth, "on": on, "loss": loss, "flows": flows})
+    results = {
+        "links": part.num_links,
+        "destinations": part.num_destinations,
+        "trips": len(trips.links),
+        "draws": NUM_DRAWS,
+        "largest_difference_to_leader_outcome": checked,
+        "gain_common": _told([r["worth"]["common"] - r["worth"]["none"] for r in rows]),
+        "gain_own": _told([r["worth"]["own"] - r["worth"]["none"] for r in rows]),
+        "value_of_knowing": _told([r["worth"]["own"] - r["worth"]["common"] for r in rows]),
+        "traffic_before": _told([r["on"]["none"] for r in rows]),
+        "traffic_change": _told([r["on"]["common"] / r["on"]["none"] - 1.0 for r in rows]),
+        "drivers_loss": _told([r["loss"]["common"] for r in rows]),
+        "tolls": [
+            {
+                "link": part.link_names[link],
+                "relieved": bool(link in relieved),
+                "common": float(common[i]),
+                **_told([best[i] for best in each]),
+            }
+            for i, link in enumerate(tolled)
+        ],
+        "seconds": time.perf_counter() - begun,
+    }
+    (HERE / "results.json").write_text(json.dumps(results, indent=1))
+    before = np.mean([r["flows"]["none"] for r in rows], axis=0)[:-1]
+    after = np.mean([r["flows"]["common"] for r in rows], axis=0)[:-1]
+    draw_map(part, before, after, dict(zip(tolled.tolist(), common, strict=True)), HERE / "map.png")
+    draw_tolls(results["tolls"], HERE / "tolls.png")
+    write_readme(results, posterior)
+    print(json.dumps({k: v for k, v in results.items() if k != "tolls"}, indent=1))
+
+
+def _busiest() -> tuple[np.ndarray, object]:
+    network, trips = borlange()
+    use = np.bincount(np.concatenate(trips.links), minlength=network.num_links)
+    return np.argsort(-use, kind="stable")[:NUM_KEPT], trips
+
+
+def _thinned(draws: dict, num: int) -> list[dict[str, float]]:
+    flat = {name: np.ravel(values) for name, values in draws.items()}
+    chosen = np.linspace(0, len(next(iter(flat.values()))) - 1, num).astype(int)
+    return [{name: float(values[i]) for name, values in flat.items()} for i in chosen]
+
+
+def _agrees(leader: Leader, one: dict[str, float]) -> float:
+    """Compare with the package's own evaluation, context by context, at some tolls."""
+    problem = leader.problem
+    logit = jnp.linspace(-3.0, 0.0, NUM_TOLLED)
+    toll = problem.incentive.transform({"toll_logit": logit})["toll"]
+    parameters = problem.complete_parameters(one)
+    slow = jax.jit(lambda x: leader_outcome(problem, {"toll_logit": x}, parameters).objective)
+    return float(abs(slow(logit) - leader.objective(toll, one)))
+
+
+def _told(values: list[float]) -> dict[str, float]:
+    low, high = np.quantile(values, ENDS)
+    return {"mean": float(np.mean(values)), "lower": float(low), "upper": float(high)}
+
+
+def _interval(told: dict[str, float], scale: float = 1.0, form: str = ".3f") -> str:
+    mean, low, high = (format(scale * told[k], form) for k in ("mean", "lower", "upper"))
+    return f"{mean} ({low} to {high})"
+
+
+def write_readme(results: dict, posterior: dict) -> None:
+    """Put the numbers between the markers of README.md."""
+    names = posterior["parameters"]
+    table = [["coefficient", "posterior mean", "90 % interval", "R-hat", "effective draws"]]
+    table += [
+        [
+            name,
+            f"{row['mean']:.4f}",
+            f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}",
+            f"{row['rhat']:.4f}",
+            f"{row['ess_bulk']:.0f}",
+        ]
+        for name, row in names.items()
+    ]
+    text = markdown(table) + (
+        f"\n\n{posterior['chains']} chains of {posterior['draws_per_chain']} draws after "
+        f"{posterior['warmup']} steps of warm-up, {posterior['divergences']} divergences, "
+        f"{posterior['seconds'] / 60:.0f} minutes; one likelihood with its gradient takes "
+        f"{posterior['per_slope_seconds']:.2f} s."
+    )
+    fill(HERE / "README.md", {"POSTERIOR": text, **_leader_texts(results)})
+
+
+def _leader_texts(results: dict) -> dict[str, str]:
+    rows = [
+        ["", "one set of tolls for all draws"],
+        ["entries into relieved links per trip, before", _interval(results["traffic_before"])],
+        ["change of these entries, %", _interval(results["traffic_change"], 100.0, ".1f")],
+        ["what drivers lose, minutes per trip", _interval(results["drivers_loss"], 1.0, ".4f")],
+        ["gain of the objective, minutes per trip", _interval(results["gain_common"], 1.0, ".4f")],
+        ["gain with each draw's own tolls", _interval(results["gain_own"], 1.0, ".4f")],
+        ["value of knowing drivers exactly", _interval(results["value_of_knowing"], 1.0, ".6f")],
+    ]
+    tolls = [["link", "relieved", "common toll, minutes", "best toll by draw"]]
+    tolls += [
+        [t["link"], "yes" if t["relieved"] else "", f"{t['common']:.2f}", _interval(t, 1.0, ".2f")]
+        for t in results["tolls"]
+    ]
+    size = (
+        f"{results['links']} links, {results['destinations']} destinations, "
+        f"{results['trips']} trips or parts of trips; {results['draws']} posterior draws."
+    )
+    return {"SIZE": size, "GAINS": markdown(rows), "TOLLS": markdown(tolls)}
+
+
+if __name__ == "__main__":
+    main()
