@@ -1,6 +1,7 @@
 from . import (
     behaviour as behaviour,
     calibration as calibration,
+    campaigns as campaigns,
     designs as designs,
     errors as errors,
     files as files,
@@ -21,6 +22,7 @@ from .behaviour import (
     concatenate as concatenate,
     data_report as data_report,
     from_table as from_table,
+    load_borlange as load_borlange,
     load_trajectories as load_trajectories,
     load_zurcher as load_zurcher,
     make_trajectories as make_trajectories,
@@ -35,6 +37,23 @@ from .calibration import (
     calibrate_inference as calibrate_inference,
     decision_coverage as decision_coverage,
     rank_uniformity as rank_uniformity,
+)
+from .campaigns import (
+    CampaignConstraints as CampaignConstraints,
+    CampaignSettings as CampaignSettings,
+    DynamicsSettings as DynamicsSettings,
+    EpsilonGreedy as EpsilonGreedy,
+    FixedArms as FixedArms,
+    Greedy as Greedy,
+    KnowledgeGradient as KnowledgeGradient,
+    ParticleSettings as ParticleSettings,
+    PlanningSettings as PlanningSettings,
+    StopRule as StopRule,
+    Thompson as Thompson,
+    UpperConfidence as UpperConfidence,
+    campaign_table as campaign_table,
+    open_campaign as open_campaign,
+    simulate_campaigns as simulate_campaigns,
 )
 from .designs import (
     AcrossContexts as AcrossContexts,
@@ -74,11 +93,13 @@ from .hypergradients import (
 from .inference import (
     BehaviourSimulation as BehaviourSimulation,
     ContextFamily as ContextFamily,
+    Drift as Drift,
     Hierarchical as Hierarchical,
     NUTSSettings as NUTSSettings,
     PerGroup as PerGroup,
     Pooled as Pooled,
     SVISettings as SVISettings,
+    UnknownLaw as UnknownLaw,
 )
 from .information import (
     Experiment as Experiment,
@@ -91,6 +112,7 @@ from .mdp import (
     DenseTransition as DenseTransition,
     SuccessorTransition as SuccessorTransition,
     best_response as best_response,
+    finite_horizon as finite_horizon,
 )
 from .problems import (
     Chain as Chain,
@@ -100,10 +122,14 @@ from .problems import (
     GridModel as GridModel,
     IncentiveSpace as IncentiveSpace,
     Labels as Labels,
+    Population as Population,
     Problem as Problem,
     SampledContexts as SampledContexts,
     Shock as Shock,
+    equilibria as equilibria,
+    equilibrium as equilibrium,
     leader_outcome as leader_outcome,
+    period_labels as period_labels,
 )
 from .reports import report as report
 from .results import (

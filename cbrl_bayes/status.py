@@ -14,6 +14,8 @@ class SolveStatus(enum.IntEnum):
     """Rollouts met their step limit while much of the worth was still ahead."""
     INVALID_MDP = 4
     """The MDP cannot be: a probability of 1.12, a temperature below zero (`is_valid`)."""
+    UNSETTLED = 5
+    """Followers who meet: no population statistic was found that their responses make again."""
 
 
 class AscentStatus(enum.IntEnum):

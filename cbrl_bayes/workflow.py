@@ -21,6 +21,7 @@ from cbrl_bayes.designs import (
     ThreadExecutor,
     default_design_settings,
     read_alternatives,
+    score_under_other_laws,
     study_designs,
 )
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
@@ -28,9 +29,8 @@ from cbrl_bayes.hypergradients import Estimator, Exact
 from cbrl_bayes.inference import (
     BehaviourModel,
     ContextFamily,
-    Hierarchical,
     NUTSSettings,
-    PerGroup,
+    OfGroups,
     Prior,
     SVISettings,
     default_priors,
@@ -49,6 +49,7 @@ from cbrl_bayes.results import (
     add_response,
     error_budget,
     fit_tree,
+    for_next_period,
     from_draws,
     posterior_draws,
     running,
@@ -76,7 +77,7 @@ def behaviour_model(
     require_kind(data, xr.Dataset, "data", remedy)
     require_kind(context_family, ContextFamily | None, "context_family")
     chosen = default_priors(problem, priors)
-    grouped = any(isinstance(prior, PerGroup | Hierarchical) for prior in chosen.values())
+    grouped = any(isinstance(prior, OfGroups) for prior in chosen.values())
     known = problem.default_parameters
     alike = all(np.ndim(known[name]) == 0 for name in problem.per_follower if name in known)
     if alike and not grouped and "group" in data and not problem.tells_followers_apart:
@@ -124,10 +125,10 @@ def infer(
     key : typed key
         From `jax.random.key`; same key, same draws.
     priors : mapping, optional
-        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a NumPyro distribution, in the
-        parameter's unit; replaces or adds to `default_priors`. A number (or a distribution of one
-        value, such as `Delta`) says that the parameter is known: it stands in the posterior as a
-        constant, and nothing is learned about it.
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical`, `Drift` or a NumPyro distribution,
+        in the parameter's unit; replaces or adds to `default_priors`. A number (or a distribution
+        of one value, such as `Delta`) says that the parameter is known: it stands in the
+        posterior as a constant, and nothing is learned about it.
     settings : NUTSSettings or SVISettings, optional
         Default: NUTS with 4 chains.
     context_family : ContextFamily, optional
@@ -306,16 +307,14 @@ def design(
     estimator = Exact() if estimator is None else estimator
     require_kind(estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
     settings = default_design_settings(estimator) if settings is None else settings
-    require_kind(
-        problem, Problem, "problem", "problem = cb.Problem(...) or cb.problems.two_state()"
-    )
+    require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
     require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
     require_key(key)
     if not is_whole(num_draws) or num_draws < 1:
         raise InvalidInputError(
             "num_draws cannot be used", received=repr(num_draws), accepted="1, 2, ..."
         )
-    base = from_draws(problem, fit)
+    base = for_next_period(problem, from_draws(problem, fit))
     posterior = base["posterior"].to_dataset()
     problem = with_groups(problem, posterior)
     chosen = thinned(posterior, num_draws)
@@ -342,6 +341,9 @@ def design(
             alternatives=stated,
             run=run,
         )
+        moved = score_under_other_laws(
+            problem, study, draws, key=key, evaluation=settings.evaluation, run=run
+        )
     used = {
         "design": settings,
         "estimator": estimator,
@@ -356,6 +358,7 @@ def design(
         chosen,
         used,
         is_exact=estimator.is_exact,
+        other_laws=moved,
         stage="design only" if base.attrs["stage"] == "draws" else "design",
     )
     tree.attrs["estimator"] = type(estimator).__name__

@@ -44,6 +44,7 @@ ROOMS = (
     (("designs",), "from draws to designs, on bare arrays"),
     (("results",), "the labelled tree: schema, storage, health, tables"),
     (("robust", "information", "sensitivity", "calibration"), "a room per question"),
+    (("campaigns",), "the question that is asked in rounds"),
     (("plots",), "pictures"),
     (("reports",), "the page for those who decide"),
     (("workflow", "cli"), "infer and design; the command line"),
@@ -90,7 +91,7 @@ def plan() -> None:
 
 
 def _box(axes: Axes, left: float, row: int, width: float, name: str) -> None:
-    question = name in {"robust", "information", "sensitivity", "calibration"}
+    question = name in {"robust", "information", "sensitivity", "calibration", "campaigns"}
     colour = "#F0E442" if question else "#56B4E9"
     axes.add_patch(plt.Rectangle((left, row), width, 0.72, facecolor=colour, alpha=0.45))
     axes.text(left + width / 2, row + 0.36, name, ha="center", va="center", fontsize=10)

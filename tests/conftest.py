@@ -1,6 +1,7 @@
 """Shared set-up: compiled programs are cached, one device per chain, no windows."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
@@ -27,7 +28,7 @@ import pytest
 
 import cbrl_bayes as cb
 from cbrl_bayes.behaviour import simulate_trajectories
-from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.mdp import MDP, DenseTransition, SuccessorTransition, finite_horizon, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
 MOST_MAPPINGS = 40_000
@@ -67,6 +68,47 @@ def _few_programs():
     mappings = Path("/proc/self/maps")
     if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
+
+
+def make_workshop(temperature=0.3, discount=0.8, price_moves_law=False):
+    """A workshop in order or not: keeping order is work, and a bonus pays for it.
+
+    Where work leads is what an outsider does not know. If ``price_moves_law``, a bonus also makes
+    work do more.
+    """
+
+    def mdp_fn(incentive, cost, parameters):
+        more = 0.1 * jnp.tanh(incentive["bonus"]) if price_moves_law else 0.0
+        in_order = jnp.array([[0.6, 0.9], [0.1, 0.7]]) + more * jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        work = jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        effort = jnp.array([[0.5], [1.0]]) * cost
+        return MDP(
+            reward=work * (incentive["bonus"] - effort),
+            transition=DenseTransition(jnp.stack([in_order, 1.0 - in_order], axis=-1)),
+            initial=jnp.array([0.5, 0.5]),
+            discount=discount,
+            temperature=parameters["temperature"],
+        )
+
+    return Problem(
+        name="workshop",
+        incentive=IncentiveSpace(
+            initial={"bonus": jnp.zeros(())},
+            transform=lambda unconstrained: {"bonus": unconstrained["bonus"]},
+            labels={"bonus": Labels(unit="money")},
+            scale=1.0,
+        ),
+        contexts=DiscreteContexts(("usual",), jnp.array([1.0]), (1.0,)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": temperature},
+        leader_reward_fn=lambda incentive, cost, p: jnp.array([[3.0, 3.0], [0.0, 0.0]]),
+        incentive_price_fn=lambda incentive, cost, p: (
+            incentive["bonus"] * jnp.array([[0.0, 1.0], [0.0, 1.0]])
+        ),
+        leader_discount=0.8,
+        action_names=("rest", "work"),
+        objective_unit="money",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +175,61 @@ def make_moving_problem() -> Problem:
         parameters={"temperature": 0.5},
         leader_reward_fn=lambda incentive, context, p: gain * incentive["x"][0] + context * bonus,
         leader_discount=0.7,
+    )
+
+
+def make_ending_problem() -> Problem:
+    """As the moving one, without a discount: every path ends; some actions are closed."""
+    moving = make_moving_problem()
+    available = np.ones((5, 3), bool)
+    available[0, 1] = available[2, 0] = available[2, 2] = False
+
+    def mdp_fn(incentive, context, parameters):
+        mdp = moving.mdp_fn(incentive, context, parameters)
+        # Every move ends the walk with some chance, at dear places more often.
+        law = mdp.transition
+        out = 0.3 + 0.2 * context
+        successor = jnp.concatenate([law.successor, jnp.full((5, 3, 1), 4)], axis=-1)
+        chance = jnp.concatenate([(1 - out) * law.probability, jnp.full((5, 3, 1), out)], axis=-1)
+        return replace_fields(
+            mdp,
+            transition=SuccessorTransition(successor, chance),
+            discount=1.0,
+            available=available,
+        )
+
+    return replace(moving, name="ending", mdp_fn=mdp_fn, leader_discount=1.0)
+
+
+def make_staged_problem() -> Problem:
+    """Four periods without a discount; laws and rewards differ by period; an action is closed."""
+    rng = np.random.default_rng(3)
+    T, S, A = 4, 3, 3
+    base, slope = (jnp.asarray(rng.normal(size=(T, S, A, S))) for _ in range(2))
+    reward, bonus, gain = (jnp.asarray(rng.normal(size=(T, S, A))) for _ in range(3))
+    start, after = jnp.asarray(rng.normal(size=S)), jnp.arange(float(S))
+    available = np.ones((S, A), bool)
+    available[1, 2] = False
+
+    def mdp_fn(incentive, context, parameters):
+        x = incentive["x"]
+        return finite_horizon(
+            reward=reward + x[0] * bonus + context,
+            transition=DenseTransition(jax.nn.softmax(base + slope * x[1])),
+            initial=jax.nn.softmax(start * x[2]),
+            discount=1.0,
+            temperature=parameters["temperature"],
+            num_periods=T,
+            terminal_values=after * x[0],
+            available=available,
+        )
+
+    return replace(
+        make_moving_problem(),
+        name="staged",
+        mdp_fn=mdp_fn,
+        leader_reward_fn=lambda incentive, context, p: (gain * incentive["x"][0]).reshape(-1, A),
+        leader_discount=1.0,
     )
 
 

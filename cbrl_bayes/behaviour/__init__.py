@@ -1,5 +1,6 @@
 """Observed behaviour: its format, checker, loaders, real data, simulation, reduction to counts."""
 
+from cbrl_bayes.behaviour.borlange import load_borlange, route_trajectories
 from cbrl_bayes.behaviour.check import check_trajectories, violations_of
 from cbrl_bayes.behaviour.comparisons import OUTCOMES, load_comparisons
 from cbrl_bayes.behaviour.counts import BehaviourCounts, count_behaviour
@@ -12,6 +13,7 @@ from cbrl_bayes.behaviour.saving import save_trajectories
 from cbrl_bayes.behaviour.schema import MISSING, make_trajectories
 from cbrl_bayes.behaviour.simulate import simulate_trajectories
 from cbrl_bayes.behaviour.table import from_table
+from cbrl_bayes.behaviour.transitions import slots_of
 from cbrl_bayes.behaviour.zurcher import load_zurcher
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "count_behaviour",
     "data_report",
     "from_table",
+    "load_borlange",
     "load_comparisons",
     "load_household_shares",
     "load_trajectories",
@@ -32,8 +35,10 @@ __all__ = [
     "make_trajectories",
     "none_is_stated",
     "regimes_stated",
+    "route_trajectories",
     "save_trajectories",
     "simulate_trajectories",
+    "slots_of",
     "violations_of",
     "with_incentives",
 ]

@@ -10,6 +10,7 @@ import xarray as xr
 from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of
 from cbrl_bayes.behaviour.check import check_trajectories
 from cbrl_bayes.behaviour.schema import MISSING
+from cbrl_bayes.behaviour.transitions import count_transitions
 from cbrl_bayes.problems import Problem
 
 
@@ -48,9 +49,10 @@ class BehaviourCounts:
     move_episode, move_state, move_action, move_next, move_count : int arrays, shape (moves,)
         Moves from state to state of the episodes without observed context, where they tell
         contexts apart.
-    transition_state, transition_action, transition_slot, transition_count : int arrays
-        Recorded transitions of episodes with an observed context (empty where the data hold
-        none).
+    transition_cell, transition_state, transition_action, transition_slot, transition_count : \
+int arrays
+        Transitions of episodes with an observed context: the recorded ones, and, where the law is
+        an unknown parameter, those that follow from the next state (`count_transitions`).
     """
 
     regimes: tuple[str, ...]
@@ -77,6 +79,7 @@ class BehaviourCounts:
     move_action: np.ndarray
     move_next: np.ndarray
     move_count: np.ndarray
+    transition_cell: np.ndarray
     transition_state: np.ndarray
     transition_action: np.ndarray
     transition_slot: np.ndarray
@@ -156,7 +159,8 @@ def count_behaviour(
     action_count = np.zeros((len(rows), problem.num_actions), int)
     np.add.at(action_count, (row_of, entries[known][:, 2]), entry_count[known])
     hidden = context == UNSEEN
-    moves, move_count = _transitions(data, state, action, ~hidden)
+    own = np.where(hidden, UNSEEN, episode_cells[np.arange(len(context)), context])
+    moves, move_count = count_transitions(problem, data, own, context)
     seen, seen_count = _moves(state, action, hidden)
     return BehaviourCounts(
         regimes=tuple(map(str, regimes)),
@@ -183,9 +187,10 @@ def count_behaviour(
         move_action=seen[:, 2],
         move_next=seen[:, 3],
         move_count=seen_count,
-        transition_state=moves[:, 0],
-        transition_action=moves[:, 1],
-        transition_slot=moves[:, 2],
+        transition_cell=moves[:, 0],
+        transition_state=moves[:, 1],
+        transition_action=moves[:, 2],
+        transition_slot=moves[:, 3],
         transition_count=move_count,
     )
 
@@ -209,15 +214,4 @@ def _moves(
     found = np.stack(
         [where[:, 0], state[:, :-1][going], action[:, :-1][going], state[:, 1:][going]], axis=-1
     )
-    return np.unique(found, axis=0, return_counts=True)
-
-
-def _transitions(
-    data: xr.Dataset, state: np.ndarray, action: np.ndarray, wanted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    if "successor_slot" not in data:
-        return np.zeros((0, 3), int), np.zeros(0, int)
-    slot = data["successor_slot"].values
-    known = (slot != MISSING) & (state != MISSING) & wanted[:, None]
-    found = np.stack([state[known], action[known], slot[known]], axis=-1)
     return np.unique(found, axis=0, return_counts=True)

@@ -25,6 +25,7 @@ def positions(
     problem: Problem | None,
     mapping: Mapping[Any, Any] | None,
     notes: list[str],
+    named: list[tuple[str, ...]] | None = None,
 ) -> np.ndarray:
     """Read a column of states or actions: numbers, the problem's names, or what a mapping says.
 
@@ -39,12 +40,14 @@ def positions(
         Text of a cell -> number or name.
     notes : list of str
         Receives what the reader should know.
+    named : list of tuples of str, optional
+        Lists of names that the positions may have. Default: the problem's.
 
     Returns
     -------
     array of int
     """
-    named = _names(problem, name)
+    named = _names(problem, name) if named is None else named
     given = {
         cell: _target(name, target, named) for cell, target in keyed_by_text(mapping or {}).items()
     }

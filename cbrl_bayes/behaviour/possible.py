@@ -1,5 +1,6 @@
 """What the model says of each observed step: possible, or ruled out and why."""
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentive
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, replace_fields
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
 
 MOST_SHOWN = 3
 HEAT = 1e3
@@ -142,12 +143,16 @@ class _Look:
         self.estimated = set(self.defaults if estimated is None else estimated)
         self.build = jax.jit(problem.mdp_fn) if compiled else problem.mdp_fn
 
+    def at(self, incentive: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the default parameters, and what followers do together under the incentive."""
+        return settled(self.problem, incentive, self.defaults, key=jax.random.key(0))
+
     def mdp(self, incentive: Mapping[str, Any], value: Any, follower: Any, where: str) -> MDP:
         """Return the process of one cell, checked."""
-        one = self.problem.follower_parameters(self.defaults, follower)
+        one = self.problem.follower_parameters(self.at(incentive), follower)
         try:
             mdp = self.build(incentive, value, one)
-            return MDP(**vars(mdp))
+            return replace_fields(mdp)  # checked, now that its values are known
         except InvalidInputError as error:
             stated = ", ".join(f"{n} = {np.asarray(v).tolist()}" for n, v in incentive.items())
             raise InvalidInputError(
@@ -194,7 +199,11 @@ class _Look:
 
         keys = np.stack([steps.state, steps.action, steps.next_state, steps.slot], axis=-1)
         _, firsts, row_of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        concrete = replace_fields(mdp, transition=jax.tree.map(np.asarray, mdp.transition))
+        # Lengths that are powers of two: few programs serve many contexts.
+        spare = (1 << (len(firsts) - 1).bit_length()) - len(firsts)
+        firsts = np.pad(firsts, (0, spare), mode="edge")
+        concrete = copy.copy(mdp)  # it was checked; NumPy finds single entries faster
+        object.__setattr__(concrete, "transition", jax.tree.map(np.asarray, mdp.transition))
         return np.asarray(of_law(concrete, firsts))[row_of.ravel()], of_law
 
     def _for_good(self, zero: np.ndarray, chance: Any, cell: tuple) -> np.ndarray:
@@ -205,7 +214,8 @@ class _Look:
         free = {name: v for name, v in self.defaults.items() if name in self.estimated}
 
         def at(parameters: Mapping[str, Any]) -> Any:
-            one = self.problem.follower_parameters({**self.defaults, **parameters}, follower)
+            everyone = {**self.at(incentive), **parameters}
+            one = self.problem.follower_parameters(everyone, follower)
             return chance(self.problem.mdp_fn(incentive, value, one), zero)
 
         slopes = jax.tree.leaves(jax.jacfwd(at)(free))
@@ -223,7 +233,7 @@ class _Look:
         plans_for_ever = float(mdp.discount) == 1.0  # then heat makes the follower wander
         if plans_for_ever or (problem.response_fn is None and spread < -NEVER * HEAT / 10):
             return np.zeros(len(steps.state), bool)
-        one = problem.follower_parameters(self.defaults, follower)
+        one = problem.follower_parameters(self.at(incentive), follower)
         _, hot = respond(problem.heated(HEAT), incentive, value, one)
         _, plain = respond(problem, incentive, value, one)
         # A solve that failed says nothing: NaN gives way to the other.

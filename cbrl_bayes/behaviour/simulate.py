@@ -18,7 +18,7 @@ from cbrl_bayes.errors import (
     require_ranges,
 )
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
 
 
 def simulate_trajectories(
@@ -62,6 +62,7 @@ def simulate_trajectories(
     truth = problem.complete_parameters(parameters)
     in_force = _in_force(problem, incentive)
     applied = {name: jnp.asarray(numbers) for name, numbers in in_force.items()}
+    truth = settled(problem, applied, truth, key=jax.random.fold_in(key, 1))
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
     def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:

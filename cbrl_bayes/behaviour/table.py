@@ -22,6 +22,7 @@ from cbrl_bayes.behaviour.headers import (
 )
 from cbrl_bayes.behaviour.incentives import none_is_stated, with_incentives
 from cbrl_bayes.behaviour.labels import context_names, positions, renamed
+from cbrl_bayes.behaviour.periods import has_periods, merge_periods
 from cbrl_bayes.behaviour.regimes import (
     Place,
     incentive_columns,
@@ -62,8 +63,10 @@ def from_table(
         Columns ``follower``, ``step``, ``state``, ``action``; optional ``episode`` (where a
         follower has several), ``context`` (empty where not observed), ``regime``, ``group``,
         ``successor_slot`` (empty or -1 where not recorded), ``choice_observed`` (true or false),
-        ``context_value``, and incentives. Other columns are left out with a `DataNote`. Rows may
-        come in any order. Steps count up from any number; dates and periods are steps too.
+        ``context_value``, and incentives; ``period`` where the problem's states carry one
+        (`period_labels`): ``state`` is then the place within it. Other columns are left out
+        with a `DataNote`. Rows may come in any order. Steps count up from any number; dates and
+        periods are steps too.
     problem : Problem, optional
         With it, states, actions and contexts may have the problem's names; columns may have the
         names of its incentives; and the data are checked against it. If every follower has one
@@ -130,9 +133,13 @@ def from_table(
         frame = as_frame(table)
         rename(frame, columns or {}, notes)
         headers = list(frame.columns)
+        labels = labels or {}
+        if problem is not None and has_periods(frame, problem):
+            frame = merge_periods(frame, problem, labels.get("state"), notes)
+            labels = {name: mapping for name, mapping in labels.items() if name != "state"}
         places = incentive_columns(list(frame.columns), COLUMNS, problem)
         frame = without_foreign(frame, places, told)
-        read = _Reader(frame, headers, problem, labels or {}, given, notes, told)
+        read = _Reader(frame, headers, problem, labels, given, notes, told)
         data = read.dataset(places, incentives, gaps, step_unit, limits)
     except (DataError, InvalidInputError):
         raise
@@ -329,7 +336,7 @@ def _only_start(problem: Problem) -> int | None:
     incentive = problem.incentive.transform(problem.incentive.initial)
     starts = set()
     for follower, index in product(problem.all_followers, range(problem.contexts.num_contexts)):
-        one = problem.follower_parameters(problem.default_parameters, follower)
+        one = problem.follower_parameters(problem.first_parameters, follower)
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
         initial = np.asarray(problem.mdp_fn(incentive, context, one).initial)
         starts |= set(np.flatnonzero(initial > 0).tolist())

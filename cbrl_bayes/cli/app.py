@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cbrl_bayes.cli.ask import information, sensitivity, stress
+from cbrl_bayes.cli.campaign import campaign
 from cbrl_bayes.cli.input import AcceptFailed, Draws, Json, Kind, Prob, Results, holds_trajectories
 from cbrl_bayes.cli.make import design, infer, robust
 from cbrl_bayes.cli.output import emit, emit_table, errors
@@ -56,6 +57,7 @@ def demo(
 
 for command in (infer, design, robust, information, sensitivity, stress):
     app.command()(command)
+app.add_typer(campaign, name="campaign")
 
 
 @app.command()

@@ -33,6 +33,7 @@ Z = 1.645
 
 def maximum(problem: Problem, data: xr.Dataset) -> dict[str, Any]:
     """Return the maximum-likelihood estimates with their standard errors."""
+    begun = time.perf_counter()
     found = maximum_likelihood(behaviour_model(problem, data))
     return {
         **found.estimates,
@@ -41,6 +42,7 @@ def maximum(problem: Problem, data: xr.Dataset) -> dict[str, Any]:
         "transition_log_likelihood": found.transition_log_likelihood,
         "standard_errors": found.standard_errors,
         "converged": found.converged,
+        "seconds": time.perf_counter() - begun,
         **({"boundary": list(found.boundary)} if found.boundary else {}),
     }
 

@@ -18,6 +18,7 @@ from cbrl_bayes.cli.input import (
     Seed,
     Slip,
     Temperature,
+    as_fitted,
     chosen_problem,
     on_dask,
 )
@@ -50,6 +51,7 @@ def information(
 
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     study = load(file)
+    chosen = as_fitted(chosen, study)
     tree = value_of_information(
         chosen, study, key=jax.random.key(seed), checkpoint=checkpoint, executor=on_dask(dask)
     )
@@ -88,6 +90,7 @@ def sensitivity(
     ask, show = (sobol_indices, sobol_table) if sobol else (prior_sensitivity, sensitivity_table)
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     study = load(file)
+    chosen = as_fitted(chosen, study)
     tree = ask(
         chosen, study, key=jax.random.key(seed), checkpoint=checkpoint, executor=on_dask(dask)
     )
@@ -122,6 +125,7 @@ def stress(
     check_interval(prob, kind)
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     study = load(file)
+    chosen = as_fitted(chosen, study)
     tree = stress_test(
         chosen,
         study,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from cbrl_bayes.designs import DaskExecutor
     from cbrl_bayes.hypergradients import Rounds, Search
     from cbrl_bayes.problems import Problem
@@ -28,6 +30,7 @@ READY_MADE = (
     "random_mdp",
     "reserve_price",
     "rlhf",
+    "route_choice",
     "shared_default_policy",
     "tax_design",
     "two_state",
@@ -41,6 +44,13 @@ class Method(StrEnum):
     NUTS = "nuts"
     SVI = "svi"
     MLE = "mle"
+
+
+class Dynamics(StrEnum):
+    """Whether the transition law is known."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
 
 
 class SearchName(StrEnum):
@@ -204,6 +214,14 @@ def chosen_problem(
     return found
 
 
+def as_fitted(problem: "Problem", tree: "xr.DataTree") -> "Problem":
+    """Return the problem with its transition law unknown, where a file says that it was learned."""
+    from cbrl_bayes.problems import LAW, with_unknown_law
+
+    learned = "posterior" in tree.children and LAW in tree["posterior"].data_vars
+    return with_unknown_law(problem) if learned and LAW not in problem.parameters else problem
+
+
 def _ready_made(name: str) -> Any:
     from cbrl_bayes import problems
 
@@ -257,9 +275,11 @@ def _slip(text: str | None) -> float | None:
 
 
 def observed_behaviour(problem: str, data: Path | None, groups: str | None) -> Any:
-    """Load trajectories, or bus groups of the Zurcher data."""
-    from cbrl_bayes.behaviour import load_trajectories, load_zurcher
+    """Load trajectories, bus groups of the Zurcher data, or the trips that a problem comes with."""
+    from cbrl_bayes.behaviour import load_borlange, load_trajectories, load_zurcher
 
+    if problem == "route_choice" and data is None and groups is None:
+        return load_borlange()
     if (data is None) == (groups is None):
         raise typer.BadParameter("give --data FILE, or --groups for bus_replacement")
     if data is not None:

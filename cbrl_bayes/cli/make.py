@@ -13,6 +13,7 @@ from cbrl_bayes.cli.input import (
     CheckpointFolder,
     DaskAddress,
     Draws,
+    Dynamics,
     EstimatorName,
     Json,
     Kind,
@@ -24,6 +25,7 @@ from cbrl_bayes.cli.input import (
     Seed,
     Slip,
     Temperature,
+    as_fitted,
     chosen_problem,
     chosen_search,
     observed_behaviour,
@@ -45,6 +47,10 @@ def infer(
     method: Annotated[
         Method, typer.Option(help="nuts (draws), svi (fast, approximate) or mle (one estimate).")
     ] = Method.NUTS,
+    dynamics: Annotated[
+        Dynamics | None,
+        typer.Option(help="unknown: learn where actions lead, too, from the same data."),
+    ] = None,
     output: Output = None,
     chains: Annotated[int, typer.Option(min=1, help="NUTS chains.")] = 4,
     warmup: Annotated[int, typer.Option(min=1, help="NUTS warm-up steps.")] = 500,
@@ -63,6 +69,7 @@ def infer(
     import jax
 
     from cbrl_bayes.inference import NUTSSettings, SVISettings
+    from cbrl_bayes.problems import with_unknown_law
     from cbrl_bayes.results import check_interval, summary as summarise
     from cbrl_bayes.workflow import infer as run_infer
 
@@ -74,6 +81,8 @@ def infer(
         raise typer.BadParameter("--output works with --method nuts or svi: mle only prints")
     check_interval(prob, kind)
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
+    if dynamics is Dynamics.UNKNOWN:
+        chosen = with_unknown_law(chosen)
     observed = observed_behaviour(problem, data, groups)
     if method is Method.MLE:
         from cbrl_bayes.cli.as_given import maximum
@@ -157,7 +166,7 @@ def design(
     settings = replace(settings, search=looking)
     posterior = load(fit)
     tree = run_design(
-        chosen,
+        as_fitted(chosen, posterior),
         posterior,
         key=jax.random.key(seed),
         estimator=how,
@@ -203,7 +212,7 @@ def robust(
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     study = load(file)
     tree = robust_designs(
-        chosen,
+        as_fitted(chosen, study),
         study,
         key=jax.random.key(seed),
         criteria=[

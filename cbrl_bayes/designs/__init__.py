@@ -23,6 +23,7 @@ from cbrl_bayes.designs.evaluation import (
     scores_are_noisy,
 )
 from cbrl_bayes.designs.executors import DaskExecutor, Executor, ThreadExecutor
+from cbrl_bayes.designs.other_laws import score_under_other_laws
 from cbrl_bayes.designs.scoring import evaluate_designs, readable_designs
 from cbrl_bayes.designs.solve import DesignSettings, DesignStudy, study_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
@@ -54,6 +55,7 @@ __all__ = [
     "evenly_spaced",
     "read_alternatives",
     "readable_designs",
+    "score_under_other_laws",
     "scores_are_noisy",
     "study_designs",
 ]

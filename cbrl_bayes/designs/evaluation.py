@@ -14,7 +14,7 @@ from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.hypergradients.rollout_terms import worth_of
 from cbrl_bayes.mdp import is_traced
-from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome
+from cbrl_bayes.problems import Problem, SampledContexts, leader_outcome, settled
 
 
 @jax.tree_util.register_dataclass
@@ -210,6 +210,7 @@ class SimulatedEvaluation:
         """Return mean and standard error over the replicates."""
         problem.refuse_aggregate()
         incentive = problem.incentive.transform(unconstrained)
+        parameters = settled(problem, incentive, parameters, key=key)
         values, weights = problem.contexts.support(parameters, key)
         followers = problem.followers
         shape = (weights.shape[0], followers.num_followers)

@@ -17,7 +17,12 @@ from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import IncentiveSpace
 from cbrl_bayes.status import AscentStatus
 
-FAILED_SOLVES = (SolveStatus.ITERATION_LIMIT, SolveStatus.NOT_FINITE, SolveStatus.CUT_SHORT)
+FAILED_SOLVES = (
+    SolveStatus.ITERATION_LIMIT,
+    SolveStatus.NOT_FINITE,
+    SolveStatus.CUT_SHORT,
+    SolveStatus.UNSETTLED,
+)
 MOST_FAILED_SOLVES = 0.01
 
 

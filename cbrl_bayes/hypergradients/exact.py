@@ -11,7 +11,14 @@ from jaxtyping import Array
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.pairs import memory_per_pair
 from cbrl_bayes.mdp import BestResponse
-from cbrl_bayes.problems import Problem, leader_gain, leader_total, respond
+from cbrl_bayes.problems import (
+    LeaderOutcome,
+    Problem,
+    leader_gain,
+    leader_outcome,
+    leader_total,
+    respond,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class Exact:
     ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
         """Return the exact gradient; see `Estimator.estimate`."""
         warm, context_key = state
+        if problem.population is not None:
+            return self._together(problem, unconstrained, parameters, state, key)
         values, weights = problem.contexts.support(
             parameters, key if self.resample_contexts else context_key
         )
@@ -107,6 +116,26 @@ class Exact:
             gradient = jax.tree.map(jnp.add, gradient, _weighted(by_value, value_slope))
         info = EstimateInfo.unsimulated(objective, status.max())
         return gradient, (solved.reshape(warm.shape), context_key), info
+
+    def _together(
+        self,
+        problem: Problem,
+        unconstrained: Any,
+        parameters: Mapping[str, Any],
+        state: tuple[Array, Array],
+        key: Array,
+    ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
+        """Differentiate the whole outcome: the incentive moves what all followers face."""
+        warm, context_key = state
+        drawn = key if self.resample_contexts else context_key
+
+        def worth(x: Any) -> tuple[Array, LeaderOutcome]:
+            outcome = leader_outcome(problem, x, parameters, key=drawn, initial_values=warm)
+            return outcome.objective, outcome
+
+        gradient, outcome = jax.grad(worth, has_aux=True)(unconstrained)
+        info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
+        return gradient, (outcome.values, context_key), info
 
 
 def _weighted(weight: Array, slopes: Any) -> Any:

@@ -5,7 +5,7 @@ law lists), and how the incentive moves their probabilities. The probabilities a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, SuccessorTransition, Trajectories, Transition, replace_fields
+from cbrl_bayes.mdp import MDP, DenseTransition, Trajectories, Transition, replace_fields
 from cbrl_bayes.problems import Problem, law_dependence
+from cbrl_bayes.problems.successors import merged_probability, possible_successors
 
 FEW_VISITS = 10.0
 """A pair with fewer visits is reported as resting on the prior."""
@@ -102,7 +103,7 @@ def count_transitions(
     moved = walked.active & ~jnp.asarray(mdp.terminal, bool)[walked.state] & listed
     weight = moved.astype(float)
     if incentive_moves:
-        chance = _merged(mdp.transition)[walked.state, walked.action, slot]
+        chance = merged_probability(mdp.transition)[walked.state, walked.action, slot]
         weight = jnp.where(chance > 0.0, weight / jnp.where(chance > 0.0, chance, 1.0), 0.0)
     blank = jnp.zeros(mdp.transition.probability.shape)
     return blank.at[walked.state, walked.action, slot].add(weight)
@@ -130,20 +131,11 @@ def refuse_unlisted(mdp: MDP, walked: Trajectories) -> None:
 
 def _slots_seen(transition: Transition, walked: Trajectories) -> tuple[Array, Array]:
     """Return the slot of each step's successor, and whether it is listed at all."""
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         reached = transition.successor[walked.state, walked.action] == walked.next_state[..., None]
         return reached.argmax(-1), reached.any(-1)
     chance = transition.step_probability(walked.state, walked.action, walked.next_state)
     return walked.next_state, chance > 0.0
-
-
-def _merged(transition: Transition) -> Float[Array, "state action successor"]:
-    """Return the probability of each listed state, equal ones added up."""
-    if isinstance(transition, SuccessorTransition):
-        listed = transition.successor
-        equal = (listed[..., :, None] == listed[..., None, :]).astype(float)
-        return jnp.einsum("sakj,saj->sak", equal, transition.probability)
-    return transition.probability
 
 
 class LearnedLaw(NamedTuple):
@@ -168,7 +160,7 @@ class LearnedLaw(NamedTuple):
     @classmethod
     def of(cls, mdp: MDP, counts: Array, prior: LawPrior, *, incentive_moves: bool) -> "LearnedLaw":
         """Return the law with the neutral base."""
-        possible = _possible(mdp.transition)
+        possible = possible_successors(mdp.transition)
         law = cls(counts, possible, prior.weight, incentive_moves)
         seen = law._visits(mdp)
         pooled = (seen.sum(1, keepdims=True) + possible) * (possible > 0.0)
@@ -183,11 +175,11 @@ class LearnedLaw(NamedTuple):
         """Return the MDP with the mean law; differentiable in what moves the stated one."""
         concentration = self.concentration(mdp)
         mean = concentration / concentration.sum(-1, keepdims=True)
-        return replace_fields(mdp, transition=replace(mdp.transition, probability=mean))
+        return replace_fields(mdp, transition=mdp.transition.with_probability(mean))
 
     def hopeful(self, mdp: MDP, values: Float[Array, " state"], sign: float) -> "LearnedLaw":
         """Return the law with each pair's base on the successor of highest ``sign * values``."""
-        possible = _possible(mdp.transition) > 0.0
+        possible = possible_successors(mdp.transition) > 0.0
         worth = jnp.where(possible, sign * _of_successors(mdp.transition, values), -jnp.inf)
         base = jax.nn.one_hot(worth.argmax(-1), worth.shape[-1], dtype=float)
         return self._replace(base=jax.lax.stop_gradient(base))
@@ -199,22 +191,56 @@ class LearnedLaw(NamedTuple):
 
     def _visits(self, mdp: MDP) -> Float[Array, "state action successor"]:
         """Return the counts as they would be under the law that the MDP states."""
-        return self.counts * _merged(mdp.transition) if self.incentive_moves else self.counts
+        return (
+            self.counts * merged_probability(mdp.transition)
+            if self.incentive_moves
+            else self.counts
+        )
 
 
-def _possible(transition: Transition) -> Float[Array, "state action successor"]:
-    """Return a uniform law over the states that can follow each pair."""
-    probability = jax.lax.stop_gradient(transition.probability)
-    if isinstance(transition, SuccessorTransition):
-        listed = transition.successor
-        equal = listed[..., :, None] == listed[..., None, :]
-        alone = (equal.argmax(-1) == jnp.arange(listed.shape[-1])).astype(float)
-    else:
-        alone = (probability > 0.0).astype(float)
-    return alone / jnp.maximum(alone.sum(-1, keepdims=True), 1.0)
+def pooled_concentration(
+    problem: Problem,
+    parameters: Mapping[str, Any],
+    counts: Float[Array, "context state action successor"],
+    prior: LawPrior,
+    *,
+    incentive_moves: bool,
+) -> Float[Array, "... state action successor"]:
+    """Return the Dirichlet posterior of the law, in the form that `with_unknown_law` takes.
+
+    Parameters
+    ----------
+    problem : Problem
+        One transition law for all followers.
+    parameters : mapping
+    counts : array, shape (1 or C, S, A, K)
+        Of transitions seen, one table where contexts share a law.
+    prior : LawPrior
+    incentive_moves : bool
+        Whether counts are weighted for the law's dependence on the incentive.
+    """
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    one = problem.follower_parameters(parameters, 0)
+    initial = problem.incentive.transform(problem.incentive.initial)
+
+    def of_context(number: Array) -> Array:
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
+        mdp = problem.mdp_fn(initial, context, one)
+        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=incentive_moves)
+        return law.concentration(mdp)
+
+    found = jax.vmap(of_context)(jnp.arange(counts.shape[0]))
+    return found[0] if counts.shape[0] == 1 else found
+
+
+def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:
+    """Draw a law, row by row, from Dirichlet distributions with impossible successors."""
+    possible = concentration > 0.0
+    drawn = jax.random.gamma(key, jnp.where(possible, concentration, 1.0)) * possible
+    return drawn / jnp.maximum(drawn.sum(-1, keepdims=True), jnp.finfo(float).tiny)
 
 
 def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         return values[transition.successor]
     return jnp.broadcast_to(values, transition.probability.shape)

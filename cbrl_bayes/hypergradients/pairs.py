@@ -11,7 +11,7 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input
+from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input, refuse_population
 
 OnePair = Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, EstimateInfo]]
 
@@ -104,6 +104,7 @@ def map_pairs(
         memory, leaves (C, F, ...).
     """
     problem.refuse_aggregate()
+    refuse_population(problem, "this estimator", "Exact() or ZerothOrder(num_rollouts=None)")
     _refuse_other_response(problem)
     values, weights = contexts
     shape = (weights.shape[0], problem.followers.num_followers)

@@ -85,7 +85,7 @@ class Penalty:
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
         """Return uniform policies and zero values for each pair, the contexts' key, step 0."""
         S, A = problem.num_states, problem.num_actions
-        tables = (jnp.full((S, A), -jnp.log(A)), jnp.zeros(S))
+        tables = (jnp.zeros((S, A)) - jnp.log(A), jnp.zeros(S))
         return memory_per_pair(problem, None, tables), key, jnp.zeros(())
 
     def estimate(

@@ -60,7 +60,7 @@ class MixtureSampler:
         law = mdp.transition
         both = jnp.concatenate([law.probability, law.probability])
         transition: DenseTransition | SuccessorTransition
-        if isinstance(law, SuccessorTransition):
+        if not isinstance(law, DenseTransition):
             transition = SuccessorTransition(
                 jnp.concatenate([law.successor, law.successor + S]), both
             )

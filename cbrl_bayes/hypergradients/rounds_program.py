@@ -14,7 +14,7 @@ from cbrl_bayes.hypergradients.ascent import AscentProgram
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
 from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
 from cbrl_bayes.hypergradients.exact import Exact
-from cbrl_bayes.hypergradients.learned_law import LearnedLaw, Sharing
+from cbrl_bayes.hypergradients.learned_law import Sharing, draw_law, pooled_concentration
 from cbrl_bayes.hypergradients.learned_model import LearnedModel, ModelState
 from cbrl_bayes.hypergradients.pairs import pair_weights
 from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsResult
@@ -152,26 +152,15 @@ class RoundsProgram:
         self, parameters: Mapping[str, Any], state: ModelState, key: Array
     ) -> tuple[Array, Array]:
         """Return the mean law and drawn ones, as the parameter of `with_unknown_law`."""
-        problem = self.problem
-        values, _ = problem.contexts.support(parameters, jax.random.key(0))
-        one = problem.follower_parameters(parameters, 0)
-        initial = problem.incentive.transform(problem.incentive.initial)
-        sharing = Sharing.of(problem, parameters)
-        counts = state.counts[:, 0]
-
-        def of_context(number: Array) -> Array:
-            context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
-            mdp = problem.mdp_fn(initial, context, one)
-            law = LearnedLaw.of(
-                mdp, counts[number], self._model.prior, incentive_moves=sharing.incentive_moves
-            )
-            return law.concentration(mdp)
-
-        concentration = jax.vmap(of_context)(jnp.arange(counts.shape[0]))
-        if counts.shape[0] == 1:
-            concentration = concentration[0]
+        concentration = pooled_concentration(
+            self.problem,
+            parameters,
+            state.counts[:, 0],
+            self._model.prior,
+            incentive_moves=Sharing.of(self.problem, parameters).incentive_moves,
+        )
         keys = jax.random.split(key, self.rounds.num_laws)
-        drawn = jax.vmap(lambda one: _dirichlet(one, concentration))(keys)
+        drawn = jax.vmap(lambda one: draw_law(one, concentration))(keys)
         return concentration / concentration.sum(-1, keepdims=True), drawn
 
     def _promised(
@@ -329,9 +318,3 @@ class _Task:
             follower_steps=self.steps,
             state=self.state,
         )
-
-
-def _dirichlet(key: Array, concentration: Float[Array, "... successor"]) -> Array:
-    possible = concentration > 0.0
-    drawn = jax.random.gamma(key, jnp.where(possible, concentration, 1.0)) * possible
-    return drawn / jnp.maximum(drawn.sum(-1, keepdims=True), jnp.finfo(float).tiny)

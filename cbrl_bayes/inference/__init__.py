@@ -9,6 +9,7 @@ import numpyro.distributions
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
 from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
+from cbrl_bayes.inference.drift import Drift  # noqa: E402
 from cbrl_bayes.inference.fit import FitDraws, SVISettings, fit  # noqa: E402
 from cbrl_bayes.inference.generative import (  # noqa: E402
     BehaviourSimulation,
@@ -17,6 +18,7 @@ from cbrl_bayes.inference.generative import (  # noqa: E402
     ShareSimulation,
 )
 from cbrl_bayes.inference.identification import Identification, contraction, identification  # noqa: E402
+from cbrl_bayes.inference.law_counts import transition_counts  # noqa: E402
 from cbrl_bayes.inference.likelihood import (  # noqa: E402
     choice_rows,
     episode_log_likelihood,
@@ -35,6 +37,7 @@ from cbrl_bayes.inference.preferences import (  # noqa: E402
 from cbrl_bayes.inference.priors import (  # noqa: E402
     ContextFamily,
     Hierarchical,
+    OfGroups,
     PerGroup,
     Pooled,
     Prior,
@@ -52,12 +55,14 @@ from cbrl_bayes.inference.shares import (  # noqa: E402
     logistic_normal_log_density,
     predict_shares,
 )
+from cbrl_bayes.inference.unknown_law import UnknownLaw  # noqa: E402
 
 __all__ = [
     "BehaviourModel",
     "BehaviourSimulation",
     "ContextFamily",
     "DirichletShares",
+    "Drift",
     "FitDraws",
     "GenerativeModel",
     "Hierarchical",
@@ -65,6 +70,7 @@ __all__ = [
     "LogisticNormalShares",
     "MaximumLikelihood",
     "NUTSSettings",
+    "OfGroups",
     "Participation",
     "PerGroup",
     "Pooled",
@@ -74,6 +80,7 @@ __all__ = [
     "SVISettings",
     "ShareModel",
     "ShareSimulation",
+    "UnknownLaw",
     "choice_rows",
     "contraction",
     "count_comparisons",
@@ -93,6 +100,7 @@ __all__ = [
     "predict_shares",
     "prior_text",
     "ties_as_half_wins",
+    "transition_counts",
     "transition_log_likelihood",
     "transition_part",
 ]

@@ -7,19 +7,23 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Key
+from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
 from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.inference.chain_block import Redraw
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.nuts import MOST_STEPS, NUTSSettings, OverChains, run_nuts
 from cbrl_bayes.inference.one_sided import one_sided
 from cbrl_bayes.inference.predictive import number_densities, predictive_check
 from cbrl_bayes.inference.replay import Replay
 from cbrl_bayes.mdp import SolveStatus
+from cbrl_bayes.problems import LAW
 from cbrl_bayes.progress import Report, silent
 
 MOST_PREDICTED = 5_000_000
@@ -137,8 +141,7 @@ def fit(
     """
     model.require_unknown()
     settings = settings or NUTSSettings()
-    sample_key, prior_key, predictive_key = jax.random.split(key, 3)
-    begun = time.perf_counter()
+    (sample_key, prior_key, predictive_key), begun = jax.random.split(key, 3), time.perf_counter()
     if isinstance(settings, NUTSSettings):
         sampled, stats = run_nuts(
             model,
@@ -149,6 +152,7 @@ def fit(
             report=report,
             over_chains=over_chains,
             most_steps=most_steps,
+            redraw=_redraw(model),
         )
         losses = np.zeros(0)
     else:
@@ -197,6 +201,12 @@ def fit(
     )
 
 
+def _redraw(model: BehaviourModel) -> Redraw | None:
+    """Return what is drawn by itself: a transition law that is cut from the rest."""
+    law = model.cut_law
+    return None if law is None else Redraw(LAW, law)
+
+
 def _by_chain(chains: int, array: np.ndarray) -> np.ndarray:
     return array.reshape(chains, -1, *array.shape[1:])
 
@@ -211,12 +221,20 @@ def _predicted(model: BehaviourModel, chains: int, number: int) -> np.ndarray:
 def _run_svi(
     model: BehaviourModel, key: Array, settings: SVISettings, report: Report
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return draws of the sampled sites from the fitted guide, and the loss of each step."""
-    guide = AutoMultivariateNormal(model, init_loc_fn=init_to_median())
-    svi = SVI(model, guide, optax.adam(settings.learning_rate), Trace_ELBO())
-    run_key, draw_key, _ = jax.random.split(key, 3)
+    """Return draws of the sampled sites from the fitted guide, and the loss of each step.
+
+    A law that is cut from the rest is drawn by itself, and the guide fitted at its mean.
+    """
+    cut = model.cut_law
+    given = {} if cut is None else {LAW: jnp.asarray(cut.mean)}
+    program = handlers.condition(model, data=given)
+    guide = AutoMultivariateNormal(program, init_loc_fn=init_to_median())
+    svi = SVI(program, guide, optax.adam(settings.learning_rate), Trace_ELBO())
+    run_key, draw_key, law_key = jax.random.split(key, 3)
     report("variational inference", 0, settings.num_steps)
     result = svi.run(run_key, settings.num_steps, progress_bar=False)
     report("variational inference", settings.num_steps, settings.num_steps)
     draws = guide.sample_posterior(draw_key, result.params, sample_shape=(settings.num_samples,))
+    if cut is not None:
+        draws[LAW] = cut.sample(law_key, (settings.num_samples,))
     return {n: np.asarray(v)[None] for n, v in draws.items()}, np.asarray(result.losses)

@@ -29,7 +29,7 @@ from cbrl_bayes.inference.priors import (
 )
 from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond, settled
 
 
 class GenerativeModel(Protocol):
@@ -159,6 +159,7 @@ class BehaviourSimulation:
         context_key, walk_key, slot_key = jax.random.split(key, 3)
         values, chosen = problem.contexts.draw(parameters, context_key, self.num_episodes)
         in_force = {name: jnp.asarray(value) for name, value in self.incentive.items()}
+        parameters = settled(problem, in_force, parameters, key=context_key)
 
         def walk(entry: tuple) -> dict[str, Array]:
             value, follower, walker, slot = entry
@@ -202,7 +203,7 @@ class BehaviourSimulation:
         cells, own, laid_out = self._layout(data, hidden)
         seen = (data["active"] & ~hidden[:, None]).astype(int)
         rows = own[:, None] * S + data["state"]
-        made: dict[str, Any] = laid_out | self._listed(data, hidden)
+        made: dict[str, Any] = laid_out | self._listed(data, hidden, own)
         made["action_count"] = (
             jnp.zeros((len(cells) * S, A), int).at[rows, data["action"]].add(seen)
         )
@@ -254,7 +255,7 @@ class BehaviourSimulation:
             },
         )
 
-    def _listed(self, data: Mapping[str, Array], hidden: np.ndarray) -> dict[str, Any]:
+    def _listed(self, data: Mapping[str, Array], hidden: np.ndarray, own: Array) -> dict[str, Any]:
         """Choices, moves and transitions, one place for each step of each episode."""
         steps = self.num_steps
         state, action = data["state"], data["action"]
@@ -272,6 +273,7 @@ class BehaviourSimulation:
             "move_action": action[:, :-1].ravel(),
             "move_next": state[:, 1:].ravel(),
             "move_count": made,
+            "transition_cell": jnp.repeat(own, recorded),
             "transition_state": state[:, :recorded].ravel(),
             "transition_action": action[:, :recorded].ravel(),
             "transition_slot": data["slot"][:, :recorded].ravel(),

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from cbrl_bayes.inference.chain_block import ONCE
 from cbrl_bayes.inference.likelihood import choice_rows, policies
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.nuts import ONCE
 
 RANK_TOLERANCE = 1e-8
 """Eigenvalues of the information matrix below this share of the largest count as zero."""

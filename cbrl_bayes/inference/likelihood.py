@@ -5,17 +5,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, respond
+from cbrl_bayes.problems import (
+    POPULATION,
+    Problem,
+    has_unknown_law,
+    respond,
+    settled,
+    shared_network,
+)
+from cbrl_bayes.problems.successors import merged_probability
 
 
 def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
     """Solve for the log policy of every cell; also return the worst solve status."""
+    parameters = _with_populations(problem, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -24,6 +34,37 @@ def policies(
 
     log_policy, status = jax.lax.map(solve, jax.tree.map(jnp.asarray, counts.cells))
     return log_policy, status.max()
+
+
+def row_policies(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> tuple[Float[Array, "row action"], Int[Array, ""]]:
+    """Return the log policy in every (cell, state) with observed choices, and the worst status.
+
+    The same as `choice_rows` of `policies`, without the tables of all states where the contexts
+    share one network.
+    """
+    parameters = _with_populations(problem, counts, parameters)
+    regime, context, group = counts.cells
+    kinds, kind_of = np.unique(np.stack([regime, group]), axis=1, return_inverse=True)
+    rows = jnp.zeros((len(counts.row_cell), problem.num_actions))
+    statuses = []
+    for number, (one_regime, one_group) in enumerate(kinds.T):
+        cells = np.flatnonzero(kind_of.ravel() == number)
+        incentive, values, one = _cell_inputs(
+            problem, counts, parameters, one_regime, context[cells], one_group
+        )
+        network = shared_network(problem, incentive, values, one)
+        if network is None:
+            log_policy, status = policies(problem, counts, parameters)
+            return choice_rows(counts, log_policy), status
+        found = network.solve()
+        mine = np.flatnonzero(np.isin(counts.row_cell, cells))
+        place = jnp.searchsorted(jnp.asarray(cells), counts.row_cell[mine])
+        of_rows = network.log_policy(found.values, place, jnp.asarray(counts.row_state[mine]))
+        rows = rows.at[mine].set(of_rows)
+        statuses.append(found.status.max())
+    return rows, jnp.stack(statuses).max()
 
 
 def choice_rows(
@@ -72,6 +113,7 @@ def context_evidence(
     """
     if not counts.has_latent_contexts:
         return 0.0
+    parameters = _with_populations(problem, counts, parameters)
 
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
@@ -98,21 +140,30 @@ def context_evidence(
 def transition_log_likelihood(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> Float[Array, ""]:
-    """Return the log-likelihood of the recorded transitions.
+    """Return the log-likelihood of the transitions, each under the law of its own cell."""
+    cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
+    place = counts.transition_state, counts.transition_action, counts.transition_slot
 
-    The law is that of the first cell; `BehaviourModel` makes sure that it is everyone's.
-    """
-    law = law_of_cell(problem, counts, parameters, 0)
-    chance = law[counts.transition_state, counts.transition_action, counts.transition_slot]
-    return (counts.transition_count * jnp.log(chance)).sum()
+    def one_cell(entry: tuple) -> Array:
+        index, inputs = entry
+        chance = law_of_cell(problem, counts, parameters, inputs)[place]
+        made = (cell == index) & (count > 0)
+        return (jnp.where(made, count, 0) * jnp.log(jnp.where(made, chance, 1.0))).sum()
+
+    cells = jax.tree.map(jnp.asarray, counts.cells)
+    return jax.lax.map(one_cell, (jnp.arange(counts.num_cells), cells)).sum()
 
 
 def law_of_cell(
-    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], index: int
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any], cell: tuple
 ) -> Array:
-    """Return the transition probabilities that hold in one cell."""
-    cell = (int(array[index]) for array in counts.cells)
-    return _cell_mdp(problem, counts, parameters, *cell).transition.probability
+    """Return the transition probabilities that hold in one cell (regime, context, group).
+
+    Where the law is an unknown parameter, those of a state that is listed twice are added up.
+    """
+    parameters = _with_populations(problem, counts, parameters)
+    law = _cell_mdp(problem, counts, parameters, *cell).transition
+    return merged_probability(law) if has_unknown_law(problem) else law.probability
 
 
 def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "episode context"]:
@@ -122,6 +173,20 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     ]
     weighed = jnp.where(cells >= 0, per_entry, 0.0) * counts.entry_count[:, None]
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
+
+
+def _with_populations(
+    problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters with each regime's population statistic, where followers meet."""
+    if problem.population is None or POPULATION in parameters:
+        return dict(parameters)
+
+    def of_regime(incentive: dict[str, Array]) -> Array:
+        return settled(problem, incentive, parameters)[POPULATION]
+
+    incentives = {name: jnp.asarray(values) for name, values in counts.incentives.items()}
+    return {**parameters, POPULATION: jax.lax.map(of_regime, incentives)}
 
 
 def _cell_inputs(
@@ -135,6 +200,8 @@ def _cell_inputs(
     """Return incentive, context value and follower's parameters of one cell."""
     incentive = {name: jnp.asarray(v)[regime] for name, v in counts.incentives.items()}
     value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], counts.context_values)
+    if POPULATION in parameters:
+        parameters = {**parameters, POPULATION: parameters[POPULATION][regime]}
     return incentive, value, problem.follower_parameters(parameters, group)
 
 

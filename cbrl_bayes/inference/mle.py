@@ -15,10 +15,12 @@ from cbrl_bayes.inference.likelihood import (
     context_evidence,
     episode_log_likelihood,
     policies,
+    row_policies,
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.priors import Hierarchical, PerGroup
+from cbrl_bayes.inference.priors import MadeOfSites, PerGroup
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 
 FLAT = 1e-9
 """Curvature below this share of the largest counts as none."""
@@ -82,10 +84,16 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     InvalidInputError
         For a hierarchical prior or a continuous context family, or if all parameters are known.
     """
-    if model.context_family or any(isinstance(p, Hierarchical) for p in model.priors.values()):
+    if model.context_family or any(isinstance(p, MadeOfSites) for p in model.priors.values()):
         raise InvalidInputError(
-            "maximum likelihood does not cover hierarchical priors or a context family",
+            "maximum likelihood covers no hierarchical or drifting priors and no context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
+        )
+    if any(isinstance(prior, UnknownLaw) for prior in model.priors.values()):
+        raise InvalidInputError(
+            "maximum likelihood does not cover an unknown transition law: what was never seen has "
+            "its maximum at probability 0",
+            remedy="cb.infer, or the problem itself, whose law is known",
         )
     model.require_unknown()
     from scipy.optimize import minimize  # takes a tenth of a second
@@ -93,7 +101,7 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     supports = {
         name: biject_to(prior.prior.support)
         for name, prior in model.priors.items()
-        if not isinstance(prior, Hierarchical) and name not in model.known
+        if not isinstance(prior, MadeOfSites) and name not in model.known
     }
     free = {name: supports[name].inv(_start(model, name)) for name in supports}
     flat, unravel = ravel_pytree(free)
@@ -137,18 +145,37 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
 
 def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]:
     parameters = model.complete(sampled)
-    log_policy, _ = policies(model.problem, model.counts, parameters)
-    weights = jnp.log(parameters["context_probability"])
-    evidence = context_evidence(model.problem, model.counts, parameters)
-    choices = episode_log_likelihood(model.counts, log_policy, weights, evidence).sum()
+    choices = _choices(model, parameters)
     if not len(model.counts.transition_count):
         return choices, jnp.zeros(())
     return choices, transition_log_likelihood(model.problem, model.counts, parameters)
 
 
+def _choices(model: BehaviourModel, parameters: Mapping[str, Any]) -> Any:
+    """Return the log-likelihood of choices, and of contexts where their law is in question."""
+    counts = model.counts
+    weights = jnp.log(parameters["context_probability"])
+    if counts.has_latent_contexts:
+        log_policy, _ = policies(model.problem, counts, parameters)
+        evidence = context_evidence(model.problem, counts, parameters)
+        return episode_log_likelihood(counts, log_policy, weights, evidence).sum()
+    rows, _ = row_policies(model.problem, counts, parameters)
+    choices = (rows * counts.action_count).sum()
+    if "context_probability" not in model.priors:
+        return choices
+    seen = counts.context_count > 0
+    return choices + (jnp.where(seen, weights, 0.0) * counts.context_count).sum()
+
+
 def _standard_errors(loss: Any, constrained: Any, best: Any) -> tuple[dict[str, np.ndarray], bool]:
     """Return errors and whether this is a proper maximum; NaN where some direction is flat."""
-    hessian = np.asarray(jax.jit(jax.hessian(loss))(best))
+    # Column by column: all at once would need several times the memory.
+    slope_of = jax.grad(loss)
+    hessian = np.asarray(
+        jax.jit(
+            lambda at: jax.lax.map(lambda e: jax.jvp(slope_of, (at,), (e,))[1], jnp.eye(len(at)))
+        )(best)
+    )
     slope = np.asarray(jax.jit(jax.jacobian(lambda v: ravel_pytree(constrained(v))[0]))(best))
     curvature = np.linalg.eigvalsh(hessian)
     _, unravel = ravel_pytree(constrained(best))

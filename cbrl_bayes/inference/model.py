@@ -13,26 +13,30 @@ from jaxtyping import Array
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import DataError, InvalidInputError
 from cbrl_bayes.inference.counted import counts_law
+from cbrl_bayes.inference.dirichlet_rows import DirichletRows
+from cbrl_bayes.inference.drift import Drift
 from cbrl_bayes.inference.known import check_known, drawn, is_known
+from cbrl_bayes.inference.law_counts import check_transitions, transition_counts
 from cbrl_bayes.inference.likelihood import (
     choice_rows,
     context_evidence,
     episode_log_likelihood,
     latent_log_likelihood,
-    law_of_cell,
     policies,
+    row_policies,
     transition_log_likelihood,
 )
 from cbrl_bayes.inference.priors import (
     ContextFamily,
-    Hierarchical,
+    OfGroups,
     PerGroup,
     Prior,
     known_values,
     require_unknown,
 )
+from cbrl_bayes.inference.unknown_law import UnknownLaw
 from cbrl_bayes.mdp import is_traced
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class BehaviourModel:
     context_family: ContextFamily | None = None
 
     def __post_init__(self) -> None:
+        placed = {
+            name: prior.placed(self.counts.groups) if isinstance(prior, Drift) else prior
+            for name, prior in self.priors.items()
+        }
+        object.__setattr__(self, "priors", placed)
         discrete = isinstance(self.problem.contexts, DiscreteContexts)
         if discrete == (self.context_family is not None):
             raise _unfit_family(self.problem)
@@ -79,8 +88,9 @@ class BehaviourModel:
                 check_known(self.problem, name, np.asarray(law.v), per_group=False)
         self._check_groups()
         self._check_contexts()
-        if len(self.counts.transition_count) and self.counts.num_cells > 1:
-            self._check_shared_law()
+        law = self.unknown_law
+        if law is not None:
+            check_transitions(self.problem, self.counts, law)
 
     @property
     def known(self) -> dict[str, np.ndarray]:
@@ -90,20 +100,43 @@ class BehaviourModel:
     def require_unknown(self) -> None:
         """Raise if every parameter is known: then there is nothing to infer."""
         require_unknown(self.priors, self.context_family, len(self.counts.groups))
+        others = {n: prior for n, prior in self.priors.items() if n != LAW}
+        if self.cut_law is not None:
+            # Beside a law that is cut from the rest there must be a rest.
+            require_unknown(others, self.context_family, len(self.counts.groups))
+
+    @property
+    def unknown_law(self) -> UnknownLaw | None:
+        """What is believed of the transition law, where it is not known."""
+        law = self.priors.get(LAW)
+        return law if isinstance(law, UnknownLaw) else None
+
+    @property
+    def cut_law(self) -> DirichletRows | None:
+        """The posterior of a transition law that is learned from transitions alone, or None."""
+        law = self.unknown_law
+        if law is None or law.is_joint:
+            return None
+        return law.given(transition_counts(self.problem, self.counts))
 
     @property
     def varies_by_group(self) -> list[str]:
         """Names of the parameters that have one value per group."""
-        return [n for n, p in self.priors.items() if isinstance(p, PerGroup | Hierarchical)]
+        return [n for n, p in self.priors.items() if isinstance(p, OfGroups)]
 
     def __call__(self, *, condition: bool = True) -> None:
         """Run the model under NumPyro's handlers."""
         problem, counts = self.problem, self.counts
         parameters = self.parameters()
-        log_policy, status = policies(problem, counts, parameters)
+        latent = counts.has_latent_contexts
+        if latent:
+            log_policy, status = policies(problem, counts, parameters)
+            rows = choice_rows(counts, log_policy)
+        else:
+            rows, status = row_policies(problem, counts, parameters)
         numpyro.deterministic("solve_status", status)
-        self.observe(parameters, choice_rows(counts, log_policy), condition=condition)
-        if condition and counts.has_latent_contexts:
+        self.observe(parameters, rows, condition=condition)
+        if condition and latent:
             weights = jnp.log(parameters["context_probability"])
             evidence = context_evidence(problem, counts, parameters)
             total = latent_log_likelihood(counts, log_policy, weights, evidence)
@@ -209,18 +242,6 @@ class BehaviourModel:
                 "the known context_probability rules out contexts that were observed",
                 received=f"probability 0 of {', '.join(wrong)}",
                 remedy="another value, or a Dirichlet prior",
-            )
-
-    def _check_shared_law(self) -> None:
-        laws = [
-            law_of_cell(self.problem, self.counts, self.problem.default_parameters, index)
-            for index in range(self.counts.num_cells)
-        ]
-        if any(not np.array_equal(law, laws[0]) for law in laws[1:]):
-            raise DataError(
-                "transition laws differ between contexts, regimes or groups: recorded "
-                "transitions (successor_slot) cannot be used",
-                remedy="leave successor_slot out of the data",
             )
 
     def _choices(self, rows: Array, condition: bool) -> None:

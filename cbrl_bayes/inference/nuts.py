@@ -3,31 +3,21 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
-from numpyro import handlers
-from numpyro.distributions import biject_to
-from numpyro.infer import NUTS, init_to_sample, init_to_value
 
-from cbrl_bayes.errors import NotConvergedError, require_ranges
+from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.inference.chain_block import ChainBlock, Redraw
 from cbrl_bayes.progress import Report, silent
 
 OverChains = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[tuple[int, Any]]]
 
 MOST_STEPS = 50
 """Steps of each chain in a block: what is lost at most when a run dies."""
-PRIOR_DRAWS = 64
-"""From which the chains' first points are taken."""
-ENDS = 0.03, 0.97
-"""Quantiles of the prior at which the outermost chains begin."""
-ONCE = {"xla_backend_optimization_level": 0}
-"""Compiler options of programs that run once: most of their time is their compilation."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +59,7 @@ def run_nuts(
     report: Report = silent,
     over_chains: OverChains | None = None,
     most_steps: int = MOST_STEPS,
+    redraw: Redraw | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return draws and sample statistics, both (chain, draw, ...), of any NumPyro model.
 
@@ -102,6 +93,8 @@ def run_nuts(
         Runs one function on many items, as `Executor.run` does. Default: two threads.
     most_steps : int
         Of each chain in a block.
+    redraw : Redraw, optional
+        A site that is not sampled but drawn anew for every draw from a law of its own.
 
     Raises
     ------
@@ -114,7 +107,8 @@ def run_nuts(
     length = -(-total // num_blocks)  # the last block overruns by less than num_blocks steps
     over_chains = over_chains or _two_at_a_time
     table = f"chunks_of_{length}"
-    block = _Block(model, settings, start, derived, length, str(jax.random.key_impl(key)))
+    kind = str(jax.random.key_impl(key))
+    block = ChainBlock(model, settings, start, derived, length, kind, redraw)
     done = 0
     while (table, done) in records:
         done += 1
@@ -146,168 +140,10 @@ def device_kind() -> str:
     return f"{device.platform} {device.device_kind} {platform.machine()}"
 
 
-FIELDS: dict[str, Callable[[Any], Array]] = {
-    "diverging": lambda state: state.diverging,
-    "n_steps": lambda state: state.num_steps,
-    "acceptance_rate": lambda state: state.accept_prob,
-    "energy": lambda state: state.energy,
-    "lp": lambda state: -state.potential_energy,
-    "step_size": lambda state: state.adapt_state.step_size,
-}
-"""ArviZ's name of each statistic, and where NumPyro's state has it."""
-
-
-@dataclass
-class _Block:
-    """Moves one chain by one block of steps; compiled once for all chains and blocks.
-
-    Chains travel as named arrays: ``state.0``, ``state.1``, ... are the leaves of NumPyro's state.
-    """
-
-    model: Callable[[], Any]
-    settings: NUTSSettings
-    start: Mapping[str, Array] | None
-    derived: bool
-    length: int
-    key_kind: str
-
-    def __post_init__(self) -> None:
-        given = self.start
-        self.place = init_to_sample() if given is None else init_to_value(values=dict(given))
-        accept = self.settings.target_accept
-        self.kernel = NUTS(self.model, target_accept_prob=accept, init_strategy=self.place)
-        self._program = jax.jit(self._steps)
-        self.compiled = False
-
-    def __reduce__(self) -> tuple:
-        """Travel without what was compiled."""
-        return type(self), tuple(getattr(self, entry.name) for entry in fields(self))
-
-    def __call__(self, chain: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what the steps gave, (step, ...), and the state after them."""
-        state, collected = self._program(self._state(chain))
-        self.compiled = True
-        return {name: np.asarray(value) for name, value in collected.items()} | _leaves(state)
-
-    def begin(self, key: Array) -> dict[str, np.ndarray]:
-        """Return every chain's state before its first step, the chains along the first axis."""
-        num = self.settings.num_chains
-        keys = jax.random.split(key, num) if num > 1 else key[None]
-        points = _mapped(self._first_point)(keys) if self.start else self._points_apart(key)
-        states = _leaves(_mapped(self._first_state)((keys, points)))
-        good = self._usable(states)
-        if not good.all():
-            # NumPyro's own search draws up to 100 points; it takes longer to compile.
-            again = _leaves(_mapped(lambda key: self._first_state((key, None)))(keys))
-            states = {
-                name: np.where(good.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, again[name])
-                for name, leaf in states.items()
-            }
-            good |= self._usable(again)
-        if not good.all():
-            raise NotConvergedError(
-                "the sampler found no starting point: the density was zero or not "
-                "finite at 100 draws from the prior",
-                remedy="check that the priors allow the observed behaviour",
-            )
-        return states
-
-    def _points_apart(self, key: Array) -> dict[str, Array]:
-        """Return unbounded values for each chain, spread over the prior."""
-        num = self.settings.num_chains
-        draw_key, order_key = jax.random.split(jax.random.fold_in(key, num))
-
-        def apart(keys: Array) -> dict[str, Array]:
-            draws = jax.lax.map(self._first_point, keys)
-            places = np.linspace(*ENDS, num) if num > 1 else np.array([0.5])
-            at = np.rint(places * (len(keys) - 1)).astype(int)
-            orders = jax.random.split(order_key, len(draws))
-            return {
-                name: jax.random.permutation(
-                    order, jnp.sort(draws[name], axis=0)[at], independent=True
-                )
-                for name, order in zip(sorted(draws), orders, strict=True)
-            }
-
-        keys = jax.random.split(draw_key, max(PRIOR_DRAWS, num))
-        return jax.jit(apart, compiler_options=ONCE)(keys)
-
-    def _state(self, chain: Mapping[str, np.ndarray]) -> Any:
-        """Return NumPyro's state from its leaves."""
-        leaves, structure = self._layout
-        values = [chain[f"state.{index}"].astype(_kind(leaf)) for index, leaf in enumerate(leaves)]
-        wrap: Any = partial(jax.random.wrap_key_data, impl=self.key_kind)
-        return jax.tree.unflatten(
-            structure, [wrap(v) if _is_key(k) else v for v, k in zip(values, leaves, strict=True)]
-        )
-
-    @cached_property
-    def _layout(self) -> tuple[list[Any], Any]:
-        """The leaves of a state and their order; this also readies the kernel for `sample`."""
-        key = jax.random.key(0, impl=self.key_kind)
-        shapes = jax.eval_shape(lambda key: self._first_state((key, None)), key)
-        return jax.tree.flatten(shapes)
-
-    def _first_point(self, key: Array) -> dict[str, Array]:
-        """Return unbounded values from ``start`` or the prior, as `NUTS.init` tries them first."""
-        search_key = jax.random.split(jax.random.split(key)[1])[1]
-        placed = handlers.substitute(
-            handlers.seed(self.model, search_key), substitute_fn=self.place
-        )
-        return {
-            name: biject_to(site["fn"].support).inv(site["value"])
-            for name, site in handlers.trace(placed).get_trace().items()
-            if site["type"] == "sample" and not site["is_observed"]
-        }
-
-    def _usable(self, states: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Say of each chain whether density and slope are finite at its first point."""
-        leaves, structure = self._layout
-        numbered = jax.tree.unflatten(structure, range(len(leaves)))
-        wanted = jax.tree.leaves((numbered.potential_energy, numbered.z_grad))
-        finite = [np.isfinite(states[f"state.{i}"]) for i in wanted]
-        return np.logical_and.reduce([one.reshape(len(one), -1).all(1) for one in finite])
-
-    def _first_state(self, chain: tuple[Array, dict[str, Array] | None]) -> Any:
-        key, point = chain
-        return self.kernel.init(key, self.settings.num_warmup, point, (), {})
-
-    def _steps(self, state: Any) -> tuple[Any, dict[str, Array]]:
-        constrain = self.kernel.get_constrain_fn(return_deterministic=self.derived)
-
-        def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
-            state = self.kernel.sample(state, (), {})
-            sites = {f"site.{name}": value for name, value in constrain(state.z).items()}
-            return state, sites | {f"field.{name}": read(state) for name, read in FIELDS.items()}
-
-        return jax.lax.scan(step, state, None, length=self.length)
-
-
-def _mapped(function: Callable) -> Callable:
-    """Return a program, used once, that applies a function to one chain after another."""
-    return jax.jit(lambda chains: jax.lax.map(function, chains), compiler_options=ONCE)
-
-
 def _apart(chains: Mapping[str, np.ndarray], num: int) -> list[dict[str, np.ndarray]]:
     """Return each chain's state."""
     states = {name: value for name, value in chains.items() if name.startswith("state.")}
     return [{name: value[chain] for name, value in states.items()} for chain in range(num)]
-
-
-def _leaves(state: Any) -> dict[str, np.ndarray]:
-    return {f"state.{i}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _plain(leaf: Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
-def _kind(leaf: Any) -> Any:
-    return np.uint32 if _is_key(leaf) else leaf.dtype
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _joined(

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpyro.distributions import biject_to
 
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.priors import Hierarchical, PerGroup, Pooled
+from cbrl_bayes.inference.priors import Hierarchical, MadeOfSites, PerGroup, Pooled
 
 DROP = 1.3527717
 """Half the .9 quantile of chi-square with one degree of freedom."""
@@ -260,7 +260,7 @@ def _of_groups(
 
 def _centre(model: BehaviourModel, posterior: Draws) -> dict[str, np.ndarray]:
     """Return the median of each sampled site; of laws the mean, which is one too."""
-    derived = {n for n, law in model.priors.items() if isinstance(law, Hierarchical)}
+    derived = {n for n, law in model.priors.items() if isinstance(law, MadeOfSites)}
     derived |= {*model.problem.derived(model.problem.default_parameters), *model.known}
     laws = {"context_probability", *model.problem.laws}
     return {

@@ -4,7 +4,7 @@ Wherever a distribution stands a number may stand: then the value is known.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
+from cbrl_bayes.inference.drift import Drift
 from cbrl_bayes.inference.known import as_law, check_known, drawn, is_known, settled
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.inference.unknown_law import UnknownLaw
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, has_unknown_law
 
 DEFAULT_LOG_SCALE = 1.0
 """Log-normal scale of default priors: 95 % of the mass within a factor of 7 of the centre."""
@@ -121,7 +123,11 @@ class ContextFamily:
         object.__setattr__(self, "priors", laws)
 
 
-Prior = Pooled | PerGroup | Hierarchical
+Prior = Pooled | PerGroup | Hierarchical | Drift | UnknownLaw
+OfGroups = PerGroup | Hierarchical | Drift
+"""Priors of one value per group."""
+MadeOfSites = Hierarchical | Drift
+"""Priors whose values follow from sites of other names."""
 
 
 def default_priors(
@@ -131,9 +137,10 @@ def default_priors(
 
     Defaults, from the problem's own default values: positive scalars get a log-normal with
     that value as median and log-scale 1 (95 % within a factor of 7), independently per group
-    where the default differs between followers; scalars in the range (0, 1) a Beta(1, b) with
+    where the default differs between followers; scalars whose range ends at 0 the mirror image
+    of that; scalars in the range (0, 1) a Beta(1, b) with
     that value as mean; probability vectors, context probabilities among them, a uniform
-    Dirichlet. Units are the parameters' own
+    Dirichlet; an unknown transition law `UnknownLaw`. Units are the parameters' own
     (``Problem.parameter_units``). `infer` simulates from them before it conditions: look at
     the group ``prior_predictive``.
 
@@ -141,8 +148,9 @@ def default_priors(
     ----------
     problem : Problem
     given : mapping, optional
-        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical` or a bare NumPyro distribution,
-        which counts as pooled; or a number (an array, a `Delta`): the parameter is known.
+        Parameter name -> `Pooled`, `PerGroup`, `Hierarchical`, `Drift`, `UnknownLaw` or a bare
+        NumPyro distribution, which counts as pooled; or a number (an array, a `Delta`): the
+        parameter is known.
 
     Returns
     -------
@@ -162,14 +170,17 @@ def default_priors(
     """
     known = problem.default_parameters
     priors: dict[str, Prior] = {}
-    discrete = isinstance(problem.contexts, DiscreteContexts)
     names = [*problem.uncertain]
-    if discrete and problem.contexts.num_contexts > 1:
+    contexts = problem.contexts
+    discrete = isinstance(contexts, DiscreteContexts) and not contexts.law_known
+    if discrete and contexts.num_contexts > 1:
         names.append("context_probability")
     require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name in (name for name in names if name not in (given or {})):
         centre = np.asarray(known[name])
-        if name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
+        if name == LAW and has_unknown_law(problem):
+            priors[name] = UnknownLaw().settled(problem)
+        elif name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
             median = float(np.exp(np.log(centre).mean()))
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
         elif name == "context_probability" or name in problem.laws:
@@ -178,6 +189,8 @@ def default_priors(
             priors[name] = Pooled(dist.Beta(1.0, float((1.0 - centre) / centre)))
         elif centre.ndim == 0 and centre > 0:
             priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
+        elif centre.ndim == 0 and problem.ranges.get(name, (0.0, np.inf))[1] == 0.0:
+            priors[name] = Pooled(_below_zero(float(centre)))
         else:
             raise InvalidInputError(
                 f"parameter {name!r} has no default prior",
@@ -189,11 +202,13 @@ def default_priors(
             raise InvalidInputError(
                 f"problem {problem.name!r} has no parameter {name!r}",
                 accepted=", ".join(sorted(known)),
+                remedy="problem = cb.problems.with_unknown_law(problem)" if name == LAW else "",
             )
         chosen = prior if isinstance(prior, Prior) else Pooled(as_law(prior, f"priors[{name!r}]"))
         if isinstance(chosen, Pooled) and is_known(chosen.prior) and name in problem.per_follower:
             chosen = PerGroup(chosen.prior) if np.ndim(chosen.prior.v) == 1 else chosen
-        if not isinstance(chosen, Pooled) and name not in problem.per_follower:
+        apart = isinstance(chosen, OfGroups)
+        if apart and name not in problem.per_follower:
             raise InvalidInputError(
                 f"parameter {name!r} cannot differ between followers",
                 received=type(chosen).__name__,
@@ -204,12 +219,29 @@ def default_priors(
     return priors
 
 
+def _below_zero(median: float) -> dist.Distribution:
+    """Return the mirror image of a log-normal: minus the parameter has it."""
+    law = dist.LogNormal(float(np.log(-median)), DEFAULT_LOG_SCALE)
+    mirror = dist.transforms.AffineTransform(0.0, -1.0, domain=dist.constraints.positive)
+    return dist.TransformedDistribution(law, mirror)
+
+
 def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
     """Return the prior, laws of one value as such; refuse what the parameter cannot have."""
+    if isinstance(prior, UnknownLaw):
+        if name != LAW:
+            raise InvalidInputError(
+                f"UnknownLaw is no prior of {name!r}",
+                accepted=f"priors={{{LAW!r}: UnknownLaw(...)}}",
+            )
+        return prior.settled(problem)
     if isinstance(prior, Hierarchical):
         return Hierarchical(
             _positive(name, "location", prior.location), _positive(name, "scale", prior.scale)
         )
+    if isinstance(prior, Drift):
+        first = _positive(name, "first", prior.first)
+        return replace(prior, first=first, spread=_positive(name, "spread", prior.spread))
     shape = (*prior.prior.batch_shape, *prior.prior.event_shape)
     wanted = np.shape(problem.default_parameters[name])
     fits = shape in (wanted, ()) if isinstance(prior, Pooled) else True
@@ -238,17 +270,17 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
 
 def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution:
     """Return a part of a hierarchy, settled; refuse draws below zero: both are positive."""
-    law, draws = settled(law, f"prior of {name!r}: Hierarchical.{part}")
+    law, draws = settled(law, f"prior of {name!r}: {part}")
     outside = int((~((draws > 0.0) & (draws < np.inf))).sum())
     if draws.ndim > 1:
         raise InvalidInputError(
-            f"prior of {name!r}: Hierarchical.{part} does not fit",
+            f"prior of {name!r}: {part} does not fit",
             received=f"shape {draws.shape[1:]}",
             accepted="(), one number for the population",
         )
     if outside:
         raise InvalidInputError(
-            f"prior of {name!r}: Hierarchical.{part} has draws that are out of range",
+            f"prior of {name!r}: {part} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted="> 0 and finite",
             remedy="Pooled(location), where all groups are alike"
@@ -269,7 +301,7 @@ def known_values(
     priors: Mapping[str, Prior], family: ContextFamily | None, num_groups: int
 ) -> dict[str, np.ndarray]:
     """Return the values of what is known: one for all, or one per group, shape (G,)."""
-    laws = {name: p.prior for name, p in priors.items() if not isinstance(p, Hierarchical)}
+    laws = {name: p.prior for name, p in priors.items() if not isinstance(p, MadeOfSites)}
     laws |= family.priors if family else {}
     values = {name: np.asarray(law.v) for name, law in laws.items() if is_known(law)}
     return {
@@ -310,8 +342,13 @@ def require_unknown(
 
 def prior_text(prior: Prior) -> str:
     """Word a prior with all that it was made with, for the record."""
-    if not isinstance(prior, Hierarchical) and is_known(prior.prior):
+    if not isinstance(prior, MadeOfSites) and is_known(prior.prior):
         return _told(prior.prior)
+    if isinstance(prior, UnknownLaw):
+        return str(prior)
+    if isinstance(prior, Drift):
+        parts = (f"{n}={_told(getattr(prior, n))}" for n in ("first", "spread", "trend"))
+        return f"Drift({', '.join(parts)})"
     if isinstance(prior, Hierarchical):
         return f"Hierarchical(location={_told(prior.location)}, scale={_told(prior.scale)})"
     return f"{type(prior).__name__}({_told(prior.prior)})"

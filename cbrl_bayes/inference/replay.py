@@ -11,10 +11,15 @@ from numpyro import handlers
 from scipy.sparse import csr_array
 
 from cbrl_bayes.behaviour import BehaviourCounts
+from cbrl_bayes.inference.chain_block import ONCE
 from cbrl_bayes.inference.densities import site_densities
-from cbrl_bayes.inference.likelihood import choice_rows, policies, transition_log_likelihood
+from cbrl_bayes.inference.likelihood import (
+    choice_rows,
+    policies,
+    row_policies,
+    transition_log_likelihood,
+)
 from cbrl_bayes.inference.model import BehaviourModel
-from cbrl_bayes.inference.nuts import ONCE
 
 Draws = Mapping[str, np.ndarray]
 
@@ -106,7 +111,11 @@ class Replay:
         model = self.model
         with handlers.trace() as sites, handlers.substitute(data=draw):
             parameters = model.parameters()
-        log_policy, status = policies(model.problem, model.counts, parameters)
+        if self._choices is None:
+            log_policy, status = policies(model.problem, model.counts, parameters)
+            rows = choice_rows(model.counts, log_policy)
+        else:
+            rows, status = row_policies(model.problem, model.counts, parameters)
         stats = {"solve_status": status}
         if len(model.counts.transition_count):
             # It belongs to no one episode, so the pointwise log-likelihood does not hold it.
@@ -123,7 +132,7 @@ class Replay:
                 if self._choices is None
                 else model.context_densities(parameters)
             ),
-        }, choice_rows(model.counts, log_policy)
+        }, rows
 
     def _predict(self, one: tuple[dict[str, Array], Array, Array]) -> dict[str, Array]:
         draw, key, rows = one

@@ -15,7 +15,7 @@ from cbrl_bayes.designs.scoring import complete_draws
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere
+from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere, settled
 
 MOST_ENTRIES = 200_000_000
 """Log policies of all draws are held up to this size (1.6 GB)."""
@@ -277,8 +277,9 @@ class _Simulation:
     def _mdp(self, parameters: Mapping[str, Array], context: Any, follower: Any) -> MDP:
         values = self.problem.contexts.values  # type: ignore[union-attr]
         value = jax.tree.map(lambda leaf: jnp.asarray(leaf)[context], values)
-        one = self.problem.follower_parameters(parameters, follower)
         incentive = {name: jnp.asarray(array) for name, array in self.incentive.items()}
+        everyone = settled(self.problem, incentive, parameters)
+        one = self.problem.follower_parameters(everyone, follower)
         return self.problem.mdp_fn(incentive, value, one)
 
     def _log_law(

@@ -216,13 +216,31 @@ def reweighted_information(
     -------
     tuple of float
     """
+    gain, sizes = reweighted_gains(net_benefit, future)
+    return float(gain.mean()), float(np.median(sizes))
+
+
+def reweighted_gains(
+    net_benefit: Float[np.ndarray, "draw option"], future: FutureData
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
+    """Return what each simulated data set gains over choosing now, and its ESS.
+
+    Parameters
+    ----------
+    net_benefit : array, shape (N, D)
+    future : FutureData
+
+    Returns
+    -------
+    tuple of arrays, each (N,)
+        The mean of the first is what `reweighted_information` returns.
+    """
     _check_pairs(net_benefit, future)
     everyone = np.arange(len(net_benefit))
     weights, sizes = _posterior_weights(future, everyone)
     expected = weights @ net_benefit
     now = int(net_benefit.mean(0).argmax())
-    gain = expected.max(1) - expected[:, now]
-    return float(gain.mean()), float(np.median(sizes))
+    return expected.max(1) - expected[:, now], sizes
 
 
 def _posterior_weights(future: FutureData, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

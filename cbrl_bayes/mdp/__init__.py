@@ -32,8 +32,10 @@ from cbrl_bayes.mdp.linear import (  # noqa: E402
     LinearSolver,
     default_linear_solver,
 )
+from cbrl_bayes.mdp.linear_values import LinearValues, has_linear_values, linear_values  # noqa: E402
 from cbrl_bayes.mdp.record import CLOSED, MDP, is_traced, replace_fields  # noqa: E402
 from cbrl_bayes.mdp.rollout import Trajectories, rollout  # noqa: E402
+from cbrl_bayes.mdp.sparse_lu import SparseLU  # noqa: E402
 from cbrl_bayes.mdp.transition import (  # noqa: E402
     DenseTransition,
     StagedTransition,
@@ -51,7 +53,9 @@ __all__ = [
     "DenseTransition",
     "Krylov",
     "LinearSolver",
+    "LinearValues",
     "SolveStatus",
+    "SparseLU",
     "StagedTransition",
     "SuccessorTransition",
     "Trajectories",
@@ -64,8 +68,10 @@ __all__ = [
     "expected_return",
     "finite_horizon",
     "finite_status",
+    "has_linear_values",
     "is_traced",
     "is_valid",
+    "linear_values",
     "occupancy",
     "policy_values",
     "replace_fields",

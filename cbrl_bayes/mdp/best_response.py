@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int
 from cbrl_bayes.errors import require_kind
 from cbrl_bayes.mdp.ending import first_values, require_end
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
+from cbrl_bayes.mdp.linear_values import has_linear_values, linear_values
 from cbrl_bayes.mdp.record import CLOSED, MDP
+from cbrl_bayes.mdp.transition import SuccessorTransition
 from cbrl_bayes.mdp.validity import is_valid
 from cbrl_bayes.status import SolveStatus
 
@@ -84,7 +86,8 @@ def best_response(
     from any start, in the end quadratically, also where value iteration (rate gamma) is too
     slow. Derivatives of any order, forward and reverse, with respect to reward,
     transition probabilities, discount and temperature come from the implicit function theorem,
-    not from the iterations.
+    not from the iterations. With many states, deterministic moves and discount 1, one sparse
+    linear system takes its place (`linear_values`).
 
     Every state is judged by itself, by its own size and by its policy: a state made forbidding
     by a loss of 1e12 leaves the answer elsewhere as it is. Rewards and temperature times a
@@ -131,8 +134,10 @@ def best_response(
     0
     """
     require_kind(mdp, MDP, "mdp", "cb.MDP(reward=..., ...)")
-    solver = linear_solver or default_linear_solver(mdp)
     require_end(mdp)
+    if linear_solver is None and has_linear_values(mdp):
+        return _of_network(mdp)
+    solver = linear_solver or default_linear_solver(mdp)
     start = first_values(mdp, solver) if initial_values is None else initial_values
     return _solve(mdp, start, solver, tolerance, max_iterations)
 
@@ -152,6 +157,25 @@ def _solve(
     settled = end.settled & (residual <= 1e-9) & (unsure <= POLICY_RESOLUTION)
     status = _status(mdp, jnp.isfinite(residual), settled)
     return BestResponse(values, mdp.q_values(values), log_policy, end.iterations, residual, status)
+
+
+def _of_network(mdp: MDP) -> BestResponse:
+    """Solve deterministic moves without a discount by one sparse linear system."""
+    law = mdp.transition
+    assert isinstance(law, SuccessorTransition)  # `has_linear_values` looked
+    is_open = jnp.asarray(mdp.is_open, bool)
+    terminal = jnp.asarray(mdp.terminal, bool)
+    found = linear_values(
+        mdp.reward, law.successor[..., 0], is_open[None], terminal, mdp.temperature
+    )
+    values = found.values[0]
+    q_values = mdp.q_values(values)
+    off = jax.lax.stop_gradient(mdp.soft_maximum(q_values) - values)
+    residual = (jnp.abs(off) / (mdp.temperature + jnp.abs(values))).max()
+    settled = (found.status[0] == int(SolveStatus.CONVERGED)) & (residual <= 1e-9)
+    status = _status(mdp, jnp.isfinite(residual), settled)
+    log_policy = mdp.log_policy(q_values / mdp.temperature)
+    return BestResponse(values, q_values, log_policy, jnp.ones((), int), residual, status)
 
 
 def _status(mdp: MDP, finite: Array, settled: Array) -> Int[Array, ""]:

@@ -130,6 +130,7 @@ def _of_uniform(mdp: MDP, solver: LinearSolver) -> Array:
 def _backward(mdp: MDP) -> Array:
     """Return the soft values by one sweep from the last period to the first."""
     law = mdp.transition
+    assert isinstance(law, StagedTransition)  # `default_linear_solver` chose by this
     reward, is_open, going = (
         law.by_period(jnp.asarray(table))
         for table in (mdp.reward, mdp.is_open, mdp.discount * mdp.continues)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp.record import MDP
+from cbrl_bayes.mdp.sparse_lu import SparseLU
 from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
 
 # Above these the cubic cost of LU exceeds that of iterating (a dense law makes a dear iteration).
@@ -127,7 +128,7 @@ class BackwardInduction:
         refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        law = mdp.transition
+        law = _staged(mdp)
         entries = (
             jnp.arange(law.num_periods),
             *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
@@ -149,7 +150,7 @@ class BackwardInduction:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        law = mdp.transition
+        law = _staged(mdp)
         entries = (
             jnp.arange(law.num_periods),
             *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
@@ -164,20 +165,33 @@ class BackwardInduction:
         return jax.lax.scan(forth, nothing, entries)[1].ravel()
 
 
-LinearSolver = DenseLU | Krylov | BackwardInduction
+LinearSolver = DenseLU | Krylov | BackwardInduction | SparseLU
 
 
 def default_linear_solver(mdp: MDP) -> LinearSolver:
     """Choose by layout and size.
 
     Backward induction for periods; LU up to 1,000 states (400 where successors are listed);
-    Krylov above.
+    above, sparse LU where each action has one successor, else Krylov.
     """
     if isinstance(mdp.transition, StagedTransition):
         return BackwardInduction()
     listed = isinstance(mdp.transition, SuccessorTransition)
     limit = SUCCESSOR_STATES if listed else DENSE_STATES
-    return DenseLU() if mdp.num_states <= limit else Krylov()
+    if mdp.num_states <= limit:
+        return DenseLU()
+    return SparseLU() if listed and mdp.transition.probability.shape[-1] == 1 else Krylov()
+
+
+def _staged(mdp: MDP) -> StagedTransition:
+    if not isinstance(mdp.transition, StagedTransition):
+        raise InvalidInputError(
+            "backward induction needs a process with periods",
+            received=type(mdp.transition).__name__,
+            accepted="StagedTransition (finite_horizon)",
+            remedy="DenseLU() or Krylov()",
+        )
+    return mdp.transition
 
 
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:

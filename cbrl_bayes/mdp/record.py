@@ -86,6 +86,7 @@ class MDP:
 
     def _close(self, available: Bool[Array, "state action"]) -> None:
         """Take out what closed actions would earn and lead to, whatever stands there."""
+        object.__setattr__(self, "_stated", (self.reward, self.transition))
         object.__setattr__(self, "reward", jnp.where(available, self.reward, 0.0))
         object.__setattr__(self, "transition", self.transition.restricted_to(available))
 
@@ -118,9 +119,18 @@ class MDP:
         return 1.0 - jnp.asarray(self.terminal, jnp.result_type(float))
 
     @property
-    def is_open(self) -> Bool[Array, "state action"]:
+    def is_open(self) -> Bool[Array, "state action"] | np.ndarray:
         """Which actions are open: ``available``, or all of them."""
         return np.ones(self.reward.shape, bool) if self.available is None else self.available
+
+    @property
+    def as_stated(self) -> tuple[Float[Array, "state action"], Transition]:
+        """Reward and law as given, before what belongs to closed actions was taken out.
+
+        Contexts that differ in what is open may share them. A record that has been through a JAX
+        transformation no longer knows what was taken out.
+        """
+        return self.__dict__.get("_stated", (self.reward, self.transition))
 
     def log_policy(
         self, preferences: Float[Array, "... action"], at: Any = ...

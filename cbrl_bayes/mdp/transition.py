@@ -65,9 +65,15 @@ class DenseTransition:
         """Return the law of the next state, by position, for many pairs."""
         return self.probability[state, action]
 
+    def with_probability(
+        self, probability: Float[Array, "state action next_state"]
+    ) -> "DenseTransition":
+        """Return the same layout with other probabilities."""
+        return DenseTransition(probability)
+
     def restricted_to(self, available: Bool[Array, "state action"]) -> "DenseTransition":
         """Return the law with nothing in the rows of closed actions."""
-        return DenseTransition(jnp.where(available[..., None], self.probability, 0.0))
+        return self.with_probability(jnp.where(available[..., None], self.probability, 0.0))
 
     def to_dense(self) -> "DenseTransition":
         """Return the law in the dense layout."""
@@ -139,6 +145,12 @@ class SuccessorTransition:
     def row(self, state: Int[Array, "..."], action: Int[Array, "..."]) -> Float[Array, "... slot"]:
         """Return the law of the next state, by position, for many pairs."""
         return self.probability[state, action]
+
+    def with_probability(
+        self, probability: Float[Array, "state action successor"]
+    ) -> "SuccessorTransition":
+        """Return the same layout with other probabilities."""
+        return SuccessorTransition(self.successor, probability)
 
     def restricted_to(self, available: Bool[Array, "state action"]) -> "SuccessorTransition":
         """Return the law with nothing in the rows of closed actions."""
@@ -276,6 +288,16 @@ class StagedTransition:
         else:
             found = jnp.take_along_axis(chance, follows[..., None], axis=-1)[..., 0]
         return jnp.where(later == period + 1, found, 0.0)
+
+    def with_probability(
+        self, probability: Float[Array, "state action slot"]
+    ) -> "StagedTransition":
+        """Return the same layout with other probabilities, a law for each period."""
+        each = self.by_period(probability)
+        if isinstance(self.stages, SuccessorTransition):
+            listed = jnp.broadcast_to(self.stages.successor, each.shape)
+            return StagedTransition(SuccessorTransition(listed, each), self.num_periods)
+        return StagedTransition(DenseTransition(each), self.num_periods)
 
     def restricted_to(self, available: Bool[Array, "state action"]) -> "StagedTransition":
         """Return the law unchanged where an action is open in any period, nothing elsewhere."""

@@ -1,6 +1,7 @@
 """Figures of a study, drawn with matplotlib from a results tree."""
 
 from cbrl_bayes.plots.calibration import plot_coverage, plot_ranks
+from cbrl_bayes.plots.campaigns import plot_campaign
 from cbrl_bayes.plots.designs import plot_designs, plot_objectives
 from cbrl_bayes.plots.diagnostics import plot_convergence, plot_posterior
 from cbrl_bayes.plots.figures import save_figures
@@ -24,6 +25,7 @@ __all__ = [
     "inline_figure",
     "lies_on_map",
     "marks_in_words",
+    "plot_campaign",
     "plot_convergence",
     "plot_coverage",
     "plot_designs",

@@ -3,12 +3,22 @@
 from collections.abc import Callable
 
 from cbrl_bayes.problems import follower_models
+from cbrl_bayes.problems.borlange import borlange
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.chains import Chain
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import (
+    POPULATION,
+    Equilibrium,
+    Population,
+    equilibria,
+    equilibrium,
+    refuse_population,
+    settled,
+)
 from cbrl_bayes.problems.feasibility import Feasibility, check_mdps, mdps_are_valid
 from cbrl_bayes.problems.four_rooms import (
     SLIP_AS_PUBLISHED,
@@ -30,18 +40,22 @@ from cbrl_bayes.problems.outcome import (
     respond,
     respond_everywhere,
 )
+from cbrl_bayes.problems.periods import period_labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.reach import reach_of
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
+from cbrl_bayes.problems.road_network import RoadNetwork, Trips
+from cbrl_bayes.problems.route_choice import route_choice
 from cbrl_bayes.problems.shared_default_policy import (
     Tasks,
     bandit_tasks,
     goal_tasks,
     shared_default_policy,
 )
+from cbrl_bayes.problems.shared_network import SharedNetwork, shared_network
 from cbrl_bayes.problems.shocks import Shock
 from cbrl_bayes.problems.tax_design import (
     PUBLISHED_PREFERENCES,
@@ -50,7 +64,14 @@ from cbrl_bayes.problems.tax_design import (
     tax_design,
 )
 from cbrl_bayes.problems.two_state import two_state
-from cbrl_bayes.problems.unknown_law import LAW, law_dependence, with_unknown_law
+from cbrl_bayes.problems.unknown_law import (
+    LAW,
+    LawSupport,
+    has_unknown_law,
+    law_dependence,
+    law_support,
+    with_unknown_law,
+)
 from cbrl_bayes.problems.welfare import (
     Aggregate,
     GiniWelfare,
@@ -78,6 +99,7 @@ __all__ = [
     "FOUR_ROOMS_MAP",
     "LAW",
     "MILES_PER_BIN",
+    "POPULATION",
     "PUBLISHED_PREFERENCES",
     "READY_MADE",
     "SLIP_AS_PUBLISHED",
@@ -88,6 +110,7 @@ __all__ = [
     "Chain",
     "ContextDistribution",
     "DiscreteContexts",
+    "Equilibrium",
     "Feasibility",
     "Followers",
     "GiniWelfare",
@@ -98,41 +121,56 @@ __all__ = [
     "IncentiveSpace",
     "KolmPollak",
     "Labels",
+    "LawSupport",
     "LeaderOutcome",
     "Minimum",
     "Monotone",
+    "Population",
     "Problem",
+    "RoadNetwork",
     "SampledContexts",
+    "SharedNetwork",
     "Shock",
     "SocialWelfare",
     "Tasks",
+    "Trips",
     "WelfareIndex",
     "bandit_tasks",
+    "borlange",
     "bus_replacement",
     "check_mdps",
     "comparison_log_probability",
     "constrained",
     "contract_design",
     "depends_on_input",
+    "equilibria",
+    "equilibrium",
     "follower_models",
     "four_rooms",
     "four_rooms_doors",
     "goal_tasks",
+    "has_unknown_law",
     "household_accounts",
     "law_dependence",
+    "law_support",
     "leader_gain",
     "leader_outcome",
     "leader_total",
     "life_cycle",
     "mdps_are_valid",
+    "period_labels",
     "random_mdp",
     "reach_of",
+    "refuse_population",
     "reserve_price",
     "respond",
     "respond_everywhere",
     "rlhf",
+    "route_choice",
     "scaled_sigmoid",
+    "settled",
     "shared_default_policy",
+    "shared_network",
     "tax_design",
     "two_state",
     "with_unknown_law",

@@ -13,9 +13,12 @@ from cbrl_bayes.mdp import MDP, check_ends, is_traced
 from cbrl_bayes.problems.calling import NEEDS_A_VALUE, failed, needs_a_value
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
+from cbrl_bayes.problems.shared_network import shared_network
+from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
     from cbrl_bayes.problems.record import Problem
@@ -88,6 +91,13 @@ def _check_kinds(problem: "Problem") -> None:
     require_kind(problem.incentive, IncentiveSpace, "incentive")
     require_kind(problem.contexts, DiscreteContexts | SampledContexts, "contexts")
     require_kind(problem.followers, Followers, "followers")
+    require_kind(problem.population, Population | None, "population", "cb.Population(...)")
+    if POPULATION in {*problem.parameters, *getattr(problem.contexts, "parameters", {})}:
+        raise InvalidInputError(
+            "no parameter can be called 'population': there functions find what followers do "
+            "together",
+            remedy="another name",
+        )
     if not callable(problem.mdp_fn):
         raise InvalidInputError("mdp_fn is no function", received=repr(problem.mdp_fn))
     require_kind(problem.parameters, Mapping, "parameters", "{'temperature': 0.5}")
@@ -124,12 +134,14 @@ def check_functions(problem: "Problem") -> tuple[int, int, int]:
 
 def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, Any, Any]]:
     """Run the functions in every context; return the last process, and what it was made from."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, follower)
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     for index in range(problem.contexts.num_contexts):
+        if index == 1 and _all_alike(problem, incentive, values, one):
+            break
         context = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf)[i], values)
         mdp = _called(problem, "mdp_fn", incentive, context, one)
         if not isinstance(mdp, MDP):
@@ -145,6 +157,23 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
             _check_finite(name, _called(problem, name, incentive, context, one))
     _check_shapes(shapes)
     return mdp, (incentive, context, one)
+
+
+def _all_alike(problem: "Problem", incentive: Any, values: Any, parameters: Any) -> bool:
+    """Return whether the first context stands for all: they share a network, and it is solved.
+
+    One solve for all contexts says whether every path ends and below the critical temperature.
+    """
+    if problem.leader_reward_fn is not None or is_traced(parameters):
+        return False
+    network = shared_network(problem, incentive, values, parameters)
+    if network is None:
+        return False
+    first_laws = jax.vmap(lambda context: problem.mdp_fn(incentive, context, parameters).initial)
+    initial = first_laws(jax.tree.map(jnp.asarray, values))
+    proper = (initial >= 0.0).all() & (jnp.abs(initial.sum(-1) - 1.0) <= 1e-8).all()
+    solved = (network.solve().status == int(SolveStatus.CONVERGED)).all()
+    return bool(proper & solved & network.available.any(-1).all())
 
 
 def _state_names(problem: "Problem", num_states: int) -> Sequence[object] | None:
@@ -164,7 +193,7 @@ def _check_shapes(shapes: list[tuple[int, ...]]) -> None:
 
 def asks_who(problem: "Problem") -> bool:
     """Return whether what a function returns can depend on ``parameters["follower"]``."""
-    parameters = problem.default_parameters
+    parameters = problem.first_parameters
     incentive = problem.incentive.transform(problem.incentive.initial)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
@@ -225,6 +254,33 @@ def _check_programs(
             "objective_fn does not return one number", received=f"shape {shape}"
         )
     _traced_shape(problem, "response_fn", mdp, parameters, None)
+    if problem.population is not None:
+        _check_statistic(problem, given[0], table, context, parameters)
+
+
+def _check_statistic(problem: "Problem", *arguments: Any) -> None:
+    """Refuse a population whose statistic has another shape than its first guess."""
+    population = problem.population
+    assert population is not None
+    wanted = np.shape(population.start)
+    incentive, visits, context, parameters = arguments
+    own = {name: value for name, value in parameters.items() if name != POPULATION}
+    try:
+        found = np.shape(jax.eval_shape(population.statistic_fn, incentive, visits, context, own))
+    except KeyError as error:
+        raise InvalidInputError(
+            f"statistic_fn asks for {error}, which is not among the parameters",
+            accepted="the problem's own parameters, not the statistic itself",
+        ) from error
+    if found != wanted:
+        raise InvalidInputError(
+            "statistic_fn returns an array of the wrong shape",
+            received=found,
+            accepted=f"{wanted}, as start",
+        )
+    misfit = population.labels.misfit(wanted)
+    if misfit:
+        raise InvalidInputError("labels of the population do not fit", received=misfit)
 
 
 def _called(problem: "Problem", name: str, *arguments: Any) -> Any:

@@ -26,6 +26,9 @@ class DiscreteContexts:
         What the problem's functions receive; every leaf has leading axis C.
     probability : array, shape (C,)
         Default law; sums to one.
+    law_known : bool
+        Whether that law is given: then `infer` does not estimate it, as where contexts are
+        hundreds of destinations whose shares were counted. A prior may still be passed.
 
     Examples
     --------
@@ -37,6 +40,7 @@ class DiscreteContexts:
     names: tuple[str, ...]
     values: Any
     probability: tuple[float, ...]
+    law_known: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from cbrl_bayes.mdp import is_valid, value_violations
+from cbrl_bayes.problems.equilibrium import settled
 from cbrl_bayes.problems.outcome import each_pair
 from cbrl_bayes.problems.record import Parameters, Problem
 
@@ -65,6 +66,7 @@ def mdps_are_valid(
     False
     """
     incentive = problem.incentive.transform(unconstrained)
+    parameters = settled(problem, incentive, parameters, key=key)
     values, weights = problem.contexts.support(parameters, key)
 
     def one_pair(pair: tuple) -> Array:
@@ -147,8 +149,9 @@ def _in_words(
     points, parameters, draw_key = item(draw)
     values, _ = problem.contexts.support(parameters, draw_key)
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[c], values)
-    one = problem.follower_parameters(parameters, f)
     incentive = problem.incentive.transform(problem.incentive.unflatten(points[number]))
+    parameters = settled(problem, incentive, parameters, key=draw_key)
+    one = problem.follower_parameters(parameters, f)
     mdp = jax.jit(problem.mdp_fn)(incentive, context, one)  # compiled, so that it is made at all
     place = (
         f"draw {draw}, context {problem.contexts.names[c]}, follower {problem.followers.names[f]}"

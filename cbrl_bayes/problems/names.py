@@ -42,8 +42,17 @@ SITES = (
 )
 """Variables that a fit has beside the parameters."""
 
-OF_HIERARCHY = ("_population", "_spread", "_offset", "_entry")
-"""What a fit appends to the name of a parameter."""
+OF_HIERARCHY = (
+    "_population",
+    "_spread",
+    "_offset",
+    "_entry",
+    "_first",
+    "_trend",
+    "_next",
+    "_by_period",
+)
+"""What a fit or a study appends to the name of a parameter."""
 
 BESIDE_DESIGNS = (
     *DRAW_AXES,

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, as_numbers
 from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, is_traced
+from cbrl_bayes.problems.equilibrium import POPULATION, equilibrium, settled
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 
 
@@ -83,6 +84,7 @@ def respond_everywhere(
     key: Key[Array, ""] | None = None,
 ) -> tuple[Float[Array, "context follower state action"], Int[Array, "context follower"]]:
     """Return every follower's log policy in every context, and the status of each solve."""
+    parameters = settled(problem, incentive, parameters, key=key)
     values, weights = problem.contexts.support(parameters, key)
 
     def solve(pair: tuple) -> tuple[Array, Array]:
@@ -141,6 +143,10 @@ def leader_outcome(
     """
     _check_given(problem, unconstrained, parameters)
     incentive = problem.incentive.transform(unconstrained)
+    together = None
+    if problem.population is not None and POPULATION not in parameters:
+        together = equilibrium(problem, incentive, parameters, key=key)
+        parameters = {**parameters, POPULATION: together.statistic}
     values, weights = problem.contexts.support(parameters, key)
     num_contexts, num_followers = weights.shape[0], problem.followers.num_followers
     pairs = each_pair(values, num_contexts, problem)
@@ -159,6 +165,9 @@ def leader_outcome(
     gain, cost, value, status, soft_values = jax.lax.map(one_pair, (pairs, warm))
     shape = (num_contexts, num_followers)
     follower_weights = jnp.asarray(problem.followers.weights)
+    worst = status.max()
+    if together is not None:
+        worst = jnp.maximum(worst, together.status)
     objective, by_context = jax.value_and_grad(leader_total, argnums=3)(
         problem, gain.reshape(shape), value.reshape(shape), weights
     )
@@ -167,7 +176,7 @@ def leader_outcome(
         incentive_cost=weights @ (cost.reshape(shape) @ follower_weights),
         follower_value=weights @ value.reshape(shape),
         by_context=by_context,
-        status=status.max(),
+        status=worst,
         values=jax.lax.stop_gradient(soft_values.reshape(*shape, -1)),
     )
 

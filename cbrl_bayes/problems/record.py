@@ -15,6 +15,7 @@ from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, BestResponse, is_traced
 from cbrl_bayes.problems.checks import asks_who, check_functions, check_parameters, completed
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
+from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated, Priced
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.population import Followers
@@ -88,6 +89,9 @@ class Problem:
     response_fn : callable, optional
         ``(mdp, parameters, initial values or None) -> BestResponse``, differentiable, in place of
         the best response (`follower_models`). Estimators: as with an ``aggregate``.
+    population : Population, optional
+        What followers do together; all functions find it as ``parameters["population"]``.
+        Estimators: as with an ``aggregate``.
     heat : float
         Factor by which `heated` has multiplied every temperature (lambda); leave it at 1.
 
@@ -122,6 +126,7 @@ class Problem:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     uncertain: tuple[str, ...] = ("temperature",)
     response_fn: Callable[[MDP, Parameters, Array | None], BestResponse] | None = None
+    population: Population | None = None
     heat: Array | float = field(repr=False, default=1.0)
     _shape: tuple[int, int, int] = field(init=False, repr=False, default=(0, 0, 0))
 
@@ -185,6 +190,13 @@ class Problem:
         """All parameters at their defaults, the context law included."""
         own = {name: jnp.asarray(value, float) for name, value in self.parameters.items()}
         return own | self.contexts.default_parameters
+
+    @property
+    def first_parameters(self) -> dict[str, Array]:
+        """The defaults, and the first guess of the population statistic where there is one."""
+        if self.population is None:
+            return self.default_parameters
+        return self.default_parameters | {POPULATION: jnp.asarray(self.population.start, float)}
 
     def complete_parameters(self, given: Parameters | None = None) -> dict[str, Array]:
         """Return the defaults with ``given`` put in, after checking names, shapes and ranges.
@@ -317,7 +329,7 @@ class Problem:
 
     def signature(self) -> list[Array]:
         """Return what identifies the problem: its arrays at the start and default parameters."""
-        parameters = self.default_parameters
+        parameters = self.first_parameters
         incentive = self.incentive.transform(self.incentive.initial)
         values, weights = self.contexts.support(parameters, jax.random.key(0))
         arrays = [weights, *jax.tree.leaves(values), *incentive.values(), *parameters.values()]
@@ -326,6 +338,8 @@ class Problem:
             shape = (weights.shape[0], self.followers.num_followers)
             probe = jnp.arange(1.0, 1.0 + weights.shape[0] * shape[1]).reshape(shape)
             arrays.append(self.aggregate(probe, probe[::-1] ** 2, probe / probe.sum()))
+        if self.population is not None:
+            arrays.append(jnp.asarray(self.population.size))
         pairs = product(self.all_followers, range(self.contexts.num_contexts))
         for follower, index in pairs:
             one = self.follower_parameters(parameters, follower)

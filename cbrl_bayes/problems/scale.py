@@ -82,7 +82,7 @@ def _of_followers(problem: "Problem", function: Callable[[Array], Any]) -> Calla
 def _models(problem: "Problem", unconstrained: Any, who: Array) -> Iterator[tuple[MDP, Array]]:
     """Yield the first contexts' MDPs, and what the leader has of every state and action."""
     incentive = problem.incentive.transform(unconstrained)
-    one = problem.follower_parameters(problem.default_parameters, who)
+    one = problem.follower_parameters(problem.first_parameters, who)
     values, _ = problem.contexts.support(problem.default_parameters, jax.random.key(0))
     for number in range(min(problem.contexts.num_contexts, MOST_CONTEXTS)):
         context = jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf)[i], values)

@@ -6,24 +6,30 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, replace_fields
+from cbrl_bayes.mdp import MDP, SuccessorTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.record import Problem
+from cbrl_bayes.problems.successors import first_equal, merged_probability
 
 LAW = "transition_probability"
+ROW_SUM_TOLERANCE = 1e-8
 
 
 def with_unknown_law(problem: Problem) -> Problem:
     """Return the problem with its transition law as one more parameter.
 
     The parameter ``transition_probability`` has the shape (S, A, K) of the law that ``mdp_fn``
-    states, or (C, S, A, K) if that differs between contexts, and its values by default. It is the
-    law at the incentive where searches begin: where the incentive moves the law, the probabilities
-    at another incentive are those times ``P_x / P_initial`` of the stated law, made to sum to one.
+    states, or (C, S, A, K) if that differs between contexts, and its values by default. It is
+    ``uncertain``: `cbrl_bayes.infer` learns it, and designs, objectives and regrets follow its
+    draws. It is the law at the incentive where searches begin: where the incentive moves the law,
+    the probabilities at another incentive are those times ``P_x / P_initial`` of the stated law,
+    made to sum to one. Which states can follow is known: those to which ``mdp_fn`` gives some
+    probability there.
 
     Parameters
     ----------
@@ -71,6 +77,9 @@ def with_unknown_law(problem: Problem) -> Problem:
 
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
     stated = jax.vmap(law)(values) if by_context else law(first)
+    # In a state that ends the episode a law need not be a distribution; a parameter must.
+    whole = jnp.abs(stated.sum(-1, keepdims=True) - 1.0) < ROW_SUM_TOLERANCE
+    stated = jnp.where(whole, stated, jnp.zeros(stated.shape).at[..., 0].set(1.0))
     known = values if by_context else None
     mdp_fn = WithLaw(problem.mdp_fn, known, initial if depends.incentive else None)
     return replace(
@@ -78,7 +87,77 @@ def with_unknown_law(problem: Problem) -> Problem:
         mdp_fn=mdp_fn,
         parameters={**problem.parameters, LAW: stated},
         parameter_units={**problem.parameter_units, LAW: "probability"},
+        uncertain=(*problem.uncertain, LAW),
+        laws=(*problem.laws, LAW),
     )
+
+
+def has_unknown_law(problem: Problem) -> bool:
+    """Return whether the transition law is a parameter that is not known."""
+    return LAW in problem.parameters and LAW in problem.uncertain
+
+
+class LawSupport(NamedTuple):
+    """What is known of the parameter `LAW` before anything is seen.
+
+    Attributes
+    ----------
+    successor : int array, shape (..., S, A, K)
+        The state that each place stands for.
+    first : int array, same shape
+        The first place of the row that stands for the same state.
+    possible : bool array, same shape
+        Places that can have some probability. Those are the states to which the problem's own law
+        gives some; one that is listed twice counts in its first place. Pairs of states that end
+        the episode have their first place.
+    terminal : bool array, shape (..., S)
+        States that end the episode.
+    """
+
+    successor: np.ndarray
+    first: np.ndarray
+    possible: np.ndarray
+    terminal: np.ndarray
+
+
+def law_support(problem: Problem) -> LawSupport:
+    """Return which states can follow which pair, in the axes of the parameter `LAW`.
+
+    Parameters
+    ----------
+    problem : Problem
+        From `with_unknown_law`.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import contract_design
+    >>> law_support(with_unknown_law(contract_design())).possible[0, 1].tolist()
+    [False, True, True]
+    """
+    parameters = problem.default_parameters
+    initial = problem.incentive.transform(problem.incentive.initial)
+    values, _ = problem.contexts.support(parameters, jax.random.key(0))
+    one = problem.follower_parameters(parameters, 0)
+
+    def of_context(context: Any) -> Any:
+        mdp = problem.mdp_fn(initial, context, one)
+        law = mdp.transition
+        shape = law.probability.shape
+        place = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+        listed = law.successor if isinstance(law, SuccessorTransition) else place
+        first = first_equal(listed)
+        possible = (merged_probability(law) > 0.0) & (first == place)
+        parts: Any = (listed, first, possible, jnp.asarray(mdp.terminal, bool))
+        return LawSupport(*parts)
+
+    found: LawSupport = jax.tree.map(np.asarray, jax.vmap(of_context)(values))
+    possible, terminal = found.possible, found.terminal
+    if parameters[LAW].ndim == 3:  # one law: it matters wherever some context goes on
+        possible, terminal = possible.any(0), terminal.all(0)
+        found = LawSupport(found.successor[0], found.first[0], possible, terminal)
+    nothing = terminal[..., None, None] | ~possible.any(-1, keepdims=True)
+    alone = np.arange(possible.shape[-1]) == 0
+    return found._replace(possible=np.where(nothing, alone, possible))
 
 
 class LawDependence(NamedTuple):
@@ -133,11 +212,11 @@ class WithLaw:
         if self.contexts is not None:
             law = law[_place(context, self.contexts)]
         if self.initial is not None:
-            before = self.function(self.initial, context, given).transition.probability
-            ratio = mdp.transition.probability / jnp.where(before > 0.0, before, 1.0)
+            before = merged_probability(self.function(self.initial, context, given).transition)
+            ratio = merged_probability(mdp.transition) / jnp.where(before > 0.0, before, 1.0)
             law = law * jnp.where(before > 0.0, ratio, 0.0)
             law = law / jnp.maximum(law.sum(-1, keepdims=True), jnp.finfo(float).tiny)
-        return replace_fields(mdp, transition=replace(mdp.transition, probability=law))
+        return replace_fields(mdp, transition=mdp.transition.with_probability(law))
 
     def __repr__(self) -> str:
         return repr(self.function)

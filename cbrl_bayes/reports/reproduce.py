@@ -48,6 +48,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "data": "DATA",
         "groups": "[0-9][0-9,-]*",
         "method": "nuts|svi",
+        "dynamics": "known|unknown",
         "chains": NUMBER,
         "warmup": NUMBER,
         "samples": NUMBER,
@@ -89,6 +90,8 @@ def program(tree: xr.DataTree) -> str:
     settings = _json(attrs, "settings")
     designed = _json(attrs, "design_settings")
     lines = ["import jax", "import numpy as np", "import cbrl_bayes as cb", "", _problem(attrs)]
+    if problems.LAW in tree["posterior"].data_vars:
+        lines.append("problem = cb.problems.with_unknown_law(problem)")
     if attrs.get("stage") == "design only":
         names = ", ".join(f"{name!r}: ..." for name in map(str, tree["posterior"].data_vars))
         lines.append(f"fit = {{{names}}}  # the draws, from the tool that made them")

@@ -18,6 +18,7 @@ from .ingredients import (
 )
 from .keywords import running as running
 from .names import design_title as design_title
+from .next_period import for_next_period as for_next_period
 from .provenance import certificate as certificate, fingerprint as fingerprint
 from .recommendation import Recommendation as Recommendation, recommendation as recommendation
 from .schema import check_tree as check_tree, tree_violations as tree_violations

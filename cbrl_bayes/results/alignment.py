@@ -8,7 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem
+from cbrl_bayes.results.dynamics import law_dims
 from cbrl_bayes.results.schema import DRAWS, repeated
 
 ROUNDING = 1e-5
@@ -134,6 +135,8 @@ def _axis_names(problem: Problem, name: str, array: xr.DataArray) -> list[str]:
             + (f" or ({num},)" if name in problem.per_follower and num > 1 else ""),
             remedy=_remedy(problem, name, array),
         )
+    if name == LAW and len(found) > 2:
+        return law_dims(len(found))
     return [f"{name}_dim_{axis}" for axis in range(len(found))]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbrl_bayes.designs import DesignStudy
+from cbrl_bayes.designs import DesignStudy, Score
 from cbrl_bayes.files import stored_name
 from cbrl_bayes.problems import Labels, Problem, reach_of
 from cbrl_bayes.results.provenance import certificate
@@ -23,6 +23,7 @@ def add_design(
     settings: dict[str, Any],
     *,
     is_exact: bool,
+    other_laws: Score | None = None,
     stage: str = "design",
 ) -> xr.DataTree:
     """Return a copy of ``fit`` with the groups ``design``, ``design_trace`` and ``decision``.
@@ -39,6 +40,8 @@ def add_design(
         What to record of how it was made.
     is_exact : bool
         Whether the estimator carries no simulation error.
+    other_laws : Score, optional
+        Of the designs that serve all draws, from `score_under_other_laws`.
     stage : str
         "design", or "design only" for draws from another tool.
 
@@ -54,7 +57,10 @@ def add_design(
         del tree[name]
     tree["design"] = xr.DataTree(_described(design, problem))
     tree["design_trace"] = xr.DataTree(trace)
-    tree["decision"] = xr.DataTree(_decision(problem, study, shape, coords))
+    decision = _decision(problem, study, shape, coords)
+    for name, array in _under_other_laws(other_laws).items():
+        decision[name] = decision["objective"].copy(data=array.reshape(-1, *shape))
+    tree["decision"] = xr.DataTree(decision)
     design_certificate = certificate(problem, stage, settings)
     for name in (
         "schema",
@@ -71,6 +77,15 @@ def add_design(
     tree.attrs["estimator_is_exact"] = int(is_exact)
     tree.attrs["alternatives"] = json.dumps(list(study.designs[2:]))
     return tree
+
+
+def _under_other_laws(scores: Score | None) -> dict[str, np.ndarray]:
+    if scores is None:
+        return {}
+    return {
+        "objective_other_law": scores.objective,
+        "other_law_standard_error": scores.standard_error,
+    }
 
 
 def _per_draw(

@@ -10,6 +10,7 @@ import xarray as xr
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.results.alignment import fitted, leading
+from cbrl_bayes.results.dynamics import refuse_known_law
 from cbrl_bayes.results.names_of_draws import of_table, parameters_among
 from cbrl_bayes.results.provenance import certificate
 from cbrl_bayes.results.schema import (
@@ -149,6 +150,7 @@ def _in_order(tree: xr.DataTree) -> xr.DataTree:
 
 def _own_posterior(problem: Problem, posterior: xr.Dataset) -> xr.Dataset:
     """Return a posterior of this package with contexts and followers in the problem's order."""
+    refuse_known_law(problem, posterior.data_vars)
     known = set(problem.default_parameters) & set(map(str, posterior.data_vars))
     if not known:
         raise InvalidInputError(
@@ -185,6 +187,7 @@ def _posterior(problem: Problem, draws: Any, names: Mapping[str, str]) -> xr.Dat
         entries: Mapping[Any, Any] = draws.data_vars
     else:
         entries = of_table(draws) if isinstance(draws, pd.DataFrame) else draws
+    refuse_known_law(problem, [names.get(str(n), str(n)) for n in entries])
     found = parameters_among(problem, {str(n): value for n, value in entries.items()}, names)
     arrays = {name: fitted(problem, name, array) for name, array in found.items()}
     try:

@@ -4,7 +4,13 @@ For every design that serves all draws, the variance of its objective over poste
 split into what each source adds (variance, in the squared unit of the objective):
 
 - ``posterior``: what is not known of the followers and of the context law, the observed variance
-  over draws less the noise of the scores;
+  over draws less the noise of the scores and less the next row;
+- ``dynamics``: what is not known of the transition law (0 where it is known): the variance that
+  would be left if all else were known. Each draw's objective is compared with that under the law
+  of another draw, all else as it is; half the mean squared difference is this variance (Jansen's
+  estimate of a total effect, for a law that is independent of the rest; where the two go together
+  it is somewhat too large, and it is cut at the observed variance). NaN, and then in ``posterior``,
+  for designs that robust criteria added;
 - ``contexts``: sampling contexts that cannot be enumerated (0 where they are);
 - ``simulation``: followers that are simulated rather than solved (0 where they are solved);
 - ``optimiser``: the luck of a search with restarts. The search reports the best of R ascents; this
@@ -17,11 +23,11 @@ split into what each source adds (variance, in the squared unit of the objective
   expectation: the spread of a tail mean or of a regret says nothing about the mean objective.
 
 Draws carry noise of their own (a key per draw), so that contexts and simulation add to what is
-observed: observed = posterior + contexts + simulation. The optimiser's part comes on top.
-``mean_error`` is the Monte-Carlo standard error of the reported mean, from the effective sample
-size of its draws; it holds all but the optimiser's part. Draws under which a design's objective is
-not finite are left out of all parts but ``mean_error``, which is NaN then; ``not_finite`` counts
-them.
+observed: observed = posterior + dynamics + contexts + simulation. The optimiser's part comes on
+top. ``mean_error`` is the Monte-Carlo standard error of the reported mean, from the effective
+sample size of its draws; it holds all but the optimiser's part. Draws under which a design's
+objective is not finite are left out of all parts but ``mean_error``, which is NaN then;
+``not_finite`` counts them.
 """
 
 import lazy_loader
@@ -32,7 +38,7 @@ from cbrl_bayes.results.table import need_group
 
 az = lazy_loader.load("arviz_stats")  # a second of imports, when first asked for
 
-SOURCES = ("posterior", "contexts", "simulation", "optimiser")
+SOURCES = ("posterior", "dynamics", "contexts", "simulation", "optimiser")
 
 
 def error_budget(study: xr.DataTree) -> xr.Dataset:
@@ -66,9 +72,12 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     )
     noise = (decision["objective_standard_error"].where(finite) ** 2).mean(over)
     contexts = (decision["objective_context_error"].where(finite) ** 2).mean(over)
+    spread = (observed - noise).clip(min=0.0)
+    dynamics = _dynamics(decision, spread)
     variance = xr.concat(
         [
-            (observed - noise).clip(min=0.0),
+            spread - dynamics.fillna(0.0),
+            dynamics,
             contexts,
             (noise - contexts).clip(min=0.0),
             _optimiser(decision, observed),
@@ -92,6 +101,17 @@ def error_budget(study: xr.DataTree) -> xr.Dataset:
     budget["variance"].attrs["units"] = f"({unit})^2" if unit else ""
     budget["mean_error"].attrs["units"] = unit
     return budget
+
+
+def _dynamics(decision: xr.Dataset, spread: xr.DataArray) -> xr.DataArray:
+    """Return what not knowing the transition law adds, at most the whole spread over draws."""
+    if "objective_other_law" not in decision:
+        return xr.zeros_like(spread)
+    over = ("chain", "draw")
+    gap = decision["objective"] - decision["objective_other_law"]
+    noise = decision["objective_standard_error"] ** 2 + decision["other_law_standard_error"] ** 2
+    half = ((gap**2 - noise) / 2.0).where(abs(gap) < np.inf).mean(over)
+    return half.clip(min=0.0).where(~(half > spread), spread)
 
 
 def _optimiser(decision: xr.Dataset, observed: xr.DataArray) -> xr.DataArray:

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour import BehaviourCounts, none_is_stated, regimes_stated
-from cbrl_bayes.inference import BehaviourModel, FitDraws, contraction
-from cbrl_bayes.problems import DiscreteContexts, Problem
+from cbrl_bayes.inference import BehaviourModel, Drift, FitDraws, contraction
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem
+from cbrl_bayes.results.dynamics import law_dims, learned_law
 from cbrl_bayes.results.provenance import certificate, fingerprint
 
 OF_CHOICES = ("decision_point", "decision_state", "decision_context", "decision_follower")
@@ -65,6 +66,8 @@ def fit_tree(
     )
     if len(draws.losses):
         tree["variational"] = xr.DataTree(xr.Dataset({"loss": ("svi_step", draws.losses)}))
+    if model.unknown_law is not None:
+        tree["dynamics"] = xr.DataTree(learned_law(model, exact=not len(draws.losses)))
     tree.attrs = certificate(problem, "fit", settings) | {
         "data_fingerprint": fingerprint(problem, data),
         "fit_seconds": float(draws.seconds),
@@ -173,7 +176,9 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
         "behaviour": ["episode"],
     }
     for name in model.varies_by_group:
-        dims |= {name: ["follower"], f"{name}_offset": ["follower"]}
+        drifts = isinstance(model.priors[name], Drift)
+        change = f"{name}_change" if drifts else "follower"
+        dims |= {name: ["follower"], f"{name}_offset": [change]}
     plain = problem.default_parameters
     grouped = {
         name: np.broadcast_to(plain[name], (len(counts.groups),)) for name in model.varies_by_group
@@ -181,6 +186,8 @@ def _fit_labels(model: BehaviourModel) -> tuple[dict[str, list[str]], dict[str, 
     before, after = problem.derived(plain), problem.derived(plain | grouped)
     dims |= {n: ["follower"] for n in after if np.ndim(after[n]) > np.ndim(before[n])}
     for name, value in plain.items():
+        if name == LAW and np.ndim(value) > 2:
+            dims[name] = law_dims(np.ndim(value))
         if name not in dims and np.ndim(value) == 1:
             dims[name] = [f"{name}_entry"]
     coords: dict[str, Any] = {
@@ -202,7 +209,8 @@ def _given(
     problem: Problem, draws: Mapping[str, np.ndarray], known: list[str]
 ) -> dict[str, np.ndarray]:
     """Leave out what was known and what merely follows from the parameters."""
-    left_out = {*problem.derived(problem.default_parameters), *known}
+    # Of a law, what was seen of each pair says more: the group dynamics.
+    left_out = {*problem.derived(problem.default_parameters), *known, LAW}
     return {name: value for name, value in draws.items() if name not in left_out}
 
 

@@ -8,7 +8,9 @@ import xarray as xr
 
 from cbrl_bayes.results.chains import diagnostics, printed_entries
 from cbrl_bayes.results.health import assess
+from cbrl_bayes.results.law_words import law_notes
 from cbrl_bayes.results.names import design_title, entry_name, incentive_arrays, known_among
+from cbrl_bayes.results.next_period import drift_notes
 from cbrl_bayes.results.recommendation import recommendation
 from cbrl_bayes.results.table import Table, bounds, check_interval, need_group, without_dust
 from cbrl_bayes.status import FAILED_ASCENTS
@@ -68,6 +70,7 @@ def summary(
     frame.attrs = {"prob": prob, "kind": kind, "units": units}
     reached = _restarts(tree)
     notes = list(json.loads(tree.attrs.get("data_notes", "[]")))
+    notes += law_notes(tree) + drift_notes(tree)
     if designed:
         notes.append(f"failed designs: {100 * failed:.1f} % of draws")
     if np.isfinite(reached).sum() > 1 and not withheld:

@@ -113,6 +113,9 @@ def add_robust(
         decision = decision.assign_coords(constraint=list(found.constraints))
         decision["satisfied_probability"] = (("constraint", "design"), found.satisfied)
     decision = decision.assign(_held_out(found))
+    for name in ("objective_other_law", "other_law_standard_error"):
+        if name in before:  # of the designs that were there before
+            decision[name] = before[name].reindex(design=list(found.names))
     rows = readable_designs(problem, found.designs)
     for name, variable in incentive_names(problem).items():
         decision[variable] = (before[variable].dims, rows[name], before[variable].attrs)

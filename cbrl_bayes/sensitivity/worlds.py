@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, SuccessorTransition, Transition, replace_fields
+from cbrl_bayes.mdp import MDP, DenseTransition, Transition, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, Problem
 
 Draws = Mapping[str, np.ndarray]
@@ -150,7 +150,7 @@ class TransitionBlur:
         def blurred(mdp: MDP) -> MDP:
             mixed = (1.0 - self.share) * mdp.transition.probability
             mixed += self.share * _uniform(mdp.transition)
-            return replace_fields(mdp, transition=replace(mdp.transition, probability=mixed))
+            return replace_fields(mdp, transition=mdp.transition.with_probability(mixed))
 
         return _with_mdp(problem, blurred), dict(draws)
 
@@ -187,7 +187,7 @@ def _uniform(transition: Transition) -> Array:
     """Return the uniform law over the states that can follow, in the layout of ``transition``."""
     listed = (transition.probability > 0.0).astype(transition.probability.dtype)
     times = jnp.ones_like(listed)
-    if isinstance(transition, SuccessorTransition):
+    if not isinstance(transition, DenseTransition):
         same = transition.successor[..., :, None] == transition.successor[..., None, :]
         times = (same * listed[..., None, :]).sum(-1)  # how often the state of a slot is listed
     once = listed / jnp.maximum(times, 1.0)

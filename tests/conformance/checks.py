@@ -30,7 +30,7 @@ from cbrl_bayes.problems import (
     tax_design,
     two_state,
 )
-from tests.conftest import make_moving_problem
+from tests.conftest import make_ending_problem, make_moving_problem, make_staged_problem
 
 
 def make_bus():
@@ -61,6 +61,8 @@ PROBLEMS = {
     "four_rooms_doors": four_rooms_doors,
     "reserve_price": reserve_price,
     "life_cycle": make_life,
+    "ending": make_ending_problem,
+    "staged": make_staged_problem,
 }
 
 SMALL = {
@@ -160,6 +162,30 @@ MEANS = {
         # After K = 8 levels, 512 iterations, the bias is .002 by matrices.
         "rt_q": MeanCheck(
             RTQ(num_levels=8, num_samples=8, rollouts=_sampling(150)), 800, allowance=0.01
+        ),
+        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
+    },
+    "ending": SWEPT
+    | _both(60, 400, 60)
+    | {
+        "hpgd": MeanCheck(_sampling(60), 400),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=60), 300, allowance=0.05
+        ),
+        "rt_q": MeanCheck(
+            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(60)), 400, allowance=0.05
+        ),
+        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
+    },
+    "staged": SWEPT
+    | _both(5, 400, 60)
+    | {
+        "hpgd": MeanCheck(_sampling(5), 400),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=5), 300, allowance=0.05
+        ),
+        "rt_q": MeanCheck(
+            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(5)), 400, allowance=0.05
         ),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },

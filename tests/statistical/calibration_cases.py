@@ -16,6 +16,7 @@ from cbrl_bayes.inference import (
 )
 from cbrl_bayes.inference.shares import DirichletShares, Participation
 from cbrl_bayes.problems import HouseholdEconomy, SampledContexts
+from tests.conftest import make_workshop
 
 SAMPLING = CalibrationSettings(num_draws=49, num_warmup=200, thinning=8)
 CAREFUL = dataclasses.replace(SAMPLING, target_accept=0.97, thinning=12)
@@ -57,6 +58,10 @@ def _shares(model):
     return ShareSimulation(model, design, num_goods=3)
 
 
+def _law_not_known():
+    return cb.problems.with_unknown_law(make_workshop())
+
+
 MODELS = {
     "one temperature": (
         lambda: BehaviourSimulation(cb.problems.two_state(), num_episodes=20, num_steps=1),
@@ -86,6 +91,11 @@ MODELS = {
             num_steps=30,
             record_transitions=True,
         ),
+        300,
+        SAMPLING,
+    ),
+    "unknown law": (
+        lambda: started(_law_not_known(), num_episodes=6, num_steps=10, record_transitions=True),
         300,
         SAMPLING,
     ),
@@ -143,3 +153,12 @@ PROBLEMS = {
     "two_state": lambda: started(cb.problems.two_state(), num_episodes=12, num_steps=1),
 }
 """Problem -> simulation; each with `DecisionCalibrationSettings.num_data_sets` data sets."""
+
+OTHERS = {
+    "workshop, law not known": lambda: started(
+        _law_not_known(), num_episodes=6, num_steps=10, record_transitions=True
+    )
+}
+"""Likewise, of problems made for this, with as many data sets as `FEWER` says."""
+
+FEWER = dataclasses.replace(FEW, num_data_sets=200)

@@ -24,6 +24,7 @@ ORDER = (
     ("designs",),
     ("results",),
     ("robust", "information", "sensitivity", "calibration"),
+    ("campaigns",),
     ("plots",),
     ("reports",),
     ("workflow",),
@@ -33,9 +34,17 @@ ORDER = (
 EXCEPTIONS = {"hypergradients": {"inference"}, "inference": {"hypergradients", "followers"}}
 """Lower rooms that a room does without all the same."""
 LABELS = {"behaviour", "results", "plots", "reports", "workflow", "cli"}
-QUESTIONS = {"robust", "information", "sensitivity", "calibration"}
-BORDER = {"study", "tables", "sensitivity/followers", "sensitivity/labels"}
-"""Where a question meets the tree: followers compares whole fits, labels serves several studies."""
+QUESTIONS = {"robust", "information", "sensitivity", "calibration", "campaigns"}
+BORDER = {
+    "study",
+    "tables",
+    "sensitivity/followers",
+    "sensitivity/labels",
+    "campaigns/folder",
+    "campaigns/real",
+}
+"""Where a question meets the tree: followers compares whole fits, labels serves several studies, a
+real campaign lives in a folder of stores."""
 ONLY_HERE = {
     "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
@@ -45,6 +54,7 @@ ONLY_HERE = {
     "optax": {"followers", "hypergradients", "inference"},
     "equinox": {"followers"},
     "gymnasium": {"followers"},
+    "optimistix": {"problems"},
 }
 
 
@@ -126,6 +136,7 @@ SLOW_EXAMPLES = {
     "cbrl_bayes.calibration.fits",
     "cbrl_bayes.calibration.studies",
     "cbrl_bayes.calibration.study",
+    "cbrl_bayes.campaigns.study",
     "cbrl_bayes.followers.deep_q",
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",

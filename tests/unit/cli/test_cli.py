@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import cbrl_bayes as cb
 from cbrl_bayes.cli.app import app
 from cbrl_bayes.errors import CbrlBayesError
+from cbrl_bayes.reports.reproduce import program
 from tests.faults.command_line import call
 from tests.unit.behaviour.test_behaviour import RAW, needs_raw_files
 
@@ -163,6 +164,37 @@ def test_chain_through_files(chain, tmp_path):
         "--output study.nc\n"
         "cbrl-bayes report study.nc -o report.html"
     ) in text
+
+
+def test_dynamics_that_are_not_known(tmp_path):
+    """The file says that the law was learned, and so the later commands know."""
+    problem = cb.problems.contract_design()
+    data, fit = tmp_path / "data.nc", tmp_path / "fit.nc"
+    seen = cb.simulate_trajectories(problem, key=jax.random.key(0), num_episodes=8, num_steps=4)
+    cb.save_trajectories(seen, data)
+    few = ("--chains", 1, "--warmup", 20, "--samples", 20, "--method", "svi")
+    common = ("contract_design", "--data", data, *few, "--output", fit)
+    found = _json("infer", *common, "--dynamics", "unknown")
+    assert any("transition_probability" in row["quantity"] for row in found["rows"])
+    study = tmp_path / "study.nc"
+    _json(
+        "design",
+        "contract_design",
+        "--fit",
+        fit,
+        "--draws",
+        3,
+        "--search",
+        "plain",
+        "--output",
+        study,
+    )
+    tree = cb.load(study)
+    assert "dynamics" in tree["error_budget"]["source"].values
+    assert float(tree["error_budget"]["variance"].sel(source="dynamics").max()) > 0.0
+    told = json.loads(tree.attrs["commands"])
+    assert told[0]["options"]["dynamics"] == "unknown"
+    assert "with_unknown_law" in program(tree)
 
 
 @pytest.mark.parametrize(

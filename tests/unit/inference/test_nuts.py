@@ -12,9 +12,10 @@ from numpyro.infer import MCMC, NUTS, Predictive
 
 import cbrl_bayes as cb
 from cbrl_bayes.errors import NotConvergedError
+from cbrl_bayes.inference.chain_block import ChainBlock
 from cbrl_bayes.inference.counted import MOST_TRIALS, counts_law
 from cbrl_bayes.inference.likelihood import policies
-from cbrl_bayes.inference.nuts import _apart, _Block, run_nuts
+from cbrl_bayes.inference.nuts import _apart, run_nuts
 from cbrl_bayes.inference.replay import Replay
 from cbrl_bayes.workflow import behaviour_model
 
@@ -32,7 +33,7 @@ def _slope():
 def test_the_draws_are_those_of_numpyro():
     """Same starts, keys and steps; compiled otherwise, so that they agree up to rounding."""
     key = jax.random.key(0)
-    starts = _Block(_slope, SETTINGS, None, True, 38, KIND)._points_apart(key)
+    starts = ChainBlock(_slope, SETTINGS, None, True, 38, KIND)._points_apart(key)
     mcmc = MCMC(NUTS(_slope), num_warmup=60, num_samples=53, num_chains=2, progress_bar=False)
     mcmc.run(key, extra_fields=("num_steps",), init_params=starts)
     seen = []
@@ -53,7 +54,7 @@ def test_the_draws_are_those_of_numpyro():
 
 def test_chains_begin_spread_over_the_prior():
     settings = cb.NUTSSettings(num_chains=4)
-    block = _Block(_slope, settings, None, True, 1, KIND)
+    block = ChainBlock(_slope, settings, None, True, 1, KIND)
     starts = block._points_apart(jax.random.key(3))
     level, spread = np.sort(starts["level"]), np.sort(np.exp(starts["spread"]))
     # Quantiles .03, .34, .66, .97 of 64 draws: the standard error of the outer ones, of a standard
@@ -101,9 +102,9 @@ def test_a_first_point_of_density_zero_is_drawn_again():
     assert (draws["level"] > 0.3).all()
     # One chain begins near -1.9 by itself; it alone is placed anew.
     key = jax.random.key(0)
-    block = _Block(_above(0.3), few, None, True, 1, KIND)
+    block = ChainBlock(_above(0.3), few, None, True, 1, KIND)
     spread, begun = block._points_apart(key), block.begin(key)
-    placed = np.stack([block._state(one).z["level"] for one in _apart(begun, 2)])
+    placed = np.stack([block._state(one)[0].z["level"] for one in _apart(begun, 2)])
     good = np.asarray(spread["level"]) > 0.3
     assert good.sum() == 1
     np.testing.assert_array_equal(placed == spread["level"], good)

@@ -45,7 +45,10 @@ def test_layouts_agree():
         ({"reward": jnp.zeros(12)}, r"reward has shape \(12,\)"),
         ({"terminal": jnp.zeros(3, bool)}, r"terminal has shape \(3,\)"),
         ({"transition": DenseTransition(jnp.ones((12, 3, 5)))}, r"transition has shape"),
-        ({"transition": "north"}, "accepted: DenseTransition or SuccessorTransition"),
+        (
+            {"transition": "north"},
+            "accepted: DenseTransition, SuccessorTransition or StagedTransition",
+        ),
     ],
 )
 def test_violations_are_named(changes, message):

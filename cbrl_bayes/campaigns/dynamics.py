@@ -1,0 +1,282 @@
+r"""What is believed where the dynamics are unknown too: Dirichlet laws, and parameters given each.
+
+Transitions alone teach the law: a Dirichlet posterior for each state and action (`LawPrior`), from
+all rounds. Under each of some laws drawn from it, choices teach the followers' parameters: a
+Laplace approximation on the real line, found by Fisher scoring, from the choices of the last
+incentives that were deployed. So what is not known of the law is in the spread of the parameters,
+while what choices might say of the law is not used: a cut posterior (Plummer, Statistics and
+Computing 25, 2015). Where the law is little known yet, choices look less rational than they are,
+and temperatures (lambda) come out too high; this passes as transitions are seen.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from cbrl_bayes.campaigns.answers import Answer
+from cbrl_bayes.campaigns.particles import CONTEXTS, listed
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
+from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, draw_law, pooled_concentration
+from cbrl_bayes.inference import Prior
+from cbrl_bayes.inference.prior_law import PriorLaw, dirichlet_weights
+from cbrl_bayes.problems import LAW, Problem, respond_everywhere, with_unknown_law
+
+LONGEST_STEP = 1.0
+"""Of Fisher scoring, on the real line: a factor of 2.7 in a positive parameter."""
+
+
+@dataclass(frozen=True)
+class DynamicsSettings:
+    """How beliefs are kept where the dynamics are unknown.
+
+    Parameters
+    ----------
+    prior : LawPrior
+        What is believed of transitions seldom seen.
+    num_laws : int
+        Laws that are drawn each round, >= 2.
+    num_recent : int
+        Incentives deployed last whose choices teach the followers' parameters, >= 1.
+    num_scorings : int
+        Steps of Fisher scoring each round, >= 1; they begin where the last round ended.
+    """
+
+    prior: LawPrior = field(default_factory=LawPrior)
+    num_laws: int = 12
+    num_recent: int = 4
+    num_scorings: int = 4
+
+    def __post_init__(self) -> None:
+        require_kind(self.prior, LawPrior, "prior", "LawPrior(weight=1.0)")
+        require_ranges(
+            self,
+            "settings of unknown dynamics",
+            num_laws=">= 2",
+            num_recent=">= 1",
+            num_scorings=">= 1",
+        )
+
+
+@dataclass
+class DynamicsPrograms:
+    """Compiled parts that all beliefs of one problem share.
+
+    Parameters
+    ----------
+    problem : Problem
+        With its law as stated, of which only the possible successors are used.
+    priors : mapping
+        From `default_priors`.
+    settings : DynamicsSettings
+
+    Raises
+    ------
+    InvalidInputError
+        If `with_unknown_law` refuses the problem, or contexts have a prior that is no Dirichlet.
+    """
+
+    problem: Problem
+    priors: Mapping[str, Prior]
+    settings: DynamicsSettings = field(default_factory=DynamicsSettings)
+
+    def __post_init__(self) -> None:
+        weights = dirichlet_weights(self.priors.get(CONTEXTS))
+        rest = {n: p for n, p in self.priors.items() if weights is None or n != CONTEXTS}
+        law = PriorLaw(rest, self.problem.followers.num_followers)
+        if weights is None and CONTEXTS in self.priors and CONTEXTS in law.sampled:
+            raise InvalidInputError(
+                "with unknown dynamics the contexts' law needs a Dirichlet prior, or is known",
+                received=self.priors[CONTEXTS],
+            )
+        self.unknown = with_unknown_law(self.problem)
+        self.law = law
+        self.sharing = Sharing.of(self.problem, self.problem.default_parameters)
+        self.context_weights = weights
+        self._score = jax.jit(self._scored)
+        self._laws = jax.jit(self._drawn_laws)
+        self._parameters = jax.jit(jax.vmap(law.parameters))
+
+    def first(self, key: Key[Array, ""]) -> "LearnedDynamics":
+        """Return what is believed before anything was seen: draws from the prior."""
+        problem, num = self.problem, self.settings.num_laws
+        C = problem.contexts.num_contexts if not self.sharing.contexts else 1
+        shape = (C, problem.num_states, problem.num_actions, problem.num_successors)
+        point_key, law_key = jax.random.split(key)
+        points = np.asarray(self.law.draw(point_key, num))
+        counts = np.zeros(shape)
+        laws = np.asarray(self._laws(counts, law_key))
+        return LearnedDynamics(self, points, laws, counts, self.context_weights)
+
+    def restored(self, arrays: Mapping[str, np.ndarray]) -> "LearnedDynamics":
+        """Return the belief that `LearnedDynamics.arrays` wrote down."""
+        num = len(arrays.get("recent_steps", ()))
+        recent = [Answer(*(arrays[f"recent_{n}"][i] for n in Answer._fields)) for i in range(num)]
+        return LearnedDynamics(
+            self,
+            arrays["points"],
+            arrays["laws"],
+            arrays["counts"],
+            arrays.get("context_weights"),
+            tuple(recent),
+            arrays.get("modes"),
+        )
+
+    def _drawn_laws(self, counts: Array, key: Array) -> Array:
+        concentration = pooled_concentration(
+            self.problem,
+            self.problem.default_parameters,
+            counts,
+            self.settings.prior,
+            incentive_moves=self.sharing.incentive_moves,
+        )
+        keys = jax.random.split(key, self.settings.num_laws)
+        return jax.vmap(lambda one: draw_law(one, concentration))(keys)
+
+    def _scored(
+        self, starts: Array, laws: Array, arms: Array, choices: Array, noise: Array
+    ) -> tuple[Array, Array]:
+        """Return the mode under each law, and one draw of the Laplace approximation there."""
+
+        def log_policy(point: Array, law: Array, arm: Array) -> Array:
+            own = self.law.parameters(point)
+            parameters = {**self.problem.default_parameters, **own, LAW: law}
+            incentive = self.problem.incentive.transform(self.problem.incentive.unflatten(arm))
+            return respond_everywhere(self.unknown, incentive, parameters)[0]
+
+        slope, bend = jax.grad(self.law.log_density), jax.hessian(self.law.log_density)
+
+        def of_arm(point: Array, law: Array, arm: Array, chosen: Array) -> tuple[Array, Array]:
+            def along(direction: Array) -> tuple[Array, Array]:
+                return jax.jvp(lambda u: log_policy(u, law, arm), (point,), (direction,))
+
+            value, sensitivity = jax.lax.map(along, jnp.eye(point.shape[0]))
+            score = (chosen * sensitivity).sum((1, 2, 3, 4))
+            chance = jnp.exp(value[0]) * chosen.sum(-1, keepdims=True)
+            return score, jnp.einsum("icfsa,jcfsa,cfsa->ij", sensitivity, sensitivity, chance)
+
+        def one(entry: tuple) -> tuple[Array, Array]:
+            start, law, own_noise = entry
+
+            def both(point: Array) -> tuple[Array, Array]:
+                found = jax.lax.map(lambda arm: of_arm(point, law, *arm), (arms, choices))
+                score, information = jax.tree.map(lambda leaf: leaf.sum(0), found)
+                return score + slope(point), information + _positive(-bend(point))
+
+            def step(point: Array, _: Any) -> tuple[Array, Array]:
+                score, information = both(point)
+                change = jnp.linalg.solve(information, score)
+                size = jnp.abs(change).max()
+                change = change * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(size, 1e-300))
+                change = jnp.where(jnp.isfinite(change).all(), change, 0.0)
+                return point + change, information
+
+            mode, informed = jax.lax.scan(step, start, length=self.settings.num_scorings)
+            root = jnp.linalg.cholesky(informed[-1])
+            spread = jax.scipy.linalg.solve_triangular(root.T, own_noise, lower=False)
+            return mode, mode + jnp.where(jnp.isfinite(spread).all(), spread, 0.0)
+
+        return jax.lax.map(one, (starts, laws, noise))
+
+
+@dataclass(frozen=True)
+class LearnedDynamics:
+    """What is believed: counts of transitions, laws drawn from them, parameters under each.
+
+    Attributes
+    ----------
+    points : array, shape (L, d)
+        The followers' parameters on the real line, one draw under each law.
+    laws : array, shape (L, ..., S, A, K)
+    counts : array, shape (1 or C, S, A, K)
+    context_weights : array, shape (C,), optional
+    recent : tuple of Answer
+        Whose choices count.
+    modes : array, shape (L, d), optional
+        Where the next scoring begins.
+    """
+
+    programs: DynamicsPrograms
+    points: Float[np.ndarray, "law coordinate"]
+    laws: np.ndarray
+    counts: Float[np.ndarray, "context state action successor"]
+    context_weights: Float[np.ndarray, " context"] | None
+    recent: tuple[Answer, ...] = ()
+    modes: Float[np.ndarray, "law coordinate"] | None = None
+
+    @property
+    def effective_size(self) -> float:
+        """Number of laws drawn: each has the same weight."""
+        return float(len(self.points))
+
+    def updated(self, answers: Sequence[Answer], key: Key[Array, ""]) -> "LearnedDynamics":
+        """Return what is believed after one more round."""
+        programs, problem = self.programs, self.programs.problem
+        law_key, noise_key = jax.random.split(key)
+        counts, weights = self.counts, self.context_weights
+        for answer in answers:
+            pairs = answer.moves.reshape(-1, *answer.moves.shape[2:])
+            counts = counts + np.asarray(programs.sharing.pooled(pairs, problem))[:, 0]
+            weights = None if weights is None else weights + answer.contexts
+        recent = tuple(deque([*self.recent, *answers], maxlen=programs.settings.num_recent))
+        laws = np.asarray(programs._laws(counts, law_key))
+        points = modes = self.points
+        if points.shape[1]:
+            start = np.median(self.points if self.modes is None else self.modes, axis=0)
+            starts = np.broadcast_to(start, points.shape)
+            missing = programs.settings.num_recent - len(recent)
+            padded = [*recent, *[_emptied(recent[0])] * missing]
+            arms, choices = (np.stack([getattr(a, n) for a in padded]) for n in _USED)
+            noise = jax.random.normal(noise_key, points.shape)
+            found = programs._score(starts, laws, arms, choices, noise)
+            modes, points = (np.asarray(part) for part in found)
+        return replace(
+            self,
+            points=points,
+            laws=laws,
+            counts=counts,
+            context_weights=weights,
+            recent=recent,
+            modes=modes,
+        )
+
+    def draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
+        """Return ``num`` draws of all parameters, the law included; laws serve in turn."""
+        programs = self.programs
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        every = -(-num // len(self.points))
+        chosen = np.concatenate([rng.permutation(len(self.points)) for _ in range(every)])[:num]
+        defaults = {
+            name: np.broadcast_to(np.asarray(value), (num, *np.shape(value)))
+            for name, value in programs.problem.default_parameters.items()
+        }
+        own = programs._parameters(self.points[chosen])
+        found = defaults | {name: np.asarray(value) for name, value in own.items()}
+        if self.context_weights is not None:
+            found[CONTEXTS] = rng.dirichlet(self.context_weights, num)
+        return found | {LAW: self.laws[chosen]}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that `DynamicsPrograms.restored` needs."""
+        names = ("points", "laws", "counts", "context_weights", "modes")
+        found = {name: getattr(self, name) for name in names}
+        kept = {name: np.asarray(value) for name, value in found.items() if value is not None}
+        return kept | listed("recent", self.recent)
+
+
+_USED = ("point", "choices")
+
+
+def _positive(matrix: Array) -> Array:
+    """Return a symmetric matrix without its negative directions."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.maximum(values, 1e-9)) @ vectors.T
+
+
+def _emptied(answer: Answer) -> Answer:
+    return answer._replace(choices=np.zeros_like(answer.choices))

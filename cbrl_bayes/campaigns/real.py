@@ -1,0 +1,343 @@
+"""A real campaign: what to deploy next is planned, its data are recorded, in a folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Key
+
+from cbrl_bayes.campaigns.desk import Outcomes
+from cbrl_bayes.campaigns.engine import Engine, Plan, State, restored_state, state_arrays
+from cbrl_bayes.campaigns.folder import CampaignFolder, as_arrays, as_dataset
+from cbrl_bayes.campaigns.recorded import arm_names, check_new, checked_period, read_round
+from cbrl_bayes.campaigns.round_plan import RoundPlan
+from cbrl_bayes.campaigns.rules import NetValue
+from cbrl_bayes.campaigns.settings import CampaignSettings
+from cbrl_bayes.campaigns.simulation import Ledger, bands
+from cbrl_bayes.campaigns.study import point_of
+from cbrl_bayes.campaigns.tables import recorded_dataset
+from cbrl_bayes.errors import InvalidInputError, ResultsError, require_key, require_kind
+from cbrl_bayes.inference import Prior
+from cbrl_bayes.problems import Problem
+from cbrl_bayes.results import fingerprint, identify
+from cbrl_bayes.results.provenance import describe
+
+
+@dataclass
+class Campaign:
+    """A campaign in a folder; from `open_campaign`."""
+
+    folder: CampaignFolder
+    engine: Engine
+    key: Array
+
+    def next_round(self) -> RoundPlan:
+        """Plan the next round, or return the plan that waits for its data.
+
+        Returns
+        -------
+        RoundPlan
+
+        Raises
+        ------
+        InvalidInputError
+            If all rounds are done, or the stopping rule ended the campaign.
+        """
+        rounds = self.folder.manifest()["rounds"]
+        if rounds and "data" not in rounds[-1]:
+            return self._told(len(rounds), self._planned(len(rounds)))
+        done = len(rounds)
+        self._refuse_ended(rounds)
+        state = self._state(done)
+        plan = self.engine.plan(state, jax.random.fold_in(self.key, 2 * done))
+        draws = as_dataset(plan.draws)
+        numbers: dict[str, Any] = {"regret": plan.regret, "stop": float(plan.stop)}
+        if plan.net is not None:
+            numbers |= plan.net._asdict()
+        arrays = {"points": plan.points, **{n: np.asarray(v) for n, v in numbers.items()}}
+        told = self._told(done + 1, plan)
+        store = xr.DataTree.from_dict(
+            {
+                "/": self._readable(told),
+                "/planned": as_dataset(arrays | plan.outcomes._asdict()),
+                "/draws": draws,
+            }
+        )
+        store.attrs = {"broken": list(plan.broken), "regimes": list(told.incentives)}
+        entry = {"regimes": list(told.incentives), "planned": _now(), "stop": plan.stop}
+        self.folder.add(done + 1, {"plan": store}, entry)
+        return told
+
+    def record_round(
+        self, data: xr.Dataset, *, period: tuple[str, str] | None = None, accept_fewer: bool = False
+    ) -> xr.Dataset:
+        """Record the data of the round that is planned, and learn from them.
+
+        Parameters
+        ----------
+        data : xarray.Dataset
+            Trajectories whose regimes have the plan's names. Incentives may be stated; they must
+            then be the planned ones.
+        period : tuple of str, optional
+            First and last day of the round, as "2026-03-01". Rounds must not overlap.
+        accept_fewer : bool
+            Take fewer episodes than planned.
+
+        Returns
+        -------
+        xarray.Dataset
+            The campaign so far (`record`).
+
+        Raises
+        ------
+        DataError
+            For data that do not fit the plan: nothing is then recorded.
+        InvalidInputError
+            If no plan waits for data.
+        """
+        require_kind(data, xr.Dataset, "data", "data = cb.load_trajectories(path)")
+        rounds = self.folder.manifest()["rounds"]
+        if not rounds or "data" in rounds[-1]:
+            raise InvalidInputError(
+                "no planned round waits for data",
+                received=f"{len(rounds)} rounds planned and recorded",
+                remedy="next_round(), or 'campaign plan'",
+            )
+        number = len(rounds)
+        digest = fingerprint(self.engine.problem, data)
+        check_new(rounds, digest)
+        days = checked_period(rounds, period)
+        state, plan = self._state(number - 1), self._planned(number)
+        told = self._told(number, plan)
+        found = read_round(
+            self.engine.problem,
+            data,
+            told.incentives,
+            plan.points,
+            self.engine.watch,
+            accept_fewer=accept_fewer,
+        )
+        answers = [one.answer for one in found]
+        after, check = self.engine.absorb(
+            state,
+            plan,
+            answers,
+            jax.random.fold_in(self.key, 2 * number - 1),
+            episodes=[(one.episodes, one.most) for one in found],
+        )
+        ledger = Ledger(self.engine)
+        ledger.add(after, plan, answers, check, np.full(len(answers), np.nan), 0.0)
+        store = xr.DataTree.from_dict(
+            {
+                "/": recorded_dataset(self.engine, [ledger.rows[0]]),
+                "/row": as_dataset(ledger.rows[0]),
+                "/state": as_dataset(state_arrays(after)),
+                "/belief": as_dataset(after.belief.arrays()),
+            }
+        )
+        stores = {"data": xr.DataTree(data), "round": store}
+        entry = {"recorded": _now(), "digest": digest, **({"period": days} if days else {})}
+        self.folder.add(number, stores, entry)
+        return self.record()
+
+    def record(self) -> xr.Dataset:
+        """Return the campaign so far, as `simulate_campaigns` does, without what only truth tells.
+
+        Raises
+        ------
+        ResultsError
+            If no round is recorded yet, or a store is missing or damaged.
+        """
+        rounds = self.folder.manifest()["rounds"]
+        done = [number for number, entry in enumerate(rounds, 1) if "data" in entry]
+        if not done:
+            raise ResultsError("no round of the campaign is recorded yet", received=str(rounds))
+        rows = [as_arrays(self.folder.read(n, "round")["row"].to_dataset()) for n in done]
+        return recorded_dataset(self.engine, rows)
+
+    def status(self) -> dict[str, Any]:
+        """Return where the campaign is: rounds recorded, and what waits."""
+        manifest = self.folder.manifest()
+        rounds = manifest["rounds"]
+        done = sum("data" in entry for entry in rounds)
+        waits = "a plan"
+        if rounds and "data" not in rounds[-1]:
+            waits = f"data of {', '.join(rounds[-1]['regimes'])}"
+        elif done >= self.engine.settings.num_rounds:
+            waits = "nothing: all rounds were done"
+        elif rounds and rounds[-1]["stop"]:
+            waits = "nothing: one more round was worth less than its cost"
+        return {
+            "problem": manifest["problem"],
+            "rounds_recorded": done,
+            "rounds_at_most": self.engine.settings.num_rounds,
+            "waits_for": waits,
+        }
+
+    def _refuse_ended(self, rounds: list[dict[str, Any]]) -> None:
+        most = self.engine.settings.num_rounds
+        if len(rounds) >= most:
+            raise InvalidInputError("all rounds of the campaign are done", received=f"{most}")
+        if rounds and rounds[-1]["stop"]:
+            raise InvalidInputError(
+                "the stopping rule has ended the campaign",
+                received=f"round {len(rounds)}",
+                remedy="keep the design of the last round",
+            )
+
+    def _state(self, done: int) -> State:
+        """Return the state after so many rounds."""
+        if not done:
+            return self.engine.begin(jax.random.fold_in(self.key, 1_000_000))
+        tree = self.folder.read(done, "round")
+        belief = self.engine.programs.restored(as_arrays(tree["belief"].to_dataset()))
+        return restored_state(belief, as_arrays(tree["state"].to_dataset()))
+
+    def _planned(self, number: int) -> Plan:
+        """Return the plan of round ``number`` as it was made."""
+        tree = self.folder.read(number, "plan")
+        kept = as_arrays(tree["planned"].to_dataset())
+        net = None
+        if "net" in kept:
+            net = NetValue(*(float(kept[name]) for name in NetValue._fields))
+        return Plan(
+            points=kept["points"],
+            outcomes=Outcomes(*(kept[name] for name in Outcomes._fields)),
+            draws=as_arrays(tree["draws"].to_dataset()),
+            regret=float(kept["regret"]),
+            broken=tuple(tree.attrs["broken"]),
+            net=net,
+            stop=bool(kept["stop"]),
+        )
+
+    def _told(self, number: int, plan: Plan) -> RoundPlan:
+        arms, settings = len(plan.points), self.engine.settings
+        names = arm_names(number, arms)
+        found = bands(plan.outcomes.objective, settings.prob)
+        predicted, today = found[:arms].mean(0).tolist(), found[arms].tolist()
+        return RoundPlan(
+            number=number,
+            incentives={
+                name: self.engine.desk.incentive(point)
+                for name, point in zip(names, plan.points, strict=True)
+            },
+            num_episodes=self.engine.watch.num_episodes,
+            num_steps=self.engine.watch.num_steps,
+            predicted=(predicted[0], predicted[1], predicted[2]),
+            today=(today[0], today[1], today[2]),
+            objective_unit=self.engine.problem.objective_unit,
+            prob=settings.prob,
+            expected_regret=plan.regret,
+            broken=plan.broken,
+            net=plan.net,
+            stop=plan.stop,
+        )
+
+    def _readable(self, told: RoundPlan) -> xr.Dataset:
+        """Return what is deployed, for anyone who opens the store."""
+        labels = self.engine.problem.incentive.labels
+        found = xr.Dataset(
+            {
+                name: (
+                    ("regime", *label.dims),
+                    np.stack([arrays[name] for arrays in told.incentives.values()]),
+                    {"units": label.unit},
+                )
+                for name, label in labels.items()
+            },
+            coords={"regime": list(told.incentives), "band": ["low", "mean", "high"]},
+        )
+        units = {"units": told.objective_unit}
+        found["predicted_objective"] = ("band", list(told.predicted), units)
+        found["objective_of_today"] = ("band", list(told.today), units)
+        return found
+
+
+def open_campaign(
+    folder: str | Path,
+    problem: Problem,
+    *,
+    key: Key[Array, ""],
+    settings: CampaignSettings | None = None,
+    priors: Mapping[str, Prior | Any] | None = None,
+    today: Mapping[str, Any] | str | None = None,
+    note: Mapping[str, Any] | None = None,
+) -> Campaign:
+    """Begin a campaign in a folder, or open the one that is there.
+
+    The folder remembers a digest of the arguments, not the arguments: they are given again
+    whenever it is opened, and must be the same.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Empty, absent, or a campaign of the same arguments.
+    problem : Problem
+        With listed contexts.
+    key : typed key
+        For all rounds.
+    settings : CampaignSettings, optional
+    priors : mapping, optional
+        As in `infer`; draws of an earlier study are no prior, its data are a first round.
+    today : mapping or "no incentive", optional
+        The incentive in force before. Default: the incentive space's own start.
+    note : mapping, optional
+        Anything to keep in the manifest of a new campaign; as JSON holds it.
+
+    Returns
+    -------
+    Campaign
+        With ``next_round()``, ``record_round(data)``, ``record()`` and ``status()``.
+
+    Raises
+    ------
+    ResultsError
+        If the folder holds something else, or a campaign of other arguments (they are named).
+
+    Examples
+    --------
+    >>> import tempfile, jax, cbrl_bayes as cb
+    >>> place = Path(tempfile.mkdtemp()) / "bonus"
+    >>> campaign = open_campaign(place, cb.problems.two_state(), key=jax.random.key(0))
+    >>> campaign.status()["waits_for"]
+    'a plan'
+    """
+    settings = CampaignSettings() if settings is None else settings
+    require_key(key)
+    require_kind(folder, str | Path, "folder", "'bonus_campaign'")
+    require_kind(settings, CampaignSettings, "settings", "cb.CampaignSettings(...)")
+    engine = Engine(problem, settings, priors, point_of(problem, today))
+    parts = identify(None, settings=settings, priors=engine.priors, today=engine.today, key=key)
+    del parts["versions"]  # a campaign outlives them
+    identity = {"problem": fingerprint(problem), **parts}
+    place = CampaignFolder(Path(folder))
+    if not place.exists:
+        place.begin(
+            {
+                "problem": problem.name,
+                "created": _now(),
+                "identity": identity,
+                "settings": describe(settings),
+                "seed": np.asarray(jax.random.key_data(key)).tolist(),
+                **({} if note is None else {"note": dict(note)}),
+            }
+        )
+        return Campaign(place, engine, key)
+    kept = place.manifest()["identity"]
+    differ = [name for name in identity if kept.get(name) != identity[name]]
+    if differ:
+        raise ResultsError(
+            f"the campaign in {place.path} was begun with other arguments",
+            received=f"different {', '.join(differ)}",
+            remedy="the arguments of the first call, or another folder",
+        )
+    return Campaign(place, engine, key)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

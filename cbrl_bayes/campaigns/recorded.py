@@ -1,0 +1,289 @@
+"""What a data file says of a planned round: checked, and counted arm by arm."""
+
+from collections.abc import Mapping
+from datetime import date
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbrl_bayes.behaviour import check_trajectories, with_incentives
+from cbrl_bayes.behaviour.cells import groups_of
+from cbrl_bayes.behaviour.schema import MISSING
+from cbrl_bayes.campaigns.answers import Answer, Episodes, Watch
+from cbrl_bayes.campaigns.watching import tally
+from cbrl_bayes.errors import DataError
+from cbrl_bayes.mdp import Trajectories
+from cbrl_bayes.problems import Problem
+
+CLOSE = 1e-6
+"""Share of the largest entry by which a stated incentive may miss the planned one."""
+
+
+class Recorded(NamedTuple):
+    """One arm's data.
+
+    Attributes
+    ----------
+    answer : Answer
+    episodes : Episodes
+        Whose episodes they were, and how long each could have been.
+    most : int
+        Steps that these could have had in all.
+    """
+
+    answer: Answer
+    episodes: Episodes
+    most: int
+
+
+def read_round(
+    problem: Problem,
+    data: Any,
+    regimes: Mapping[str, Mapping[str, np.ndarray]],
+    points: np.ndarray,
+    watch: Watch,
+    *,
+    accept_fewer: bool,
+) -> list[Recorded]:
+    """Check a round's data against its plan, and count them.
+
+    Parameters
+    ----------
+    problem : Problem
+    data : xarray.Dataset
+        Trajectories.
+    regimes : mapping
+        Name of each planned arm -> its incentive in readable values.
+    points : array, shape (A, P)
+    watch : Watch
+        What was planned for each arm.
+    accept_fewer : bool
+        Whether fewer episodes (or steps) than planned will do.
+
+    Raises
+    ------
+    DataError
+        For data of another problem, regimes that were not planned, other incentives than planned,
+        contexts that were not observed, or fewer episodes than planned.
+    """
+    data = _with_plan(data, regimes)
+    check_trajectories(data, problem)
+    _check_observed(problem, data)
+    arms = list(regimes)
+    found = []
+    for arm, name in enumerate(arms):
+        some = data.isel(episode=np.flatnonzero(data["regime"].values.astype(str) == name))
+        _check_size(some, name, watch, accept_fewer)
+        found.append(_counted(problem, some, points[arm], watch))
+    return found
+
+
+def _with_plan(data: Any, regimes: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
+    """Return the data with the planned incentives stated; refuse other regimes or incentives."""
+    if "regime" not in getattr(data, "variables", {}):
+        check_trajectories(data)
+    seen = list(dict.fromkeys(map(str, data["regime"].values)))
+    foreign = [name for name in seen if name not in regimes]
+    missing = [name for name in regimes if name not in seen]
+    if foreign or missing:
+        raise DataError(
+            "the data's regimes are not those that were deployed in this round",
+            received=", ".join(seen),
+            accepted=", ".join(regimes),
+            remedy="the names that the plan gives in the column 'regime'",
+        )
+    stated = [str(n) for n in data.data_vars if str(n).startswith("incentive_")]
+    known = [str(value) for value in data["regime_name"].values] if stated else []
+    for variable in stated:
+        name = variable.removeprefix("incentive_")
+        for regime, planned in regimes.items():
+            if regime not in known or name not in planned:
+                continue
+            given, wanted = data[variable].values[known.index(regime)], planned[name]
+            room = CLOSE * max(float(np.abs(wanted).max()), 1e-300)
+            if np.shape(given) != np.shape(wanted) or np.abs(given - wanted).max() > room:
+                raise DataError(
+                    f"the data state another incentive {name!r} for regime {regime!r} than was "
+                    "planned",
+                    received=np.asarray(given).tolist(),
+                    accepted=np.asarray(wanted).tolist(),
+                )
+    names = next(iter(regimes.values()))
+    other = [v for v in stated if v.removeprefix("incentive_") not in names]
+    if other:
+        raise DataError(
+            "the data state incentives that the campaign's problem does not have",
+            received=", ".join(v.removeprefix("incentive_") for v in other),
+            accepted=", ".join(names),
+            remedy="the data of this campaign's problem",
+        )
+    return with_incentives(data, regimes)
+
+
+def _check_observed(problem: Problem, data: Any) -> None:
+    unseen = int((data["context"].values.astype(str) == "").sum())
+    if unseen and problem.contexts.num_contexts > 1:
+        raise DataError(
+            "contexts were not observed; a campaign counts by context",
+            received=f"{unseen} of {data.sizes['episode']} episodes without one",
+            accepted=f"one of {', '.join(problem.contexts.names)} for each",
+        )
+    if "choice_observed" in data and not data["choice_observed"].values.all():
+        raise DataError(
+            "some choices are marked as not to enter the likelihood (choice_observed)",
+            accepted="data in which all choices count",
+        )
+    groups, _ = groups_of(problem, data["group"].values.astype(str))
+    alone = problem.followers.num_followers == 1 and len(groups) == 1
+    if groups != problem.followers.names and not alone:
+        raise DataError(
+            "the data's groups are not the problem's followers",
+            received=", ".join(groups),
+            accepted=", ".join(problem.followers.names),
+        )
+
+
+def _check_size(data: Any, name: str, watch: Watch, accept_fewer: bool) -> None:
+    """Refuse fewer episodes than planned, where steps do not tell how much to watch."""
+    episodes, steps = data.sizes["episode"], int((data["state"].values != MISSING).sum())
+    by_steps = watch.num_steps < watch.num_episodes * watch.max_steps
+    short = steps < watch.num_steps if by_steps else episodes < watch.num_episodes
+    if short and not accept_fewer:
+        noun, got, wanted = (
+            ("steps", steps, watch.num_steps)
+            if by_steps
+            else ("episodes", episodes, watch.num_episodes)
+        )
+        raise DataError(
+            f"regime {name!r} has fewer {noun} than planned",
+            received=f"{got:,}",
+            accepted=f"{wanted:,} or more",
+            remedy="all of the round's data; or accept_fewer=True (--accept-fewer)",
+        )
+
+
+def _counted(problem: Problem, data: Any, point: np.ndarray, watch: Watch) -> Recorded:
+    state, action = data["state"].values, data["action"].values
+    active = state != MISSING
+    length = active.sum(1)
+    C, F = problem.contexts.num_contexts, problem.followers.num_followers
+    names = list(problem.contexts.names)
+    one = data["context"].values.astype(str)
+    context = np.array([names.index(n) if n else 0 for n in one])
+    _, group = groups_of(problem, data["group"].values.astype(str))
+    follower = group if F > 1 else np.zeros(len(context), int)
+    following = np.concatenate([state[:, 1:], np.full((len(state), 1), MISSING)], axis=1)
+    ended = _terminal(problem, point, context, follower, state, length)
+    whole = ended | (length >= watch.max_steps)
+
+    pair = context * F + follower
+    most = int(np.bincount(pair, minlength=C * F).max())
+    blank = {n: np.zeros((C * F, most, state.shape[1]), int) for n in ("state", "action", "next")}
+    there = np.zeros((C * F, most, state.shape[1]), bool)
+    long, complete = np.zeros((C * F, most), int), np.zeros((C * F, most), bool)
+    for which in range(C * F):
+        rows = np.flatnonzero(pair == which)
+        blank["state"][which, : len(rows)] = np.maximum(state[rows], 0)
+        blank["action"][which, : len(rows)] = np.maximum(action[rows], 0)
+        blank["next"][which, : len(rows)] = following[rows]
+        there[which, : len(rows)] = active[rows]
+        long[which, : len(rows)], complete[which, : len(rows)] = length[rows], whole[rows]
+    walked = Trajectories(
+        jnp.asarray(blank["state"]),
+        jnp.asarray(blank["action"]),
+        jnp.asarray(blank["next"]),
+        jnp.zeros(there.shape),
+        jnp.asarray(there),
+    )
+    run = jax.jit(partial(tally, problem, problem.default_parameters))
+    answer = jax.tree.map(np.asarray, run(point, walked, long, complete))
+    begun = np.bincount(context, minlength=C).astype(float)
+    limit = np.where(whole, np.maximum(watch.max_steps, length), length)
+    return Recorded(
+        answer._replace(point=point, contexts=begun),
+        Episodes(context, follower, limit),
+        int(limit.sum()),
+    )
+
+
+def _terminal(
+    problem: Problem,
+    point: np.ndarray,
+    context: np.ndarray,
+    follower: np.ndarray,
+    state: np.ndarray,
+    length: np.ndarray,
+) -> np.ndarray:
+    """Return which episodes ended in a terminal state."""
+    values, _ = problem.contexts.support(problem.default_parameters)
+    incentive = problem.incentive.transform(problem.incentive.unflatten(point))
+    tables: dict[tuple[int, int], np.ndarray] = {}
+    for pair in set(zip(context.tolist(), follower.tolist(), strict=True)):
+        own = problem.follower_parameters(problem.default_parameters, pair[1])
+        value = jax.tree.map(lambda leaf, c=pair[0]: np.asarray(leaf)[c], values)
+        tables[pair] = np.asarray(problem.mdp_fn(incentive, value, own).terminal, bool)
+    last = state[np.arange(len(state)), length - 1]
+    return np.array(
+        [tables[int(c), int(f)][s] for c, f, s in zip(context, follower, last, strict=True)]
+    )
+
+
+def arm_names(number: int, arms: int) -> list[str]:
+    """Return the regimes of round ``number`` (from 1), one for each of the arms.
+
+    Examples
+    --------
+    >>> arm_names(3, 1), arm_names(3, 2)
+    (['round 3'], ['round 3, arm 1', 'round 3, arm 2'])
+    """
+    if arms == 1:
+        return [f"round {number}"]
+    return [f"round {number}, arm {arm}" for arm in range(1, arms + 1)]
+
+
+def check_new(rounds: list[dict[str, Any]], digest: str) -> None:
+    """Refuse data that some round of a manifest has already."""
+    same = [entry["number"] for entry in rounds if entry.get("digest") == digest]
+    if same:
+        raise DataError(
+            "these data were recorded before",
+            received=f"the data of round {same[0]}",
+            accepted="the data of the round that is planned",
+        )
+
+
+def checked_period(
+    rounds: list[dict[str, Any]], period: tuple[str, str] | None
+) -> list[str] | None:
+    """Return first and last day; refuse what is no period, or overlaps with another."""
+    if period is None:
+        return None
+    try:
+        first, last = (date.fromisoformat(str(day)) for day in period)
+        proper = first <= last
+    except ValueError as error:
+        raise DataError(
+            "the period of a round cannot be read",
+            received=repr(period),
+            accepted="two days, as in ('2026-03-01', '2026-03-31')",
+        ) from error
+    if not proper:
+        raise DataError(
+            "the period of a round ends before it begins",
+            received=f"{first} to {last}",
+            accepted="the first day first",
+        )
+    for entry in rounds:
+        if "period" not in entry:
+            continue
+        other = [date.fromisoformat(day) for day in entry["period"]]
+        if first <= other[1] and other[0] <= last:
+            raise DataError(
+                f"the period overlaps with that of round {entry['number']}",
+                received=f"{first} to {last}",
+                accepted=f"days outside {other[0]} to {other[1]}",
+            )
+    return [first.isoformat(), last.isoformat()]

@@ -1,0 +1,98 @@
+"""Sparse factors of I - M on the host, for M without negative entries, kept for the next call."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import coo_matrix, csc_matrix, identity
+from scipy.sparse.linalg import SuperLU, splu
+
+SMALLEST_PIVOT = 1e-9
+"""I - M with a pivot below is singular to rounding: values are infinite, or nearly so."""
+MOST_KEPT = 8
+"""Factorisations kept for the next call, as of contexts that come one by one."""
+
+_kept: "OrderedDict[bytes, Factors | None]" = OrderedDict()
+_lock = threading.Lock()
+
+
+class Factors:
+    """Sparse LU of I - M and of its transpose."""
+
+    def __init__(self, matrix: csc_matrix) -> None:
+        self.matrix = matrix
+        self._plain = _lu(matrix)
+
+    @cached_property
+    def _transposed(self) -> SuperLU:
+        # A second factorisation: SuperLU's own transposed solve takes twice as long.
+        return _lu(self.matrix.T.tocsc())
+
+    def are_of_an_m_matrix(self) -> bool:
+        """Return whether all pivots are positive: if and only if M's spectral radius is below 1."""
+        kept = np.array_equal(self._plain.perm_r, self._plain.perm_c)
+        return kept and bool((self._plain.U.diagonal() > SMALLEST_PIVOT).all())
+
+    def solve(self, right_side: np.ndarray) -> np.ndarray:
+        """Solve for each row of (n, S)."""
+        return self._plain.solve(right_side.T).T
+
+    def solve_transposed(self, right_side: np.ndarray) -> np.ndarray:
+        """Solve with the transpose for each row of (n, S)."""
+        return self._transposed.solve(right_side.T).T
+
+
+def factored(
+    state: np.ndarray, ahead: np.ndarray, weight: np.ndarray, num_states: int
+) -> Factors | None:
+    """Return the factors of I - M, those of an earlier call where they are the same.
+
+    Parameters
+    ----------
+    state, ahead : int arrays, shape (k,)
+        Row and column of each entry of M; entries at one place add up.
+    weight : array, shape (k,)
+        The entries, >= 0.
+    num_states : int
+        Rows of M.
+
+    Returns
+    -------
+    Factors or None
+        None where M's spectral radius is not below 1: then sums over paths are infinite.
+    """
+    digest = hashlib.blake2b(np.int64(num_states).tobytes())
+    for array in (state, ahead, weight):
+        digest.update(np.ascontiguousarray(array))
+    key = digest.digest()
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    found = _new_factors(state, ahead, weight, num_states)
+    with _lock:
+        _kept[key] = found
+        while len(_kept) > MOST_KEPT:
+            _kept.popitem(last=False)
+    return found
+
+
+def _new_factors(
+    state: np.ndarray, ahead: np.ndarray, weight: np.ndarray, num_states: int
+) -> Factors | None:
+    if not np.isfinite(weight).all():
+        return None
+    moves = coo_matrix((weight, (state, ahead)), shape=(num_states, num_states)).tocsc()
+    try:
+        factors = Factors((identity(num_states, format="csc") - moves).tocsc())
+    except RuntimeError:  # a pivot of exactly zero
+        return None
+    return factors if factors.are_of_an_m_matrix() else None
+
+
+def _lu(matrix: csc_matrix) -> SuperLU:
+    # Pivots on the diagonal: then nothing that is not negative is ever subtracted from z, and
+    # every entry is right by its own size, also one of 1e-150 beside one of 1.
+    return splu(matrix, permc_spec="COLAMD", diag_pivot_thresh=0.0, options={"SymmetricMode": True})

@@ -1,0 +1,148 @@
+"""A campaign as one picture: designs, objective, what was learned, and the surprise check."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.plots.style import COLOURS, few_ticks, wrapped
+from cbrl_bayes.results.names import entry_name, incentive_arrays
+
+MOST_LINES = 6
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def plot_campaign(campaign: xr.Dataset, *, number: int = 0) -> Figure:
+    """Draw one campaign, round by round.
+
+    Parameters
+    ----------
+    campaign : xarray.Dataset
+        From `simulate_campaigns`, or `Campaign.record`.
+    number : int
+        Which of several campaigns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Four panels: the incentives that were deployed (the six entries that moved most), their
+        objective as predicted, realised and (simulated) true, against today's; what is believed
+        of the unknowns, each as a share of its last mean; the evidence against the model.
+
+    Raises
+    ------
+    InvalidInputError
+        For another dataset.
+    """
+    if not isinstance(campaign, xr.Dataset) or "predicted" not in campaign:
+        raise InvalidInputError(
+            "this is no campaign",
+            received=type(campaign).__name__,
+            accepted="the dataset from cb.simulate_campaigns or Campaign.record()",
+        )
+    one = campaign.isel(campaign=number) if "campaign" in campaign.dims else campaign
+    one = one.isel(round=slice(0, int(one["rounds"])))
+    figure, axes = plt.subplots(2, 2, figsize=(10.5, 7.0), layout="constrained")
+    _designs(axes[0, 0], one)
+    _objective(axes[0, 1], one)
+    _learned(axes[1, 0], one)
+    _evidence(axes[1, 1], one)
+    for panel in axes.ravel():
+        panel.set_xlabel("round")
+        few_ticks(panel)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return figure
+
+
+def _designs(panel: Axes, one: xr.Dataset) -> None:
+    lines: list[tuple[str, np.ndarray]] = []
+    unit = ""
+    for name in incentive_arrays(one):
+        array = one[name]
+        own = [dim for dim in array.dims if dim not in ("round", "arm")]
+        unit = str(array.attrs.get("units", ""))
+        short = name.removeprefix("incentive").strip("_") or "incentive"
+        first = array.isel(round=0, arm=0, drop=True)
+        for index in np.ndindex(*(array.sizes[dim] for dim in own)):
+            picked = array.isel(dict(zip(own, index, strict=True)))
+            lines.append((entry_name(short, first, index), picked.transpose("round", "arm").values))
+    moved = sorted(lines, key=lambda line: -float(np.nanmax(line[1]) - np.nanmin(line[1])))
+    for colour, (name, values) in zip(CYCLE, moved[:MOST_LINES], strict=False):
+        panel.plot(one["round"], np.nanmean(values, 1), color=colour, lw=1, label=wrapped(name, 24))
+        for arm in values.T:
+            panel.plot(one["round"], arm, "o", ms=3, color=colour)
+    title = "Incentives deployed"
+    if len(lines) > MOST_LINES:
+        title += f" (the {MOST_LINES} of {len(lines)} that moved most)"
+    panel.set_title(title)
+    panel.set_ylabel(unit)
+    if len(lines) > 1:
+        panel.legend(fontsize=7)
+
+
+def _objective(panel: Axes, one: xr.Dataset) -> None:
+    rounds, colour = one["round"].values, COLOURS["common"]
+    predicted = one["predicted"].mean("arm")
+    low, middle, high = (predicted.sel(band=band).values for band in ("low", "mean", "high"))
+    prob = 100 * float(one.attrs.get("prob", 0.9))
+    panel.fill_between(rounds, low, high, color=colour, alpha=0.25, lw=0)
+    panel.plot(rounds, middle, color=colour, label=f"predicted, {prob:g} % interval")
+    today = one["today"]
+    below, above = today.sel(band="low").values, today.sel(band="high").values
+    panel.fill_between(rounds, below, above, color=COLOURS["prior"], alpha=0.2, lw=0)
+    panel.plot(rounds, today.sel(band="mean"), color=COLOURS["prior"], label="today's design")
+    panel.errorbar(
+        rounds,
+        one["realised"].mean("arm"),
+        yerr=np.sqrt((one["realised_error"] ** 2).mean("arm") / one["arms"]),
+        fmt="o",
+        ms=3,
+        lw=0.8,
+        color=COLOURS["data"],
+        label="realised, standard error",
+    )
+    if "true_objective" in one:
+        true = one["true_objective"].mean("arm")
+        panel.plot(rounds, true, color=COLOURS["own"], lw=1.2, label="true")
+        panel.axhline(float(one["optimum"]), color=COLOURS["own"], ls=":", label="optimum")
+    values = np.concatenate([low[1:], high[1:], middle, np.ravel(one["realised"].mean("arm"))])
+    values = values[np.isfinite(values)]
+    room = 0.15 * float(np.ptp(values)) if values.size else 1.0
+    shown = np.concatenate([values, np.ravel(today.sel(band="mean").values)])
+    panel.set_ylim(float(shown.min()) - room, float(shown.max()) + room)
+    panel.set_title("Objective of the designs")
+    panel.set_ylabel(str(one["predicted"].attrs.get("units", "")))
+    panel.legend(fontsize=7)
+
+
+def _learned(panel: Axes, one: xr.Dataset) -> None:
+    names = [str(name) for name in one["unknown"].values]
+    for colour, name in zip(CYCLE, names[:MOST_LINES], strict=False):
+        belief = one["learned"].sel(unknown=name)
+        size = abs(float(belief.sel(band="mean").values[-1])) or 1.0
+        low, middle, high = (belief.sel(band=b).values / size for b in ("low", "mean", "high"))
+        panel.fill_between(one["round"], low, high, color=colour, alpha=0.15, lw=0)
+        last = float(belief.sel(band="mean").values[-1])
+        panel.plot(one["round"], middle, color=colour, label=wrapped(f"{name}: {last:.4g}", 34))
+    panel.set_title("What is believed after each round")
+    panel.set_ylabel("share of the last mean")
+    if names:
+        panel.legend(fontsize=7)
+
+
+def _evidence(panel: Axes, one: xr.Dataset) -> None:
+    level = float(one.attrs.get("false_alarm", 0.05))
+    panel.plot(one["round"], one["evidence"], "o-", ms=3, color=COLOURS["data"])
+    panel.axhline(1.0 / level, color=COLOURS["common"], ls="--")
+    panel.set_yscale("log")
+    told: dict[str, Any] = {"fontsize": 7, "color": COLOURS["common"], "va": "bottom"}
+    panel.text(
+        float(one["round"][0]), 1.0 / level, f"surprise: false alarms {100 * level:g} %", **told
+    )
+    panel.set_title("Evidence against the model")
+    panel.set_ylabel("evidence (1: none)")

@@ -1,0 +1,295 @@
+"""Followers who meet: what all of them do together enters what each of them faces."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from cbrl_bayes.errors import InvalidInputError, import_extra, require_ranges
+from cbrl_bayes.mdp import best_response, occupancy
+from cbrl_bayes.problems.incentive import Labels
+from cbrl_bayes.status import SolveStatus
+
+if TYPE_CHECKING:
+    from cbrl_bayes.problems.record import Problem
+
+POPULATION = "population"
+"""Under this name the functions of a problem find the statistic among their parameters."""
+SETTLED = 1e-8
+"""Largest difference, relative to the statistic's size, that still counts as an equilibrium."""
+APART = 1e-4
+"""Equilibria that differ by less than this share of the statistic's size are one."""
+
+
+@dataclass(frozen=True)
+class Population:
+    r"""A population statistic: what followers do together, and how it is made.
+
+    The statistic is :math:`m = \sum_c P(c) \sum_f w_f\, g(x, \mu_{cf}, c, \theta_f)` with the
+    expected visits :math:`\mu` of each follower f in each context c. All functions of the problem
+    find it as ``parameters["population"]``. In **equilibrium** the followers respond at best to
+    the statistic that their own responses make.
+
+    Parameters
+    ----------
+    statistic_fn : callable
+        ``(incentive, visits, context, parameters) -> array (n,)``: g, what one follower adds.
+        ``visits`` (S, A) are expected visits, discounted with the follower's discount (without a
+        discount: numbers of visits). It may not depend on the statistic itself.
+    start : array, shape (n,)
+        A first guess, for example an even split. Its largest entry says in which order of
+        size the statistic is (``size``, if all are zero).
+    size : float
+        Number of followers (or of any unit that ``statistic_fn`` counts in): a factor on the
+        sum, > 0.
+    labels : Labels
+        Names of the n entries.
+    max_steps : int
+        Limit of the solver's steps, >= 1.
+
+    Notes
+    -----
+    The statistic is found by a trust-region Newton method (dogleg of optimistix, with the
+    derivative of the best responses) and differentiated by the implicit function theorem: no
+    iteration is unrolled, and memory does not grow with their number. Several equilibria may
+    exist: `equilibria` looks for them.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> Population(lambda incentive, visits, context, parameters: visits[0], jnp.zeros(2)).size
+    1.0
+    """
+
+    statistic_fn: Callable[[Mapping[str, Any], Array, Any, Mapping[str, Any]], Array]
+    start: Float[Array, " entry"]
+    size: float = 1.0
+    labels: Labels = field(default_factory=lambda: Labels(("entry",)))
+    max_steps: int = 100
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "numbers of a population", size="(0, inf)", max_steps=">= 1")
+        start = np.asarray(self.start)
+        if start.ndim != 1 or not start.size or not np.isfinite(start).all():
+            raise InvalidInputError(
+                "start of the population statistic is no list of finite numbers",
+                received=f"shape {start.shape}",
+                accepted="shape (n,), n >= 1",
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Equilibrium:
+    """A population statistic that the responses to it make again.
+
+    Attributes
+    ----------
+    statistic : array, shape (n,)
+        m.
+    residual : float
+        Largest difference between m and what the responses to it make, relative to the size of
+        the statistic.
+    iterations : int
+        Steps of the solver.
+    status : int
+        Worst `SolveStatus`: of the responses, and UNSETTLED where the residual is above 1e-8.
+    """
+
+    statistic: Float[Array, " entry"]
+    residual: Float[Array, ""]
+    iterations: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+def equilibrium(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    key: Key[Array, ""] | None = None,
+    start: Float[Array, " entry"] | None = None,
+) -> Equilibrium:
+    """Solve for the population statistic; differentiable in ``incentive`` and ``parameters``.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a `Population`.
+    incentive : mapping
+        Readable, as the incentive's transform returns it.
+    parameters : mapping
+        All parameters (`Problem.complete_parameters`).
+    key : typed key, optional
+        Needed where contexts are sampled.
+    start : array, shape (n,), optional
+        Where to begin. Default: the population's.
+
+    Returns
+    -------
+    Equilibrium
+    """
+    population = _population_of(problem)
+    first = jnp.asarray(population.start if start is None else start, float)
+    given: tuple[dict[str, Any], dict[str, Any]] = (dict(incentive), dict(parameters))
+    fixed = jax.lax.stop_gradient(given)
+    own = float(np.abs(np.asarray(population.start)).max())
+    scale = own if own > 0.0 else population.size
+
+    def gap(share: Array) -> Array:
+        made, _ = statistic_of_responses(problem, given[0], given[1], share * scale, key=key)
+        return made / scale - share
+
+    share, iterations = _root(gap, first / scale, population.max_steps)
+    again, status = statistic_of_responses(
+        problem, fixed[0], fixed[1], jax.lax.stop_gradient(share) * scale, key=key
+    )
+    residual = jnp.abs(again / scale - jax.lax.stop_gradient(share)).max()
+    unsettled = jnp.where(residual <= SETTLED, 0, int(SolveStatus.UNSETTLED))
+    return Equilibrium(share * scale, residual, iterations, jnp.maximum(status, unsettled))
+
+
+def settled(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> dict[str, Any]:
+    """Return the parameters with the population statistic of the incentive among them.
+
+    Unchanged for a problem whose followers do not meet, or where the statistic is given.
+    """
+    if problem.population is None or POPULATION in parameters:
+        return dict(parameters)
+    found = equilibrium(problem, incentive, parameters, key=key)
+    return {**parameters, POPULATION: found.statistic}
+
+
+def statistic_of_responses(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    statistic: Float[Array, " entry"],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> tuple[Float[Array, " entry"], Int[Array, ""]]:
+    """Return what the best responses to a statistic make, and the worst status of the solves."""
+    population = _population_of(problem)
+    values, weights = problem.contexts.support(parameters, key)
+    followers = problem.followers.num_followers
+    index, follower = (grid.ravel() for grid in jnp.indices((weights.shape[0], followers)))
+    mass = weights[index] * jnp.asarray(problem.followers.weights)[follower] * population.size
+    everyone = {**parameters, POPULATION: statistic}
+
+    def one_pair(entry: tuple) -> tuple[Array, Array]:
+        number, who, weight = entry
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
+        one = problem.follower_parameters(everyone, who)
+        mdp = problem.mdp_fn(incentive, context, one)
+        response = (
+            best_response(mdp)
+            if problem.response_fn is None
+            else problem.response_fn(mdp, one, None)
+        )
+        visits = occupancy(mdp, response.policy)
+        added = population.statistic_fn(incentive, visits, context, one)
+        return weight * added, response.status
+
+    made, status = jax.lax.map(one_pair, (index, follower, mass))
+    return made.sum(0), status.max()
+
+
+def equilibria(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    key: Key[Array, ""],
+    num_starts: int = 16,
+) -> list[Equilibrium]:
+    """Look for equilibria from many statistics, and return those that are different.
+
+    Starts are the population's own, what followers make who respond to it, and random
+    statistics between nothing and twice the largest of these. An equilibrium that was not found
+    may exist all the same.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a `Population`.
+    incentive : mapping
+        Readable.
+    parameters : mapping, optional
+        Default: the problem's.
+    key : typed key
+    num_starts : int
+        >= 2.
+
+    Returns
+    -------
+    list of Equilibrium
+        Settled ones alone, in the order found; empty where none settled.
+    """
+    population = _population_of(problem)
+    require_ranges({"num_starts": num_starts}, "the search", num_starts=">= 2")
+    given = problem.complete_parameters(parameters)
+    incentive = {name: jnp.asarray(value) for name, value in incentive.items()}
+    own = jnp.asarray(population.start, float)
+    made, _ = statistic_of_responses(problem, incentive, given, own, key=key)
+    most = 2.0 * jnp.maximum(jnp.abs(own), jnp.abs(made)).max()
+    random = jax.random.uniform(key, (num_starts - 2, own.size), maxval=most)
+    solve = jax.jit(lambda start: equilibrium(problem, incentive, given, key=key, start=start))
+    found: list[Equilibrium] = []
+    for start in [own, made, *random]:
+        one = solve(start)
+        size = float(jnp.abs(one.statistic).max()) or 1.0
+        new = all(float(jnp.abs(e.statistic - one.statistic).max()) > APART * size for e in found)
+        if int(one.status) == SolveStatus.CONVERGED and new:
+            found.append(one)
+    return found
+
+
+def refuse_population(problem: "Problem", what: str, remedy: str) -> None:
+    """Raise where followers meet and what is asked for takes them one at a time."""
+    if problem.population is not None:
+        raise InvalidInputError(
+            f"followers of problem {problem.name!r} meet (it has a population statistic); "
+            f"{what} takes them one at a time",
+            remedy=remedy,
+        )
+
+
+def _population_of(problem: "Problem") -> Population:
+    if problem.population is None:
+        raise InvalidInputError(
+            f"problem {problem.name!r} has no population statistic",
+            accepted="Problem(population=cb.Population(...))",
+        )
+    return problem.population
+
+
+def _root(gap: Callable[[Array], Array], first: Array, max_steps: int) -> tuple[Array, Array]:
+    """Return where ``gap`` vanishes, with an implicit derivative, and the number of steps."""
+    optimistix = import_extra("optimistix", "equilibria")
+
+    def solve(function: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
+        found: Any = optimistix.root_find(
+            lambda share, _: function(share),
+            optimistix.Dogleg(rtol=1e-10, atol=1e-12),
+            start,
+            max_steps=max_steps,
+            throw=False,
+        )
+        return found.value, found.stats["num_steps"].astype(float)
+
+    def tangent_solve(linear: Callable[[Array], Array], side: Array) -> Array:
+        # Not lineax: it raises where a chain tries parameters at which nothing is finite.
+        return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(side)), side)
+
+    value, steps = jax.lax.custom_root(gap, first, solve, tangent_solve, has_aux=True)
+    return value, jax.lax.stop_gradient(steps).astype(int)

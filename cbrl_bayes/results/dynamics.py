@@ -1,0 +1,59 @@
+"""What a fit learned of an unknown transition law, and how: the group ``dynamics``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import xarray as xr
+
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.inference import BehaviourModel, transition_counts
+from cbrl_bayes.problems import LAW, Problem
+from cbrl_bayes.results.law_words import FEW_VISITS
+
+
+def law_dims(num: int) -> list[str]:
+    """Return the axes of the parameter `LAW`, which has so many."""
+    return [*(["context"] if num == 4 else []), "state", "action", "successor"]
+
+
+def learned_law(model: BehaviourModel, *, exact: bool) -> xr.Dataset:
+    """Return what was seen and believed of the law, place by place, and how it was learned.
+
+    Parameters
+    ----------
+    model : BehaviourModel
+        With an `UnknownLaw`.
+    exact : bool
+        False for a variational fit.
+    """
+    law = model.unknown_law
+    if law is None:
+        raise InvalidInputError("the transition law of this model is known")
+    counts = transition_counts(model.problem, model.counts)
+    way = "joint" if law.is_joint else "cut" if exact else "cut at the mean"
+    open_pairs = (law.concentration > 0.0).sum(-1) > 1
+    seldom = open_pairs & (counts.sum(-1) < FEW_VISITS)
+    dims = law_dims(counts.ndim)
+    found = xr.Dataset(
+        {"transition_count": (dims, counts.astype(int)), "concentration": (dims, law.concentration)}
+    )
+    if "context" in dims:
+        found = found.assign_coords(context=list(model.problem.contexts.names))
+    found.attrs = {
+        "learned": way,
+        "transitions": int(counts.sum()),
+        "free_probabilities": law.prior.num_free,
+        "pairs": int(open_pairs.sum()),
+        "seldom_seen": int(seldom.sum()),
+    }
+    return found
+
+
+def refuse_known_law(problem: Problem, names: Iterable[Any]) -> None:
+    """Refuse draws of a learned law for a problem that states a known one."""
+    if LAW in set(map(str, names)) and LAW not in problem.parameters:
+        raise InvalidInputError(
+            f"the transition law was learned, and problem {problem.name!r} states a known one",
+            received=f"draws of {LAW}",
+            remedy="problem = cb.problems.with_unknown_law(problem), as it was given to cb.infer",
+        )

@@ -1,0 +1,152 @@
+"""Parameters that drift: the path, the next period, and designs for it."""
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+
+import cbrl_bayes as cb
+from cbrl_bayes.errors import DataError
+from cbrl_bayes.problems import two_state
+from cbrl_bayes.results.next_period import drift_notes
+
+QUARTERS = tuple(f"{year}-Q{quarter}" for year in (2024,) for quarter in (1, 2, 3, 4))
+
+
+def offers(temperatures, names, episodes=150):
+    """Simulated yes-or-no data, a group for each period."""
+    problem = two_state()
+    parts = [
+        cb.simulate_trajectories(
+            problem,
+            key=jax.random.fold_in(jax.random.key(3), number),
+            num_episodes=episodes,
+            num_steps=1,
+            incentive={"bonus": 0.8},
+            parameters={"temperature": value},
+        ).assign(group=("episode", [name] * episodes))
+        for number, (value, name) in enumerate(zip(temperatures, names, strict=True))
+    ]
+    return problem, cb.concatenate(parts)
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    """A temperature that doubles in a year."""
+    truth = 0.3 * 2.0 ** np.linspace(0.0, 1.0, len(QUARTERS))
+    problem, data = offers(truth, QUARTERS)
+    settings = cb.NUTSSettings(num_chains=2, num_warmup=150, num_samples=100)
+    prior = cb.Drift(dist.LogNormal(np.log(0.4), 0.5))
+    fit = cb.infer(
+        problem, data, key=jax.random.key(0), priors={"temperature": prior}, settings=settings
+    )
+    return problem, fit, truth
+
+
+def test_the_path_is_the_walk_that_its_sites_make():
+    prior = cb.Drift(dist.LogNormal(0.0, 1.0), trend=0.1, periods=("a", "b", "c")).placed(
+        ("a", "c")
+    )
+    with handlers.seed(rng_seed=0), handlers.trace() as trace:
+        values = prior.sample("temperature", 2)
+    site = {name: np.asarray(one["value"]) for name, one in trace.items()}
+    steps = 0.1 + site["temperature_spread"] * site["temperature_offset"]
+    assert steps.shape == (3,)
+    path = site["temperature_first"] * np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
+    np.testing.assert_allclose(values, path[[0, 2]], rtol=1e-12)
+    np.testing.assert_allclose(site["temperature_next"], path[3], rtol=1e-12)
+
+
+def test_the_next_period_is_wider_than_the_last(drifting):
+    _, fit, truth = drifting
+    posterior = fit["posterior"].to_dataset()
+    assert posterior["temperature"].dims == ("chain", "draw", "follower")
+    assert tuple(posterior["follower"].values) == QUARTERS
+    last = np.log(posterior["temperature"].isel(follower=-1))
+    ahead = np.log(posterior["temperature_next"])
+    assert float(ahead.var()) > float(last.var())
+    low, high = np.quantile(posterior["temperature_next"], [0.025, 0.975])
+    assert low < truth[-1] < high
+
+
+def test_a_design_is_for_the_next_period_and_says_so(drifting):
+    problem, fit, _ = drifting
+    quick = cb.Search(ascent=cb.Ascent(num_steps=40))
+    study = cb.design(
+        problem,
+        fit,
+        key=jax.random.key(1),
+        num_draws=10,
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
+    used = study["posterior"].to_dataset()
+    np.testing.assert_array_equal(used["temperature"], fit["posterior"]["temperature_next"])
+    assert used["temperature_by_period"].dims == ("chain", "draw", "period")
+    np.testing.assert_allclose(used["rationality"], 1.0 / used["temperature"])
+    assert "follower" not in used.dims
+    (note,) = drift_notes(study)
+    assert "designs are for the next period" in note
+    assert note in str(cb.summary(study))
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (("2024-Q1", "2024-Q3"), "a period is missing between 2024-Q1 and 2024-Q3"),
+        (("2024-11", "2025-02"), "a period is missing between 2024-11 and 2025-02"),
+        (("spring", "autumn"), "do not say in which order they come"),
+    ],
+)
+def test_what_is_no_series_of_periods_is_refused(groups, said):
+    with pytest.raises(DataError, match=said):
+        cb.Drift(dist.LogNormal(0.0, 1.0)).placed(groups)
+
+
+def test_periods_without_data_can_be_named():
+    named = cb.Drift(dist.LogNormal(0.0, 1.0), periods=("1", "2", "3"))
+    assert named.placed(("1", "3")).place == (0, 2)
+    with pytest.raises(DataError, match="group '4' of the data is no period of Drift"):
+        named.placed(("1", "4"))
+    assert cb.Drift(dist.LogNormal(0.0, 1.0)).placed(("10", "9", "11")).periods == ("9", "10", "11")
+
+
+@pytest.mark.slow
+def test_the_next_objective_is_covered_and_a_constant_costs_little():
+    """40 drifting truths: 90 % intervals of the next temperature hold it 30 to 40 times (false
+    alarm .002). A constant truth: the interval is at most twice as wide as without drift."""
+    held, num = 0, 40
+    rng = np.random.default_rng(0)
+    settings = cb.NUTSSettings(num_chains=2, num_warmup=200, num_samples=200)
+    for number in range(num):
+        spread = abs(0.2 * rng.normal())
+        path = 0.4 * np.exp(0.5 * rng.normal() + np.cumsum(spread * rng.normal(size=7)))
+        problem, data = offers(path[:6], map(str, range(6)), episodes=100)
+        fit = cb.infer(
+            problem,
+            data,
+            key=jax.random.key(number),
+            settings=settings,
+            priors={"temperature": cb.Drift(dist.LogNormal(np.log(0.4), 0.5))},
+        )
+        low, high = np.quantile(fit["posterior"]["temperature_next"], [0.05, 0.95])
+        held += bool(low < path[6] < high)
+    assert held >= 30
+    problem, data = offers([0.4] * 6, map(str, range(6)), episodes=100)
+    widths = [
+        np.ptp(np.quantile(np.log(fit["posterior"][name]), [0.05, 0.95]))
+        for name, prior in (
+            ("temperature_next", cb.Drift(dist.LogNormal(np.log(0.4), 0.5))),
+            ("temperature", dist.LogNormal(np.log(0.4), 0.5)),
+        )
+        for fit in [
+            cb.infer(
+                problem,
+                data,
+                key=jax.random.key(0),
+                settings=settings,
+                priors={"temperature": prior},
+            )
+        ]
+    ]
+    assert widths[0] < 2.0 * widths[1]

@@ -1,0 +1,171 @@
+"""Followers who meet: two roads against a closed form, tolls against marginal external cost."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import expit
+
+import cbrl_bayes as cb
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.problems import equilibria, leader_outcome
+from cbrl_bayes.status import SolveStatus
+
+FREE, SLOPE = np.array([1.0, 1.5]), np.array([2.0, 0.5])
+TEMPERATURE = 0.2
+
+
+def make_roads(slope=SLOPE, surplus=False, unit=1.0, size=1.0):
+    """Travellers take one of two roads; the first can have a toll. Amounts in ``unit``."""
+    free, slope = unit * jnp.asarray(FREE), unit * jnp.asarray(slope)
+
+    def times(parameters):
+        return free + slope * parameters["population"] / size
+
+    def mdp_fn(incentive, context, parameters):
+        toll = jnp.array([1.0, 0.0]) * incentive["toll"]
+        return cb.MDP(
+            (-times(parameters) - toll)[None],
+            cb.DenseTransition(jnp.ones((1, 2, 1))),
+            jnp.ones(1),
+            0.9,
+            parameters["temperature"],
+            terminal=np.array([True]),
+        )
+
+    def welfare(incentive, policy, context, parameters):
+        variety = -(policy * jnp.log(policy)).sum() * parameters["temperature"]
+        return -policy[0] @ times(parameters) + (variety if surplus else 0.0)
+
+    return cb.Problem(
+        name="roads",
+        incentive=cb.IncentiveSpace(
+            {"toll": jnp.zeros(())}, lambda x: {"toll": unit * x["toll"]}, {"toll": cb.Labels()}
+        ),
+        contexts=cb.DiscreteContexts(("morning",), jnp.zeros(1), (1.0,)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": unit * TEMPERATURE},
+        objective_fn=welfare,
+        population=cb.Population(
+            lambda incentive, visits, context, parameters: visits[0],
+            jnp.full(2, 0.5 * size),
+            size=size,
+        ),
+    )
+
+
+def share_by_hand(toll, slope=SLOPE, temperature=TEMPERATURE):
+    def gap(share):
+        cost = FREE + slope * np.array([share, 1.0 - share])
+        return share - expit((cost[1] - cost[0] - toll) / temperature)
+
+    return brentq(gap, 0.0, 1.0, xtol=1e-14)
+
+
+def test_two_roads():
+    problem = make_roads()
+    solve = jax.jit(
+        lambda toll: cb.equilibrium(problem, {"toll": toll}, problem.default_parameters)
+    )
+    for toll in (0.0, 0.3, 2.0):
+        found = solve(toll)
+        assert found.statistic[0] == pytest.approx(share_by_hand(toll), abs=1e-9)
+        assert int(found.status) == SolveStatus.CONVERGED
+
+
+def test_neither_money_nor_heads_have_a_unit():
+    problem = make_roads(unit=1e6, size=1e6)
+    toll = {"toll": jnp.asarray(0.3e6)}
+    found = cb.equilibrium(problem, toll, problem.default_parameters)
+    assert found.statistic[0] / 1e6 == pytest.approx(share_by_hand(0.3), abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def gradient():
+    """The exact hypergradient through the estimator, as a function of toll and temperature."""
+    problem, estimator = make_roads(), cb.Exact()
+    state = estimator.init(problem, problem.incentive.initial, key=jax.random.key(0))
+
+    def slope(toll, temperature):
+        return estimator.estimate(
+            problem,
+            {"toll": toll},
+            {"temperature": temperature, "context_probability": jnp.ones(1)},
+            state,
+            key=jax.random.key(1),
+        )
+
+    return jax.jit(slope)
+
+
+def test_the_hypergradient_counts_what_the_incentive_does_to_the_crowd(gradient):
+    def worth(toll, temperature):
+        share = share_by_hand(toll, temperature=temperature)
+        both = np.array([share, 1.0 - share])
+        return -both @ (FREE + SLOPE * both)
+
+    for toll, temperature in ((0.3, 0.2), (-0.5, 0.1), (1.0, 1.0)):
+        slope, _, info = gradient(toll, temperature)
+        step = 1e-5
+        central = (worth(toll + step, temperature) - worth(toll - step, temperature)) / (2 * step)
+        assert float(slope["toll"]) == pytest.approx(central, rel=1e-6)
+        assert float(info.objective) == pytest.approx(worth(toll, temperature), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_the_best_toll_is_the_marginal_external_cost():
+    """With the travellers' variety in welfare at any temperature; without it when they are cold."""
+
+    def best(problem, temperature):
+        known = problem.complete_parameters({"temperature": temperature})
+        loss = jax.jit(lambda toll: -leader_outcome(problem, {"toll": toll}, known).objective)
+        toll = minimize_scalar(lambda t: float(loss(t)), bounds=(-1, 2), options={"xatol": 1e-9}).x
+        share = share_by_hand(toll, temperature=temperature)
+        return toll, SLOPE @ np.array([share, share - 1.0])
+
+    for temperature in (0.05, 0.2, 1.0):
+        toll, external = best(make_roads(surplus=True), temperature)
+        assert toll == pytest.approx(external, abs=1e-5)
+    gaps = [abs(np.subtract(*best(make_roads(), t))) for t in (0.2, 0.05, 0.0125)]
+    assert gaps[0] > 3 * gaps[1] > 9 * gaps[2]
+
+
+@pytest.mark.slow
+def test_several_equilibria_are_found():
+    """A crowd that attracts: with attraction 1 at temperature .1 all on either road, or between."""
+    problem = replace(make_roads(slope=np.array([-1.0, -1.0])))
+    toll = {"toll": jnp.asarray(0.5)}  # makes both roads alike
+    found = equilibria(problem, toll, {"temperature": 0.1}, key=jax.random.key(0), num_starts=12)
+    shares = sorted(float(one.statistic[0]) for one in found)
+    wanted = [brentq(lambda q: q - expit((2 * q - 1) / 0.1), a, b) for a, b in ((0, 0.3), (0.7, 1))]
+    assert shares[0] == pytest.approx(wanted[0], abs=1e-6)
+    assert shares[-1] == pytest.approx(wanted[1], abs=1e-6)
+    assert len(shares) <= 3
+
+
+def test_watching_estimators_and_wrong_statistics_are_refused():
+    problem = make_roads()
+    estimator = cb.HPGD(num_rollouts=4, num_branches=2, max_steps=5)
+    x, parameters = problem.incentive.initial, problem.default_parameters
+    state = estimator.init(problem, x, key=jax.random.key(0))
+    with pytest.raises(InvalidInputError, match=r"followers of problem 'roads' meet"):
+        estimator.estimate(problem, x, parameters, state, key=jax.random.key(0))
+    short = cb.Population(lambda i, visits, c, p: visits[0, :1], jnp.zeros(2))
+    with pytest.raises(InvalidInputError, match=r"received: \(1,\); accepted: \(2,\), as start"):
+        replace(problem, population=short)
+    circular = cb.Population(lambda i, v, c, p: p["population"], jnp.zeros(2))
+    with pytest.raises(InvalidInputError, match="asks for 'population'"):
+        replace(problem, population=circular)
+    with pytest.raises(InvalidInputError, match="no parameter can be called 'population'"):
+        replace(problem, parameters={"temperature": 1.0, "population": 0.0})
+
+
+def test_what_does_not_settle_says_so():
+    problem = make_roads(slope=np.array([2e4, 0.0]))
+    impatient = replace(problem, population=replace(problem.population, max_steps=1))
+    found = cb.equilibrium(impatient, {"toll": jnp.asarray(0.0)}, problem.default_parameters)
+    assert int(found.status) == SolveStatus.UNSETTLED
+    assert float(found.residual) > 1e-8
