@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.mdp import MDP, finite_horizon, is_traced
@@ -16,6 +15,7 @@ from cbrl_bayes.problems.grid_checks import check_initial, check_variables, refu
 from cbrl_bayes.problems.grid_tables import Functions, Given, Places, Tables
 from cbrl_bayes.problems.grids import Grid, text_of
 from cbrl_bayes.problems.incentive import Labels
+from cbrl_bayes.problems.periods import period_labels
 from cbrl_bayes.problems.shocks import Shock
 
 OUTSIDE = ("incentive", "context", "parameters")
@@ -207,19 +207,16 @@ class GridModel:
     @property
     def state_labels(self) -> Labels:
         """The variables (and the period) as coordinates of the states."""
-        T, places = self.num_periods or 1, self._parts[0].labels
-        coords = {name: (("state",), values * T) for name, values in places.items()}
-        if self.num_periods is not None:
-            periods = np.repeat(np.arange(T), self.num_places)
-            coords = {"period": (("state",), tuple(periods.tolist()))} | coords
+        coords = {name: (("state",), one) for name, one in self._parts[0].labels.items()}
         units = {name: one.unit for name, one in self.states.items() if one.unit}
         alone = len(self.states) == 1
-        return Labels(
+        labels = Labels(
             ("state",),
             coords,
             unit="".join(units.values()) if alone else "",
             description="" if alone else ", ".join(f"{n} in {unit}" for n, unit in units.items()),
         )
+        return labels if self.num_periods is None else period_labels(self.num_periods, labels)
 
     @property
     def action_names(self) -> tuple[str, ...]:
