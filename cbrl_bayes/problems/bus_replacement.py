@@ -21,6 +21,14 @@ KEEP, REPLACE = 0, 1
 Named = Mapping[str, Any]
 
 
+UNITS = {
+    "RC": "noise scale (= rationality in units of RC)",
+    "theta11": "noise scale per 1,000 bins",
+    "increment_probability": "probability",
+    "temperature": "RC",
+}
+
+
 def bus_replacement(
     *,
     RC: float = 10.0,
@@ -136,12 +144,7 @@ def bus_replacement(
         state_labels=model.state_labels,
         action_names=model.action_names,
         objective_unit=f"{unit} per bus-month",
-        parameter_units={
-            "RC": "noise scale (= rationality in units of RC)",
-            "theta11": "noise scale per 1,000 bins",
-            "increment_probability": "probability",
-            "temperature": "RC",
-        },
+        parameter_units=UNITS,
         derived_fn=lambda parameters: {"temperature": 1.0 / jnp.asarray(parameters["RC"])},
         laws=("increment_probability",),
         uncertain=("RC", "theta11", "increment_probability"),

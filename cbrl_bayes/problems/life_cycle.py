@@ -19,6 +19,26 @@ Named = Mapping[str, Any]
 
 PAY = {"low pay": 20.0, "high pay": 36.0}
 """What a year of full-time work earns on average, kEUR."""
+UNITS = {
+    "temperature": "log points",
+    "rationality": "1 / log points",
+    "toil": "log points per year of full-time work",
+    "context_probability": "probability",
+}
+RANGES = {
+    "luck_stays": "[0, 1]",
+    "most_assets": "> 0",
+    "num_assets": ">= 2",
+    "num_periods": ">= 2",
+    "pension": "> 0",
+    "interest": "> -1",
+    "toil": "> 0",
+    "bequest": ">= 0",
+    "decent": ">= 0",
+    "shortfall_cost": "> 0",
+    "largest_match": "> 0",
+    "discount": "[0, 1]",
+}
 
 
 def life_cycle(
@@ -37,7 +57,7 @@ def life_cycle(
     toil: float = 0.6,
     bequest: float = 0.5,
     decent: float = 14.0,
-    shortfall_cost: float = 1.0,
+    shortfall_cost: float = 8.0,
     largest_match: float = 1.0,
     discount: float = 0.98,
     leader_discount: float = 0.98,
@@ -113,24 +133,8 @@ def life_cycle(
     >>> problem.num_states, problem.num_actions, problem.action_names[-1]
     (60, 18, 'saving 6, hours 1')
     """
-    require_ranges(
-        locals(),
-        "settings of the life cycle",
-        luck_stays="[0, 1]",
-        most_assets="> 0",
-        num_assets=">= 2",
-        num_periods=">= 2",
-        retirement=f"[1, {num_periods})",
-        pension="> 0",
-        interest="> -1",
-        toil="> 0",
-        bequest=">= 0",
-        decent=">= 0",
-        shortfall_cost="> 0",
-        largest_match="> 0",
-        discount="[0, 1]",
-    )
-    jobs = dict(PAY if pay is None else pay)
+    given, jobs = locals(), dict(PAY if pay is None else pay)
+    require_ranges(given, "settings of the life cycle", **RANGES, retirement=f"[1, {num_periods})")
     _check_choices(jobs, luck, hours, savings)
 
     def eaten(state: Named, action: Named, period: Array, context: Array) -> Array:
@@ -161,9 +165,7 @@ def life_cycle(
 
     model = GridModel(
         states={
-            "assets": Grid(
-                most_assets * np.linspace(0.0, 1.0, num_assets) ** 2, unit="kEUR", clip=True
-            ),
+            "assets": _assets(most_assets, num_assets),
             "luck": Chain(luck, _law_of_luck(len(luck), luck_stays)),
         },
         actions={"saving": Grid(savings, unit="kEUR"), "hours": Grid(hours)},
@@ -177,16 +179,8 @@ def life_cycle(
     )
     return Problem(
         name="life_cycle",
-        incentive=IncentiveSpace(
-            initial={"match_logit": jnp.zeros(())},
-            transform=lambda x: {"match": scaled_sigmoid(x["match_logit"], 0.0, largest_match)},
-            labels={"match": Labels(unit="kEUR per kEUR", description="paid on top of savings")},
-            start_scale=1.0,
-            scale=1.0,
-        ),
-        contexts=DiscreteContexts(
-            tuple(jobs), jnp.asarray(list(jobs.values()), float), (1.0 / len(jobs),) * len(jobs)
-        ),
+        incentive=_match(largest_match),
+        contexts=_equally_likely(jobs),
         mdp_fn=model.mdp,
         parameters={"temperature": temperature, "toil": toil},
         leader_reward_fn=model.table(harm),
@@ -195,14 +189,30 @@ def life_cycle(
         state_labels=model.state_labels,
         action_names=model.action_names,
         objective_unit="kEUR per person",
-        parameter_units={
-            "temperature": "log points",
-            "rationality": "1 / log points",
-            "toil": "log points per year of full-time work",
-            "context_probability": "probability",
-        },
+        parameter_units=UNITS,
         uncertain=("temperature", "toil"),
         ranges={"toil": (0.0, np.inf)},
+    )
+
+
+def _assets(most: float, num: int) -> Grid:
+    """Return nodes that are closer together near 0, where more happens."""
+    return Grid(most * np.linspace(0.0, 1.0, num) ** 2, unit="kEUR", clip=True)
+
+
+def _equally_likely(jobs: Mapping[str, float]) -> DiscreteContexts:
+    values = jnp.asarray(list(jobs.values()), float)
+    return DiscreteContexts(tuple(jobs), values, (1.0 / len(jobs),) * len(jobs))
+
+
+def _match(largest: float) -> IncentiveSpace:
+    """Describe a match between 0 and ``largest``."""
+    return IncentiveSpace(
+        initial={"match_logit": jnp.zeros(())},
+        transform=lambda x: {"match": scaled_sigmoid(x["match_logit"], 0.0, largest)},
+        labels={"match": Labels(unit="kEUR per kEUR", description="paid on top of savings")},
+        start_scale=1.0,
+        scale=1.0,
     )
 
 

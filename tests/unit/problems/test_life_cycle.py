@@ -36,7 +36,7 @@ def by_numpy(
         later = temperature * np.logaddexp.reduce(scaled, axis=-1)
         policies.insert(0, np.exp(scaled - later[..., None] / temperature).reshape(c.shape))
         moves.insert(0, then)
-        harm = 0.0 if works else np.maximum(14.0 - c, 0.0)
+        harm = 0.0 if works else 8.0 * np.maximum(14.0 - c, 0.0)
         gains.insert(0, -harm - (match * np.maximum(x, 0.0) if works else 0.0) + 0.0 * c)
     mass = np.zeros((nodes, 2))
     mass[0] = 0.5
