@@ -167,7 +167,8 @@ def _leader_texts(results: dict) -> dict[str, str]:
         f"{results['links']} links, {results['destinations']} destinations, "
         f"{results['trips']} trips or parts of trips; {results['draws']} posterior draws."
     )
-    return {"SIZE": size, "GAINS": markdown(rows), "TOLLS": markdown(tolls)}
+    pictures = "![map](map.png)\n\n![tolls](tolls.png)\n\n"
+    return {"SIZE": size, "GAINS": markdown(rows), "TOLLS": pictures + markdown(tolls)}
 
 
 if __name__ == "__main__":
