@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.campaigns.alike import AlikeStates
 from cbrl_bayes.campaigns.answers import Answer
-from cbrl_bayes.campaigns.particles import CONTEXTS, listed
+from cbrl_bayes.campaigns.particles import CONTEXTS, choices_see_contexts, listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, draw_law, pooled_concentration
 from cbrl_bayes.inference import Prior
@@ -93,6 +93,12 @@ class DynamicsPrograms:
 
     def __post_init__(self) -> None:
         weights = dirichlet_weights(self.priors.get(CONTEXTS))
+        if weights is not None and choices_see_contexts(self.problem):
+            raise InvalidInputError(
+                f"followers of problem {self.problem.name!r} act on the law of contexts: with "
+                "unknown dynamics it must be known",
+                remedy="priors={'context_probability': its values}, or dynamics=None",
+            )
         rest = {n: p for n, p in self.priors.items() if weights is None or n != CONTEXTS}
         law = PriorLaw(rest, self.problem.followers.num_followers)
         if weights is None and CONTEXTS in self.priors and CONTEXTS in law.sampled:

@@ -220,11 +220,17 @@ class Engine:
             number=state.number + 1,
             points=np.concatenate([state.points, plan.points]),
             spent=state.spent + float(begun @ cost),
-            episodes=float(begun.mean()),
+            episodes=self._planned_episodes(begun),
             evidence=state.evidence.after(check.bets),
             seen=seen,
         )
         return after, check
+
+    def _planned_episodes(self, begun: np.ndarray) -> float:
+        """Return how many episodes of an arm the next round will have, as far as can be told."""
+        watch = self.watch
+        by_steps = watch.num_steps < watch.num_episodes * watch.max_steps
+        return float(begun.mean()) if by_steps else float(watch.num_episodes)
 
     def _allowed(
         self, proposed: np.ndarray, state: State, draws: Mapping[str, np.ndarray]

@@ -114,11 +114,17 @@ class CampaignFolder:
             What the manifest says of it, beside the stores' names.
         """
         manifest = self.manifest()
+        rounds = manifest["rounds"]
+        kept = rounds[number - 1] if len(rounds) >= number else {}
+        if set(stores) & set(kept) or number > len(rounds) + 1:
+            raise ResultsError(
+                f"round {number} of the campaign in {self.path} was written by another process",
+                remedy="open the campaign again",
+            )
         names = {}
         for kind, tree in stores.items():
             names[kind] = f"{kind}-{number:03d}.zarr"
             self._write_store(names[kind], tree)
-        rounds = manifest["rounds"]
         if len(rounds) < number:
             rounds.append({"number": number})
         rounds[number - 1] |= {**names, **entry}

@@ -22,7 +22,7 @@ from cbrl_bayes.campaigns.answers import Answer, merged
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference import Prior
 from cbrl_bayes.inference.prior_law import PriorLaw, dirichlet_weights
-from cbrl_bayes.problems import Problem, respond_everywhere
+from cbrl_bayes.problems import Problem, depends_on_input, respond_everywhere
 
 CONTEXTS = "context_probability"
 DEGREES_OF_FREEDOM = 5.0
@@ -59,6 +59,17 @@ class ParticleSettings:
         )
 
 
+def choices_see_contexts(problem: Problem) -> bool:
+    """Return whether followers act on the law of contexts, so that choices speak of it too."""
+    given = problem.default_parameters
+    incentive = problem.incentive.transform(problem.incentive.initial)
+
+    def choices(law: Array) -> Array:
+        return respond_everywhere(problem, incentive, given | {CONTEXTS: law})[0]
+
+    return depends_on_input(choices, jnp.asarray(given[CONTEXTS]))
+
+
 @dataclass
 class ParticlePrograms:
     """Compiled parts that all beliefs of one problem share."""
@@ -69,6 +80,8 @@ class ParticlePrograms:
 
     def __post_init__(self) -> None:
         weights = dirichlet_weights(self.priors.get(CONTEXTS))
+        if weights is not None and choices_see_contexts(self.problem):
+            weights = None  # then the law of contexts is one of the points
         rest = {n: p for n, p in self.priors.items() if weights is None or n != CONTEXTS}
         law = PriorLaw(rest, self.problem.followers.num_followers)
         self.context_weights = weights

@@ -230,7 +230,16 @@ class FixedArms:
         points = np.stack([space.flatten(space.unconstrained_for(arm)) for arm in self.arms])
         if situation.number < self.num_trials or not situation.seen:
             return points
-        mean = [situation.seen[k][0] / max(situation.seen[k][1], 1) for k in range(len(points))]
+        worth, ended = np.array([situation.seen[k] for k in range(len(points))], float).T
+        if not np.isfinite(worth).all() or (ended == 0).any():
+            raise InvalidInputError(
+                "FixedArms cannot compare its designs: no whole episode of known worth was seen "
+                "of some",
+                received=f"episodes {ended.astype(int).tolist()}, worth {worth.tolist()}",
+                accepted="a problem with leader_reward_fn, and episodes that end",
+                remedy="a larger max_steps or more trials",
+            )
+        mean = worth / ended
         return points[int(np.argmax(mean))][None]
 
 

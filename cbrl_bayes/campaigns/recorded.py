@@ -201,7 +201,7 @@ def _counted(problem: Problem, data: Any, point: np.ndarray, watch: Watch) -> Re
     run = jax.jit(partial(tally, problem, problem.default_parameters))
     answer = jax.tree.map(np.asarray, run(point, walked, long, complete))
     begun = np.bincount(context, minlength=C).astype(float)
-    limit = np.where(whole, np.maximum(watch.max_steps, length), length)
+    limit = np.where(whole, max(watch.max_steps, int(length.max())), length)
     return Recorded(
         answer._replace(point=point, contexts=begun),
         Episodes(context, follower, limit),

@@ -11,7 +11,7 @@ from cbrl_bayes.campaigns.answers import Watch
 from cbrl_bayes.campaigns.desk import SMALL, PlanningSettings
 from cbrl_bayes.campaigns.dynamics import DynamicsSettings
 from cbrl_bayes.campaigns.particles import ParticleSettings
-from cbrl_bayes.campaigns.policies import Policy, Thompson
+from cbrl_bayes.campaigns.policies import FixedArms, KnowledgeGradient, Policy, Thompson
 from cbrl_bayes.campaigns.rules import CampaignConstraints, StopRule
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Search
@@ -81,11 +81,12 @@ class CampaignSettings:
         }
         for name, (kind, remedy) in kinds.items():
             require_kind(getattr(self, name), kind, name, remedy)
-        if isinstance(self.policy, type) or not hasattr(self.policy, "propose"):
+        needed = ("propose", "num_arms", "explores")
+        if isinstance(self.policy, type) or not all(hasattr(self.policy, n) for n in needed):
             raise InvalidInputError(
                 "policy cannot be used",
                 received=repr(self.policy)[:60],
-                accepted="an object with propose and num_arms",
+                accepted=f"an object with {', '.join(needed)}",
                 remedy="cb.Thompson()",
             )
         require_ranges(
@@ -104,6 +105,35 @@ class CampaignSettings:
                 "too few replicates to rank an answer among",
                 received=self.num_replicates,
                 accepted="0, or 19 and more",
+            )
+
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse settings that cannot go together."""
+        if self.policy.num_arms > 1 and self.stopping is not None:
+            raise InvalidInputError(
+                "a stopping rule weighs rounds of one design",
+                received=f"{type(self.policy).__name__}, {self.policy.num_arms} a round",
+                remedy="one arm, or stopping=None",
+            )
+        if isinstance(self.policy, FixedArms) and self.constraints != CampaignConstraints():
+            raise InvalidInputError(
+                "FixedArms deploys its designs as they are; constraints would change them",
+                received=repr(self.constraints),
+                remedy="designs that keep to the constraints by themselves",
+            )
+        if isinstance(self.policy, KnowledgeGradient) and self.dynamics is not None:
+            raise InvalidInputError(
+                "the knowledge gradient weighs what choices tell, and not what transitions tell",
+                received="KnowledgeGradient with unknown dynamics",
+                remedy="Thompson(), or dynamics=None where the law is known",
+            )
+        if self.dynamics is not None and self.dynamics.prior.outlook != "neutral":
+            raise InvalidInputError(
+                "campaigns take the neutral outlook on what was not seen",
+                received=self.dynamics.prior.outlook,
+                accepted="LawPrior(outlook='neutral')",
             )
 
     def watch(self, problem: Problem) -> Watch:

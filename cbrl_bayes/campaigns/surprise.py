@@ -141,7 +141,8 @@ def _upper(statistic: np.ndarray, rng: np.random.Generator) -> float:
     """Return the p-value of the first among all, large values being odd."""
     if not np.isfinite(statistic[0]):
         return np.nan
-    others = np.where(np.isfinite(statistic[1:]), statistic[1:], -np.inf)
+    # Those in which the statistic is defined, as it is in what was seen.
+    others = statistic[1:][np.isfinite(statistic[1:])]
     tiny = 1e-9 * max(abs(float(statistic[0])), 1e-300)
     above = (others > statistic[0] + tiny).sum()
     tied = (np.abs(others - statistic[0]) <= tiny).sum()

@@ -176,7 +176,7 @@ def campaign_table(campaigns: xr.Dataset, *, prob: float = 0.9) -> Table:
     Parameters
     ----------
     campaigns : xarray.Dataset
-        From `simulate_campaigns`, or `campaign_record` of a real one.
+        From `simulate_campaigns`, or `Campaign.record` of a real one.
     prob : float
         Of normal intervals for means over several campaigns.
 
@@ -198,7 +198,7 @@ def campaign_table(campaigns: xr.Dataset, *, prob: float = 0.9) -> Table:
         raise InvalidInputError(
             "these are no campaigns",
             received=type(campaigns).__name__,
-            accepted="the dataset from cb.simulate_campaigns or cb.campaign_record",
+            accepted="the dataset from cb.simulate_campaigns, or record() of a campaign",
         )
     many = campaigns.sizes.get("campaign", 1) > 1
     one = campaigns if "campaign" in campaigns.dims else campaigns.expand_dims("campaign")

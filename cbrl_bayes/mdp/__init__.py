@@ -42,11 +42,12 @@ from cbrl_bayes.mdp.transition import (  # noqa: E402
     SuccessorTransition,
     Transition,
 )
-from cbrl_bayes.mdp.validity import is_valid, value_violations  # noqa: E402
+from cbrl_bayes.mdp.validity import ROW_SUM_TOLERANCE, is_valid, value_violations  # noqa: E402
 
 __all__ = [
     "CLOSED",
     "MDP",
+    "ROW_SUM_TOLERANCE",
     "BackwardInduction",
     "BestResponse",
     "DenseLU",

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import SuccessorTransition
+from cbrl_bayes.mdp import ROW_SUM_TOLERANCE, SuccessorTransition
 from cbrl_bayes.problems.calling import Named
 from cbrl_bayes.problems.chains import Chain
 from cbrl_bayes.problems.grids import Grid, Nodes
@@ -208,6 +208,9 @@ class Tables:
                     received=f"shapes {values.shape} and {chance.shape}",
                     accepted="one list of numbers each, of the same length",
                 )
+        for pair in each.values():
+            proper = (pair[1] >= 0.0).all() & (jnp.abs(pair[1].sum() - 1.0) < ROW_SUM_TOLERANCE)
+            pair[1] = jnp.where(proper, pair[1], jnp.nan)  # no number that uses it is finite then
         grids = jnp.meshgrid(*(values for values, _ in each.values()), indexing="ij")
         joint = {name: grid.ravel() for name, grid in zip(each, grids, strict=True)}
         laws = (chance for _, chance in each.values())

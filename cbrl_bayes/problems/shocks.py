@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.mdp import ROW_SUM_TOLERANCE, is_traced
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,14 @@ class Shock:
                 received=f"shapes {', '.join(map(str, fixed))}",
                 accepted="one list of numbers each, of the same length",
             )
+        if not callable(self.probability) and not is_traced(self.probability):
+            chance = np.asarray(self.probability, float)
+            if not (chance >= 0.0).all() or abs(chance.sum() - 1.0) > ROW_SUM_TOLERANCE:
+                raise InvalidInputError(
+                    "probabilities of a shock are no distribution",
+                    received=chance.tolist(),
+                    accepted="numbers >= 0 that sum to one",
+                )
 
     @classmethod
     def of(cls, distribution: Any, num_nodes: int) -> "Shock":

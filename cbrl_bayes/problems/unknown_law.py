@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, DenseTransition, replace_fields
+from cbrl_bayes.mdp import MDP, ROW_SUM_TOLERANCE, DenseTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.equilibrium import refuse_population
@@ -18,7 +18,6 @@ from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.successors import first_equal, merged_probability
 
 LAW = "transition_probability"
-ROW_SUM_TOLERANCE = 1e-8
 
 
 def with_unknown_law(problem: Problem) -> Problem:
@@ -152,6 +151,7 @@ def law_support(problem: Problem) -> LawSupport:
         listed = place if isinstance(law, DenseTransition) else law.successor
         first = first_equal(listed)
         possible = (merged_probability(law) > 0.0) & (first == place)
+        possible &= (jnp.asarray(mdp.is_open) != 0)[..., None]
         parts: Any = (listed, first, possible, jnp.asarray(mdp.terminal, bool))
         return LawSupport(*parts)
 
