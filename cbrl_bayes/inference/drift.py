@@ -35,7 +35,7 @@ class Drift:
     first : numpyro distribution or number
         Prior of the value in the first period, in the unit of the parameter; positive.
     spread : numpyro distribution or number
-        Prior of :math:`\tau` >= 0, the size of a period's change on the log scale. Default:
+        Prior of :math:`\tau` > 0, the size of a period's change on the log scale. Default:
         half-normal with scale 0.2 (a fifth per period).
     trend : numpyro distribution or number
         Prior of :math:`\beta`, the mean change per period on the log scale. Default: 0, no trend.

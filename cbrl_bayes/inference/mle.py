@@ -86,7 +86,7 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
     """
     if model.context_family or any(isinstance(p, MadeOfSites) for p in model.priors.values()):
         raise InvalidInputError(
-            "maximum likelihood covers no hierarchical or drifting priors and no context family",
+            "maximum likelihood does not cover hierarchical priors, a drift or a context family",
             remedy="Pooled or PerGroup priors, or cb.infer",
         )
     if any(isinstance(prior, UnknownLaw) for prior in model.priors.values()):

@@ -250,11 +250,12 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
         return prior.settled(problem)
     if isinstance(prior, Hierarchical):
         return Hierarchical(
-            _positive(name, "location", prior.location), _positive(name, "scale", prior.scale)
+            _positive(name, "Hierarchical.location", prior.location),
+            _positive(name, "Hierarchical.scale", prior.scale),
         )
     if isinstance(prior, Drift):
-        first = _positive(name, "first", prior.first)
-        return replace(prior, first=first, spread=_positive(name, "spread", prior.spread))
+        first = _positive(name, "Drift.first", prior.first)
+        return replace(prior, first=first, spread=_positive(name, "Drift.spread", prior.spread))
     shape = (*prior.prior.batch_shape, *prior.prior.event_shape)
     wanted = np.shape(problem.default_parameters[name])
     fits = shape in (wanted, ()) if isinstance(prior, Pooled) else True
@@ -296,8 +297,8 @@ def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution
             f"prior of {name!r}: {part} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted="> 0 and finite",
-            remedy="Pooled(location), where all groups are alike"
-            if is_known(law) and part == "scale"
+            remedy="Pooled(...), where all groups are alike"
+            if is_known(law) and part.endswith((".scale", ".spread"))
             else "a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
         )
     return law

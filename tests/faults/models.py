@@ -65,7 +65,7 @@ MDPS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a temperature without end": ({"temperature": INF}, ["temperature", "inf"]),
     "a temperature NaN": ({"temperature": NAN}, ["temperature", "nan"]),
     "a temperature for each state": ({"temperature": jnp.ones(2)}, ["temperature", "(2,)"]),
-    "a discount of one": ({"discount": 1.0}, ["discount", "1"]),
+    "a discount above one": ({"discount": 1.5}, ["discount", "1.5"]),
     "a discount below zero": ({"discount": -0.1}, ["discount", "-0.1"]),
     "a discount in percent": ({"discount": 95}, ["discount", "95"]),
     "a reward of minus infinity": (
@@ -120,7 +120,7 @@ PROBLEMS: dict[str, tuple[Callable[[cb.Problem], dict[str, Any]], list[str]]] = 
         lambda p: {"objective_fn": lambda i, pi, c, q: 0.0},
         ["objective_fn"],
     ),
-    "a leader's discount of 1": (lambda p: {"leader_discount": 1.0}, ["leader_discount", "1"]),
+    "a leader's discount of 1.5": (lambda p: {"leader_discount": 1.5}, ["leader_discount", "1.5"]),
     "a leader's discount NaN": (lambda p: {"leader_discount": NAN}, ["leader_discount"]),
     "a leader's discount in text": (lambda p: {"leader_discount": "0.9"}, ["leader_discount"]),
     "a price for each state only": (

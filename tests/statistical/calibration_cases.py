@@ -146,6 +146,11 @@ PROBLEMS = {
     "four_rooms_doors": lambda: started(
         cb.problems.four_rooms_doors(doors=SMALL_DOORS, **PLACES), num_episodes=12, num_steps=20
     ),
+    "life_cycle": lambda: started(
+        cb.problems.life_cycle(num_periods=8, retirement=5, num_assets=6),
+        num_episodes=12,
+        num_steps=8,
+    ),
     "reserve_price": lambda: started(
         cb.problems.reserve_price(value_probability=(0.2,) * 5), num_episodes=12, num_steps=1
     ),
