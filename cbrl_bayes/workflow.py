@@ -363,8 +363,8 @@ def design(
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
-    known = with_seldom_share(tree, problem, draws, key)
-    return _with_response(known, problem, draws, study.design_incentive)
+    tree = with_seldom_share(tree, problem, draws, key)
+    return _with_response(tree, problem, draws, study.design_incentive)
 
 
 def _with_response(

@@ -141,11 +141,16 @@ class _Look:
         self.problem = problem
         self.defaults = problem.default_parameters
         self.estimated = set(self.defaults if estimated is None else estimated)
+        self._settled: dict[bytes, dict[str, Any]] = {}
         self.build = jax.jit(problem.mdp_fn) if compiled else problem.mdp_fn
 
     def at(self, incentive: Mapping[str, Any]) -> dict[str, Any]:
         """Return the default parameters, and what followers do together under the incentive."""
-        return settled(self.problem, incentive, self.defaults, key=jax.random.key(0))
+        stated = b"".join(np.asarray(incentive[name]).tobytes() for name in sorted(incentive))
+        if stated not in self._settled:
+            key = jax.random.key(0)
+            self._settled[stated] = settled(self.problem, incentive, self.defaults, key=key)
+        return self._settled[stated]
 
     def mdp(self, incentive: Mapping[str, Any], value: Any, follower: Any, where: str) -> MDP:
         """Return the process of one cell, checked."""

@@ -21,6 +21,7 @@ from scipy.special import gammaln, softmax
 
 from cbrl_bayes.mdp import SuccessorTransition
 from cbrl_bayes.problems import Problem
+from cbrl_bayes.problems.successors import first_equal
 
 WEIGHTS = 2.0 ** np.arange(-2, 17)
 TURNS = 5
@@ -54,8 +55,7 @@ class AlikeStates:
             if not isinstance(transition, SuccessorTransition):
                 return None
             listed = np.asarray(transition.successor)
-            equal = listed[..., :, None] == listed[..., None, :]
-            tables.append(np.eye(listed.shape[-1])[equal.argmax(-1)])
+            tables.append(np.eye(listed.shape[-1])[first_equal(listed)])
         return cls(np.concatenate(tables))
 
     def base(self, shares: Float[np.ndarray, "action place"]) -> Float[np.ndarray, "row action k"]:

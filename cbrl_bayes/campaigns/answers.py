@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.problems import Problem, respond_everywhere
-from cbrl_bayes.problems.outcome import each_pair
+from cbrl_bayes.problems.response import each_pair
 
 
 class Answer(NamedTuple):

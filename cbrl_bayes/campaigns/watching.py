@@ -16,7 +16,7 @@ from cbrl_bayes.hypergradients.learned_law import Sharing, count_transitions
 from cbrl_bayes.hypergradients.pairs import map_in_order
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
-from cbrl_bayes.problems.outcome import each_pair
+from cbrl_bayes.problems.response import each_pair
 
 FEWEST_WALKS, MOST_WALKS = 8, 256
 """Episodes that are simulated at once for each context and follower."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from cbrl_bayes.mdp import occupancy
 from cbrl_bayes.problems import Problem, respond, settled
-from cbrl_bayes.problems.outcome import each_pair
+from cbrl_bayes.problems.response import each_pair
 
 
 def seldom_share(

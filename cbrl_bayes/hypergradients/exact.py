@@ -78,11 +78,12 @@ class Exact:
     ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
         """Return the exact gradient; see `Estimator.estimate`."""
         warm, context_key = state
+        drawn = key if self.resample_contexts else context_key
         if problem.population is not None:
-            return self._together(problem, unconstrained, parameters, state, key)
-        values, weights = problem.contexts.support(
-            parameters, key if self.resample_contexts else context_key
-        )
+            gradient, outcome = _together(problem, unconstrained, parameters, warm, drawn)
+            info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
+            return gradient, (outcome.values, context_key), info
+        values, weights = problem.contexts.support(parameters, drawn)
         shape = warm.shape[:2]
         context_index, follower_index = (grid.ravel() for grid in jnp.indices(shape))
 
@@ -117,25 +118,17 @@ class Exact:
         info = EstimateInfo.unsimulated(objective, status.max())
         return gradient, (solved.reshape(warm.shape), context_key), info
 
-    def _together(
-        self,
-        problem: Problem,
-        unconstrained: Any,
-        parameters: Mapping[str, Any],
-        state: tuple[Array, Array],
-        key: Array,
-    ) -> tuple[Any, tuple[Array, Array], EstimateInfo]:
-        """Differentiate the whole outcome: the incentive moves what all followers face."""
-        warm, context_key = state
-        drawn = key if self.resample_contexts else context_key
 
-        def worth(x: Any) -> tuple[Array, LeaderOutcome]:
-            outcome = leader_outcome(problem, x, parameters, key=drawn, initial_values=warm)
-            return outcome.objective, outcome
+def _together(
+    problem: Problem, unconstrained: Any, parameters: Mapping[str, Any], warm: Array, key: Array
+) -> tuple[Any, LeaderOutcome]:
+    """Differentiate the whole outcome: the incentive moves what all followers face."""
 
-        gradient, outcome = jax.grad(worth, has_aux=True)(unconstrained)
-        info = EstimateInfo.unsimulated(outcome.objective, outcome.status)
-        return gradient, (outcome.values, context_key), info
+    def worth(x: Any) -> tuple[Array, LeaderOutcome]:
+        outcome = leader_outcome(problem, x, parameters, key=key, initial_values=warm)
+        return outcome.objective, outcome
+
+    return jax.grad(worth, has_aux=True)(unconstrained)
 
 
 def _weighted(weight: Array, slopes: Any) -> Any:

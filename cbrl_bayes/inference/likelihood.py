@@ -25,7 +25,7 @@ def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
     """Solve for the log policy of every cell; also return the worst solve status."""
-    parameters = _with_populations(problem, counts, parameters)
+    parameters = with_populations(problem, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -44,7 +44,7 @@ def row_policies(
     The same as `choice_rows` of `policies`, without the tables of all states where the contexts
     share one network.
     """
-    parameters = _with_populations(problem, counts, parameters)
+    parameters = with_populations(problem, counts, parameters)
     regime, context, group = counts.cells
     kinds, kind_of = np.unique(np.stack([regime, group]), axis=1, return_inverse=True)
     rows = jnp.zeros((len(counts.row_cell), problem.num_actions))
@@ -113,7 +113,7 @@ def context_evidence(
     """
     if not counts.has_latent_contexts:
         return 0.0
-    parameters = _with_populations(problem, counts, parameters)
+    parameters = with_populations(problem, counts, parameters)
 
     def one_cell(cell: tuple) -> tuple[Array, Array]:
         mdp = _cell_mdp(problem, counts, parameters, *cell)
@@ -143,7 +143,7 @@ def transition_log_likelihood(
     """Return the log-likelihood of the transitions, each under the law of its own cell."""
     cell, count = jnp.asarray(counts.transition_cell), jnp.asarray(counts.transition_count)
     place = counts.transition_state, counts.transition_action, counts.transition_slot
-    parameters = _with_populations(problem, counts, parameters)
+    parameters = with_populations(problem, counts, parameters)
 
     def one_cell(entry: tuple) -> Array:
         index, inputs = entry
@@ -162,7 +162,7 @@ def law_of_cell(
 
     Where the law is an unknown parameter, those of a state that is listed twice are added up.
     """
-    return _law(problem, counts, _with_populations(problem, counts, parameters), cell)
+    return _law(problem, counts, with_populations(problem, counts, parameters), cell)
 
 
 def _law(
@@ -181,10 +181,13 @@ def _by_context(counts: BehaviourCounts, log_policy: Array) -> Float[Array, "epi
     return jax.ops.segment_sum(weighed, counts.entry_episode, len(counts.episode_names))
 
 
-def _with_populations(
+def with_populations(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the parameters with each regime's population statistic, where followers meet."""
+    """Return the parameters with each regime's population statistic, where followers meet.
+
+    Whoever asks for several parts of a likelihood calls it first: the crowd then settles once.
+    """
     if problem.population is None or POPULATION in parameters:
         return dict(parameters)
 

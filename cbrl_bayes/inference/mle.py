@@ -17,6 +17,7 @@ from cbrl_bayes.inference.likelihood import (
     policies,
     row_policies,
     transition_log_likelihood,
+    with_populations,
 )
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.priors import MadeOfSites, PerGroup
@@ -144,7 +145,7 @@ def maximum_likelihood(model: BehaviourModel) -> MaximumLikelihood:
 
 
 def _parts(model: BehaviourModel, sampled: Mapping[str, Any]) -> tuple[Any, Any]:
-    parameters = model.complete(sampled)
+    parameters = with_populations(model.problem, model.counts, model.complete(sampled))
     choices = _choices(model, parameters)
     if not len(model.counts.transition_count):
         return choices, jnp.zeros(())

@@ -25,6 +25,7 @@ from cbrl_bayes.inference.likelihood import (
     policies,
     row_policies,
     transition_log_likelihood,
+    with_populations,
 )
 from cbrl_bayes.inference.priors import (
     ContextFamily,
@@ -128,7 +129,7 @@ class BehaviourModel:
     def __call__(self, *, condition: bool = True) -> None:
         """Run the model under NumPyro's handlers."""
         problem, counts = self.problem, self.counts
-        parameters = self.parameters()
+        parameters = with_populations(problem, counts, self.parameters())
         latent = counts.has_latent_contexts
         if latent:
             log_policy, status = policies(problem, counts, parameters)

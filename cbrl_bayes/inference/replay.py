@@ -18,6 +18,7 @@ from cbrl_bayes.inference.likelihood import (
     policies,
     row_policies,
     transition_log_likelihood,
+    with_populations,
 )
 from cbrl_bayes.inference.model import BehaviourModel
 
@@ -110,7 +111,7 @@ class Replay:
     def _examine(self, draw: dict[str, Array]) -> tuple[dict[str, Any], Array]:
         model = self.model
         with handlers.trace() as sites, handlers.substitute(data=draw):
-            parameters = model.parameters()
+            parameters = with_populations(model.problem, model.counts, model.parameters())
         if self._choices is None:
             log_policy, status = policies(model.problem, model.counts, parameters)
             rows = choice_rows(model.counts, log_policy)

@@ -12,7 +12,7 @@ from cbrl_bayes.errors import require_kind
 from cbrl_bayes.mdp.ending import first_values, require_end
 from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
 from cbrl_bayes.mdp.linear_values import has_linear_values, linear_values
-from cbrl_bayes.mdp.record import CLOSED, MDP
+from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import SuccessorTransition
 from cbrl_bayes.mdp.validity import is_valid
 from cbrl_bayes.status import SolveStatus
@@ -211,9 +211,7 @@ def _relative_sweep(mdp: MDP, values: Array) -> tuple[Array, Array]:
 
     gap = (mdp.reward - of_best(mdp.reward)) + mdp.discount * (ahead - of_best(ahead))
     gap += (mdp.discount - jax.lax.stop_gradient(mdp.discount)) * of_best(ahead)  # a slope only
-    logits = gap / mdp.temperature
-    if mdp.available is not None:
-        logits = jnp.where(mdp.available, logits, CLOSED)
+    logits = mdp.over_open(gap / mdp.temperature)
     total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     return logits - total, (of_best(q_values) + mdp.temperature * total)[:, 0]
 

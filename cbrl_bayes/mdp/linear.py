@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.mdp.operators import operator, transposed_operator
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.sparse_lu import SparseLU
 from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
@@ -78,12 +79,7 @@ class Krylov:
         refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        going = discount * mdp.continues
-
-        def matvec(v: Array) -> Array:
-            return v - going * (policy * mdp.transition.expectation(v)).sum(1)
-
-        return self._iterate(matvec, right_side)
+        return self._iterate(operator(mdp, policy, discount), right_side)
 
     def solve_transposed(
         self,
@@ -93,17 +89,12 @@ class Krylov:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        going = discount * mdp.continues
-
-        def matvec(u: Array) -> Array:
-            return u - mdp.transition.push((u * going)[:, None] * policy)
-
-        return self._iterate(matvec, right_side)
+        return self._iterate(transposed_operator(mdp, policy, discount), right_side)
 
     def _iterate(self, matvec: Callable[[Array], Array], right_side: Array) -> Array:
-        def iterate(operator: Callable[[Array], Array], b: Array) -> Array:
+        def iterate(matvec: Callable[[Array], Array], b: Array) -> Array:
             solution, _ = jax.scipy.sparse.linalg.bicgstab(
-                operator, b, tol=self.tolerance, maxiter=self.max_iterations
+                matvec, b, tol=self.tolerance, maxiter=self.max_iterations
             )
             return solution
 
@@ -128,18 +119,13 @@ class BackwardInduction:
         refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        law = _staged(mdp)
-        entries = (
-            jnp.arange(law.num_periods),
-            *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
-        )
+        law, entries, nothing = _periods(mdp, policy, right_side, discount)
 
         def back(later: Array, entry: tuple) -> tuple[Array, Array]:
             period, play, earned, going = entry
             values = earned + going * (play * law.stage(period).expectation(later)).sum(-1)
             return values, values
 
-        nothing = jnp.zeros(law.num_places, jnp.result_type(right_side, policy, float))
         return jax.lax.scan(back, nothing, entries, reverse=True)[1].ravel()
 
     def solve_transposed(
@@ -150,18 +136,13 @@ class BackwardInduction:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        law = _staged(mdp)
-        entries = (
-            jnp.arange(law.num_periods),
-            *(law.by_period(table) for table in (policy, right_side, discount * mdp.continues)),
-        )
+        law, entries, nothing = _periods(mdp, policy, right_side, discount)
 
         def forth(arriving: Array, entry: tuple) -> tuple[Array, Array]:
             period, play, entering, going = entry
             here = entering + arriving
             return law.stage(period).push((here * going)[:, None] * play), here
 
-        nothing = jnp.zeros(law.num_places, jnp.result_type(right_side, policy, float))
         return jax.lax.scan(forth, nothing, entries)[1].ravel()
 
 
@@ -183,15 +164,21 @@ def default_linear_solver(mdp: MDP) -> LinearSolver:
     return SparseLU() if listed and mdp.transition.probability.shape[-1] == 1 else Krylov()
 
 
-def _staged(mdp: MDP) -> StagedTransition:
-    if not isinstance(mdp.transition, StagedTransition):
+def _periods(
+    mdp: MDP, policy: Array, right_side: Array, discount: Array | float
+) -> tuple[StagedTransition, tuple[Array, ...], Array]:
+    """Return the law, what a sweep goes through (period by period), and what lies beyond it."""
+    law = mdp.transition
+    if not isinstance(law, StagedTransition):
         raise InvalidInputError(
             "backward induction needs a process with periods",
-            received=type(mdp.transition).__name__,
+            received=type(law).__name__,
             accepted="StagedTransition (finite_horizon)",
             remedy="DenseLU() or Krylov()",
         )
-    return mdp.transition
+    tables = policy, right_side, discount * mdp.continues
+    entries = jnp.arange(law.num_periods), *map(law.by_period, tables)
+    return law, entries, jnp.zeros(law.num_places, jnp.result_type(right_side, policy, float))
 
 
 def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:
@@ -202,9 +189,9 @@ def _matrix(mdp: MDP, policy: Array, discount: Array | float) -> Array:
 def _refined(matrix: Array, right_side: Array) -> Array:
     factors = jax.scipy.linalg.lu_factor(jax.lax.stop_gradient(matrix))
 
-    def solve(operator: Callable[[Array], Array], b: Array, *, trans: int) -> Array:
+    def solve(matvec: Callable[[Array], Array], b: Array, *, trans: int) -> Array:
         found = jax.scipy.linalg.lu_solve(factors, b, trans=trans)
-        return found + jax.scipy.linalg.lu_solve(factors, b - operator(found), trans=trans)
+        return found + jax.scipy.linalg.lu_solve(factors, b - matvec(found), trans=trans)
 
     return jax.lax.custom_linear_solve(
         lambda v: matrix @ v, right_side, partial(solve, trans=0), partial(solve, trans=1)

@@ -133,6 +133,14 @@ class MDP:
         """
         return self.__dict__.get("_stated", (self.reward, self.transition))
 
+    def over_open(
+        self, preferences: Float[Array, "... action"], at: Any = ...
+    ) -> Float[Array, "... action"]:
+        """Return the same with `CLOSED` in the place of closed actions; ``at`` as below."""
+        if self.available is None:
+            return preferences
+        return jnp.where(jnp.asarray(self.available)[at] != 0, preferences, CLOSED)
+
     def log_policy(
         self, preferences: Float[Array, "... action"], at: Any = ...
     ) -> Float[Array, "... action"]:
@@ -150,11 +158,7 @@ class MDP:
         array
             Of the same shape; `CLOSED` for closed actions.
         """
-        if self.available is None:
-            return jax.nn.log_softmax(preferences, axis=-1)
-        is_open = jnp.asarray(self.available)[at] != 0
-        kept = jnp.where(is_open, preferences, CLOSED)
-        return jnp.where(is_open, jax.nn.log_softmax(kept, axis=-1), CLOSED)
+        return self.over_open(jax.nn.log_softmax(self.over_open(preferences, at), axis=-1), at)
 
     def soft_maximum(
         self, q_values: Float[Array, "... action"], at: Any = ...
@@ -163,10 +167,7 @@ class MDP:
 
         ``at`` as in `log_policy`.
         """
-        preferences = q_values / self.temperature
-        if self.available is not None:
-            is_open = jnp.asarray(self.available)[at] != 0
-            preferences = jnp.where(is_open, preferences, CLOSED)
+        preferences = self.over_open(q_values / self.temperature, at)
         return self.temperature * jax.nn.logsumexp(preferences, axis=-1)
 
     @property

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp.factors import factored
+from cbrl_bayes.mdp.operators import operator, transposed_operator
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import SuccessorTransition
 
@@ -32,12 +33,9 @@ class SparseLU:
         refine: bool = True,
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
-        law, going = _listed(mdp), discount * mdp.continues
-
-        def matvec(v: Array) -> Array:
-            return v - going * (policy * law.expectation(v)).sum(1)
-
-        return _solved(law, going[:, None] * policy, matvec, right_side, transposed=False)
+        play = (discount * mdp.continues)[:, None] * policy
+        matvec = operator(mdp, policy, discount)
+        return _solved(_listed(mdp), play, matvec, right_side, transposed=False)
 
     def solve_transposed(
         self,
@@ -47,12 +45,9 @@ class SparseLU:
         right_side: Float[Array, " state"],
     ) -> Float[Array, " state"]:
         """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        law, going = _listed(mdp), discount * mdp.continues
-
-        def matvec(u: Array) -> Array:
-            return u - law.push((u * going)[:, None] * policy)
-
-        return _solved(law, going[:, None] * policy, matvec, right_side, transposed=True)
+        play = (discount * mdp.continues)[:, None] * policy
+        matvec = transposed_operator(mdp, policy, discount)
+        return _solved(_listed(mdp), play, matvec, right_side, transposed=True)
 
 
 def _listed(mdp: MDP) -> SuccessorTransition:

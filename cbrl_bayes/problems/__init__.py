@@ -37,7 +37,6 @@ from cbrl_bayes.problems.outcome import (
     leader_gain,
     leader_outcome,
     leader_total,
-    respond,
     respond_everywhere,
 )
 from cbrl_bayes.problems.periods import period_labels
@@ -46,6 +45,7 @@ from cbrl_bayes.problems.random_mdp import random_mdp
 from cbrl_bayes.problems.reach import reach_of
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.reserve_price import reserve_price
+from cbrl_bayes.problems.response import respond
 from cbrl_bayes.problems.rlhf import comparison_log_probability, rlhf
 from cbrl_bayes.problems.road_network import RoadNetwork, Trips
 from cbrl_bayes.problems.route_choice import route_choice

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.errors import InvalidInputError, as_numbers, import_extra
 from cbrl_bayes.problems.grids import ROUNDING, Nodes, names_of, numbers_of, short
+from cbrl_bayes.problems.successors import first_equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,7 @@ class Chain(Nodes):
 
     def chances(self, matrix: Float[Array, "node node"]) -> Float[Array, "node move"]:
         """Return the probabilities of `moves`, 0 for those that only repeat one."""
-        first = np.argmax(self.moves[:, :, None] == self.moves[:, None, :], axis=2)
-        repeated = first != np.arange(self.moves.shape[1])
+        repeated = first_equal(self.moves) != np.arange(self.moves.shape[1])
         return jnp.where(repeated, 0.0, jnp.take_along_axis(matrix, jnp.asarray(self.moves), 1))
 
     def law_at(self, value: Array) -> Float[Array, " node"]:

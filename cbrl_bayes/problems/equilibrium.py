@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, import_extra, require_ranges
-from cbrl_bayes.mdp import best_response, occupancy
+from cbrl_bayes.mdp import occupancy
 from cbrl_bayes.problems.incentive import Labels
+from cbrl_bayes.problems.response import each_pair, respond
 from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
@@ -171,10 +172,27 @@ def settled(
     Unchanged for a problem whose followers do not meet, or where the statistic is given. A
     statistic that is not settled is NaN, so that every solve under it says NOT_FINITE.
     """
+    given, status = settle(problem, incentive, parameters, key=key)
+    if POPULATION in given:
+        given[POPULATION] = jnp.where(status == 0, given[POPULATION], jnp.nan)
+    return given
+
+
+def settle(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> tuple[dict[str, Any], Int[Array, ""]]:
+    """Return the parameters with the population statistic, and how its search ended.
+
+    As `settled`, with a statistic that is not settled as the search left it.
+    """
     if problem.population is None or POPULATION in parameters:
-        return dict(parameters)
+        return dict(parameters), jnp.zeros((), int)
     found = equilibrium(problem, incentive, parameters, key=key)
-    return {**parameters, POPULATION: jnp.where(found.status == 0, found.statistic, jnp.nan)}
+    return {**parameters, POPULATION: found.statistic}, found.status
 
 
 def statistic_of_responses(
@@ -188,26 +206,19 @@ def statistic_of_responses(
     """Return what the best responses to a statistic make, and the worst status of the solves."""
     population = _population_of(problem)
     values, weights = problem.contexts.support(parameters, key)
-    followers = problem.followers.num_followers
-    index, follower = (grid.ravel() for grid in jnp.indices((weights.shape[0], followers)))
-    mass = weights[index] * jnp.asarray(problem.followers.weights)[follower] * population.size
+    mass = weights[:, None] * jnp.asarray(problem.followers.weights) * population.size
     everyone = {**parameters, POPULATION: statistic}
 
     def one_pair(entry: tuple) -> tuple[Array, Array]:
-        number, who, weight = entry
-        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
+        (context, who), weight = entry
         one = problem.follower_parameters(everyone, who)
-        mdp = problem.mdp_fn(incentive, context, one)
-        response = (
-            best_response(mdp)
-            if problem.response_fn is None
-            else problem.response_fn(mdp, one, None)
-        )
+        mdp, response = respond(problem, incentive, context, one)
         visits = occupancy(mdp, response.policy)
         added = population.statistic_fn(incentive, visits, context, one)
         return weight * added, response.status
 
-    made, status = jax.lax.map(one_pair, (index, follower, mass))
+    pairs = each_pair(values, weights.shape[0], problem)
+    made, status = jax.lax.map(one_pair, (pairs, mass.ravel()))
     return made.sum(0), status.max()
 
 

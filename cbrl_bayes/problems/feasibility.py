@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from cbrl_bayes.mdp import is_valid, value_violations
 from cbrl_bayes.problems.equilibrium import settled
-from cbrl_bayes.problems.outcome import each_pair
 from cbrl_bayes.problems.record import Parameters, Problem
+from cbrl_bayes.problems.response import each_pair
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, as_numbers
-from cbrl_bayes.mdp import MDP, BestResponse, best_response, expected_return, is_traced
-from cbrl_bayes.problems.equilibrium import POPULATION, equilibrium, settled
+from cbrl_bayes.mdp import MDP, expected_return, is_traced
+from cbrl_bayes.problems.equilibrium import settle, settled
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
+from cbrl_bayes.problems.response import each_pair, respond
 
 
 @jax.tree_util.register_dataclass
@@ -42,38 +43,6 @@ class LeaderOutcome:
     by_context: Float[Array, " context"]
     status: Int[Array, ""]
     values: Float[Array, "context follower state"]
-
-
-def respond(
-    problem: Problem,
-    incentive: Incentive,
-    context: Any,
-    parameters: Parameters,
-    *,
-    initial_values: Float[Array, " state"] | None = None,
-) -> tuple[MDP, BestResponse]:
-    """Build one follower's MDP and solve it, or respond as ``problem.response_fn`` says.
-
-    Parameters
-    ----------
-    problem : Problem
-    incentive : mapping
-        Readable incentive, as ``problem.incentive.transform`` returns it.
-    context : pytree
-        One context value.
-    parameters : mapping
-        One follower's parameters (`Problem.follower_parameters`).
-    initial_values : array, shape (S,), optional
-        Warm start.
-
-    Returns
-    -------
-    tuple of MDP and BestResponse
-    """
-    mdp = problem.mdp_fn(incentive, context, parameters)
-    if problem.response_fn is not None:
-        return mdp, problem.response_fn(mdp, parameters, initial_values)
-    return mdp, best_response(mdp, initial_values=initial_values)
 
 
 def respond_everywhere(
@@ -143,10 +112,7 @@ def leader_outcome(
     """
     _check_given(problem, unconstrained, parameters)
     incentive = problem.incentive.transform(unconstrained)
-    together = None
-    if problem.population is not None and POPULATION not in parameters:
-        together = equilibrium(problem, incentive, parameters, key=key)
-        parameters = {**parameters, POPULATION: together.statistic}
+    parameters, together = settle(problem, incentive, parameters, key=key)
     values, weights = problem.contexts.support(parameters, key)
     num_contexts, num_followers = weights.shape[0], problem.followers.num_followers
     pairs = each_pair(values, num_contexts, problem)
@@ -166,8 +132,7 @@ def leader_outcome(
     shape = (num_contexts, num_followers)
     follower_weights = jnp.asarray(problem.followers.weights)
     worst = status.max()
-    if together is not None:
-        worst = jnp.where(worst > 0, worst, together.status)
+    worst = jnp.where(worst > 0, worst, together)
     objective, by_context = jax.value_and_grad(leader_total, argnums=3)(
         problem, gain.reshape(shape), value.reshape(shape), weights
     )
@@ -265,12 +230,3 @@ def _cost(
         return jnp.zeros(())
     price = problem.incentive_price_fn(incentive, context, parameters)
     return expected_return(mdp, policy, reward=price, discount=problem.leader_discount)
-
-
-def each_pair(values: Any, num_contexts: int, problem: Problem) -> tuple[Any, Array]:
-    """List every (context, follower), contexts slowest."""
-    num_followers = problem.followers.num_followers
-    contexts = jax.tree.map(
-        lambda leaf: jnp.repeat(jnp.asarray(leaf), num_followers, axis=0), values
-    )
-    return contexts, jnp.tile(jnp.arange(num_followers), num_contexts)

@@ -1,5 +1,7 @@
 """What a transition law lists as possible, where a state may stand among the successors twice."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -49,6 +51,6 @@ def possible_successors(transition: Transition) -> Float[Array, "state action su
     return alone / alone.sum(-1, keepdims=True)
 
 
-def first_equal(listed: Array) -> Array:
+def first_equal(listed: Any) -> Any:
     """Return for each place of a list of successors the first that holds the same state."""
     return (listed[..., :, None] == listed[..., None, :]).argmax(-1)

@@ -14,8 +14,8 @@ from cbrl_bayes.mdp import MDP, occupancy
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
-from cbrl_bayes.problems.outcome import respond
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
+from cbrl_bayes.problems.response import respond
 
 PUBLISHED_PREFERENCES = {"first group": (0.6, 0.3, 0.1), "second group": (0.1, 0.7, 0.2)}
 """Preference weights over three goods of the two groups of households."""

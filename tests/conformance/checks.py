@@ -119,6 +119,20 @@ def _differences(directions):
     return ZerothOrder(num_rollouts=None, num_directions=directions, radius=1e-3)
 
 
+def _watching(max_steps):
+    """Checks of a small problem that ends by itself."""
+    return _both(max_steps, 400, 60) | {
+        "hpgd": MeanCheck(_sampling(max_steps), 400),
+        "boltzmann_covariance": MeanCheck(
+            BoltzmannCovariance(num_rollouts=200, max_steps=max_steps), 300, allowance=0.05
+        ),
+        "rt_q": MeanCheck(
+            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(max_steps)), 400, allowance=0.05
+        ),
+        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
+    }
+
+
 SWEPT = {
     "amd": MeanCheck(AMD(num_sweeps=100), 20, 1e-6, carries=True),
     "sobirl": MeanCheck(SoBiRL(num_sweeps=100), 20, 1e-6, carries=True),
@@ -165,30 +179,8 @@ MEANS = {
         ),
         "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
     },
-    "ending": SWEPT
-    | _both(60, 400, 60)
-    | {
-        "hpgd": MeanCheck(_sampling(60), 400),
-        "boltzmann_covariance": MeanCheck(
-            BoltzmannCovariance(num_rollouts=200, max_steps=60), 300, allowance=0.05
-        ),
-        "rt_q": MeanCheck(
-            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(60)), 400, allowance=0.05
-        ),
-        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
-    },
-    "staged": SWEPT
-    | _both(5, 400, 60)
-    | {
-        "hpgd": MeanCheck(_sampling(5), 400),
-        "boltzmann_covariance": MeanCheck(
-            BoltzmannCovariance(num_rollouts=200, max_steps=5), 300, allowance=0.05
-        ),
-        "rt_q": MeanCheck(
-            RTQ(num_levels=8, num_samples=8, rollouts=_sampling(5)), 400, allowance=0.05
-        ),
-        "zeroth_order": MeanCheck(_differences(50), 100, allowance=0.01),
-    },
+    "ending": SWEPT | _watching(60),
+    "staged": SWEPT | _watching(5),
     "bus_replacement": SWEPT
     | _both(300, 200, 60)
     | {
