@@ -53,13 +53,15 @@ def _calls(
     context: typer.Context, tree: "xr.DataTree", before: "xr.DataTree | None"
 ) -> list[dict[str, Any]]:
     """Return the commands of the file before, and this one."""
-    from cbrl_bayes.reports.reproduce import OPTIONS, kept_commands
+    from cbrl_bayes.results.commands import OPTIONS, kept_commands
 
     command = str(context.command.name)
     kept = [] if before is None else kept_commands(before)
     if command == "design":  # it takes the place of an earlier one
         kept = [call for call in kept if call["command"] == "infer"]
     given = {name.replace("_", "-"): value for name, value in context.params.items()}
+    if given.get("alternatives") is not None:
+        given["alternatives"] = json.dumps(json.loads(given["alternatives"]), ensure_ascii=False)
     options = {
         name: FILES.get(name, given[name])
         for name in OPTIONS[command]

@@ -234,10 +234,15 @@ def pooled_concentration(
 
 
 def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:
-    """Draw a law, row by row, from Dirichlet distributions with impossible successors."""
+    """Draw a law, row by row, from Dirichlet distributions with impossible successors.
+
+    On the log scale: where all concentrations of a row are small, all its gammas may be too small
+    for a number. A row without any possible successor is zero.
+    """
     possible = concentration > 0.0
-    drawn = jax.random.gamma(key, jnp.where(possible, concentration, 1.0)) * possible
-    return drawn / jnp.maximum(drawn.sum(-1, keepdims=True), jnp.finfo(float).tiny)
+    drawn = jax.random.loggamma(key, jnp.where(possible, concentration, 1.0))
+    shares = jax.nn.softmax(jnp.where(possible, drawn, -jnp.inf), axis=-1, where=possible)
+    return jnp.where(possible, shares, 0.0)
 
 
 def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:

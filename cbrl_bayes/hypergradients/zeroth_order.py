@@ -41,7 +41,8 @@ class ZerothOrder:
     Parameters
     ----------
     radius : float
-        C > 0, in units of the unconstrained choice.
+        C > 0, in units of the problem's scale (`Problem.scale`), so that the unit of money does
+        not matter.
     min_radius : float
         u does not fall below it; > 0.
     num_directions : int
@@ -126,6 +127,7 @@ class ZerothOrder:
         """Return the mean over the directions; see `Estimator.estimate`."""
         memory, context_key, step = state
         radius = jnp.maximum(self.radius / step, self.min_radius)
+        scale = jnp.asarray(problem.scale.incentive)
         noise_key, direction_key = jax.random.split(key)
         space = problem.incentive
         flat = space.flatten(unconstrained)
@@ -148,8 +150,8 @@ class ZerothOrder:
 
         def along(one_key: Array) -> tuple[Array, EstimateInfo]:
             direction = jax.random.normal(one_key, flat.shape)
-            _, _, there = worth(flat + radius * direction, memory)
-            return (there.objective - here.objective) / radius * direction, there
+            _, _, there = worth(flat + radius * scale * direction, memory)
+            return (there.objective - here.objective) / (radius * scale) * direction, there
 
         keys = jax.random.split(direction_key, self.num_directions)
         slopes, there = map_in_order(along, keys, on_host=self.runs_on_host)

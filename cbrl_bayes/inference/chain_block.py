@@ -96,14 +96,17 @@ class ChainBlock:
 
     def begin(self, key: Array) -> dict[str, np.ndarray]:
         """Return every chain's state before its first step, the chains along the first axis."""
-        num = self.settings.num_chains
-        keys = jax.random.split(key, num) if num > 1 else key[None]
-        points = _mapped(self._first_point)(keys) if self.start else self._points_apart(key)
-        states = _leaves(_mapped(self._first_state)((keys, points)))
+        keys, begun = jax.jit(self._begun, compiler_options=ONCE)(key)
+        self._layout = jax.tree.flatten(jax.eval_shape(partial(jax.tree.map, _first), begun))
+        states = _leaves(begun)
         good = self._usable(states)
         if not good.all():
             # NumPyro's own search draws up to 100 points; it takes longer to compile.
-            again = _leaves(_mapped(lambda key: self._first_state((key, None)))(keys))
+            search = jax.jit(
+                lambda keys: jax.lax.map(lambda key: self._first_state((key, None)), keys),
+                compiler_options=ONCE,
+            )
+            again = _leaves(search(keys))
             states = {
                 name: np.where(good.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, again[name])
                 for name, leaf in states.items()
@@ -117,25 +120,26 @@ class ChainBlock:
             )
         return states
 
+    def _begun(self, key: Array) -> tuple[Array, Any]:
+        """Return each chain's key and state, the chains along the first axis."""
+        num = self.settings.num_chains
+        keys = jax.random.split(key, num) if num > 1 else key[None]
+        points = jax.lax.map(self._first_point, keys) if self.start else self._points_apart(key)
+        return keys, jax.lax.map(self._first_state, (keys, points))
+
     def _points_apart(self, key: Array) -> dict[str, Array]:
         """Return unbounded values for each chain, spread over the prior."""
         num = self.settings.num_chains
         draw_key, order_key = jax.random.split(jax.random.fold_in(key, num))
-
-        def apart(keys: Array) -> dict[str, Array]:
-            draws = jax.lax.map(self._first_point, keys)
-            places = np.linspace(*ENDS, num) if num > 1 else np.array([0.5])
-            at = np.rint(places * (len(keys) - 1)).astype(int)
-            orders = jax.random.split(order_key, len(draws))
-            return {
-                name: jax.random.permutation(
-                    order, jnp.sort(draws[name], axis=0)[at], independent=True
-                )
-                for name, order in zip(sorted(draws), orders, strict=True)
-            }
-
         keys = jax.random.split(draw_key, max(PRIOR_DRAWS, num))
-        return jax.jit(apart, compiler_options=ONCE)(keys)
+        draws = jax.lax.map(self._first_point, keys)
+        places = np.linspace(*ENDS, num) if num > 1 else np.array([0.5])
+        at = np.rint(places * (len(keys) - 1)).astype(int)
+        orders = jax.random.split(order_key, len(draws))
+        return {
+            name: jax.random.permutation(order, jnp.sort(draws[name], axis=0)[at], independent=True)
+            for name, order in zip(sorted(draws), orders, strict=True)
+        }
 
     def _state(self, chain: Mapping[str, np.ndarray]) -> Any:
         """Return NumPyro's state from its leaves."""
@@ -226,9 +230,8 @@ class ChainBlock:
         return jax.lax.fori_loop(0, jnp.where(settled, redraw.num_steps, 1), once, begun), given
 
 
-def _mapped(function: Callable) -> Callable:
-    """Return a program, used once, that applies a function to one chain after another."""
-    return jax.jit(lambda chains: jax.lax.map(function, chains), compiler_options=ONCE)
+def _first(leaf: Array) -> Array:
+    return leaf[0]
 
 
 def _leaves(state: Any) -> dict[str, np.ndarray]:

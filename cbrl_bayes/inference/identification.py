@@ -89,16 +89,18 @@ def identification(model: BehaviourModel, at: Mapping[str, Any] | None = None) -
     logs = np.log([float(centre[name]) for name in names])
     visits = model.counts.action_count.sum(1) if len(model.counts.action_count) else np.ones(1)
 
-    def rows(vector: Array) -> Array:
+    def rows(vector: Array) -> tuple[Array, Array]:
         moved = centre | dict(zip(names, jnp.exp(vector), strict=True))
         log_policy, _ = policies(model.problem, model.counts, moved)
         if len(model.counts.action_count):
-            return choice_rows(model.counts, log_policy)
-        return log_policy.reshape(-1, log_policy.shape[-1])
+            found = choice_rows(model.counts, log_policy)
+        else:
+            found = log_policy.reshape(-1, log_policy.shape[-1])
+        return found, found
 
     def information_at(vector: Array) -> Array:
-        slopes = jax.jacfwd(rows)(vector)
-        weights = jnp.exp(rows(vector)) * visits.reshape(-1, 1)
+        slopes, values = jax.jacfwd(rows, has_aux=True)(vector)
+        weights = jnp.exp(values) * visits.reshape(-1, 1)
         return jnp.einsum("ra,rai,raj->ij", weights, slopes, slopes)
 
     information = np.asarray(jax.jit(information_at, compiler_options=ONCE)(logs))

@@ -181,7 +181,9 @@ def _paths(model: BehaviourModel, posterior: Draws, prior: Draws) -> Iterator[_P
     bounded, free, before = {}, {}, {}
     for name, law in laws.items():
         transform = biject_to(law.support)
-        values, earlier = transform.inv(posterior[name]), transform.inv(prior[name])
+        values, earlier = jax.jit(lambda *draws, t=transform: tuple(map(t.inv, draws)))(
+            posterior[name], prior[name]
+        )
         same_shape = np.shape(values) == np.shape(posterior[name])
         if name in ("context_probability", *model.problem.laws) or not same_shape:
             continue

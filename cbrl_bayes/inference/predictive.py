@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import gammaln, xlog1py, xlogy
-from scipy.stats import betabinom, binom, gamma
+from scipy.special import gammaincc, gammaln, xlog1py, xlogy
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.problems import Problem
@@ -142,6 +141,8 @@ def count_tails(
     >>> bool(1e-11 < count_tails(np.array([[30, 0]]), predicted)[0, 0] < 1e-9)  # .46^30
     True
     """
+    from scipy.stats import betabinom, binom  # half a second of imports, when first asked for
+
     total = observed.sum(1, keepdims=True)
     several = np.maximum(total, 1)
     # Half a count keeps what was never drawn possible.
@@ -175,7 +176,7 @@ def distance_tail(
     if variance <= 0.0:
         return 1.0
     distance = ((np.sqrt(observed) - root) ** 2).sum()
-    return float(gamma.sf(distance, mean**2 / variance, scale=variance / mean))
+    return float(gammaincc(mean**2 / variance, distance * mean / variance))
 
 
 def _where(problem: Problem, counts: BehaviourCounts, row: int) -> str:

@@ -91,7 +91,7 @@ READY_MADE: dict[str, Callable[..., Problem]] = {
     "tax_design": tax_design,
     "two_state": two_state,
 }
-"""Ready-made problems by name: what the command line offers and the conformance tests walk."""
+"""Ready-made problems by name, which the conformance tests walk; the command line offers more."""
 
 __all__ = [
     "COST_TYPES",

@@ -171,7 +171,8 @@ class Problem:
     @cached_property
     def scale(self) -> Scale:
         """What counts as a step of the incentive and of the objective; found when first asked."""
-        return find_scale(self)
+        with jax.ensure_compile_time_eval():  # it may first be asked for inside a program
+            return find_scale(self)
 
     def derived(self, parameters: Parameters) -> dict[str, Array]:
         """Return quantities worth reporting that follow from the parameters."""

@@ -2,12 +2,11 @@
 
 The file may come from a stranger, and what is printed here is meant to be copied. So a program
 holds plain values, their text only as Python literals or in comments, and names from `SETTINGS`; a
-command holds names and values from `OPTIONS`, nothing else.
+command holds names and values from `results.commands.OPTIONS`, nothing else.
 """
 
 import json
 import math
-import re
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import xarray as xr
 
 from cbrl_bayes import designs, followers, hypergradients, inference, problems
+from cbrl_bayes.results.commands import READY_MADE, kept_commands
 
 SETTINGS: dict[str, type] = {
     **{
@@ -39,34 +39,8 @@ SETTINGS: dict[str, type] = {
 
 LATER = ("information", "sensitivity", "model_comparison", "stress")
 PLAIN_DESIGNS = 2
-READY_MADE = (*problems.READY_MADE, "random_mdp", "rlhf", "shared_default_policy")
 WIDTH = 88
 
-NUMBER = r"-?[0-9][0-9.e+-]*"
-OPTIONS: dict[str, dict[str, str]] = {
-    "infer": {
-        "data": "DATA",
-        "groups": "[0-9][0-9,-]*",
-        "method": "nuts|svi",
-        "dynamics": "known|unknown",
-        "chains": NUMBER,
-        "warmup": NUMBER,
-        "samples": NUMBER,
-    },
-    "design": {
-        "fit": "fit.nc",
-        "estimator": "|".join(hypergradients.ESTIMATORS),
-        "search": "plain|continuation|global|ascent",
-        "draws": NUMBER,
-    },
-    "robust": dict.fromkeys(
-        ("cvar", "worst-case", "minimax-regret", "most-cost", "most-cost-prob"), NUMBER
-    ),
-}
-"""Command -> the options that numbers depend on, and what their values may be."""
-for options in OPTIONS.values():
-    slip = "as-published|simulator|[0-9.]+"
-    options |= {"seed": NUMBER, "temperature": NUMBER, "penalty-weight": NUMBER, "slip": slip}
 FILES = {"infer": ("", "fit.nc"), "design": ("fit.nc", "study.nc"), "robust": ("study.nc",) * 2}
 """Command -> the file it takes and the file it makes, as a page calls them."""
 
@@ -139,45 +113,16 @@ def commands(tree: xr.DataTree) -> str:
         given = [call["problem"], *([takes] if call["command"] == "robust" else [])]
         for name, value in call["options"].items():
             values = value if isinstance(value, list) else [value]
-            given += [f"--{name} {each}" for each in values]
+            given += [f"--{name} {_quoted(each)}" for each in values]
         lines.append(f"cbrl-bayes {call['command']} {' '.join(given)} --output {makes}")
     file = "study.nc" if "design" in tree.children else "fit.nc"
     more = _later(tree, told=any(call["command"] == "robust" for call in calls))
     return "\n".join([*lines, *more, f"cbrl-bayes report {file} -o report.html"])
 
 
-def kept_commands(tree: xr.DataTree) -> list[dict[str, Any]]:
-    """Return the commands that a tree keeps, or none if they are not those that made it.
-
-    The file may come from a stranger: the list is empty unless every command, problem, option and
-    value is one that `OPTIONS` knows.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-
-    Returns
-    -------
-    list of dict
-        With ``command``, ``problem``, ``options`` and ``created`` (when its result was made).
-    """
-    try:
-        found = json.loads(tree.attrs.get("commands", "[]"))
-        good = all(_is_call(call) for call in found)
-        # A study that Python designed anew still has the commands of what it was before.
-        whole = good and found[-1]["created"] == tree.attrs["created"]
-    except (TypeError, ValueError, LookupError, AttributeError):
-        return []
-    return found if whole else []
-
-
-def _is_call(call: dict[str, Any]) -> bool:
-    known = OPTIONS[call["command"]]
-    return call["problem"] in READY_MADE and all(
-        type(value) in (int, float, str) and re.fullmatch(known[name], str(value))
-        for name, given in call["options"].items()
-        for value in (given if isinstance(given, list) else [given])
-    )
+def _quoted(value: object) -> str:
+    """Quote what a shell would take apart; no kept value has a quotation mark like these."""
+    return f"'{value}'" if str(value).startswith("{") else str(value)
 
 
 def expression(value: Any, indent: int = 0) -> str:

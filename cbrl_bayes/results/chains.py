@@ -6,7 +6,7 @@ from typing import Any
 import lazy_loader
 import numpy as np
 import xarray as xr
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from cbrl_bayes.errors import counted
 
@@ -92,7 +92,7 @@ def needed_draws(prob: float) -> float:
 
     def variance(prob: float) -> float:
         tail = (1.0 - prob) / 2.0
-        return tail * (1.0 - tail) / norm.pdf(norm.ppf(tail)) ** 2
+        return tail * (1.0 - tail) * 2.0 * np.pi * np.exp(ndtri(tail) ** 2)
 
     return max(ESS_LEAST, ESS_PASS * variance(prob) / variance(0.9))
 

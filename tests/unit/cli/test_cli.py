@@ -69,8 +69,9 @@ def test_every_ready_made_thing_is_on_offer():
 def test_a_study_keeps_options_that_its_command_has():
     import typer
 
-    from cbrl_bayes.cli.input import Method, SearchName
-    from cbrl_bayes.reports.reproduce import OPTIONS
+    from cbrl_bayes.cli.input import READY_MADE, Method, SearchName
+    from cbrl_bayes.results import commands as kept_of
+    from cbrl_bayes.results.commands import OPTIONS
 
     commands = typer.main.get_command(app).commands
     for name, options in OPTIONS.items():
@@ -79,6 +80,7 @@ def test_a_study_keeps_options_that_its_command_has():
     kept = [name for name in SearchName if name is not SearchName.ROUNDS]  # without a fit only
     assert OPTIONS["design"]["search"].split("|") == kept
     assert OPTIONS["infer"]["method"].split("|") == [Method.NUTS, Method.SVI]  # mle is not kept
+    assert set(READY_MADE) == set(kept_of.READY_MADE)
 
 
 @needs_raw_files

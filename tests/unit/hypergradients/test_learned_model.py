@@ -16,6 +16,7 @@ from cbrl_bayes.hypergradients.learned_law import (
     LearnedLaw,
     Sharing,
     count_transitions,
+    draw_law,
     refuse_unlisted,
 )
 from cbrl_bayes.hypergradients.learned_policy import Seen, responding
@@ -85,6 +86,19 @@ def test_counts_become_the_law(layout):
         counts = count_transitions(mdp, walked, incentive_moves=moves)
         found = LearnedLaw.of(mdp, counts, LawPrior(), incentive_moves=moves).applied(mdp)
         np.testing.assert_allclose(found.transition.to_dense().probability, law, atol=0.02)
+
+
+def test_draws_of_a_law_are_laws_however_small_the_prior():
+    """At weights of .001 all gammas of a row are zero as numbers, more often than not."""
+    weights = jnp.array([[0.001, 0.002, 0.0], [2.0, 3.0, 0.0]])
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = np.asarray(jax.vmap(lambda key: draw_law(key, weights))(keys))
+    np.testing.assert_allclose(drawn.sum(-1), 1.0, atol=1e-12)
+    assert (drawn[..., 2] == 0.0).all()
+    # Moments of the Dirichlet law; five standard errors of 20,000 draws.
+    np.testing.assert_allclose(drawn[:, 0, 0].mean(), 1 / 3, atol=5 * np.sqrt(2 / 9 / 20_000))
+    np.testing.assert_allclose(drawn[:, 1, 0].mean(), 0.4, atol=5 * np.sqrt(0.04 / 20_000))
+    np.testing.assert_allclose(drawn[:, 1, 0].std(), np.sqrt(0.4 * 0.6 / 6), rtol=0.03)
 
 
 def test_counts_under_one_incentive_serve_another():

@@ -107,6 +107,20 @@ def test_an_ascent_makes_the_same_steps_in_any_unit(k, declared):
     assert one.status == other.status
 
 
+@pytest.mark.parametrize("k", [1e-6, 1e6])
+def test_finite_differences_are_as_wide_in_any_unit(k):
+    def slope(k):
+        problem = two_state(benefit=2 * k, costs=(0.5 * k, 1.5 * k), temperature=0.25 * k)
+        estimator, start = cb.ZerothOrder(num_rollouts=None), problem.incentive.initial
+        given = problem, start, problem.default_parameters
+        state = estimator.init(problem, start, key=jax.random.key(0))
+        # The scale may first be asked for inside a program.
+        found = jax.jit(lambda s: estimator.estimate(*given, s, key=jax.random.key(1)))(state)
+        return float(found[0]["bonus"])  # money per money
+
+    assert slope(k) == pytest.approx(slope(1.0), rel=1e-6)
+
+
 def test_a_leader_who_earns_nothing_but_rounding_at_the_start_does_not_set_the_scale():
     """A price at cost: .3 - 3 * .1 is 6e-17."""
     problem = two_state(benefit=0.3)
