@@ -168,6 +168,27 @@ def test_chain_through_files(chain, tmp_path):
     ) in text
 
 
+def test_the_word_that_dynamics_are_not_known_is_passed_on(chain, monkeypatch):
+    from cbrl_bayes.cli.input import as_fitted
+    from cbrl_bayes.problems import LAW
+
+    asked = []
+
+    def infer(problem, *_, **__):
+        asked.append(problem)
+        raise CbrlBayesError("seen enough")
+
+    monkeypatch.setattr("cbrl_bayes.workflow.infer", infer)
+    for dynamics in ("known", "unknown"):
+        _run("infer", "two_state", "--data", chain.data, "--dynamics", dynamics)
+    assert [LAW in problem.parameters for problem in asked] == [False, True]
+    tree = cb.load(chain.fit)
+    assert as_fitted(asked[0], tree) is asked[0]
+    tree["posterior"] = tree["posterior"].to_dataset().assign({LAW: ("state", np.ones(2))})
+    assert LAW in as_fitted(asked[0], tree).parameters
+
+
+@pytest.mark.slow
 def test_dynamics_that_are_not_known(tmp_path):
     """The file says that the law was learned, and so the later commands know."""
     problem = cb.problems.contract_design()
