@@ -44,8 +44,9 @@ class Population:
         ``visits`` (S, A) are expected visits, discounted with the follower's discount (without a
         discount: numbers of visits). It may not depend on the statistic itself.
     start : array, shape (n,)
-        A first guess, for example an even split. Its largest entry says in which order of
-        size the statistic is (``size``, if all are zero).
+        A first guess, for example an even split. It also says in which order of size each
+        entry is: flows and a sum of money may stand side by side. An entry of zero counts as
+        the largest one (``size``, if all are zero).
     size : float
         Number of followers (or of any unit that ``statistic_fn`` counts in): a factor on the
         sum, > 0.
@@ -84,6 +85,12 @@ class Population:
                 accepted="shape (n,), n >= 1",
             )
 
+    @property
+    def scale(self) -> Float[np.ndarray, " entry"]:
+        """The order of size of each entry, as ``start`` says it."""
+        sizes = np.abs(np.asarray(self.start, float))
+        return np.where(sizes > 0.0, sizes, sizes.max() or self.size)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -95,8 +102,9 @@ class Equilibrium:
     statistic : array, shape (n,)
         m.
     residual : float
-        Largest difference between m and what the responses to it make, relative to the largest
-        entry of the latter.
+        Largest difference between m and what the responses to it make. Each entry is held
+        against its own size: what is made, or its entry of ``start`` if that is larger (but the
+        latter only as far as any entry is as large as its start).
     iterations : int
         Steps of the solver.
     status : int
@@ -142,8 +150,7 @@ def equilibrium(
     first = jnp.asarray(population.start if start is None else start, float)
     given: tuple[dict[str, Any], dict[str, Any]] = (dict(incentive), dict(parameters))
     fixed = jax.lax.stop_gradient(given)
-    own = float(np.abs(np.asarray(population.start)).max())
-    scale = own if own > 0.0 else population.size
+    scale = population.scale
 
     def gap(share: Array) -> Array:
         made, _ = statistic_of_responses(problem, given[0], given[1], share * scale, key=key)
@@ -153,8 +160,9 @@ def equilibrium(
     again, status = statistic_of_responses(
         problem, fixed[0], fixed[1], jax.lax.stop_gradient(share) * scale, key=key
     )
-    off, size = jnp.abs(again / scale - jax.lax.stop_gradient(share)), jnp.abs(again / scale).max()
-    residual = off.max() / jnp.where(size > 0.0, size, 1.0)
+    off, size = jnp.abs(again / scale - jax.lax.stop_gradient(share)), jnp.abs(again / scale)
+    size = jnp.maximum(size, jnp.minimum(size.max(), 1.0))
+    residual = (off / jnp.where(size > 0.0, size, 1.0)).max()
     unsettled = jnp.where(residual <= SETTLED, 0, int(SolveStatus.UNSETTLED))
     status = jnp.where(status > 0, status, unsettled)  # what failed first says more
     return Equilibrium(share * scale, residual, iterations, status)
@@ -259,14 +267,18 @@ def equilibria(
     incentive = {name: jnp.asarray(value) for name, value in incentive.items()}
     own = jnp.asarray(population.start, float)
     made, _ = statistic_of_responses(problem, incentive, given, own, key=key)
-    most = 2.0 * jnp.maximum(jnp.abs(own), jnp.abs(made)).max()
-    random = jax.random.uniform(key, (num_starts - 2, own.size), maxval=most)
+    scale = population.scale
+    most = 2.0 * scale * (jnp.maximum(jnp.abs(own), jnp.abs(made)) / scale).max()
+    random = jax.random.uniform(key, (num_starts - 2, own.size)) * most
     solve = jax.jit(lambda start: equilibrium(problem, incentive, given, key=key, start=start))
     found: list[Equilibrium] = []
     for start in [own, made, *random]:
         one = solve(start)
-        size = float(jnp.abs(one.statistic).max()) or 1.0
-        new = all(float(jnp.abs(e.statistic - one.statistic).max()) > APART * size for e in found)
+        size = float((jnp.abs(one.statistic) / scale).max()) or 1.0
+        new = all(
+            float((jnp.abs(e.statistic - one.statistic) / scale).max()) > APART * size
+            for e in found
+        )
         if int(one.status) == SolveStatus.CONVERGED and new:
             found.append(one)
     return found

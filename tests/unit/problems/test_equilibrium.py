@@ -85,6 +85,36 @@ def test_neither_money_nor_heads_have_a_unit():
     assert found.statistic[0] / 1e6 == pytest.approx(share_by_hand(0.3), abs=1e-9)
 
 
+def test_entries_of_a_statistic_have_units_of_their_own():
+    """Flows beside a sum of 1e12: a search that looks at the largest alone leaves the flows."""
+    plain = make_roads()
+
+    def flows_and_money(incentive, visits, context, parameters):
+        return jnp.append(visits[0], 1e12 * visits[0, 0])
+
+    def mdp_fn(incentive, context, parameters):
+        flows = parameters["population"][:2]
+        return plain.mdp_fn(incentive, context, {**parameters, "population": flows})
+
+    population = cb.Population(flows_and_money, jnp.array([0.5, 0.5, 5e11]))
+    problem = replace(
+        plain,
+        mdp_fn=mdp_fn,
+        population=population,
+        objective_fn=lambda i, policy, c, p: policy.sum(),
+    )
+    given = {"toll": 0.3}, problem.default_parameters
+    share = share_by_hand(0.3)
+    found = cb.equilibrium(problem, *given)
+    assert int(found.status) == 0
+    np.testing.assert_allclose(found.statistic, [share, 1.0 - share, 1e12 * share], rtol=1e-9)
+    assert len(equilibria(problem, *given, key=jax.random.key(0), num_starts=4)) == 1
+    # A wrong flow is seen, however small beside the money.
+    wrong = found.statistic.at[1].add(1e-3)
+    one_step = replace(problem, population=replace(population, max_steps=1))
+    assert int(cb.equilibrium(one_step, *given, start=wrong).status) == SolveStatus.UNSETTLED
+
+
 @pytest.fixture(scope="module")
 def gradient():
     """The exact hypergradient through the estimator, as a function of toll and temperature."""
