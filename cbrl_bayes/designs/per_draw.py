@@ -14,6 +14,7 @@ from cbrl_bayes.designs.executors import Work
 from cbrl_bayes.designs.running import Record
 from cbrl_bayes.designs.scoring import usable_objective
 from cbrl_bayes.hypergradients import (
+    FAILED_ASCENTS,
     AscentResult,
     AscentStatus,
     AscentTrace,
@@ -36,7 +37,8 @@ class DrawSolver(Work):
     estimator : Estimator
     search : Search
     start : array, shape (P,)
-        Where its first ascent starts, before the transform: the common design.
+        Where its first ascent starts, before the transform: the common design. If the search
+        fails there, it begins once more at the problem's initial incentive.
     key : typed key
         A key of its own is derived for each draw from its number.
     program : SearchProgram, optional
@@ -68,8 +70,12 @@ class DrawSolver(Work):
         """
         number, draw = item
         parameters = {name: jnp.asarray(value) for name, value in draw.items()}
-        start = self.problem.incentive.unflatten(self.start)
-        found = self._program.run(parameters, key=_draw_key(self.key, number), start=start)
+        space, key = self.problem.incentive, _draw_key(self.key, number)
+        found = self._program.run(parameters, key=key, start=space.unflatten(self.start))
+        if not is_traced(found) and int(found.best.status) in FAILED_ASCENTS:
+            # What suits the other draws may be no incentive at all under this one.
+            again = self._program.run(parameters, key=key, start=space.initial)
+            found = again if int(again.best.status) not in FAILED_ASCENTS else found
         return search_record(self.problem, found)
 
 

@@ -268,7 +268,8 @@ class _Common:
         draws than where one ascent ended, and others better places to start from.
         """
         point = self.programs._point
-        kept = known[np.union1d(evenly_spaced(len(known), self.programs.kept.size), [0])]
+        # One more than draws: with few of them, the designs of all and the plug-in one.
+        kept = known[np.union1d(evenly_spaced(len(known), self.programs.kept.size + 1), [0])]
         kept = self._distinct(np.concatenate([point(found)[None], kept]))
         means = self._means(kept, "candidates_of_the_common_design", self._subset())
         promising = [index for index in np.argsort(-means) if index > 0][:MOST_STARTS]

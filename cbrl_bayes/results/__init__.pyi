@@ -17,6 +17,7 @@ from .ingredients import (
     thinned as thinned,
     with_groups as with_groups,
 )
+from .invalid_mdps import with_invalid_mdps as with_invalid_mdps
 from .keywords import running as running
 from .names import design_title as design_title
 from .next_period import for_next_period as for_next_period

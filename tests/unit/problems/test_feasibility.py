@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import cbrl_bayes as cb
 from cbrl_bayes.mdp import MDP, DenseTransition
 from cbrl_bayes.problems import (
     DiscreteContexts,
@@ -13,6 +16,7 @@ from cbrl_bayes.problems import (
     check_mdps,
     mdps_are_valid,
 )
+from cbrl_bayes.results import assess
 
 
 def _pushed(contexts):
@@ -82,3 +86,37 @@ def test_flag_agrees_inside_a_program_and_with_sampled_contexts():
     draws = {name: np.asarray(value)[None] for name, value in parameters.items()}
     found = check_mdps(problem, np.array([[0.65]]), draws, key=key)
     assert "context sample" in found.findings[0]
+
+
+def test_a_study_names_the_first_mdp_that_cannot_be():
+    """The plug-in design suits the mean temperature; under a low one lambda would be negative."""
+    problem = replace(
+        _pushed(TOWNS),
+        parameters={"temperature": 0.6},
+        followers=Followers(("ann",), (1.0,)),
+        leader_reward_fn=None,
+        objective_fn=lambda incentive, policy, context, parameters: (
+            -((incentive["push"] - 0.4) ** 2)
+        ),
+    )
+    draws = {"temperature": np.array([0.6, 0.6, 0.1, 0.6])}
+    quick = cb.Search(ascent=cb.Ascent(num_steps=60))
+    study = cb.design(
+        problem,
+        draws,
+        key=jax.random.key(0),
+        num_draws=4,
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
+    found = [text for text in assess(study).failures if "cannot be" in text]
+    assert len(found) == 1
+    assert "the plug-in design leads to MDPs that cannot be under 1 of 4 draws" in found[0]
+    assert "draw 2, context small, follower ann: temperature is -0.0" in found[0]
+    good = cb.design(
+        problem,
+        {"temperature": draws["temperature"][:2]},
+        key=jax.random.key(0),
+        num_draws=2,
+        settings=cb.DesignSettings(search=quick, per_draw=quick),
+    )
+    assert not any("cannot be" in text for text in assess(good).failures)
