@@ -1,8 +1,10 @@
 """Sparse factors of I - M on the host, for M without negative entries, kept for the next call."""
 
 import hashlib
+import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +18,37 @@ MOST_KEPT = 8
 
 _kept: "OrderedDict[bytes, Factors | None]" = OrderedDict()
 _lock = threading.Lock()
+_ended: deque[SuperLU] = deque()
+"""No longer used; the thread that makes factors frees them before it makes more."""
+_maker: list[ThreadPoolExecutor] = []
+
+
+class _LU:
+    """A sparse LU that is made, and ends, on one thread of its own.
+
+    SciPy knows the memory of a SuperLU object only on the thread that made it, and frees nothing
+    elsewhere. Programs call the host on many threads, and some of them do not live long.
+    """
+
+    def __init__(self, matrix: csc_matrix) -> None:
+        self.lu: SuperLU = _maker[0].submit(_make, matrix).result()
+
+    def __del__(self) -> None:
+        if "lu" in self.__dict__:  # not where the matrix was singular
+            _ended.append(self.__dict__.pop("lu"))
+
+
+def _make(matrix: csc_matrix) -> SuperLU:
+    while _ended:
+        _ended.pop()
+    # Pivots on the diagonal: then nothing that is not negative is ever subtracted from z, and
+    # every entry is right by its own size, also one of 1e-150 beside one of 1.
+    return splu(matrix, permc_spec="COLAMD", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+
+
+def _new_maker() -> None:
+    """Start the thread that makes factors, anew in a process that was forked."""
+    _maker[:] = [ThreadPoolExecutor(1, thread_name_prefix="factors")]
 
 
 class Factors:
@@ -23,25 +56,26 @@ class Factors:
 
     def __init__(self, matrix: csc_matrix) -> None:
         self.matrix = matrix
-        self._plain = _lu(matrix)
+        self._plain = _LU(matrix)
 
     @cached_property
-    def _transposed(self) -> SuperLU:
+    def _transposed(self) -> _LU:
         # A second factorisation: SuperLU's own transposed solve takes twice as long.
-        return _lu(self.matrix.T.tocsc())
+        return _LU(self.matrix.T.tocsc())
 
     def are_of_an_m_matrix(self) -> bool:
         """Return whether all pivots are positive: if and only if M's spectral radius is below 1."""
-        kept = np.array_equal(self._plain.perm_r, self._plain.perm_c)
-        return kept and bool((self._plain.U.diagonal() > SMALLEST_PIVOT).all())
+        lu = self._plain.lu
+        kept = np.array_equal(lu.perm_r, lu.perm_c)
+        return kept and bool((lu.U.diagonal() > SMALLEST_PIVOT).all())
 
     def solve(self, right_side: np.ndarray) -> np.ndarray:
         """Solve for each row of (n, S)."""
-        return self._plain.solve(right_side.T).T
+        return self._plain.lu.solve(right_side.T).T
 
     def solve_transposed(self, right_side: np.ndarray) -> np.ndarray:
         """Solve with the transpose for each row of (n, S)."""
-        return self._transposed.solve(right_side.T).T
+        return self._transposed.lu.solve(right_side.T).T
 
 
 def factored(
@@ -92,7 +126,6 @@ def _new_factors(
     return factors if factors.are_of_an_m_matrix() else None
 
 
-def _lu(matrix: csc_matrix) -> SuperLU:
-    # Pivots on the diagonal: then nothing that is not negative is ever subtracted from z, and
-    # every entry is right by its own size, also one of 1e-150 beside one of 1.
-    return splu(matrix, permc_spec="COLAMD", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+_new_maker()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_maker)

@@ -104,7 +104,8 @@ def test_all_destinations_share_one_network(problem, tolls, one):
     found = network.solve()
     for context in range(3):
         _, alone = respond(problem, tolls, context, one)
-        np.testing.assert_array_equal(found.values[context], alone.values)
+        # Several right sides at once are rounded in another order.
+        np.testing.assert_allclose(found.values[context], alone.values, rtol=1e-13)
 
 
 def test_contexts_that_move_the_reward_share_nothing(problem, tolls, one):
