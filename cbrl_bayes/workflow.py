@@ -364,8 +364,7 @@ def design(
     )
     tree.attrs["estimator"] = type(estimator).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
-    tree = with_seldom_share(tree, problem, draws, key)
-    tree = with_invalid_mdps(tree, problem, draws, key)
+    tree = with_invalid_mdps(with_seldom_share(tree, problem, draws, key), problem, draws, key)
     return _with_response(tree, problem, draws, study.design_incentive)
 
 
