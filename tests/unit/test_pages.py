@@ -78,7 +78,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page",
     [
-        "docs/own_problem.md",
+        pytest.param("docs/own_problem.md", marks=pytest.mark.slow),
         pytest.param("docs/data_format.md", marks=pytest.mark.filterwarnings(NOTES)),
         *(pytest.param(page, marks=pytest.mark.slow) for page in SLOW_PAGES),
     ],
