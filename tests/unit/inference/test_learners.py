@@ -174,20 +174,15 @@ def test_data_that_do_not_begin_at_the_beginning_are_refused():
 
 
 @pytest.mark.slow
-def test_calibration_of_learners_sees_a_wrong_model():
-    """Data of learners with a habit, inverted without it: ranks of the truth are not uniform."""
-    habit = BehaviourSimulation(
-        learners(habit=0.3), num_episodes=12, num_steps=NUM_TRIALS, incentive=SCHEDULES["one"]
-    )
-    without = BehaviourSimulation(
-        learners(), num_episodes=12, num_steps=NUM_TRIALS, incentive=SCHEDULES["one"]
-    )
+def test_calibration_sees_learners_whose_habit_is_left_out():
+    watched = {"num_episodes": 12, "num_steps": NUM_TRIALS, "incentive": SCHEDULES["one"]}
+    with_habit = BehaviourSimulation(learners(habit=0.3), **watched)
 
-    class Wrong(BehaviourSimulation):
+    class LeftOut(BehaviourSimulation):
         def simulate(self, truth, key):
-            return habit.simulate(truth, key)
+            return with_habit.simulate(truth, key)
 
-    wrong = Wrong(**{name: getattr(without, name) for name in BehaviourSimulation.__match_args__})
     settings = cb.CalibrationSettings(num_data_sets=40, num_draws=19, num_warmup=150, thinning=8)
+    wrong = LeftOut(learners(), **watched)
     found = cb.calibrate_inference(wrong, key=jax.random.key(0), settings=settings)
     assert not cb.rank_uniformity(found, false_alarm=0.001).frame["uniform"].all()
