@@ -31,11 +31,11 @@ PRIORS = {
     "learning_rate": cb.Hierarchical(dist.Beta(1.0, 3.0)),
 }
 NUM_LEARNERS = 40
-NUM_DRAWS = 20
-SAMPLING = cb.NUTSSettings(num_chains=2, num_warmup=400, num_samples=400)
+NUM_DRAWS = 12
+SAMPLING = cb.NUTSSettings(num_chains=2, num_warmup=300, num_samples=300)
 SETTINGS = cb.DesignSettings(
     search=cb.Search(ascent=cb.Ascent(num_steps=150, learning_rate=0.3)),
-    per_draw=cb.Search(ascent=cb.Ascent(num_steps=60, learning_rate=0.3, num_extensions=1)),
+    per_draw=cb.Search(ascent=cb.Ascent(num_steps=100, learning_rate=0.3)),
     num_search_draws=4,
 )
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=1, num_extensions=0))
@@ -43,7 +43,7 @@ QUICK = cb.Search(ascent=cb.Ascent(num_steps=1, num_extensions=0))
 
 def problem_of(learns: bool = True) -> cb.Problem:
     """Return the problem, of learners or of those who know the schedule."""
-    problem = two_option_learning(learns=learns)
+    problem = two_option_learning(learns=learns, num_values=17)  # nodes closer than lambda
     return problem.with_followers(GROUPS, (0.25,) * len(GROUPS))
 
 

@@ -90,9 +90,10 @@ class DeltaRule(History):
     ) -> tuple[Array, Array]:
         """Move the value of the option that was taken towards what it gave."""
         values, last = memory
-        error = mdp.reward[state, action] - values[action]
-        moved = values.at[action].add(parameters["learning_rate"] * error)
-        return moved, jnp.asarray(action, last.dtype)
+        # By a mask, not by an index: a scan over many learners has no quick way to write by index.
+        taken = jnp.arange(2) == action
+        error = jnp.where(taken, mdp.reward[state] - values, 0.0)
+        return values + parameters["learning_rate"] * error, jnp.asarray(action, last.dtype)
 
     def marginal(self, mdp: MDP, parameters: "Parameters") -> Float[Array, "state action"]:
         """Carry the law of (last option, both values) through the trials."""

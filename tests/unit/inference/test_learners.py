@@ -47,13 +47,14 @@ LAWS = {
 
 
 def made_data(num_episodes=6):
-    """Episodes of several lengths, groups and schedules, some choices not scored."""
+    """Episodes of several lengths, groups and schedules; some choices and contexts not seen."""
     rng = np.random.default_rng(4)
     lengths = [NUM_TRIALS, *rng.integers(3, NUM_TRIALS + 1, num_episodes - 1)]
     return cb.make_trajectories(
         [np.arange(n) for n in lengths],
         [rng.integers(0, 2, n) for n in lengths],
         group=[GROUPS[e % 2] for e in range(num_episodes)],
+        context=[("session", "")[e % 2] for e in range(num_episodes)],
         regime=[("one", "two")[e % 3 % 2] for e in range(num_episodes)],
         incentives=SCHEDULES,
         choice_observed=[rng.uniform(size=n) < 0.8 for n in lengths],
@@ -163,11 +164,12 @@ def test_maximum_likelihood_finds_the_truth():
 
 def test_data_that_do_not_begin_at_the_beginning_are_refused():
     def data(*states):
-        return cb.make_trajectories(list(states), [np.zeros(len(s), int) for s in states])
+        actions = [np.zeros(len(s), int) for s in states]
+        return cb.make_trajectories(list(states), actions, context=["session"] * len(states))
 
     with pytest.raises(
         DataError,
-        match=r"1 of 2 episodes; follower '1' \(episode 1\) begins at state 3 \(trial 4\)",
+        match=r"1 of 2 episodes; follower 'follower 1' \(episode 1\) begins at state 3 \(trial 4\)",
     ):
         behaviour_model(learners(), data([0, 1], [3, 4]))
     behaviour_model(learners(learns=False), data([0, 1], [3, 4]))  # where nobody remembers

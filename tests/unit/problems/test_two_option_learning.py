@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy.stats import chisquare
 
-import cbrl_bayes as cb
+from cbrl_bayes.campaigns.settings import check_problem
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients import HPGD, Exact
 from cbrl_bayes.information import Experiment, simulate_experiments
@@ -152,7 +153,7 @@ def test_a_budget_is_spent_and_has_its_slopes():
     assert abs(float(spent.sum()) - 5.0) < 1e-12
     assert float(spent.min()) >= 0.0
     assert float(spent.max()) <= 2.0
-    jax.test_util.check_grads(lambda v: spend(v, 5.0, 2.0), (x,), order=2, rtol=1e-4)
+    check_grads(lambda v: spend(v, 5.0, 2.0), (x,), order=2, rtol=1e-4)
     extreme = spend(jnp.asarray([1e3, 900.0, -1e3, 0.0]), 2.0, 1.0)
     np.testing.assert_allclose(extreme, [1.0, 1.0, 0.0, 0.0], atol=1e-9)
 
@@ -212,7 +213,7 @@ def test_what_takes_choices_one_by_one_is_refused():
     with pytest.raises(InvalidInputError, match="remember what they met; an experiment"):
         simulate_experiments(problem, draws, [Experiment("more", 5, 8)], key=jax.random.key(0))
     with pytest.raises(InvalidInputError, match="remember what they met; a campaign"):
-        cb.simulate_campaigns(problem, key=jax.random.key(0), policies={"g": cb.Greedy()})
+        check_problem(problem)
     x, key = problem.incentive.initial, jax.random.key(0)
     with pytest.raises(InvalidInputError, match="needs followers who respond at best"):
         HPGD().estimate(problem, x, problem.default_parameters, None, key=key)

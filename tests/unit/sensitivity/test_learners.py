@@ -12,6 +12,7 @@ SCHEDULE = np.random.default_rng(0).binomial(1, 0.3, (NUM_TRIALS, 2)).astype(flo
 QUICK = cb.Search(ascent=cb.Ascent(num_steps=2, num_extensions=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learns", [True, False])
 def test_leave_one_out_prefers_the_followers_who_made_the_data(learns):
     problems = {
@@ -23,7 +24,7 @@ def test_leave_one_out_prefers_the_followers_who_made_the_data(learns):
     data = cb.simulate_trajectories(
         problems["learns" if learns else "knows"],
         key=jax.random.key(1),
-        num_episodes=15,
+        num_episodes=30,
         num_steps=NUM_TRIALS,
         incentive={"reward": SCHEDULE},
         regime="pilot",
@@ -52,6 +53,6 @@ def test_leave_one_out_prefers_the_followers_who_made_the_data(learns):
     best, worse = ("learns", "knows") if learns else ("knows", "learns")
     assert found["elpd_difference"].sel(model=best) == 0.0
     apart = -found["elpd_difference"].sel(model=worse)
-    # Far beyond the error of the difference: these followers do not resemble each other here.
-    assert apart > 4.0 * found["elpd_difference_standard_error"].sel(model=worse)
+    # Three standard errors: by chance once in 1,000 if the two predicted alike.
+    assert apart > 3.0 * found["elpd_difference_standard_error"].sel(model=worse)
     assert found["largest_pareto_k"].max() < 0.7
