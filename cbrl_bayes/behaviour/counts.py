@@ -142,8 +142,7 @@ def count_behaviour(
         Names every violation.
     """
     check_trajectories(data, problem, estimated=estimated)
-    remembers = problem.history is not None
-    if remembers:
+    if problem.history is not None:
         check_paths(problem, data)
     state, action = data["state"].values, data["action"].values
     scored = state != MISSING
@@ -153,16 +152,8 @@ def count_behaviour(
     groups, group = groups_of(problem, data["group"].values.astype(str))
     context, context_values, C = contexts_of(problem, data)
 
-    # Every (regime, context, group) whose policy the likelihood needs; of those who remember, of
-    # every episode.
-    possible = (context[:, None] == np.arange(C)) | (context[:, None] == UNSEEN)
-    needed = np.argwhere(possible)
-    own_past = needed[:, 0] * remembers
-    wanted = np.stack([regime[needed[:, 0]], needed[:, 1], group[needed[:, 0]], own_past], axis=-1)
-    cells, cell_of = np.unique(wanted, axis=0, return_inverse=True)
+    cells, episode_cells = _cells(problem, regime, context, group, C)
     cell_states, cell_actions = paths_of_cells(problem, data, cells[:, 3])
-    episode_cells = np.full(possible.shape, -1)
-    episode_cells[possible] = cell_of.ravel()
 
     where = np.argwhere(scored)
     found = np.stack([where[:, 0], state[scored], action[scored]], axis=-1)
@@ -208,6 +199,24 @@ def count_behaviour(
         transition_slot=moves[:, 3],
         transition_count=move_count,
     )
+
+
+def _cells(
+    problem: Problem, regime: np.ndarray, context: np.ndarray, group: np.ndarray, num_contexts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """List every (regime, context, group, episode) whose policy the likelihood needs.
+
+    The episode is 0 unless followers remember. Also return each episode's cell by context.
+    """
+    possible = (context[:, None] == np.arange(num_contexts)) | (context[:, None] == UNSEEN)
+    needed = np.argwhere(possible)
+    episode = needed[:, 0]
+    own_past = episode * (problem.history is not None)
+    wanted = np.stack([regime[episode], needed[:, 1], group[episode], own_past], axis=-1)
+    cells, cell_of = np.unique(wanted, axis=0, return_inverse=True)
+    episode_cells = np.full(possible.shape, -1)
+    episode_cells[possible] = cell_of.ravel()
+    return cells, episode_cells
 
 
 def _rows(
