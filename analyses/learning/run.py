@@ -32,7 +32,7 @@ PRIORS = {
 }
 NUM_LEARNERS = 40
 NUM_DRAWS = 12
-SAMPLING = cb.NUTSSettings(num_chains=2, num_warmup=300, num_samples=300)
+SAMPLING = cb.NUTSSettings(num_chains=2, num_warmup=500, num_samples=1500)
 SETTINGS = cb.DesignSettings(
     search=cb.Search(ascent=cb.Ascent(num_steps=150, learning_rate=0.3)),
     per_draw=cb.Search(ascent=cb.Ascent(num_steps=100, learning_rate=0.3)),
@@ -82,7 +82,7 @@ def compared(problem: cb.Problem, study: Any, data: Any) -> dict[str, float]:
 
 def draw(study: Any, problem: cb.Problem) -> None:
     """Draw the schedule, and how often the target is taken under it and under the pilot's."""
-    schedule = study["decision"]["reward"].sel(design="common design").values
+    schedule = study["decision"]["incentive"].sel(design="common").values
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(7.0, 5.0), sharex=True, layout="constrained"
     )
