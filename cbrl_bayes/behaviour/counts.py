@@ -9,6 +9,7 @@ import xarray as xr
 
 from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of
 from cbrl_bayes.behaviour.check import check_trajectories
+from cbrl_bayes.behaviour.paths import check_paths, paths_of_cells
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.behaviour.transitions import count_transitions
 from cbrl_bayes.problems import Problem
@@ -19,8 +20,9 @@ class BehaviourCounts:
     """Sufficient statistics of observed behaviour, plain NumPy arrays.
 
     A *cell* is one policy that has to be known: a (regime, context, group) that occurs, where
-    an unobserved context occurs as every context. A *row* is a (cell, state) in which choices
-    were observed with a known context.
+    an unobserved context occurs as every context. Where followers remember (`History`), every
+    episode makes cells of its own: its policy in a state depends on its own past. A *row* is a
+    (cell, state) in which choices were observed with a known context.
 
     Attributes
     ----------
@@ -33,6 +35,9 @@ class BehaviourCounts:
     groups : tuple of str
         Follower groups, G of them.
     cell_regime, cell_context, cell_group : int arrays, shape (cells,)
+    cell_states, cell_actions : int arrays, shape (cells, steps)
+        What the episode of the cell met and did in order, -1 after its end. No steps where
+        followers do not remember.
     row_cell, row_state : int arrays, shape (rows,)
     action_count : int array, shape (rows, A)
     context_count : int array, shape (C,)
@@ -62,6 +67,8 @@ int arrays
     cell_regime: np.ndarray
     cell_context: np.ndarray
     cell_group: np.ndarray
+    cell_states: np.ndarray
+    cell_actions: np.ndarray
     row_cell: np.ndarray
     row_state: np.ndarray
     action_count: np.ndarray
@@ -135,6 +142,8 @@ def count_behaviour(
         Names every violation.
     """
     check_trajectories(data, problem, estimated=estimated)
+    if problem.history is not None:
+        check_paths(problem, data)
     state, action = data["state"].values, data["action"].values
     scored = state != MISSING
     if "choice_observed" in data:
@@ -143,13 +152,8 @@ def count_behaviour(
     groups, group = groups_of(problem, data["group"].values.astype(str))
     context, context_values, C = contexts_of(problem, data)
 
-    # Every (regime, context, group) whose policy the likelihood needs.
-    possible = (context[:, None] == np.arange(C)) | (context[:, None] == UNSEEN)
-    needed = np.argwhere(possible)
-    triples = np.stack([regime[needed[:, 0]], needed[:, 1], group[needed[:, 0]]], axis=-1)
-    cells, cell_of = np.unique(triples, axis=0, return_inverse=True)
-    episode_cells = np.full(possible.shape, -1)
-    episode_cells[possible] = cell_of.ravel()
+    cells, episode_cells = _cells(problem, regime, context, group, C)
+    cell_states, cell_actions = paths_of_cells(problem, data, cells[:, 3])
 
     where = np.argwhere(scored)
     found = np.stack([where[:, 0], state[scored], action[scored]], axis=-1)
@@ -170,6 +174,8 @@ def count_behaviour(
         cell_regime=cells[:, 0],
         cell_context=cells[:, 1],
         cell_group=cells[:, 2],
+        cell_states=cell_states,
+        cell_actions=cell_actions,
         row_cell=rows[:, 0],
         row_state=rows[:, 1],
         action_count=action_count,
@@ -193,6 +199,24 @@ def count_behaviour(
         transition_slot=moves[:, 3],
         transition_count=move_count,
     )
+
+
+def _cells(
+    problem: Problem, regime: np.ndarray, context: np.ndarray, group: np.ndarray, num_contexts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """List every (regime, context, group, episode) whose policy the likelihood needs.
+
+    The episode is 0 unless followers remember. Also return each episode's cell by context.
+    """
+    possible = (context[:, None] == np.arange(num_contexts)) | (context[:, None] == UNSEEN)
+    needed = np.argwhere(possible)
+    episode = needed[:, 0]
+    own_past = episode * (problem.history is not None)
+    wanted = np.stack([regime[episode], needed[:, 1], group[episode], own_past], axis=-1)
+    cells, cell_of = np.unique(wanted, axis=0, return_inverse=True)
+    episode_cells = np.full(possible.shape, -1)
+    episode_cells[possible] = cell_of.ravel()
+    return cells, episode_cells
 
 
 def _rows(

@@ -17,8 +17,7 @@ from cbrl_bayes.errors import (
     require_kind,
     require_ranges,
 )
-from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import POPULATION, DiscreteContexts, Problem, respond, settled
+from cbrl_bayes.problems import POPULATION, DiscreteContexts, Problem, settled, walk
 
 
 def simulate_trajectories(
@@ -32,7 +31,7 @@ def simulate_trajectories(
     regime: str = "baseline",
     context_observed: bool = True,
 ) -> xr.Dataset:
-    """Let followers who respond at best act, each in a context of its own.
+    """Let the problem's followers act, each in a context of its own.
 
     Parameters
     ----------
@@ -71,11 +70,10 @@ def simulate_trajectories(
         )
     follower = np.arange(num_episodes) % problem.followers.num_followers
 
-    def walk(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:
+    def act(episode: tuple[Any, Array, Array]) -> tuple[Array, Array, Array]:
         context, who, walker = episode
         one = problem.follower_parameters(truth, who)
-        mdp, response = respond(problem, applied, context, one)
-        steps = rollout(mdp, response.policy, key=walker, num_steps=num_steps, num_rollouts=1)
+        _, steps = walk(problem, applied, context, one, key=walker, num_steps=num_steps)
         return steps.state[0], steps.action[0], steps.active[0].sum()
 
     @jax.jit
@@ -83,7 +81,7 @@ def simulate_trajectories(
         context_key, walk_key = jax.random.split(key)
         values, chosen = problem.contexts.draw(truth, context_key, num_episodes)
         walkers = jax.random.split(walk_key, num_episodes)
-        return values, chosen, jax.lax.map(walk, (values, follower, walkers))
+        return values, chosen, jax.lax.map(act, (values, follower, walkers))
 
     values, chosen, (state, action, length) = jax.tree.map(np.asarray, everyone(key))
     who = [problem.followers.names[index] for index in follower]

@@ -15,7 +15,7 @@ from cbrl_bayes.campaigns.policies import FixedArms, KnowledgeGradient, Policy, 
 from cbrl_bayes.campaigns.rules import CampaignConstraints, StopRule
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Search
-from cbrl_bayes.problems import DiscreteContexts, Problem, refuse_population
+from cbrl_bayes.problems import DiscreteContexts, Problem, refuse_history, refuse_population
 
 LITTLE_LEFT = 1e-3
 LONGEST = 1000
@@ -201,6 +201,7 @@ def check_problem(problem: Problem) -> None:
             remedy="a few typical contexts with their probabilities",
         )
     refuse_population(problem, "a campaign", "cb.design after each round")
+    refuse_history(problem, "a campaign", "cb.design after each round")
 
 
 def _default_length(discount: float) -> int:

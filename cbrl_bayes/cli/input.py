@@ -33,6 +33,7 @@ READY_MADE = (
     "route_choice",
     "shared_default_policy",
     "tax_design",
+    "two_option_learning",
     "two_state",
 )
 """Ready-made problems: functions of `cbrl_bayes.problems` that need no arguments."""

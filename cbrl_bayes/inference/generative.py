@@ -29,8 +29,7 @@ from cbrl_bayes.inference.priors import (
 )
 from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.inference.unknown_law import UnknownLaw
-from cbrl_bayes.mdp import rollout
-from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, respond, settled
+from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, settled, walk
 
 
 class GenerativeModel(Protocol):
@@ -170,13 +169,10 @@ class BehaviourSimulation:
         in_force = {name: jnp.asarray(value) for name, value in self.incentive.items()}
         parameters = settled(problem, in_force, parameters, key=context_key)
 
-        def walk(entry: tuple) -> dict[str, Array]:
+        def act(entry: tuple) -> dict[str, Array]:
             value, follower, walker, slot = entry
             one = problem.follower_parameters(parameters, follower)
-            mdp, response = respond(problem, in_force, value, one)
-            steps = rollout(
-                mdp, response.policy, key=walker, num_steps=self.num_steps, num_rollouts=1
-            )
+            mdp, steps = walk(problem, in_force, value, one, key=walker, num_steps=self.num_steps)
             state, action = steps.state[0], steps.action[0]
             every = jnp.arange(mdp.transition.probability.shape[-1])
             reached = mdp.transition.next_state(state[:, None], action[:, None], every)
@@ -192,7 +188,7 @@ class BehaviourSimulation:
 
         walkers = jax.random.split(walk_key, self.num_episodes)
         slots = jax.random.split(slot_key, self.num_episodes)
-        found = jax.lax.map(walk, (values, self._follower, walkers, slots))
+        found = jax.lax.map(act, (values, self._follower, walkers, slots))
         return found | {"context": chosen, "value": values}
 
     def program(self, data: Mapping[str, Array]) -> None:
@@ -223,6 +219,7 @@ class BehaviourSimulation:
             cell_regime=np.zeros(len(cells), int),
             cell_context=cells[:, 0],
             cell_group=cells[:, 1],
+            **self._paths(data, len(cells)),
             row_cell=np.repeat(np.arange(len(cells)), S),
             row_state=np.tile(np.arange(S), len(cells)),
             episode_names=tuple(f"episode {e}" for e in range(episodes)),
@@ -248,14 +245,17 @@ class BehaviourSimulation:
                     "context_count": np.ones(len(episodes), int),
                 },
             )
-        C, F = contexts.num_contexts, self.problem.followers.num_followers
-        chosen = data["context"]
+        # Episodes share the policy of their follower, unless each has a past of its own.
+        remembers = self.problem.history is not None
+        C, chosen = contexts.num_contexts, data["context"]
+        groups = np.arange(self.problem.followers.num_followers)
+        own, who = (episodes, self._follower) if remembers else (self._follower, groups)
         possible = hidden[:, None] | (chosen[:, None] == np.arange(C))
-        every = np.arange(C) * F + self._follower[:, None]
-        cells = np.stack([np.repeat(np.arange(C), F), np.tile(np.arange(F), C)], axis=-1)
+        every = np.arange(C) * len(who) + own[:, None]
+        cells = np.stack([np.repeat(np.arange(C), len(who)), np.tile(who, C)], axis=-1)
         return (
             cells,
-            chosen * F + self._follower,
+            chosen * len(who) + own,
             {
                 "context_values": contexts.values,
                 "episode_context": jnp.where(hidden, -1, chosen),
@@ -263,6 +263,15 @@ class BehaviourSimulation:
                 "context_count": jnp.zeros(C, int).at[chosen].add((~hidden).astype(int)),
             },
         )
+
+    def _paths(self, data: Mapping[str, Array], num_cells: int) -> dict[str, Any]:
+        """Return what the episode of each cell met and did, of followers who remember."""
+        if self.problem.history is None:
+            none = np.zeros((num_cells, 0), int)
+            return {"cell_states": none, "cell_actions": none}
+        times = num_cells // self.num_episodes, 1
+        met = {"cell_states": data["state"], "cell_actions": data["action"]}
+        return {n: jnp.tile(jnp.where(data["active"], v, -1), times) for n, v in met.items()}
 
     def _listed(self, data: Mapping[str, Array], hidden: np.ndarray, own: Array) -> dict[str, Any]:
         """Choices, moves and transitions, one place for each step of each episode."""

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cbrl_bayes.behaviour import BehaviourCounts
-from cbrl_bayes.mdp import MDP
+from cbrl_bayes.mdp import MDP, finite_status
 from cbrl_bayes.problems import (
     POPULATION,
+    History,
     Problem,
     has_unknown_law,
     respond,
@@ -24,8 +25,14 @@ from cbrl_bayes.problems.successors import merged_probability
 def policies(
     problem: Problem, counts: BehaviourCounts, parameters: Mapping[str, Any]
 ) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
-    """Solve for the log policy of every cell; also return the worst solve status."""
+    """Solve for the log policy of every cell; also return the worst solve status.
+
+    Where followers remember, a cell is an episode, and its policy in each state is the one after
+    its own past: one scan over the steps, of all episodes at once.
+    """
     parameters = with_populations(problem, counts, parameters)
+    if problem.history is not None:
+        return _given_own_past(problem, problem.history, counts, parameters)
 
     def solve(cell: tuple) -> tuple[Array, Array]:
         incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
@@ -33,6 +40,20 @@ def policies(
         return response.log_policy, response.status
 
     log_policy, status = jax.lax.map(solve, jax.tree.map(jnp.asarray, counts.cells))
+    return log_policy, status.max()
+
+
+def _given_own_past(
+    problem: Problem, history: History, counts: BehaviourCounts, parameters: Mapping[str, Any]
+) -> tuple[Float[Array, "cell state action"], Int[Array, ""]]:
+    def scan(cell: tuple, states: Array, actions: Array) -> tuple[Array, Array]:
+        incentive, value, one = _cell_inputs(problem, counts, parameters, *cell)
+        mdp = problem.mdp_fn(incentive, value, one)
+        log_policy = history.along(mdp, one, states, actions)
+        return log_policy, finite_status(mdp, log_policy)
+
+    paths = counts.cells, counts.cell_states, counts.cell_actions
+    log_policy, status = jax.vmap(scan)(*jax.tree.map(jnp.asarray, paths))
     return log_policy, status.max()
 
 

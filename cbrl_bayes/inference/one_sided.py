@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.priors import Hierarchical, MadeOfSites, PerGroup, Pooled
@@ -242,20 +242,22 @@ def _of_groups(
     if not (values > 0).all():
         return
     steps = _steps(FAR)
-    median = np.median(values, axis=0)
-    moved = median * np.exp(steps)[:, None]
+    share = model.problem.ranges.get(name) == (0.0, 1.0)
+    scale = biject_to(constraints.unit_interval if share else constraints.positive)
+    median = np.asarray(scale.inv(np.median(values, axis=0)))
+    moved = median + steps[:, None]
     points = _repeated(centre, len(steps))
     if isinstance(law, Hierarchical):
         population, spread = centre[f"{name}_population"], centre[f"{name}_spread"]
-        points[f"{name}_offset"] = np.log(moved / population) / spread
+        points[f"{name}_offset"] = (moved - np.asarray(scale.inv(population))) / spread
     else:
-        points[name] = moved
+        points[name] = np.asarray(scale(moved))
 
     def value(step: float, group: int) -> float:
-        return float(median[group] * np.exp(step))
+        return float(scale(median[group] + step))
 
     for group, label in enumerate(model.counts.groups):
-        wide = float(np.log(values[:, group]).std())
+        wide = float(np.asarray(scale.inv(values[:, group])).std())
         if wide > 0.0:
             yield _Path(f"{name}[{label}]", steps, points, partial(value, group=group), group, wide)
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.special import logit
 from jaxtyping import Array
 
 from cbrl_bayes.errors import InvalidInputError, require_kind
@@ -69,21 +71,26 @@ class PerGroup:
 
 @dataclass(frozen=True)
 class Hierarchical:
-    r"""One positive value per follower group, partially pooled on the log scale.
+    r"""One value per follower group, partially pooled on the log scale, or on the logit scale.
 
-    :math:`\log \theta_g = \mu + \tau z_g`, :math:`z_g \sim N(0, 1)` (non-centred).
+    :math:`\log \theta_g = \mu + \tau z_g`, :math:`z_g \sim N(0, 1)` (non-centred), of a positive
+    parameter; of one whose range is (0, 1) the logit takes the place of the logarithm.
 
     Parameters
     ----------
     location : numpyro distribution or number
-        Prior of the population median :math:`e^\mu`, in the unit of the parameter; positive.
+        Prior of the population median :math:`e^\mu`, in the unit of the parameter; positive, or
+        within (0, 1).
     scale : numpyro distribution or number
-        Prior of :math:`\tau` > 0, the spread of log values between groups; default half-normal
-        with scale 0.5 (two groups then differ by a factor of 2 or so).
+        Prior of :math:`\tau` > 0, the spread of log values (of logits) between groups; default
+        half-normal with scale 0.5 (two groups then differ by a factor of 2 or so, in odds).
+    share : bool
+        Whether the parameter lies in (0, 1). `default_priors` sets it from the problem's ranges.
     """
 
     location: dist.Distribution
     scale: dist.Distribution = field(default_factory=lambda: dist.HalfNormal(0.5))
+    share: bool = False
 
     def __post_init__(self) -> None:
         _set_laws(self, "location", "scale")
@@ -94,7 +101,11 @@ class Hierarchical:
         spread = drawn(f"{name}_spread", self.scale)
         with numpyro.plate("follower", num_groups):
             offset = numpyro.sample(f"{name}_offset", dist.Normal(0.0, 1.0))
-        return numpyro.deterministic(name, median * jnp.exp(spread * offset))
+        if self.share:
+            values = jax.nn.sigmoid(logit(median) + spread * offset)
+        else:
+            values = median * jnp.exp(spread * offset)
+        return numpyro.deterministic(name, values)
 
 
 @dataclass(frozen=True)
@@ -249,9 +260,11 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
             )
         return prior.settled(problem)
     if isinstance(prior, Hierarchical):
+        share = problem.ranges.get(name) == (0.0, 1.0)
         return Hierarchical(
-            _positive(name, "Hierarchical.location", prior.location),
+            _positive(name, "Hierarchical.location", prior.location, 1.0 if share else np.inf),
             _positive(name, "Hierarchical.scale", prior.scale),
+            share,
         )
     if isinstance(prior, Drift):
         first = _positive(name, "Drift.first", prior.first)
@@ -282,10 +295,12 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
     return prior
 
 
-def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution:
-    """Return a part of a hierarchy, settled; refuse draws below zero: both are positive."""
+def _positive(
+    name: str, part: str, law: dist.Distribution, high: float = np.inf
+) -> dist.Distribution:
+    """Return a part of a hierarchy, settled; refuse draws that are not between 0 and ``high``."""
     law, draws = settled(law, f"prior of {name!r}: {part}")
-    outside = int((~((draws > 0.0) & (draws < np.inf))).sum())
+    outside = int((~((draws > 0.0) & (draws < high))).sum())
     if draws.ndim > 1:
         raise InvalidInputError(
             f"prior of {name!r}: {part} does not fit",
@@ -296,10 +311,13 @@ def _positive(name: str, part: str, law: dist.Distribution) -> dist.Distribution
         raise InvalidInputError(
             f"prior of {name!r}: {part} has draws that are out of range",
             received=f"{outside} of {draws.size}",
-            accepted="> 0 and finite",
+            accepted="> 0 and finite"
+            if high == np.inf
+            else f"between 0 and {high:g}, both excluded",
             remedy="Pooled(...), where all groups are alike"
             if is_known(law) and part.endswith((".scale", ".spread"))
-            else "a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
+            else "a distribution on that range, such as "
+            + ("dist.LogNormal(0.0, 1.0)" if high == np.inf else "dist.Beta(1.0, 1.0)"),
         )
     return law
 

@@ -15,7 +15,13 @@ from cbrl_bayes.designs.scoring import complete_draws
 from cbrl_bayes.designs.thinning import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, rollout
-from cbrl_bayes.problems import DiscreteContexts, Problem, respond_everywhere, settled
+from cbrl_bayes.problems import (
+    DiscreteContexts,
+    Problem,
+    refuse_history,
+    respond_everywhere,
+    settled,
+)
 
 MOST_ENTRIES = 200_000_000
 """Log policies of all draws are held up to this size (1.6 GB)."""
@@ -153,8 +159,8 @@ def simulate_experiments(
     Raises
     ------
     InvalidInputError
-        For contexts that are sampled, names the problem does not have, or more draws than fit in
-        memory.
+        For contexts that are sampled, names the problem does not have, more draws than fit in
+        memory, or followers who remember (`cbrl_bayes.problems.History`).
 
     Examples
     --------
@@ -164,6 +170,7 @@ def simulate_experiments(
     >>> data.statistic.sum(1).tolist()  # ten choices and ten contexts
     [20.0, 20.0]
     """
+    refuse_history(problem, "an experiment", "value_of_information(...) without experiments")
     draws, num = complete_draws(problem, draws)
     incentives = [_checked(problem, experiment, num) for experiment in experiments]
     run = run or Running()

@@ -9,6 +9,7 @@ from cbrl_bayes.problems.chains import Chain
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
+from cbrl_bayes.problems.delta_rule import DeltaRule
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.equilibrium import (
     POPULATION,
@@ -29,6 +30,7 @@ from cbrl_bayes.problems.four_rooms_doors import FOUR_ROOMS_DOORS, four_rooms_do
 from cbrl_bayes.problems.grid_model import GridModel
 from cbrl_bayes.problems.grid_world import FOUR_ROOMS_MAP
 from cbrl_bayes.problems.grids import Grid
+from cbrl_bayes.problems.history import History, refuse_history, walk
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.life_cycle import life_cycle
@@ -63,6 +65,7 @@ from cbrl_bayes.problems.tax_design import (
     household_accounts,
     tax_design,
 )
+from cbrl_bayes.problems.two_option_learning import two_option_learning
 from cbrl_bayes.problems.two_state import two_state
 from cbrl_bayes.problems.unknown_law import (
     LAW,
@@ -109,6 +112,7 @@ __all__ = [
     "Budget",
     "Chain",
     "ContextDistribution",
+    "DeltaRule",
     "DiscreteContexts",
     "Equilibrium",
     "Feasibility",
@@ -116,6 +120,7 @@ __all__ = [
     "GiniWelfare",
     "Grid",
     "GridModel",
+    "History",
     "HouseholdAccounts",
     "HouseholdEconomy",
     "IncentiveSpace",
@@ -161,6 +166,7 @@ __all__ = [
     "period_labels",
     "random_mdp",
     "reach_of",
+    "refuse_history",
     "refuse_population",
     "reserve_price",
     "respond",
@@ -172,6 +178,8 @@ __all__ = [
     "shared_default_policy",
     "shared_network",
     "tax_design",
+    "two_option_learning",
     "two_state",
+    "walk",
     "with_unknown_law",
 ]

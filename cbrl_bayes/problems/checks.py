@@ -14,6 +14,7 @@ from cbrl_bayes.problems.calling import NEEDS_A_VALUE, failed, needs_a_value
 from cbrl_bayes.problems.contexts import DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.equilibrium import POPULATION, Population
+from cbrl_bayes.problems.history import check_history
 from cbrl_bayes.problems.incentive import IncentiveSpace
 from cbrl_bayes.problems.names import check_names
 from cbrl_bayes.problems.population import Followers
@@ -153,6 +154,7 @@ def _check_values(problem: "Problem", follower: int) -> tuple[MDP, tuple[Any, An
         shapes.append(mdp.transition.probability.shape)
         if not is_traced(mdp) and 1.0 in (float(mdp.discount), float(problem.leader_discount)):
             check_ends(mdp, _state_names(problem, mdp.num_states))
+        check_history(problem, mdp)
         for name in ("leader_reward_fn", "incentive_price_fn"):
             _check_finite(name, _called(problem, name, incentive, context, one))
     _check_shapes(shapes)

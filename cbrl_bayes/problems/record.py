@@ -17,6 +17,7 @@ from cbrl_bayes.problems.checks import asks_who, check_functions, check_paramete
 from cbrl_bayes.problems.contexts import ContextDistribution, SampledContexts
 from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.heat import PLACE_OF_PARAMETERS, Heated, Priced
+from cbrl_bayes.problems.history import History
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels
 from cbrl_bayes.problems.population import Followers
 from cbrl_bayes.problems.scale import Scale, find_scale
@@ -88,7 +89,8 @@ class Problem:
         Names of the parameters that `infer` estimates by default, beside the context law.
     response_fn : callable, optional
         ``(mdp, parameters, initial values or None) -> BestResponse``, differentiable, in place of
-        the best response (`follower_models`). Estimators: as with an ``aggregate``.
+        the best response (`follower_models`). Estimators: as with an ``aggregate``. A `History`
+        is one of followers who remember.
     population : Population, optional
         What followers do together; all functions find it as ``parameters["population"]``.
         Estimators: as with an ``aggregate``.
@@ -167,6 +169,14 @@ class Problem:
         """
         num = self.followers.num_followers
         return range(num if num > 1 and self.tells_followers_apart else 1)
+
+    @property
+    def history(self) -> History | None:
+        """How followers remember; None where they respond to the present alone."""
+        response = self.response_fn
+        while isinstance(response, Heated):
+            response = response.function
+        return response if isinstance(response, History) else None
 
     @cached_property
     def scale(self) -> Scale:

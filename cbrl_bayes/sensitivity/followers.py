@@ -172,8 +172,8 @@ def check_same_data(studies: Mapping[str, xr.DataTree]) -> None:
             received=sorted(shapes),
             accepted="the same chains and draws in all",
         )
-    seen = first["observed_data"].to_dataset()
-    same = all(seen.equals(tree["observed_data"].to_dataset()) for tree in others)
+    seen = _seen(first)
+    same = all(_seen(tree) == seen for tree in others)
     if not same or len({_size_of_data(tree) for tree in studies.values()}) > 1:
         raise InvalidInputError(
             "the studies were fitted to different data, so their models cannot be compared",
@@ -249,6 +249,24 @@ def _pairs(others: Any, name: str) -> Mapping[str, tuple[Problem, xr.DataTree]]:
             remedy=remedy,
         )
     return others
+
+
+def _seen(tree: xr.DataTree) -> dict[Any, float]:
+    """Return all that was observed, choices added up over decision points in the same place.
+
+    A model of followers who remember has a decision point for each episode, others share them.
+    """
+    seen: dict[Any, float] = {}
+    for name, values in tree["observed_data"].to_dataset().data_vars.items():
+        places = [
+            values[place].values
+            for place in ("decision_state", "decision_context", "decision_follower", "action")
+            if place in values.coords
+        ] or [np.arange(values.size)]
+        for *place, number in zip(*places, values.values.ravel(), strict=True):
+            at = (name, *map(str, place))
+            seen[at] = seen.get(at, 0.0) + float(number)
+    return {at: number for at, number in seen.items() if number}
 
 
 def _size_of_data(tree: xr.DataTree) -> tuple:

@@ -58,6 +58,21 @@ def _shares(model):
     return ShareSimulation(model, design, num_goods=3)
 
 
+def _learners():
+    problem = cb.problems.two_option_learning(num_trials=20, budgets=(6.0, 6.0))
+    reward = np.random.default_rng(0).binomial(1, 0.3, (20, 2)).astype(float)
+    return BehaviourSimulation(
+        problem.with_followers(("young", "old"), (0.5, 0.5)),
+        {
+            "temperature": cb.Hierarchical(dist.LogNormal(-1.6, 0.7)),
+            "learning_rate": cb.Hierarchical(dist.Beta(1.5, 3.0)),
+        },
+        num_episodes=10,
+        num_steps=20,
+        incentive={"reward": reward},
+    )
+
+
 def _law_not_known():
     return cb.problems.with_unknown_law(make_workshop())
 
@@ -102,6 +117,7 @@ MODELS = {
     "shares, Dirichlet": (lambda: _shares(DirichletShares()), 500, SAMPLING),
     "shares, which are bought": (lambda: _shares(Participation()), 500, SAMPLING),
     "preferences": (_preferences, 300, CAREFUL),
+    "learners, a hierarchy": (_learners, 100, CAREFUL),
 }
 """Model -> (simulation, data sets, settings of the fits)."""
 

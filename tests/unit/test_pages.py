@@ -30,6 +30,7 @@ SLOW_PAGES = [
     "docs/faq.md",
     "docs/horizons.md",
     "docs/information.md",
+    "docs/learning.md",
     "docs/one_step.md",
     "docs/posteriors.md",
     "docs/quickstart.md",
@@ -46,10 +47,12 @@ OF_A_PROBLEM = {
     "door",
     "good",
     "move",
+    "option",
     "outcome",
     "round",
     "stage",
     "state",
+    "trial",
 }
 """Axes that an incentive or a parameter brings along."""
 
