@@ -156,7 +156,7 @@ class Rivals:
         starts = list(state.points[-OPTIONS:])
         points = np.stack(
             [
-                engine.desk.common(own, starts, search_key)
+                engine.desk.common(own, starts, search_key, wide=False)
                 for engine, own in zip(engines, draws, strict=True)
             ]
         )

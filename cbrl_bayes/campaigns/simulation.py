@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -78,7 +78,7 @@ class Simulation:
         """
         start_key, key = jax.random.split(key)
         engine = self.engine
-        world = replace(self.world, parameters=dict(truth))
+        world = self.world.of(truth)
         state, memory = engine.begin(start_key), world.initial_memory()
         ledger, ending = Ledger(engine), Ending.ALL_ROUNDS
         while state.number < engine.settings.num_rounds:

@@ -92,10 +92,14 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
     bets = campaign["bet"].sel(round=slice(None, number)).max("round")
     worst = str(campaign["statistic"].values[int(np.argmax(bets.values))])
     said = [
-        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model is {now:.3g}. "
+        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model is {_large(now)}. "
         f"{meaning}"
     ]
     return said + (_compared(models) if models is not None else [_not_compared(campaign)])
+
+
+def _large(value: float) -> str:
+    return f"{value:,.0f}" if 100.0 <= value < 1e7 else f"{value:.3g}"
 
 
 def _not_compared(campaign: xr.Dataset) -> str:

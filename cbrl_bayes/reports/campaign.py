@@ -9,7 +9,7 @@ import xarray as xr
 from cbrl_bayes.campaigns import Campaign, RoundPlan
 from cbrl_bayes.campaigns.round_plan import in_few_words
 from cbrl_bayes.campaigns.verdict import campaign_health, surprise_in_words
-from cbrl_bayes.errors import InvalidInputError, require_kind
+from cbrl_bayes.errors import InvalidInputError, counted, require_kind
 from cbrl_bayes.plots import plot_campaign
 from cbrl_bayes.reports.charts import picture
 from cbrl_bayes.reports.page import Report, checked_path, page_of
@@ -97,7 +97,7 @@ def campaign_report(
         Section("beliefs", "What is believed", _beliefs(one, prob), judged=True),
         Section("stopping", "What one more round is worth", _stopping(one), folded=True),
     ]
-    title = f"{one.attrs['problem']}: campaign after {one.sizes['round']} rounds"
+    title = f"{one.attrs['problem']}: campaign after {counted(one.sizes['round'], 'round')}"
     found = Report(title, health, False, sections, "")
     page = page_of(
         found, prob=prob, created=str(one.attrs.get("created", "")), stage="campaign", judged=JUDGED
@@ -139,8 +139,9 @@ def _decision(
         rows += [("Other models", " ".join(words[1:]))] if words[1:] else []
     if plan is not None:
         head = "If you go on" if surprised else "Do this"
+        go = "" if surprised else "Go on: "
         ending = (
-            "Stop experimenting and keep" if plan.stop else f"Go on: in round {plan.number} deploy"
+            "Stop experimenting and keep" if plan.stop else f"{go}in round {plan.number} deploy"
         )
         rows.append((head, f"{ending} {_designs(plan)}."))
         rows.append(("Stop or go on", _reason(plan)))
