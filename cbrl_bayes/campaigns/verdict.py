@@ -92,8 +92,8 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
     bets = campaign["bet"].sel(round=slice(None, number)).max("round")
     worst = str(campaign["statistic"].values[int(np.argmax(bets.values))])
     said = [
-        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model is {_large(now)}. "
-        f"{meaning}"
+        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model is "
+        f"{_large(now)}. {meaning}"
     ]
     return said + (_compared(models) if models is not None else [_not_compared(campaign)])
 
