@@ -190,11 +190,8 @@ class Campaign:
         """
         done = sum("data" in entry for entry in self.folder.manifest()["rounds"])
         tree = self.folder.read(done, "round") if done else None
-        return (
-            tree["models"].to_dataset(inherit=False)
-            if tree is not None and "models" in tree
-            else None
-        )
+        models = None if tree is None else tree.children.get("models")
+        return None if models is None else models.to_dataset(inherit=False)
 
     def status(self) -> dict[str, Any]:
         """Return where the campaign is: rounds recorded, and what waits."""
