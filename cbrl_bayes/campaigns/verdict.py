@@ -19,7 +19,7 @@ MEANING = {
 def campaign_health(campaign: xr.Dataset, unsolved_in_plan: int = 0) -> Health:
     """Judge one campaign by its surprise check and by how its numbers were computed.
 
-    FAIL: the surprise check fired. REVIEW: best responses that did not converge, fewer than 100
+    FAIL: the surprise check fired. REVIEW: no such check, best responses that did not converge, fewer than 100
     effective draws, fewer than 50 particles that differ, a net value of the next round within two
     standard errors of zero.
 
@@ -37,6 +37,11 @@ def campaign_health(campaign: xr.Dataset, unsolved_in_plan: int = 0) -> Health:
         False,
         f"what came back does not fit the model (first seen in round {surprised}): predictions and "
         "designs rest on a model that behaviour contradicts. Compare follower models",
+    )
+    health.note(
+        False,
+        not np.isfinite(campaign["p_value"]).any(),
+        "there is no surprise check (num_replicates=0): nothing tells whether the model fits",
     )
     unsolved = int(np.nansum(campaign["unsolved"])) + unsolved_in_plan
     health.note(
@@ -84,6 +89,8 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
         "all rounds and all three statistics together."
     )
     number = int(campaign["fired"])
+    if not np.isfinite(campaign["p_value"]).any():
+        return ["There is no surprise check (num_replicates=0)."]
     if number == 0:
         return [
             f"No surprise: what came back fits what was predicted. Evidence against the model is "
