@@ -19,9 +19,9 @@ MEANING = {
 def campaign_health(campaign: xr.Dataset, unsolved_in_plan: int = 0) -> Health:
     """Judge one campaign by its surprise check and by how its numbers were computed.
 
-    FAIL: the surprise check fired. REVIEW: no such check, best responses that did not converge, fewer than 100
-    effective draws, fewer than 50 particles that differ, a net value of the next round within two
-    standard errors of zero.
+    FAIL: the surprise check fired. REVIEW: no such check, best responses that did not converge,
+    fewer than 100 effective draws, fewer than 50 particles that differ, a net value of the last
+    round within two standard errors of zero.
 
     Parameters
     ----------
