@@ -381,11 +381,11 @@ def test_a_record_that_is_killed_leaves_the_campaign_whole(one_round, tmp_path, 
         [sys.executable, "-c", DYING, str(folder), moment],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()},
     )  # fmt: skip
-    assert process.stdout.readline().strip() == "ready"
-    assert process.stdout.readline().strip() == "wait"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with process:  # closes the pipe
+        assert process.stdout.readline().strip() == "ready"
+        assert process.stdout.readline().strip() == "wait"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
     again = opened(folder)
     assert again.status()["rounds_recorded"] == 1
     assert str(again.next_round()) == str(plan)
