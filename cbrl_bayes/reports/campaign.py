@@ -57,10 +57,16 @@ def campaign_report(
 
     Examples
     --------
-    >>> campaign_report({})
-    Traceback (most recent call last):
-    ...
-    cbrl_bayes.errors.InvalidInputError: campaign has the wrong type; received: dict; ...
+    >>> import jax, cbrl_bayes as cb
+    >>> quick = cb.PlanningSettings(
+    ...     search=cb.Search(ascent=cb.Ascent(num_steps=20, learning_rate=0.3)), num_draws=20)
+    >>> found = cb.simulate_campaigns(
+    ...     cb.problems.two_state(), key=jax.random.key(0),
+    ...     settings=cb.CampaignSettings(num_rounds=2, planning=quick, num_replicates=19),
+    ...     clairvoyant=cb.Search(ascent=cb.Ascent(num_steps=50)))
+    >>> page = campaign_report(found)
+    >>> [section.anchor for section in page.sections][:2]
+    ['recommendation', 'surprise']
     """
     remedy = "cb.open_campaign(...), or the dataset of cb.simulate_campaigns(...)"
     require_kind(campaign, Campaign | xr.Dataset, "campaign", remedy)

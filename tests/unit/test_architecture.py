@@ -142,6 +142,7 @@ SLOW_EXAMPLES = {
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",
     "cbrl_bayes.problems.tax_design",
+    "cbrl_bayes.reports.campaign",
     "cbrl_bayes.reports.page",
     "cbrl_bayes.robust.study",
     "cbrl_bayes.sensitivity.study",
