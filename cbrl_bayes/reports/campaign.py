@@ -80,7 +80,7 @@ def campaign_report(
         status = campaign.status()
         waits = status["waits_for"]
         plan = campaign.next_round() if waits.startswith("data of") else None
-        done = f"The campaign has ended; it waits for {waits}."
+        done = f"The campaign has ended: {waits.partition(': ')[2]}."
     one = one.isel(round=slice(0, int(one["rounds"])))
     health = campaign_health(one, plan.unsolved if plan else 0)
     words = surprise_in_words(one, models)
