@@ -131,7 +131,7 @@ from .problems import (
     leader_outcome as leader_outcome,
     period_labels as period_labels,
 )
-from .reports import report as report
+from .reports import campaign_report as campaign_report, report as report
 from .results import (
     check_tree as check_tree,
     error_budget as error_budget,

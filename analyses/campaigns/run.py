@@ -12,8 +12,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 HERE = Path(__file__).parent
@@ -27,10 +28,11 @@ import xarray as xr  # noqa: E402
 from scipy.stats import binomtest, norm  # noqa: E402
 
 import cbrl_bayes as cb  # noqa: E402
-from cbrl_bayes.campaigns import suitable_settings  # noqa: E402
+from cbrl_bayes.campaigns import Engine, World, suitable_settings  # noqa: E402
 from cbrl_bayes.campaigns.tables import covered  # noqa: E402
-from cbrl_bayes.mdp import DenseTransition  # noqa: E402
-from cbrl_bayes.problems import follower_models, scaled_sigmoid  # noqa: E402
+from cbrl_bayes.followers.tabular import sampler_of  # noqa: E402
+from cbrl_bayes.mdp import DenseTransition, best_response, replace_fields  # noqa: E402
+from cbrl_bayes.problems import scaled_sigmoid  # noqa: E402
 
 PROB = 0.9
 LIGHT = cb.PlanningSettings(
@@ -216,68 +218,153 @@ def coverage(num: int) -> dict[str, Any]:
     }
 
 
-def surprise(num: int) -> dict[str, Any]:
-    """When does the check notice followers whom the model does not describe."""
-    problem = cb.problems.two_state()
-    worlds = {
-        "lapses, a tenth": follower_models.lapsing(problem, 0.1),
-        "lapses, three tenths": follower_models.lapsing(problem, 0.3),
+@dataclass(frozen=True)
+class Gaming:
+    """Acts against its interest in its first trainings, to be offered more; then at best.
+
+    Followers train once for each batch of episodes, here about seven times a round.
+    """
+
+    runs_on_host: ClassVar[bool] = False
+    num_trainings: int = 20
+
+    def initial_memory(self, problem: cb.Problem) -> Any:
+        """No training so far."""
+        return jnp.zeros((), int)
+
+    def train(self, problem, incentive, context, parameters, memory, *, key):  # type: ignore[no-untyped-def]
+        """Solve with the rewards' sign turned, then as they are; see `TrajectoryOracle.train`."""
+        mdp = problem.mdp_fn(incentive, context, parameters)
+        sign = jnp.where(memory < self.num_trainings, -1.0, 1.0)
+        found = best_response(replace_fields(mdp, reward=sign * mdp.reward))
+        return sampler_of(mdp, found.policy), memory + 1, found.status
+
+
+def other_worlds(problem: cb.Problem) -> dict[str, tuple[cb.Problem | None, Any]]:
+    """Followers whom the model of `two_state` does not describe: world, and who answers there."""
+
+    def by_context(incentive: Mapping, cost: Any, parameters: Mapping) -> cb.MDP:
+        own = parameters["temperature"] * jnp.where(cost < 1.0, 0.2, 3.0)
+        return problem.mdp_fn(incentive, cost, {**parameters, "temperature": own})
+
+    slow = cb.QLearningFollower(num_steps=2, num_walkers=1, step_exponent=1.0)
+    return {
+        "right model": (None, None),
+        "a temperature per context": (replace(problem, mdp_fn=by_context), None),
+        "learning": (None, slow),
+        "gaming": (None, Gaming()),
     }
-    told = {}
-    for label, world in worlds.items():
-        found = run(
-            problem,
-            cb.Thompson(),
-            num,
-            3,
-            world=world,
-            num_rounds=10,
-            episodes_per_round=100,
-            num_replicates=199,
-        )
-        rounds = found["fired"].values
-        told[label] = {
-            "fired": share_with_interval((rounds > 0).sum(), num),
-            "median_round": float(np.median(rounds[rounds > 0])) if (rounds > 0).any() else None,
-            "last_regret": mean_with_interval(found["regret"].values[:, -1]),
-        }
-        print("surprise", label, told[label], flush=True)
-    return {"campaigns": num, "followers": told}
+
+
+def surprise(num: int) -> dict[str, Any]:
+    """When does the check notice followers whom the model does not describe, and what they cost."""
+    problem = cb.problems.two_state()
+    told: dict[str, Any] = {}
+    for label, (world, follower) in other_worlds(problem).items():
+        told[label] = {}
+        for name in ("Thompson", "greedy"):
+            found = run(
+                problem,
+                POLICIES[name],
+                num,
+                3,
+                world=world,
+                follower=follower,
+                num_rounds=6,
+                episodes_per_round=100,
+                num_replicates=199,
+            )
+            rounds = found["fired"].values
+            told[label][name] = {
+                "fired": share_with_interval((rounds > 0).sum(), num),
+                "median_round": float(np.median(rounds[rounds > 0])) if rounds.any() else None,
+                "cumulative_regret": mean_with_interval(found["cumulative_regret"].values[:, -1]),
+                "last_regret": mean_with_interval(found["regret"].values[:, -1]),
+            }
+            print("surprise", label, name, told[label][name], flush=True)
+    return {"campaigns": num, "rounds": 6, "false_alarm": 0.05, "followers": told}
 
 
 def stopping(num: int) -> dict[str, Any]:
     """Net benefit of the rule, of fixed numbers of rounds, and of never experimenting.
 
-    The benefit of a campaign that ends after r rounds: population times the true objective of the
-    common design then in force, plus the episodes of the rounds times theirs, less their costs.
+    One pass for all: before each round of a Thompson campaign stands what would be kept if it
+    ended there (the common design), and whether the rule ends it. The benefit of ending after r
+    rounds: population times the true objective of what is kept, less the episodes of the rounds;
+    plus these times the objective of what was tried, less the rounds' costs.
     """
     population, cost, most, episodes = 2000.0, 10.0, 8, 20
-    problem = cb.problems.two_state()
-    fixed: dict[str, list[float]] = {}
-    given = {"truth": "prior", "episodes_per_round": episodes, "num_replicates": 0}
-
-    def benefit(found: xr.Dataset, rounds: np.ndarray) -> np.ndarray:
-        """Sum up; the last round deploys the design that is kept, and is not paid for."""
-        true, last = found["true_objective"].values[..., 0], rounds - 1
-        kept = np.take_along_axis(true, last[:, None], 1)[:, 0]
-        tried = np.array([row[:end].sum() for row, end in zip(true, last, strict=True)])
-        return (population - episodes * last) * kept + episodes * tried - cost * last
-
-    for rounds in range(1, most + 1):
-        found = run(problem, cb.Thompson(), num, 4, num_rounds=rounds, **given)
-        fixed[str(rounds - 1)] = mean_with_interval(benefit(found, np.full(num, rounds)))
-        print("stopping after", rounds - 1, fixed[str(rounds - 1)], flush=True)
+    problem, key = cb.problems.two_state(), jax.random.key(4)
     rule = cb.StopRule(cost_per_round=cost, population=population, least_rounds=0)
-    found = run(problem, cb.Thompson(), num, 4, num_rounds=most, stopping=rule, **given)
-    rounds = found["rounds"].values
+    given = {"policy": cb.Thompson(), "planning": LIGHT, "episodes_per_round": episodes}
+    given |= {"num_replicates": 0, "num_rounds": most + 1}
+    leader = Engine(problem, cb.CampaignSettings(**given))
+    judge = Engine(problem, cb.CampaignSettings(**given, stopping=rule))
+    keeper = Engine(problem, cb.CampaignSettings(**given | {"policy": cb.Greedy()}))
+    for other in (judge, keeper):
+        other.desk, other.programs = leader.desk, leader.programs  # compiled once
+    world = World(problem, problem.default_parameters)
+    true = jax.jit(
+        lambda point, truth: cb.leader_outcome(problem, {"bonus": point}, truth).objective
+    )
+    drawn = leader.prior_draws(key, num)
+    kept, tried, ends = np.zeros((num, most + 1)), np.zeros((num, most)), np.full(num, most)
+    for number in range(num):
+        truth = problem.complete_parameters({n: v[number] for n, v in drawn.items()})
+        here, own = world.of(truth), jax.random.fold_in(key, number)
+        state, memory = leader.begin(jax.random.fold_in(own, 1000)), here.initial_memory()
+        for rounds in range(most + 1):
+            keys = jax.random.split(jax.random.fold_in(own, rounds), 3)
+            point = keeper.plan(state, keys[0]).points[0]
+            kept[number, rounds] = float(true(point[0], truth))
+            if rounds == most:
+                break
+            if ends[number] == most and judge.plan(state, keys[0]).stop:
+                ends[number] = rounds
+            plan = leader.plan(state, keys[0])
+            tried[number, rounds] = float(true(plan.points[0, 0], truth))
+            answer, memory = here.answer(plan.points[0], leader.watch, memory, keys[1])
+            state, _ = leader.absorb(state, plan, [answer], keys[2])
+        if number % 10 == 9:
+            print("stopping", number + 1, flush=True)
+    rounds = np.arange(most + 1)
+    spent = np.concatenate([np.zeros((num, 1)), np.cumsum(tried, 1)], axis=1)
+    benefit = (population - episodes * rounds) * kept + episodes * spent - cost * rounds
+    ruled = benefit[np.arange(num), ends]
+    best = int(benefit.mean(0).argmax())
+    _draw_stopping(benefit, ruled, ends)
     return {
         "campaigns": num,
         "population": population,
         "cost_per_round": cost,
-        "rule": mean_with_interval(benefit(found, rounds)),
-        "rounds_experimenting": mean_with_interval(rounds - 1),
-        "fixed": fixed,
+        "rule": mean_with_interval(ruled),
+        "rounds_experimenting": mean_with_interval(ends),
+        "fixed": {str(r): mean_with_interval(benefit[:, r]) for r in rounds},
+        "best_fixed": best,
+        "rule_less_best_fixed": mean_with_interval(ruled - benefit[:, best]),
+        "rule_less_never": mean_with_interval(ruled - benefit[:, 0]),
     }
+
+
+def _draw_stopping(benefit: np.ndarray, ruled: np.ndarray, ends: np.ndarray) -> None:
+    figure, panel = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    gain = benefit - benefit[:, :1]
+    low, middle, high = np.array([mean_with_interval(column) for column in gain.T]).T
+    rounds = np.arange(len(middle))
+    panel.errorbar(
+        rounds, middle, yerr=[middle - low, high - middle], fmt="o-", color=COLOURS[1],
+        label="fixed number of rounds",
+    )  # fmt: skip
+    low, middle, high = mean_with_interval(ruled - benefit[:, 0])
+    panel.axhspan(low, high, color=COLOURS[2], alpha=0.2, lw=0)
+    said = f"stopping rule ({ends.mean():.1f} rounds on average)"
+    panel.axhline(middle, color=COLOURS[2], label=said)
+    panel.set_xlabel("rounds of experimenting")
+    panel.set_ylabel("net benefit over never experimenting (money)")
+    panel.set_title(f"two_state: mean of {len(ruled)} campaigns, 90 % intervals")
+    panel.legend(fontsize=8)
+    figure.savefig(HERE / "stopping.png", dpi=120)
+    plt.close(figure)
 
 
 def rooms(num: int) -> dict[str, Any]:
@@ -286,25 +373,55 @@ def rooms(num: int) -> dict[str, Any]:
     settings = suitable_settings(
         problem, cb.CampaignSettings(policy=cb.Thompson(), num_rounds=100, steps_per_round=2000)
     )
-    last, optimum, seconds, told = [], [], [], []
-    for seed in range(min(num, 10)):
+    place, rows = HERE / "rooms.jsonl", []
+    if place.exists():  # campaigns that were run before
+        rows = [json.loads(line) for line in place.read_text().splitlines()]
+    for seed in range(len(rows), min(num, 10)):
         found = cb.simulate_campaigns(
             problem, key=jax.random.key(seed), settings=settings, progress=False
         ).isel(campaign=0)
-        last.append(float(found["true_objective"][-1, 0]))
-        optimum.append(float(found["optimum"]))
-        seconds.append(found["seconds"].values.tolist())
-        told.append(float(found["cumulative_regret"][-1]))
-        print("rooms", seed, last[-1], optimum[-1], told[-1], flush=True)
-    near = np.array(last) >= 0.98 * np.array(optimum)
+        row = {
+            "seed": seed,
+            "last": float(found["true_objective"][-1, 0]),
+            "optimum": float(found["optimum"]),
+            "regret": float(found["cumulative_regret"][-1]),
+            "seconds": found["seconds"].values.tolist(),
+            "true": found["true_objective"].values[:, 0].tolist(),
+        }
+        rows.append(row)
+        with place.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print("rooms", seed, row["last"], row["optimum"], row["regret"], flush=True)
+    last, optimum = (np.array([row[name] for row in rows]) for name in ("last", "optimum"))
+    near = last >= 0.98 * optimum
+    _draw_rooms(rows)
     return {
-        "campaigns": len(last),
-        "last_objective": last,
-        "optimum": optimum,
+        "campaigns": len(rows),
+        "last_objective": last.tolist(),
+        "optimum": optimum.tolist(),
         "within_2_per_cent": share_with_interval(near.sum(), len(near)),
-        "cumulative_regret": told,
-        "median_seconds_by_round": np.median(seconds, axis=0).tolist(),
+        "cumulative_regret": [row["regret"] for row in rows],
+        "median_seconds_by_round": np.median([row["seconds"] for row in rows], axis=0).tolist(),
     }
+
+
+def _draw_rooms(rows: list[dict[str, Any]]) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 4.0), layout="constrained")
+    for row, colour in zip(rows, plt.get_cmap("tab10").colors, strict=False):
+        short = 1.0 - np.array(row["true"]) / row["optimum"]
+        rounds = np.arange(1, len(short) + 1)
+        left.plot(rounds, short, color=colour, lw=1, label=f"seed {row['seed']}")
+        right.plot(rounds, row["seconds"], color=colour, lw=1)
+    left.axhline(0.02, color="black", ls=":", label="2 %")
+    left.set_ylabel("shortfall, share of the optimum")
+    left.set_title("Four-Rooms, cell (.005, 5), nothing known but cells and rewards")
+    left.legend(fontsize=7, ncols=3)
+    right.set_ylabel("seconds a round (machine shared)")
+    for panel in (left, right):
+        panel.set_yscale("log")
+        panel.set_xlabel("round")
+    figure.savefig(HERE / "rooms.png", dpi=120)
+    plt.close(figure)
 
 
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {

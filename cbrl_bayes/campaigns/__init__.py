@@ -18,6 +18,7 @@ from cbrl_bayes.campaigns.policies import (
     UpperConfidence,
 )
 from cbrl_bayes.campaigns.real import Campaign, open_campaign
+from cbrl_bayes.campaigns.rivals import Comparison, Rivals, usual_rivals
 from cbrl_bayes.campaigns.round_plan import RoundPlan
 from cbrl_bayes.campaigns.rules import CampaignConstraints, NetValue, StopRule
 from cbrl_bayes.campaigns.settings import CampaignSettings, suitable_settings
@@ -36,6 +37,7 @@ __all__ = [
     "CampaignFolder",
     "CampaignSettings",
     "Check",
+    "Comparison",
     "Desk",
     "DynamicsSettings",
     "Engine",
@@ -53,6 +55,7 @@ __all__ = [
     "Plan",
     "PlanningSettings",
     "Policy",
+    "Rivals",
     "RoundPlan",
     "Simulation",
     "Situation",
@@ -68,4 +71,5 @@ __all__ = [
     "p_values",
     "simulate_campaigns",
     "suitable_settings",
+    "usual_rivals",
 ]

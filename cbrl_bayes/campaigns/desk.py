@@ -71,11 +71,14 @@ class Outcomes(NamedTuple):
     ----------
     objective, cost, value : arrays, shape (D, N)
         The leader's objective, what the incentive costs, and the followers' value, weighted.
+    unsolved : array, shape (D, N)
+        1 where some best response did not converge.
     """
 
     objective: Float[np.ndarray, "design draw"]
     cost: Float[np.ndarray, "design draw"]
     value: Float[np.ndarray, "design draw"]
+    unsolved: Float[np.ndarray, "design draw"]
 
 
 @dataclass
@@ -211,15 +214,17 @@ class Desk:
         size = self.problem.num_states * self.problem.num_actions
         return 128 if size <= SMALL else None
 
-    def _scored(self, points: Array, draws: dict[str, Array]) -> tuple[Array, Array, Array]:
+    def _scored(self, points: Array, draws: dict[str, Array]) -> tuple[Array, ...]:
         num = next(iter(draws.values())).shape[0]
         weights = jnp.asarray(self.problem.followers.weights)
 
-        def one(number: Array) -> tuple[Array, Array, Array]:
+        def one(number: Array) -> tuple[Array, ...]:
             parameters = jax.tree.map(lambda leaf: leaf[number % num], draws)
             point = self.problem.incentive.unflatten(points[number // num])
             found = leader_outcome(self.problem, point, parameters)
-            return found.objective, found.incentive_cost, found.follower_value @ weights
+            value = found.follower_value @ weights
+            unsolved = (found.status != 0).astype(float)
+            return found.objective, found.incentive_cost, value, unsolved
 
         return jax.lax.map(one, jnp.arange(len(points) * num), batch_size=self._batch)
 

@@ -138,6 +138,7 @@ class DynamicsPrograms:
             arrays.get("context_weights"),
             tuple(recent),
             arrays.get("modes"),
+            int(arrays["num_unsolved"]),
         )
 
     @property
@@ -166,48 +167,55 @@ class DynamicsPrograms:
 
     def _scored(
         self, starts: Array, laws: Array, arms: Array, choices: Array, noise: Array
-    ) -> tuple[Array, Array]:
-        """Return the mode under each law, and one draw of the Laplace approximation there."""
+    ) -> tuple[Array, Array, Array]:
+        """Return modes under all laws, a Laplace draw of each, and solves that did not converge."""
 
-        def log_policy(point: Array, law: Array, arm: Array) -> Array:
+        def log_policy(point: Array, law: Array, arm: Array) -> tuple[Array, Array]:
             own = self.law.parameters(point)
             parameters = {**self.problem.default_parameters, **own, LAW: law}
             incentive = self.problem.incentive.transform(self.problem.incentive.unflatten(arm))
-            return respond_everywhere(self.unknown, incentive, parameters)[0]
+            return respond_everywhere(self.unknown, incentive, parameters)
 
         slope, bend = jax.grad(self.law.log_density), jax.hessian(self.law.log_density)
 
-        def of_arm(point: Array, law: Array, arm: Array, chosen: Array) -> tuple[Array, Array]:
-            def along(direction: Array) -> tuple[Array, Array]:
-                return jax.jvp(lambda u: log_policy(u, law, arm), (point,), (direction,))
+        def of_arm(point: Array, law: Array, arm: Array, chosen: Array) -> tuple[Array, ...]:
+            def along(direction: Array) -> tuple[Array, Array, Array]:
+                return jax.jvp(
+                    lambda u: log_policy(u, law, arm), (point,), (direction,), has_aux=True
+                )
 
-            value, sensitivity = jax.lax.map(along, jnp.eye(point.shape[0]))
+            value, sensitivity, status = jax.lax.map(along, jnp.eye(point.shape[0]))
+            unsolved = (status[0] != 0).any() & (chosen > 0.0).any()
             score = (chosen * sensitivity).sum((1, 2, 3, 4))
             chance = jnp.exp(value[0]) * chosen.sum(-1, keepdims=True)
-            return score, jnp.einsum("icfsa,jcfsa,cfsa->ij", sensitivity, sensitivity, chance)
+            informed = jnp.einsum("icfsa,jcfsa,cfsa->ij", sensitivity, sensitivity, chance)
+            return score, informed, unsolved
 
-        def one(entry: tuple) -> tuple[Array, Array]:
+        def one(entry: tuple) -> tuple[Array, Array, Array]:
             start, law, own_noise = entry
 
-            def both(point: Array) -> tuple[Array, Array]:
+            def both(point: Array) -> tuple[Array, Array, Array]:
                 found = jax.lax.map(lambda arm: of_arm(point, law, *arm), (arms, choices))
-                score, information = jax.tree.map(lambda leaf: leaf.sum(0), found)
-                return score + slope(point), information + _positive(-bend(point))
+                score, information, unsolved = jax.tree.map(lambda leaf: leaf.sum(0), found)
+                return score + slope(point), information + _positive(-bend(point)), unsolved
 
-            def step(point: Array, _: Any) -> tuple[Array, Array]:
-                score, information = both(point)
+            def step(point: Array, _: Any) -> tuple[Array, tuple[Array, Array]]:
+                score, information, unsolved = both(point)
                 change = jnp.linalg.solve(information, score)
                 size = jnp.abs(change).max()
                 change = change * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(size, 1e-300))
                 change = jnp.where(jnp.isfinite(change).all(), change, 0.0)
-                return point + change, information
+                return point + change, (information, unsolved)
 
-            mode, informed = jax.lax.scan(step, start, length=self.settings.num_scorings)
+            mode, found = jax.lax.scan(step, start, length=self.settings.num_scorings)
+            informed, unsolved = found
             root = jnp.linalg.cholesky(informed[-1])
             spread = jax.scipy.linalg.solve_triangular(root.T, own_noise, lower=False)
-            return mode, mode + jnp.where(jnp.isfinite(spread).all(), spread, 0.0)
+            drawn = mode + jnp.where(jnp.isfinite(spread).all(), spread, 0.0)
+            return mode, drawn, unsolved.sum()
 
-        return jax.lax.map(one, (starts, laws, noise))
+        modes, points, unsolved = jax.lax.map(one, (starts, laws, noise))
+        return modes, points, unsolved.sum()
 
 
 @dataclass(frozen=True)
@@ -225,6 +233,8 @@ class LearnedDynamics:
         Whose choices count.
     modes : array, shape (L, d), optional
         Where the next scoring begins.
+    num_unsolved : int
+        Best responses of the last update that did not converge.
     """
 
     programs: DynamicsPrograms
@@ -234,6 +244,12 @@ class LearnedDynamics:
     context_weights: Float[np.ndarray, " context"] | None
     recent: tuple[Answer, ...] = ()
     modes: Float[np.ndarray, "law coordinate"] | None = None
+    num_unsolved: int = 0
+
+    @property
+    def num_distinct(self) -> int:
+        """Laws drawn: no two are alike."""
+        return len(self.points)
 
     @property
     def effective_size(self) -> float:
@@ -252,6 +268,7 @@ class LearnedDynamics:
         recent = tuple(deque([*self.recent, *answers], maxlen=programs.settings.num_recent))
         laws = programs.drawn_laws(counts, law_key)
         points = modes = self.points
+        unsolved = 0
         if points.shape[1]:
             start = np.median(self.points if self.modes is None else self.modes, axis=0)
             starts = np.broadcast_to(start, points.shape)
@@ -260,7 +277,8 @@ class LearnedDynamics:
             arms, choices = (np.stack([getattr(a, n) for a in padded]) for n in _USED)
             noise = jax.random.normal(noise_key, points.shape)
             found = programs._score(starts, laws, arms, choices, noise)
-            modes, points = (np.asarray(part) for part in found)
+            modes, points, lost = (np.asarray(part) for part in found)
+            unsolved = int(lost)
         return replace(
             self,
             points=points,
@@ -269,6 +287,7 @@ class LearnedDynamics:
             context_weights=weights,
             recent=recent,
             modes=modes,
+            num_unsolved=unsolved,
         )
 
     def draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
@@ -292,6 +311,7 @@ class LearnedDynamics:
         names = ("points", "laws", "counts", "context_weights", "modes")
         found = {name: getattr(self, name) for name in names}
         kept = {name: np.asarray(value) for name, value in found.items() if value is not None}
+        kept["num_unsolved"] = np.asarray(self.num_unsolved)
         return kept | listed("recent", self.recent)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from cbrl_bayes.campaigns.settings import CampaignSettings, check_problem
 from cbrl_bayes.campaigns.surprise import STATISTICS, Evidence, bets_of, p_values
 from cbrl_bayes.inference import Prior, default_priors
 from cbrl_bayes.inference.prior_law import PriorLaw
-from cbrl_bayes.problems import LAW, Problem
+from cbrl_bayes.problems import LAW, Problem, depends_on_input
 
 OPTIONS = 8
 """Designs of earlier rounds that count as options of a choice."""
@@ -145,6 +145,26 @@ class Engine:
         """Shape of each parameter that is learned."""
         drawn = self.programs.first(jax.random.key(0)).draws(jax.random.key(1), 2)
         return {name: np.shape(drawn[name])[1:] for name in self.unknown}
+
+    @cached_property
+    def worth_rests_on(self) -> tuple[str, ...]:
+        """What is learned that the leader's reward depends on: behaviour alone tells no worth."""
+        problem, given = self.problem, self.problem.default_parameters
+        if problem.leader_reward_fn is None:
+            return ()
+        values, _ = problem.contexts.support(given)
+        context = jax.tree.map(lambda leaf: np.asarray(leaf)[0], values)
+        incentive = problem.incentive.transform(problem.incentive.initial)
+
+        def reward(value: Any, name: str) -> Any:
+            own = problem.follower_parameters({**given, name: value}, 0)
+            return problem.leader_net_reward(incentive, context, own)
+
+        return tuple(
+            name
+            for name in self.unknown
+            if depends_on_input(partial(reward, name=name), np.asarray(given[name], float))
+        )
 
     def prior_draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
         """Return independent draws of all unknown parameters from the prior, but for the law."""
@@ -295,6 +315,8 @@ class Engine:
             if self.settings.dynamics is not None:
                 # A cut posterior predicts choices too narrowly while the law is little known.
                 found[arm, STATISTICS.index("choices")] = np.nan
+            if episodes is not None and self.worth_rests_on:
+                found[arm, STATISTICS.index("worth")] = np.nan  # data do not tell it
         return Check(found, bets_of(found).mean(0))
 
 

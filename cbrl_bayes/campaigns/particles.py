@@ -114,33 +114,40 @@ class ParticlePrograms:
             log_evidence=float(arrays["log_evidence"]),
             num_moves=int(arrays["num_moves"]),
             acceptance=float(arrays["acceptance"]),
+            num_unsolved=int(arrays["num_unsolved"]),
         )
 
     def log_likelihood(
         self, points: Float[np.ndarray, "draw coordinate"], answers: Sequence[Answer]
-    ) -> Float[np.ndarray, " draw"]:
-        """Return the log-likelihood of all choices, and of contexts that are not conjugate."""
+    ) -> tuple[Float[np.ndarray, " draw"], int]:
+        """Return the log-likelihood of all choices, and of contexts that are not conjugate.
+
+        Beside it, how many best responses (of a draw to an incentive) did not converge.
+        """
         if not answers or not points.shape[1]:
-            return np.zeros(len(points))
+            return np.zeros(len(points)), 0
         # Padded to a power of two, so that few shapes are compiled.
         more = (1 << (len(answers) - 1).bit_length()) - len(answers)
         padded = [*answers, *[_emptied(answers[0])] * more]
         arms = [np.stack([np.asarray(getattr(a, n)) for a in padded]) for n in _USED]
-        return np.asarray(self._likelihood(points, *arms))
+        found, unsolved = self._likelihood(points, *arms)
+        return np.asarray(found), int(unsolved)
 
-    def _of_all(self, points: Array, arms: Array, choices: Array, contexts: Array) -> Array:
+    def _of_all(
+        self, points: Array, arms: Array, choices: Array, contexts: Array
+    ) -> tuple[Array, Array]:
         num = self.problem.num_states * self.problem.num_actions
         size = 128 if num <= SMALL else None
 
-        def one_arm(entry: tuple) -> Array:
+        def one_arm(entry: tuple) -> tuple[Array, Array]:
             parameters, arm, chosen, begun = entry
             incentive = self.problem.incentive.transform(self.problem.incentive.unflatten(arm))
-            log_policy, _ = respond_everywhere(self.problem, incentive, parameters)
+            log_policy, status = respond_everywhere(self.problem, incentive, parameters)
             total = jnp.where(chosen > 0.0, chosen * log_policy, 0.0).sum()
             if self.context_weights is None:
                 chance = jnp.log(parameters[CONTEXTS])
                 total += jnp.where(begun > 0.0, begun * chance, 0.0).sum()
-            return total
+            return total, (status != 0).any() & (chosen > 0.0).any()
 
         num_points, num_arms = points.shape[0], arms.shape[0]
         drawn = jax.vmap(self._complete)(points)
@@ -149,9 +156,9 @@ class ParticlePrograms:
             jnp.tile(leaf, (num_points, *[1] * (leaf.ndim - 1)))
             for leaf in (arms, choices, contexts)
         ]
-        found = jax.lax.map(one_arm, (several, *repeated), batch_size=size)
+        found, unsolved = jax.lax.map(one_arm, (several, *repeated), batch_size=size)
         total = found.reshape(num_points, num_arms).sum(1)
-        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf), unsolved.sum()
 
     def _complete(self, point: Array) -> dict[str, Array]:
         return {**self.problem.default_parameters, **self.law.parameters(point)}
@@ -190,6 +197,8 @@ class Particles:
         Log marginal likelihood of all answers, up to a constant of the data.
     num_moves, acceptance : int, float
         Metropolis steps so far, and the acceptance rate of the last.
+    num_unsolved : int
+        Best responses of the last update that did not converge.
     """
 
     programs: ParticlePrograms
@@ -202,6 +211,12 @@ class Particles:
     log_evidence: float = 0.0
     num_moves: int = 0
     acceptance: float = float("nan")
+    num_unsolved: int = 0
+
+    @property
+    def num_distinct(self) -> int:
+        """Particles that differ: resampling makes copies, which moves part again."""
+        return len(np.unique(self.points, axis=0))
 
     @property
     def effective_size(self) -> float:
@@ -211,8 +226,8 @@ class Particles:
     def updated(self, answers: Sequence[Answer], key: Key[Array, ""]) -> "Particles":
         """Return what is believed after one more round."""
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        fresh = self.programs.log_likelihood(self.points, answers)
-        now, share = self, 0.0
+        fresh, unsolved = self.programs.log_likelihood(self.points, answers)
+        now, share = replace(self, num_unsolved=unsolved), 0.0
         least = self.programs.settings.least_share * len(self.points)
         while share < 1.0:
             step = _largest_step(now.log_weight, fresh, 1.0 - share, least)
@@ -248,7 +263,7 @@ class Particles:
             name: np.asarray(getattr(self, name))
             for name in ("points", "log_weight", "log_likelihood", "contexts")
         }
-        numbers = ("log_evidence", "num_moves", "acceptance")
+        numbers = ("log_evidence", "num_moves", "acceptance", "num_unsolved")
         found |= {name: np.asarray(float(getattr(self, name))) for name in numbers}
         if self.context_weights is not None:
             found["context_weights"] = self.context_weights
@@ -263,11 +278,12 @@ class Particles:
         points, likelihood, own = self.points[chosen], self.log_likelihood[chosen], own[chosen]
         target = programs.log_density(points) + likelihood
         proposal = _Student.like(points)
-        total, moves, rate = 0.0, 0, np.nan
+        total, moves, rate, unsolved = 0.0, 0, np.nan, self.num_unsolved
         while total < programs.settings.acceptance and moves < MOST_MOVES and points.shape[1]:
             tried = proposal.draw(len(points), rng)
-            new = programs.log_likelihood(tried, fresh)
-            old = programs.log_likelihood(tried, self.answers) + share * new
+            new, lost = programs.log_likelihood(tried, fresh)
+            old, lost_before = programs.log_likelihood(tried, self.answers)
+            old, unsolved = old + share * new, unsolved + lost + lost_before
             at_tried = programs.log_density(tried) + old
             ratio = at_tried - target + proposal.log_density(points) - proposal.log_density(tried)
             taken = np.log(rng.uniform(size=len(points))) < ratio
@@ -283,6 +299,7 @@ class Particles:
             log_likelihood=likelihood,
             num_moves=self.num_moves + moves,
             acceptance=rate,
+            num_unsolved=unsolved,
         )
         return after, own
 
@@ -300,7 +317,7 @@ class Particles:
                 kept.append(answer)
         weights, evidence = self.context_weights, self.log_evidence
         if weights is not None:
-            evidence += _dirichlet_evidence(weights, begun)
+            evidence += dirichlet_evidence(weights, begun)
             weights = weights + begun
         return replace(
             self,
@@ -370,7 +387,7 @@ def _resampled(log_weight: np.ndarray, num: int, rng: np.random.Generator) -> np
     return np.minimum(np.searchsorted(np.cumsum(weight), heights), len(weight) - 1)
 
 
-def _dirichlet_evidence(weights: np.ndarray, counts: np.ndarray) -> float:
+def dirichlet_evidence(weights: np.ndarray, counts: np.ndarray) -> float:
     """Return the log probability of counted contexts in some order."""
     total = gammaln(weights.sum()) - gammaln(weights.sum() + counts.sum())
     return float(total + (gammaln(weights + counts) - gammaln(weights)).sum())

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
+from cbrl_bayes.campaigns.assignment import arms_of_regimes, by_arm, watch_of_regime
 from cbrl_bayes.campaigns.desk import Outcomes
 from cbrl_bayes.campaigns.engine import Engine, Plan, State, restored_state, state_arrays
 from cbrl_bayes.campaigns.folder import CampaignFolder, as_arrays, as_dataset
-from cbrl_bayes.campaigns.recorded import arm_names, check_new, checked_period, read_round
+from cbrl_bayes.campaigns.recorded import check_new, checked_period, read_round
+from cbrl_bayes.campaigns.rivals import Rivals
 from cbrl_bayes.campaigns.round_plan import RoundPlan
 from cbrl_bayes.campaigns.rules import NetValue
 from cbrl_bayes.campaigns.settings import CampaignSettings
 from cbrl_bayes.campaigns.simulation import Ledger, bands
 from cbrl_bayes.campaigns.study import point_of
-from cbrl_bayes.campaigns.tables import recorded_dataset
+from cbrl_bayes.campaigns.tables import comparison_dataset, plan_dataset, recorded_dataset
 from cbrl_bayes.errors import InvalidInputError, ResultsError, require_key, require_kind
 from cbrl_bayes.inference import Prior
 from cbrl_bayes.problems import Problem
@@ -35,6 +38,7 @@ class Campaign:
     folder: CampaignFolder
     engine: Engine
     key: Array
+    others: Mapping[str, Problem] | None = None
     _read: dict[str, tuple[int, Any]] = field(init=False, repr=False, default_factory=dict)
     """The last plan and the last state, by the number of their round."""
 
@@ -65,7 +69,7 @@ class Campaign:
         told = self._told(done + 1, plan)
         store = xr.DataTree.from_dict(
             {
-                "/": self._readable(told),
+                "/": plan_dataset(self.engine.problem, told),
                 "/planned": as_dataset(arrays | plan.outcomes._asdict()),
                 "/draws": draws,
             }
@@ -115,15 +119,20 @@ class Campaign:
         check_new(rounds, digest)
         days = checked_period(rounds, period)
         state, plan = self._state(number - 1), self._planned(number)
-        told = self._told(number, plan)
+        told, arms = self._told(number, plan), self._arms(number, plan)
+        believed = {
+            name: plan.draws[name].mean(0) for name in self.engine.problem.default_parameters
+        }
         found = read_round(
             self.engine.problem,
             data,
             told.incentives,
-            plan.points,
-            self.engine.watch,
+            plan.points[list(arms.values())],
+            watch_of_regime(self.engine.watch, arms),
             accept_fewer=accept_fewer,
+            parameters=believed,
         )
+        found = by_arm(found, arms)
         answers = [one.answer for one in found]
         after, check = self.engine.absorb(
             state,
@@ -134,14 +143,18 @@ class Campaign:
         )
         ledger = Ledger(self.engine)
         ledger.add(after, plan, answers, check, np.full(len(answers), np.nan), 0.0)
-        store = xr.DataTree.from_dict(
-            {
-                "/": recorded_dataset(self.engine, [ledger.rows[0]]),
-                "/row": as_dataset(ledger.rows[0]),
-                "/state": as_dataset(state_arrays(after)),
-                "/belief": as_dataset(after.belief.arrays()),
-            }
-        )
+        parts = {
+            "/": recorded_dataset(self.engine, [ledger.rows[0]]),
+            "/row": as_dataset(ledger.rows[0]),
+            "/state": as_dataset(state_arrays(after)),
+            "/belief": as_dataset(after.belief.arrays()),
+        }
+        if after.evidence.p_value <= self.engine.settings.false_alarm and self._rivals.possible:
+            told_apart = self._rivals.compare(
+                after, jax.random.fold_in(self.key, 3_000_000 + number)
+            )
+            parts["/models"] = comparison_dataset(self.engine, told_apart)
+        store = xr.DataTree.from_dict(parts)
         stores = {"data": xr.DataTree(data), "round": store}
         entry = {"recorded": _now(), "digest": digest, **({"period": days} if days else {})}
         self.folder.add(number, stores, entry)
@@ -160,7 +173,25 @@ class Campaign:
         if not done:
             raise ResultsError("no round of the campaign is recorded yet", received=str(rounds))
         rows = [as_arrays(self.folder.read(n, "round")["row"].to_dataset()) for n in done]
-        return recorded_dataset(self.engine, rows)
+        found = recorded_dataset(self.engine, rows)
+        return found.assign_attrs(created=rounds[done[-1] - 1]["recorded"])
+
+    def models(self) -> xr.Dataset | None:
+        """Return how models of the follower compared when the surprise check had fired.
+
+        Returns
+        -------
+        xarray.Dataset or None
+            Of the last recorded round: per ``model`` its ``log_evidence`` and ``probability``
+            (all equally likely before); ``objective`` (designed_for, under): each model's common
+            design under every model, and ``last``: the design deployed last. ``no model``: choices
+            have frequencies of their own. None where the check has not fired, or the dynamics are
+            unknown, so that there is no evidence to compare.
+        """
+        done = sum("data" in entry for entry in self.folder.manifest()["rounds"])
+        tree = self.folder.read(done, "round") if done else None
+        models = None if tree is None else tree.children.get("models")
+        return None if models is None else models.to_dataset(inherit=False)
 
     def status(self) -> dict[str, Any]:
         """Return where the campaign is: rounds recorded, and what waits."""
@@ -230,19 +261,24 @@ class Campaign:
 
     def _told(self, number: int, plan: Plan) -> RoundPlan:
         arms, settings = len(plan.points), self.engine.settings
-        names = arm_names(number, arms)
+        regimes = self._arms(number, plan)
+        watch = watch_of_regime(self.engine.watch, regimes)
         found = bands(plan.outcomes.objective, settings.prob)
         predicted, today = found[:arms].mean(0).tolist(), found[arms].tolist()
+        over = plan.outcomes.objective[:arms].mean(0) - plan.outcomes.objective[arms]
+        gain = bands(over[None], settings.prob)[0].tolist()
         return RoundPlan(
             number=number,
             incentives={
-                name: self.engine.desk.incentive(point)
-                for name, point in zip(names, plan.points, strict=True)
+                name: self.engine.desk.incentive(plan.points[arm]) for name, arm in regimes.items()
             },
-            num_episodes=self.engine.watch.num_episodes,
-            num_steps=self.engine.watch.num_steps,
+            num_episodes=watch.num_episodes,
+            num_steps=watch.num_steps,
             predicted=(predicted[0], predicted[1], predicted[2]),
             today=(today[0], today[1], today[2]),
+            gain=(gain[0], gain[1], gain[2]),
+            better=float((over > 0.0).mean()),
+            unsolved=int(plan.outcomes.unsolved.sum()),
             objective_unit=self.engine.problem.objective_unit,
             prob=settings.prob,
             expected_regret=plan.regret,
@@ -251,24 +287,14 @@ class Campaign:
             stop=plan.stop,
         )
 
-    def _readable(self, told: RoundPlan) -> xr.Dataset:
-        """Return what is deployed, for anyone who opens the store."""
-        labels = self.engine.problem.incentive.labels
-        found = xr.Dataset(
-            {
-                name: (
-                    ("regime", *label.dims),
-                    np.stack([arrays[name] for arrays in told.incentives.values()]),
-                    {"units": label.unit},
-                )
-                for name, label in labels.items()
-            },
-            coords={"regime": list(told.incentives), "band": ["low", "mean", "high"]},
-        )
-        units = {"units": told.objective_unit}
-        found["predicted_objective"] = ("band", list(told.predicted), units)
-        found["objective_of_today"] = ("band", list(told.today), units)
-        return found
+    def _arms(self, number: int, plan: Plan) -> dict[str, int]:
+        """Return the regimes of a round, and the arm of each."""
+        key = jax.random.fold_in(self.key, 2_000_000 + number)
+        return arms_of_regimes(number, len(plan.points), self.engine.settings.groups, key)
+
+    @cached_property
+    def _rivals(self) -> Rivals:
+        return Rivals(self.engine, self.others)
 
 
 def open_campaign(
@@ -280,6 +306,7 @@ def open_campaign(
     priors: Mapping[str, Prior | Any] | None = None,
     today: Mapping[str, Any] | str | None = None,
     note: Mapping[str, Any] | None = None,
+    others: Mapping[str, Problem] | None = None,
 ) -> Campaign:
     """Begin a campaign in a folder, or open the one that is there.
 
@@ -301,6 +328,10 @@ def open_campaign(
         The incentive in force before. Default: the incentive space's own start.
     note : mapping, optional
         Anything to keep in the manifest of a new campaign; as JSON holds it.
+    others : mapping, optional
+        Name -> problem that differs in how followers respond: what the model is compared with
+        when the surprise check fires (`Campaign.models`). Default: lapsing followers and, where
+        they plan ahead, myopic ones (`problems.follower_models`). May change from call to call.
 
     Returns
     -------
@@ -340,7 +371,7 @@ def open_campaign(
                 **({} if note is None else {"note": dict(note)}),
             }
         )
-        return Campaign(place, engine, key)
+        return Campaign(place, engine, key, others)
     kept = place.manifest()["identity"]
     differ = [name for name in identity if kept.get(name) != identity[name]]
     if differ:
@@ -349,7 +380,7 @@ def open_campaign(
             received=f"different {', '.join(differ)}",
             remedy="the arguments of the first call, or another folder",
         )
-    return Campaign(place, engine, key)
+    return Campaign(place, engine, key, others)
 
 
 def _now() -> str:

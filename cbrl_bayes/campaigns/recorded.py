@@ -1,6 +1,6 @@
 """What a data file says of a planned round: checked, and counted arm by arm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ def read_round(
     watch: Watch,
     *,
     accept_fewer: bool,
+    parameters: Mapping[str, Any] | None = None,
 ) -> list[Recorded]:
     """Check a round's data against its plan, and count them.
 
@@ -56,12 +57,16 @@ def read_round(
     data : xarray.Dataset
         Trajectories.
     regimes : mapping
-        Name of each planned arm -> its incentive in readable values.
-    points : array, shape (A, P)
+        Name of each planned regime -> its incentive in readable values.
+    points : array, shape (R, P)
+        Their incentives before the transform.
     watch : Watch
-        What was planned for each arm.
+        What was planned for each.
     accept_fewer : bool
         Whether fewer episodes (or steps) than planned will do.
+    parameters : mapping, optional
+        Under which episodes are valued, where the leader's reward depends on them. Default: the
+        problem's own.
 
     Raises
     ------
@@ -72,12 +77,13 @@ def read_round(
     data = _with_plan(data, regimes)
     check_trajectories(data, problem)
     _check_observed(problem, data)
-    arms = list(regimes)
+    own = problem.default_parameters if parameters is None else dict(parameters)
+    run = jax.jit(partial(tally, problem, own))
     found = []
-    for arm, name in enumerate(arms):
+    for name, point in zip(regimes, points, strict=True):
         some = data.isel(episode=np.flatnonzero(data["regime"].values.astype(str) == name))
         _check_size(some, name, watch, accept_fewer)
-        found.append(_counted(problem, some, points[arm], watch))
+        found.append(_counted(problem, some, point, watch, run))
     return found
 
 
@@ -165,7 +171,9 @@ def _check_size(data: Any, name: str, watch: Watch, accept_fewer: bool) -> None:
         )
 
 
-def _counted(problem: Problem, data: Any, point: np.ndarray, watch: Watch) -> Recorded:
+def _counted(
+    problem: Problem, data: Any, point: np.ndarray, watch: Watch, run: Callable[..., Answer]
+) -> Recorded:
     state, action = data["state"].values, data["action"].values
     active = state != MISSING
     length = active.sum(1)
@@ -198,7 +206,6 @@ def _counted(problem: Problem, data: Any, point: np.ndarray, watch: Watch) -> Re
         jnp.zeros(there.shape),
         jnp.asarray(there),
     )
-    run = jax.jit(partial(tally, problem, problem.default_parameters))
     answer = jax.tree.map(np.asarray, run(point, walked, long, complete))
     begun = np.bincount(context, minlength=C).astype(float)
     limit = np.where(whole, max(watch.max_steps, int(length.max())), length)
@@ -229,19 +236,6 @@ def _terminal(
     return np.array(
         [tables[int(c), int(f)][s] for c, f, s in zip(context, follower, last, strict=True)]
     )
-
-
-def arm_names(number: int, arms: int) -> list[str]:
-    """Return the regimes of round ``number`` (from 1), one for each of the arms.
-
-    Examples
-    --------
-    >>> arm_names(3, 1), arm_names(3, 2)
-    (['round 3'], ['round 3, arm 1', 'round 3, arm 2'])
-    """
-    if arms == 1:
-        return [f"round {number}"]
-    return [f"round {number}, arm {arm}" for arm in range(1, arms + 1)]
 
 
 def check_new(rounds: list[dict[str, Any]], digest: str) -> None:

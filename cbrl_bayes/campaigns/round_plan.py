@@ -19,8 +19,13 @@ class RoundPlan:
         Regime -> {incentive: array in readable values}. Data name their regime so.
     num_episodes, num_steps : int
         Episodes of each regime to watch, or steps, whichever comes first.
-    predicted, today : tuple of float
-        Low, mean and high of the objective, mean over regimes, and that of today's design.
+    predicted, today, gain : tuple of float
+        Low, mean and high of the objective, mean over regimes; that of today's design; and of the
+        difference.
+    better : float
+        Probability that the difference is positive.
+    unsolved : int
+        Best responses behind these numbers that did not converge.
     objective_unit : str
     prob : float
         Of these intervals.
@@ -40,6 +45,9 @@ class RoundPlan:
     num_steps: int
     predicted: tuple[float, float, float]
     today: tuple[float, float, float]
+    gain: tuple[float, float, float]
+    better: float
+    unsolved: int
     objective_unit: str
     prob: float
     expected_regret: float
@@ -52,16 +60,20 @@ class RoundPlan:
         if self.stop:
             lines.append("stop experimenting: one more round is worth less than its cost. Keep:")
         for regime, arrays in self.incentives.items():
-            told = ", ".join(f"{name} {_few(values)}" for name, values in arrays.items())
+            told = ", ".join(f"{name} {in_few_words(values)}" for name, values in arrays.items())
             lines.append(f"  {regime}: {told}")
         lines.append(
-            f"watch {self.num_episodes:,} episodes of each, or {self.num_steps:,} steps in all"
+            f"watch {self.num_episodes:,} episodes of each, or {self.num_steps:,} steps of each"
         )
-        for name, (low, mean, high) in (("predicted", self.predicted), ("today", self.today)):
+        named = {"predicted": self.predicted, "today": self.today, "gain": self.gain}
+        for name, (low, mean, high) in named.items():
             lines.append(
                 f"{name}: {mean:.4g} {self.objective_unit}, {100 * self.prob:g} % credible "
                 f"interval {low:.4g} to {high:.4g}"
             )
+        lines.append(f"probability of doing better than today: {self.better:.2g}")
+        if self.unsolved:
+            lines.append(f"best responses that did not converge: {self.unsolved:,}")
         if self.broken:
             lines.append(f"drawn back to keep: {', '.join(self.broken)}")
         if self.net is not None:
@@ -72,7 +84,7 @@ class RoundPlan:
         return "\n".join(lines)
 
 
-def _few(values: np.ndarray) -> str:
+def in_few_words(values: np.ndarray) -> str:
     """Return numbers in words: all of few, the range of many."""
     flat = np.ravel(values)
     if flat.size <= 6:

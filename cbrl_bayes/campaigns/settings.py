@@ -36,6 +36,10 @@ class CampaignSettings:
     episodes_per_round, steps_per_round : int, optional
         How much of a round is watched, over all its arms; the first limit reached counts. Default:
         100 episodes.
+    groups : tuple of str
+        Names of groups that get designs of their own, as regions: a multiple of the policy's arms.
+        In a real campaign each has a regime, "round 3, north"; arms are assigned at random in
+        every round. Simulated followers are alike and need none.
     max_steps : int, optional
         Longest episode. Default: where the leader's discount has left a thousandth, at least 2 and
         at most 1000.
@@ -61,6 +65,7 @@ class CampaignSettings:
     num_rounds: int = 20
     episodes_per_round: int | None = None
     steps_per_round: int | None = None
+    groups: tuple[str, ...] = ()
     max_steps: int | None = None
     dynamics: DynamicsSettings | None = None
     constraints: CampaignConstraints = field(default_factory=CampaignConstraints)
@@ -111,6 +116,20 @@ class CampaignSettings:
 
     def _check_together(self) -> None:
         """Refuse settings that cannot go together."""
+        names = self.groups if isinstance(self.groups, tuple) else (None,)
+        if any(not isinstance(n, str) or not n for n in names) or len(set(names)) < len(names):
+            raise InvalidInputError(
+                "groups cannot be used",
+                received=repr(self.groups),
+                accepted='a tuple of different names, as ("north", "south")',
+            )
+        if len(names) % self.policy.num_arms:
+            raise InvalidInputError(
+                "the groups cannot be shared evenly among the arms of a round",
+                received=f"{len(names)} groups, {self.policy.num_arms} arms",
+                accepted=f"a multiple of {self.policy.num_arms} groups, or none",
+                remedy="another num_arms of the policy",
+            )
         if self.policy.num_arms > 1 and self.stopping is not None:
             raise InvalidInputError(
                 "a stopping rule weighs rounds of one design",

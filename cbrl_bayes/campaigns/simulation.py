@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -78,7 +78,7 @@ class Simulation:
         """
         start_key, key = jax.random.split(key)
         engine = self.engine
-        world = replace(self.world, parameters=dict(truth))
+        world = self.world.of(truth)
         state, memory = engine.begin(start_key), world.initial_memory()
         ledger, ending = Ledger(engine), Ending.ALL_ROUNDS
         while state.number < engine.settings.num_rounds:
@@ -135,7 +135,8 @@ class Ledger:
     ) -> None:
         """Write down one round."""
         arms, most = len(plan.points), self.engine.settings.policy.num_arms
-        net = plan.net
+        net, belief = plan.net, state.belief
+        gain = plan.outcomes.objective[:arms] - plan.outcomes.objective[arms]
         by_arm = {
             "point": plan.points,
             "predicted": bands(plan.outcomes.objective[:arms], self.engine.settings.prob),
@@ -143,6 +144,8 @@ class Ledger:
             "realised": np.array([float(answer.mean) for answer in answers]),
             "realised_error": np.array([float(answer.standard_error) for answer in answers]),
             "p_value": check.p_values,
+            "gain": bands(gain, self.engine.settings.prob),
+            "better": (gain > 0.0).mean(1),
         }
         row = {name: _padded(values, most) for name, values in by_arm.items()}
         today = bands(plan.outcomes.objective[arms:], self.engine.settings.prob)[0]
@@ -161,8 +164,10 @@ class Ledger:
             "arms": float(arms),
             "follower_steps": float(sum(int(answer.steps) for answer in answers)),
             "episodes": float(sum(answer.contexts.sum() for answer in answers)),
-            "effective_size": state.belief.effective_size,
-            "moves": float(getattr(state.belief, "num_moves", 0)),
+            "effective_size": belief.effective_size,
+            "distinct": float(belief.num_distinct),
+            "moves": float(getattr(belief, "num_moves", 0)),
+            "unsolved": float(belief.num_unsolved + plan.outcomes.unsolved.sum()),
             "seconds": seconds,
             "learned": learned(self.engine, state),
         }

@@ -7,11 +7,14 @@ not done are NaN. Variables:
 
 - ``incentive_*`` and ``point``: designs deployed, readable and before their transform;
 - ``predicted``: their objective as believed before the round; ``today``: that of today's design;
+  ``gain``: the difference; ``better``: the probability that it is positive;
 - ``true_objective``: exact, of best responses; ``optimum`` (campaign): the best known;
 - ``regret``: optimum less true objective, mean over arms; ``cumulative_regret``: added up;
 - ``expected_regret``: what the leader believes it to be, among the campaign's own designs;
 - ``realised``, ``realised_error``: mean worth of the round's whole episodes, and its error;
-- ``learned``: what is believed after the round; ``effective_size``, ``moves`` of the particles;
+- ``learned``: what is believed after the round; ``effective_size`` of the particles, ``distinct``
+  ones and their ``moves`` (of unknown dynamics: laws drawn); ``unsolved``: best responses of the
+  round, in beliefs and predictions, that did not converge;
 - ``p_value``, ``bet``, ``evidence``, ``alarm_p_value``: the surprise check (`surprise`);
 - ``information``, ``given_up``, ``net_value`` and their errors: the stopping rule's inputs;
 - ``drawn_back``: whether a constraint was broken by a proposal; ``arms``, ``episodes``,
@@ -29,6 +32,8 @@ import xarray as xr
 from scipy.stats import norm
 
 from cbrl_bayes.campaigns.engine import Engine
+from cbrl_bayes.campaigns.rivals import Comparison
+from cbrl_bayes.campaigns.round_plan import RoundPlan
 from cbrl_bayes.campaigns.simulation import BANDS, Ending, fired
 from cbrl_bayes.campaigns.surprise import STATISTICS
 from cbrl_bayes.errors import InvalidInputError
@@ -43,14 +48,21 @@ DIMS: Mapping[str, tuple[str, ...]] = {
     "realised": ("arm",),
     "realised_error": ("arm",),
     "p_value": ("arm", "statistic"),
+    "gain": ("arm", "band"),
+    "better": ("arm",),
     "today": ("band",),
     "bet": ("statistic",),
     "learned": ("unknown", "band"),
 }
 """Axes of a round's records, but for single numbers."""
+OWN_DIMS = frozenset(
+    {"campaign", "round", "arm", "band", "statistic", "unknown", "coordinate", "model"}
+)
+"""An incentive's axis of such a name is called ``incentive_...`` here."""
 IN_OBJECTIVE = (
     "predicted",
     "today",
+    "gain",
     "true_objective",
     "realised",
     "realised_error",
@@ -119,8 +131,50 @@ def recorded_dataset(engine: Engine, rows: Sequence[Mapping[str, np.ndarray]]) -
         "objective_unit": engine.problem.objective_unit,
         "prob": engine.settings.prob,
         "false_alarm": level,
+        "worth_rests_on": ", ".join(engine.worth_rests_on),
     }
     return found
+
+
+def plan_dataset(problem: Problem, told: RoundPlan) -> xr.Dataset:
+    """Return what is deployed, for anyone who opens the store."""
+    found = xr.Dataset(
+        {
+            name: (
+                ("regime", *label.dims),
+                np.stack([arrays[name] for arrays in told.incentives.values()]),
+                {"units": label.unit},
+            )
+            for name, label in problem.incentive.labels.items()
+        },
+        coords={"regime": list(told.incentives), "band": list(BANDS)},
+    )
+    units = {"units": told.objective_unit}
+    found["predicted_objective"] = ("band", list(told.predicted), units)
+    found["objective_of_today"] = ("band", list(told.today), units)
+    found["gain_over_today"] = ("band", list(told.gain), units)
+    return found
+
+
+def comparison_dataset(engine: Engine, found: Comparison) -> xr.Dataset:
+    """Return a comparison of follower models, with labels."""
+    names, unit = list(found.names), {"units": engine.problem.objective_unit}
+    dataset = xr.Dataset(
+        {
+            "log_evidence": ("model", found.log_evidence),
+            "probability": ("model", found.probability),
+            "objective": (("designed_for", "under"), found.objective, unit),
+            "last": ("under", found.last, unit),
+        },
+        coords={"model": names, "designed_for": names[:-1], "under": names[:-1]},
+    )
+    designs = readable(engine.problem, found.points[None])
+    return dataset.assign(
+        {
+            name: (("designed_for", *dims[2:]), values[0], attrs)
+            for name, (dims, values, attrs) in designs.items()
+        }
+    )
 
 
 def readable(problem: Problem, points: np.ndarray) -> dict[str, tuple]:
@@ -135,7 +189,7 @@ def readable(problem: Problem, points: np.ndarray) -> dict[str, tuple]:
     names, lead = incentive_names(problem), ("campaign", "round", "arm")[4 - points.ndim :]
     return {
         names[name]: (
-            (*lead, *label.dims),
+            (*lead, *(f"incentive_{dim}" if dim in OWN_DIMS else dim for dim in label.dims)),
             np.stack([row[name] for row in rows]).reshape(
                 *points.shape[:-1], *np.shape(rows[0][name])
             ),

@@ -1,6 +1,7 @@
 """A simulated world: a follower of any kind answers the incentives that a campaign deploys."""
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,8 +47,14 @@ class World:
 
     def __post_init__(self) -> None:
         on_host = self.oracle.runs_on_host
-        self._walk = self._walked if on_host else jax.jit(self._walked, static_argnums=(2, 3))
-        self._tally = jax.jit(partial(tally, self.problem, dict(self.parameters)))
+        self._walk = self._walked if on_host else jax.jit(self._walked, static_argnums=(3, 4))
+        self._tally = jax.jit(partial(tally, self.problem))
+
+    def of(self, parameters: Mapping[str, Any]) -> "World":
+        """Return the world of another truth; what is compiled serves both."""
+        other = copy(self)
+        other.parameters = dict(parameters)
+        return other
 
     def initial_memory(self) -> Any:
         """Return what followers know before the first round, one for each context and follower."""
@@ -89,9 +96,10 @@ class World:
         left, taken, total = watch.num_steps, 0, None
         while left > 0 and taken < watch.num_episodes:
             key, one = jax.random.split(key)
-            memory, walked = self._walk(point, memory, num, watch.max_steps, one)
+            truth = dict(self.parameters)
+            memory, walked = self._walk(truth, point, memory, num, watch.max_steps, one)
             cut, taken, left = _used(np.asarray(walked.active.sum(-1)), pair, taken, left)
-            part = self._tally(point, walked, cut.length, cut.whole)
+            part = self._tally(truth, point, walked, cut.length, cut.whole)
             total = part if total is None else jax.tree.map(jnp.add, total, part)
         begun = np.bincount(
             np.asarray(episodes.context)[:taken], minlength=self.problem.contexts.num_contexts
@@ -100,19 +108,19 @@ class World:
         return counted._replace(point=np.asarray(point), contexts=begun.astype(float)), memory
 
     def _walked(
-        self, point: Any, memory: Any, num: int, max_steps: int, key: Array
+        self, truth: dict[str, Any], point: Any, memory: Any, num: int, max_steps: int, key: Array
     ) -> tuple[Any, Trajectories]:
         """Let every follower act in every context, (C F, num, T)."""
         problem = self.problem
         incentive = problem.incentive.transform(problem.incentive.unflatten(point))
-        values, weights = problem.contexts.support(self.parameters)
+        values, weights = problem.contexts.support(truth)
         pairs = each_pair(values, weights.shape[0], problem)
         keys = jax.random.split(key, pairs[1].shape[0])
 
         def one(entry: tuple) -> tuple[Any, Trajectories]:
             (context, follower), kept, own_key = entry
             train_key, walk_key = jax.random.split(own_key)
-            own = problem.follower_parameters(self.parameters, follower)
+            own = problem.follower_parameters(truth, follower)
             sample, after, _ = self.oracle.train(
                 problem, incentive, context, own, kept, key=train_key
             )
@@ -146,7 +154,7 @@ def tally(
     values, weights = problem.contexts.support(parameters)
     C, F = weights.shape[0], problem.followers.num_followers
     S, A = problem.num_states, problem.num_actions
-    incentive_moves = Sharing.of(problem, parameters).incentive_moves
+    incentive_moves = Sharing.of(problem, problem.default_parameters).incentive_moves
 
     def one(entry: tuple) -> tuple:
         (context, follower), walk, long, ended = entry

@@ -56,6 +56,13 @@ StepsPerRound = Annotated[
 EpisodesPerRound = Annotated[
     int | None, typer.Option(min=1, help="Episodes in each round; default 100.")
 ]
+Arms = Annotated[
+    int, typer.Option("--arms", min=1, help="Designs side by side in a round (thompson only).")
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", help="A group that gets a design of its own, as a region; repeatable."),
+]
 AFolder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 ARGUMENTS = (
     "problem",
@@ -64,6 +71,8 @@ ARGUMENTS = (
     "steps_per_round",
     "episodes_per_round",
     "known_dynamics",
+    "arms",
+    "group",
     "today",
     "seed",
     "prob",
@@ -124,6 +133,8 @@ def start(
     steps_per_round: StepsPerRound = None,
     episodes_per_round: EpisodesPerRound = None,
     known_dynamics: KnownDynamics = False,
+    arms: Arms = 1,
+    group: Groups = None,
     today: Annotated[
         str | None,
         typer.Option(help='The incentive in force now, as JSON: {"bonus": 0.5}, or "none".'),
@@ -163,6 +174,7 @@ def record(
     """Record the data of the planned round, and learn from them."""
     from cbrl_bayes.behaviour import load_trajectories
     from cbrl_bayes.campaigns import campaign_table
+    from cbrl_bayes.campaigns.verdict import surprise_in_words
 
     if (first is None) != (last is None):
         raise typer.BadParameter("--from and --until go together")
@@ -172,6 +184,8 @@ def record(
         load_trajectories(data, opened.engine.problem), period=period, accept_fewer=accept_fewer
     )
     emit_table(campaign_table(found), as_json=False)
+    for line in surprise_in_words(found, opened.models()):
+        typer.echo(line)
 
 
 @campaign.command()
@@ -184,20 +198,32 @@ def status(folder: AFolder, as_json: Json = False) -> None:
 def report(
     folder: AFolder,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Draw the campaign here (.png).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A page for decision makers (.html), or a picture (.png)."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a campaign round by round, and draw it."""
+    """Print a campaign round by round; write its page, or draw it."""
     from cbrl_bayes.campaigns import campaign_table
 
-    found = _kept(folder).record()
+    if output is not None and output.suffix not in (".html", ".png"):
+        raise typer.BadParameter(f"--output {output} is no .html and no .png")
+    opened = _kept(folder)
+    found = opened.record()
     emit_table(campaign_table(found), as_json)
-    if output is not None:
+    if output is None:
+        return
+    if output.suffix == ".html":
+        from cbrl_bayes.reports import campaign_report
+
+        campaign_report(opened, output)
+    else:
         from cbrl_bayes.plots import plot_campaign
 
         plot_campaign(found).savefig(output, dpi=130)
-        errors.print(f"written: {output}", markup=False)
+    errors.print(f"written: {output}", markup=False)
 
 
 def _kept(folder: Path) -> "Campaign":
@@ -232,6 +258,8 @@ def _opened(folder: Path, given: dict[str, Any]) -> "Campaign":
         given.get("episodes_per_round"),
         given["known_dynamics"],
         given["prob"],
+        given.get("arms", 1),
+        tuple(given.get("group") or ()),
     )
     return open_campaign(
         folder,
@@ -294,14 +322,19 @@ def _settings(
     episodes: int | None,
     known_dynamics: bool,
     prob: float,
+    arms: int = 1,
+    groups: tuple[str, ...] = (),
 ) -> "CampaignSettings":
     """Return settings that suit the problem's size."""
-    from cbrl_bayes.campaigns import POLICIES, CampaignSettings, suitable_settings
+    from cbrl_bayes.campaigns import POLICIES, CampaignSettings, Thompson, suitable_settings
 
+    if arms > 1 and policy is not PolicyName.THOMPSON:
+        raise typer.BadParameter(f"--arms {arms} goes with --policy thompson")
     return suitable_settings(
         problem,
         CampaignSettings(
-            policy=POLICIES[policy](),
+            policy=Thompson(arms) if policy is PolicyName.THOMPSON else POLICIES[policy](),
+            groups=groups,
             num_rounds=rounds,
             steps_per_round=steps,
             episodes_per_round=episodes,

@@ -14,6 +14,8 @@ from cbrl_bayes.plots.style import COLOURS, few_ticks, wrapped
 from cbrl_bayes.results.names import entry_name, incentive_arrays
 
 MOST_LINES = 6
+MOST_BARS, SIDE = 12, 0.12
+"""Rounds up to which intervals are bars, and how far they stand side by side."""
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -56,6 +58,7 @@ def plot_campaign(campaign: xr.Dataset, *, number: int = 0) -> Figure:
         panel.set_xlabel("round")
         few_ticks(panel)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        panel.set_xlim(float(one["round"][0]) - 0.4, float(one["round"][-1]) + 0.4)
     return figure
 
 
@@ -73,10 +76,14 @@ def _designs(panel: Axes, one: xr.Dataset) -> None:
             lines.append((entry_name(short, first, index), picked.transpose("round", "arm").values))
     moved = sorted(lines, key=lambda line: -float(np.nanmax(line[1]) - np.nanmin(line[1])))
     for colour, (name, values) in zip(CYCLE, moved[:MOST_LINES], strict=False):
-        panel.plot(one["round"], np.nanmean(values, 1), color=colour, lw=1, label=wrapped(name, 24))
-        for arm in values.T:
-            panel.plot(one["round"], arm, "o", ms=3, color=colour)
+        panel.plot(one["round"], values[:, 0], "o", ms=4, color=colour, label=wrapped(name, 24))
+        for arm in values.T[1:]:
+            panel.plot(one["round"], arm, "o", ms=4, color=colour)
+        if values.shape[1] == 1:
+            panel.plot(one["round"], values[:, 0], color=colour, lw=1)
     title = "Incentives deployed"
+    if one.sizes["arm"] > 1:
+        title += ", all arms"
     if len(lines) > MOST_LINES:
         title += f" (the {MOST_LINES} of {len(lines)} that moved most)"
     panel.set_title(title)
@@ -90,19 +97,19 @@ def _objective(panel: Axes, one: xr.Dataset) -> None:
     predicted = one["predicted"].mean("arm")
     low, middle, high = (predicted.sel(band=band).values for band in ("low", "mean", "high"))
     prob = 100 * float(one.attrs.get("prob", 0.9))
-    panel.fill_between(rounds, low, high, color=colour, alpha=0.25, lw=0)
-    panel.plot(rounds, middle, color=colour, label=f"predicted, {prob:g} % interval")
+    beside = SIDE if len(rounds) <= MOST_BARS else 0.0
     today = one["today"]
-    below, above = today.sel(band="low").values, today.sel(band="high").values
-    panel.fill_between(rounds, below, above, color=COLOURS["prior"], alpha=0.2, lw=0)
-    panel.plot(rounds, today.sel(band="mean"), color=COLOURS["prior"], label="today's design")
+    below, usual, above = (today.sel(band=band).values for band in ("low", "mean", "high"))
+    said = f"today's design, {prob:g} % interval"
+    _interval(panel, rounds - beside, (below, usual, above), COLOURS["prior"], said)
+    _interval(panel, rounds, (low, middle, high), colour, f"predicted, {prob:g} % interval")
     panel.errorbar(
-        rounds,
+        rounds + beside,
         one["realised"].mean("arm"),
         yerr=np.sqrt((one["realised_error"] ** 2).mean("arm") / one["arms"]),
-        fmt="o",
-        ms=3,
-        lw=0.8,
+        fmt="s",
+        ms=4,
+        lw=1,
         color=COLOURS["data"],
         label="realised, standard error",
     )
@@ -115,9 +122,22 @@ def _objective(panel: Axes, one: xr.Dataset) -> None:
     room = 0.15 * float(np.ptp(values)) if values.size else 1.0
     shown = np.concatenate([values, np.ravel(today.sel(band="mean").values)])
     panel.set_ylim(float(shown.min()) - room, float(shown.max()) + room)
-    panel.set_title("Objective of the designs")
+    panel.set_title("Objective of an episode, against today's")
     panel.set_ylabel(str(one["predicted"].attrs.get("units", "")))
     panel.legend(fontsize=7)
+
+
+def _interval(
+    panel: Axes, at: np.ndarray, band: tuple[np.ndarray, ...], colour: str, label: str
+) -> None:
+    """Draw means and intervals: a bar for each of few rounds, a band over many."""
+    low, middle, high = band
+    if len(at) > MOST_BARS:
+        panel.fill_between(at, low, high, color=colour, alpha=0.25, lw=0)
+        panel.plot(at, middle, color=colour, label=label)
+        return
+    sides = np.maximum([middle - low, high - middle], 0.0)
+    panel.errorbar(at, middle, yerr=sides, fmt="o", ms=4, lw=2, color=colour, label=label)
 
 
 def _learned(panel: Axes, one: xr.Dataset) -> None:
@@ -137,12 +157,15 @@ def _learned(panel: Axes, one: xr.Dataset) -> None:
 
 def _evidence(panel: Axes, one: xr.Dataset) -> None:
     level = float(one.attrs.get("false_alarm", 0.05))
-    panel.plot(one["round"], one["evidence"], "o-", ms=3, color=COLOURS["data"])
-    panel.axhline(1.0 / level, color=COLOURS["common"], ls="--")
+    panel.plot(one["round"], one["evidence"], "o-", ms=4, color=COLOURS["data"], label="evidence")
+    said = f"a surprise from here on (false alarms: {100 * level:g} % at most)"
+    panel.axhline(1.0 / level, color=COLOURS["common"], ls="--", label=wrapped(said, 34))
+    number = int(one["fired"])
+    if number:
+        first = one["evidence"].sel(round=number)
+        told: dict[str, Any] = {"ms": 9, "mew": 2, "color": COLOURS["common"], "fillstyle": "none"}
+        panel.plot(number, first, "o", label=f"surprise in round {number}", **told)
     panel.set_yscale("log")
-    told: dict[str, Any] = {"fontsize": 7, "color": COLOURS["common"], "va": "bottom"}
-    panel.text(
-        float(one["round"][0]), 1.0 / level, f"surprise: false alarms {100 * level:g} %", **told
-    )
     panel.set_title("Evidence against the model")
     panel.set_ylabel("evidence (1: none)")
+    panel.legend(fontsize=7)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jinja2
@@ -52,7 +52,7 @@ class Report:
         ResultsError
             If it cannot be written there.
         """
-        path = _checked(path)
+        path = checked_path(path)
         partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         try:
             partial.write_text(self.html, encoding="utf-8")
@@ -126,7 +126,7 @@ def report(
     """
     check_interval(prob)
     if path is not None:
-        _checked(path)
+        checked_path(path)
     check_tree(tree)
     try:
         health = assess(tree, prob=prob)
@@ -142,35 +142,64 @@ def report(
     made = [section for section in made if section.parts]
     title = f"{tree.attrs['problem']}: incentive design under uncertainty"
     accepted = failed and accept_failed
-    html = _page(title, health, accepted, made, tree, prob)
-    page = Report(title, health, accepted, made, html)
+    page = page_of(
+        Report(title, health, accepted, made, ""),
+        prob=prob,
+        created=tree.attrs["created"],
+        stage=tree.attrs["stage"],
+        judged=judged(tree),
+        withheld=failed and not accepted,
+    )
     if path is not None:
         page.save(path)
     return page
 
 
-def _page(
-    title: str, health: Health, accepted: bool, made: list[Section], tree: xr.DataTree, prob: float
-) -> str:
+def page_of(
+    made: Report,
+    *,
+    prob: float,
+    created: str,
+    stage: str,
+    judged: list[str],
+    withheld: bool = False,
+) -> Report:
+    """Write a report's page.
+
+    Parameters
+    ----------
+    made : Report
+        Without its page.
+    prob : float
+        Probability of the intervals.
+    created, stage : str
+        When its numbers were made, and what they are of.
+    judged : list of str
+        What the verdict looked at.
+    withheld : bool
+        Whether designs are left out because of failures.
+    """
     templates = _templates()
-    names = next((section.names for section in made if section.names), ())
+    names = next((section.names for section in made.sections if section.names), ())
     style = templates.get_template("page.css.jinja").render(num=len(names)).strip()
     script = (FOLDER / "page.js").read_text(encoding="utf-8").strip()
-    return templates.get_template("page.html.jinja").render(
-        title=title,
-        health=health,
-        accepted=accepted,
-        sections=made,
+    html = templates.get_template("page.html.jinja").render(
+        title=made.title,
+        health=made.health,
+        accepted=made.accepted,
+        withheld=withheld,
+        sections=made.sections,
         names=names,
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
         prob=prob,
-        created=tree.attrs["created"],
-        stage=tree.attrs["stage"],
-        judged=judged(tree),
+        created=created,
+        stage=stage,
+        judged=judged,
     )
+    return replace(made, html=html)
 
 
 def _hash(text: str) -> str:
@@ -188,7 +217,8 @@ def _templates() -> jinja2.Environment:
     )
 
 
-def _checked(path: str | Path) -> Path:
+def checked_path(path: str | Path) -> Path:
+    """Return where a page may be written."""
     require_kind(path, str | Path, "path", '"report.html"')
     path = Path(path)
     if path.suffix != ".html":

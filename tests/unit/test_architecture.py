@@ -42,9 +42,10 @@ BORDER = {
     "sensitivity/labels",
     "campaigns/folder",
     "campaigns/real",
+    "campaigns/verdict",
 }
 """Where a question meets the tree: followers compares whole fits, labels serves several studies, a
-real campaign lives in a folder of stores."""
+real campaign lives in a folder of stores, and its verdict is on a record."""
 ONLY_HERE = {
     "arviz_base": {"results"},
     "arviz_stats": {"results", "plots", *QUESTIONS},
@@ -141,6 +142,7 @@ SLOW_EXAMPLES = {
     "cbrl_bayes.hypergradients.rt_q",
     "cbrl_bayes.information.study",
     "cbrl_bayes.problems.tax_design",
+    "cbrl_bayes.reports.campaign",
     "cbrl_bayes.reports.page",
     "cbrl_bayes.robust.study",
     "cbrl_bayes.sensitivity.study",

@@ -307,6 +307,10 @@ def test_the_command_line_says_what_it_cannot_do(one_round, tmp_path):
     assert "holds no campaign" in str(done.exception)
     bad = ["campaign", "start", str(tmp_path / "new"), "two_state", "--today", "[1]"]
     assert run(app, bad).exit_code == 2
+    arms = ["campaign", "start", str(tmp_path / "new"), "two_state", "--policy", "greedy"]
+    assert run(app, [*arms, "--arms", "2"]).exit_code == 2
+    other = ["campaign", "report", str(one_round[0].folder.path), "--output", "x.pdf"]
+    assert run(app, other).exit_code == 2
     half = ["campaign", "record", str(one_round[0].folder.path), "x.nc", "--from", "2026-03-01"]
     assert run(app, half).exit_code == 2
 
@@ -332,6 +336,10 @@ def test_the_command_line_runs_a_campaign(tmp_path):
     done = run(app, ["campaign", "report", str(folder), "--output", str(picture)])
     assert done.exit_code == 0, done.output
     assert picture.stat().st_size > 10_000
+    page = tmp_path / "campaign.html"
+    done = run(app, ["campaign", "report", str(folder), "--output", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "Go on: in round 2 deploy bonus" in page.read_text()
 
 
 def _as_started(folder):
@@ -381,11 +389,11 @@ def test_a_record_that_is_killed_leaves_the_campaign_whole(one_round, tmp_path, 
         [sys.executable, "-c", DYING, str(folder), moment],
         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()},
     )  # fmt: skip
-    assert process.stdout.readline().strip() == "ready"
-    assert process.stdout.readline().strip() == "wait"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with process:  # closes the pipe
+        assert process.stdout.readline().strip() == "ready"
+        assert process.stdout.readline().strip() == "wait"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
     again = opened(folder)
     assert again.status()["rounds_recorded"] == 1
     assert str(again.next_round()) == str(plan)
