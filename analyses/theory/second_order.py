@@ -169,7 +169,11 @@ def variance() -> list[dict]:
     for temperature, price in CELLS:
         problem = four_rooms(temperature=temperature, penalty_weight=price)
         estimators = {
-            "hpgd": (HPGD(num_rollouts=60, num_branches=40), 200),
+            "hpgd": (HPGD(num_rollouts=60, num_branches=40), 150),
+            "hpgd with a critic": (
+                HPGD(num_rollouts=60, num_branches=40, critic=wrong_critic(problem, 0.05)),
+                150,
+            ),
             "learned_model": (LearnedModel(num_rollouts=60), 60),
             "doubly_robust": (DoublyRobust(LearnedModel(num_rollouts=60)), 60),
         }
@@ -180,7 +184,7 @@ def variance() -> list[dict]:
             row = {"cell": [temperature, price], "place": place, "length": float(truth @ truth)}
             for name, (estimator, repeats) in estimators.items():
                 state = estimator.init(problem, x, key=jax.random.key(0))
-                if place != "start" and name != "hpgd":
+                if place != "start" and not name.startswith("hpgd"):
                     state = end[1]
                 row[name] = spread(problem, x, estimator, state, repeats, truth)
             rows.append(row)
@@ -276,22 +280,18 @@ def tables(results: dict) -> dict[str, str]:
     ):
         center, low, high = results["bias"][f"{name}_slope"]
         slopes.append([label, f"{center:.2f} ({low:.2f} to {high:.2f})", theory])
-    head = ["cell", "place", "`hpgd` / `doubly_robust`", "`hpgd` / `learned_model`"]
-    rows = [[*head, "bias of `doubly_robust` (noise)", "bias of `learned_model` (noise)"]]
+    others = ("hpgd with a critic", "doubly_robust", "learned_model")
+    rows = [["cell", "place", *(f"`hpgd` / `{name}`" for name in others)]]
+    rows[0] += [f"bias of `{name}` (noise)" for name in others[1:]]
     for row in results["variance"]:
-        work = {
-            k: row[k]["variance"] * row[k]["steps"]
-            for k in ("hpgd", "doubly_robust", "learned_model")
-        }
+        work = {name: row[name]["variance"] * row[name]["steps"] for name in ("hpgd", *others)}
         rows.append(
             [
                 "{:g}, {:g}".format(*row["cell"]),
                 row["place"],
-                *(f"{work['hpgd'] / work[k]:,.0f}" for k in ("doubly_robust", "learned_model")),
-                *(
-                    f"{row[k]['bias']:.2g} ({row[k]['bias_noise']:.1g})"
-                    for k in ("doubly_robust", "learned_model")
-                ),
+                *(f"{work['hpgd'] / work[name]:,.2g}" for name in others[:1]),
+                *(f"{work['hpgd'] / work[name]:,.0f}" for name in others[1:]),
+                *(f"{row[n]['bias']:.2g} ({row[n]['bias_noise']:.1g})" for n in others[1:]),
             ]
         )
     return {"SECOND": markdown(slopes), "EQUAL": markdown(rows)}

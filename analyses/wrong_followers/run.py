@@ -1,10 +1,12 @@
 """What a wrong temperature, or a follower that is not soft-optimal, does to each estimator.
 
-    python analyses/wrong_followers/run.py
+    python analyses/wrong_followers/run.py [--fill]
 
-Leaves results.json beside this file, and fills the tables of README.md.
+Leaves results.json beside this file, and fills the tables of README.md and docs/choosing.md; with
+--fill from the results of an earlier run.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -24,12 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from tables import fill, markdown  # noqa: E402
 
-from cbrl_bayes.followers import (  # noqa: E402
-    MisspecifiedFollower,
-    QLearningFollower,
-    SweepFollower,
-    TrajectoryOracle,
-)
+from cbrl_bayes.followers import MisspecifiedFollower, SweepFollower, TrajectoryOracle  # noqa: E402
 from cbrl_bayes.hypergradients import (  # noqa: E402
     HPGD,
     BoltzmannCovariance,
@@ -43,8 +40,7 @@ from cbrl_bayes.mdp import best_response, expected_return, replace_fields  # noq
 from cbrl_bayes.problems import random_mdp  # noqa: E402
 
 SEEDS = 3
-ESTIMATES = 300
-STEPS = 400
+STEPS = 300
 RATE = 0.05
 PROBLEM = partial(
     random_mdp, num_parameters=20, discount=0.8, temperature=0.5, quadratic=False, seed=0
@@ -75,10 +71,7 @@ CASES = {
     "discount half of the model's": Case(discount=0.5),
     "one action in five at random": Case(lapse=0.2),
 }
-LEARNERS = {
-    "learning: one sweep of planning a step": SweepFollower(num_sweeps=1),
-    "learning: 200 steps of Q-learning a step": QLearningFollower(num_steps=200),
-}
+LEARNERS = {"learning: one sweep of planning a step": SweepFollower(num_sweeps=1)}
 ESTIMATORS: dict[str, Callable[[TrajectoryOracle], Estimator]] = {
     "exact, in the leader's model": lambda oracle: Exact(),
     "learned_model": lambda oracle: LearnedModel(num_rollouts=60, max_steps=80, oracle=oracle),
@@ -115,63 +108,58 @@ def true_worth(problem, case: Case) -> Callable:
     return worth
 
 
-def ascend(step: Callable, start, state, keys):
-    """Ascend by Adam with a rate that falls to nothing; return the mean of the last fifth."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, len(keys), alpha=0.01))
+def walk(step: Callable, start, state, rate, keys):
+    """Go by Adam, at a rate that falls to nothing; return gradients, iterates, steps."""
+    optimizer = optax.scale_by_adam()
+    falling = optax.cosine_decay_schedule(1.0, len(keys), alpha=0.01)
 
-    def one(carry, key):
+    def one(carry, entry):
         x, state, kept = carry
-        gradient, state = step(x, state, key)
-        change, kept = optimizer.update(jax.tree.map(jnp.negative, gradient), kept, x)
-        return (optax.apply_updates(x, change), state, kept), x
+        number, key = entry
+        gradient, state, steps = step(x, state, key)
+        change, kept = optimizer.update(gradient, kept, x)
+        moved = jax.tree.map(lambda leaf, c: leaf + rate * falling(number) * c, x, change)
+        return (moved, state, kept), (ravel_pytree(gradient)[0], x, steps)
 
-    _, path = jax.lax.scan(one, (start, state, optimizer.init(start)), keys)
-    return jax.tree.map(lambda leaf: leaf[-(len(keys) // 5) :].mean(0), path)
+    begun = (start, state, optimizer.init(start))
+    return jax.lax.scan(one, begun, (jnp.arange(len(keys)), keys))[1]
+
+
+def end_of(path):
+    """Return the mean of the last fifth of the iterates."""
+    return jax.tree.map(lambda leaf: leaf[-(len(leaf) // 5) :].mean(0), path)
 
 
 class Programs:
-    """One estimator's repeated estimates and ascents, compiled once for all cases."""
+    """One estimator's walks, compiled once for all cases."""
 
     def __init__(self, problem, make: Callable, learner: TrajectoryOracle | None = None) -> None:
         self.problem, self.make, self.learner = problem, make, learner
-        self.x = problem.incentive.random_start(jax.random.key(1), 1.0)
-        self.repeat, self.climb = jax.jit(self._repeat), jax.jit(self._climb)
-        self.truth = jax.jit(lambda case: jax.grad(true_worth(problem, case))(self.x))
+        self.walk = jax.jit(self._walk)
 
-    def _step(self, case: Case) -> tuple:
+    def _walk(self, case: Case, start, rate, keys):
         estimator = self.make(self.learner or case.follower())
         parameters = self.problem.default_parameters
 
         def step(x, state, key):
-            return estimator.estimate(self.problem, x, parameters, state, key=key)
+            gradient, state, info = estimator.estimate(self.problem, x, parameters, state, key=key)
+            return gradient, state, info.follower_steps
 
-        return estimator, step
-
-    def _repeat(self, case: Case, keys):
-        estimator, step = self._step(case)
-
-        def one(state, key):
-            gradient, state, info = step(self.x, state, key)
-            return state, (ravel_pytree(gradient)[0], info.follower_steps)
-
-        state = estimator.init(self.problem, self.x, key=jax.random.key(0))
-        return jax.lax.scan(one, state, keys)[1]
-
-    def _climb(self, case: Case, keys):
-        estimator, step = self._step(case)
-        start = self.problem.incentive.initial
         state = estimator.init(self.problem, start, key=jax.random.key(0))
-        worth = true_worth(self.problem, case)
-        return worth(ascend(lambda x, s, key: step(x, s, key)[:2], start, state, keys))
+        return walk(step, start, state, rate, keys)
 
-    def measure(self, case: Case) -> dict:
-        """Return how the mean estimate points, and where ascents lead."""
-        truth = self.truth(case)
-        truth = np.asarray(ravel_pytree(truth)[0])
-        found, steps = self.repeat(case, jax.random.split(jax.random.key(2), ESTIMATES))
+    def measure(self, case: Case, truth: np.ndarray, worth: Callable) -> dict:
+        """Return how the mean estimate points at one place, and where ascents lead."""
+        here, space = place(self.problem), self.problem.incentive
+        found, _, steps = self.walk(case, here, 0.0, jax.random.split(jax.random.key(2), STEPS))
         # A memory fills, and a follower learns, in the first third.
-        found = np.asarray(found)[ESTIMATES // 3 :]
-        seeds = [jax.random.split(jax.random.key(10 + seed), STEPS) for seed in range(SEEDS)]
+        found = np.asarray(found)[STEPS // 3 :]
+        reached = []
+        for seed in range(SEEDS):
+            keys = jax.random.split(jax.random.key(10 + seed), STEPS)
+            reached.append(
+                float(worth(case, end_of(self.walk(case, space.initial, RATE, keys)[1])))
+            )
         rng = np.random.default_rng(0)
         again = [found[rng.integers(0, len(found), len(found))].mean(0) for _ in range(200)]
         return {
@@ -179,27 +167,19 @@ class Programs:
             "cosine_error": float(np.std([cosine(one, truth) for one in again])),
             "length": float(np.linalg.norm(found.mean(0)) / np.linalg.norm(truth)),
             "spread": float(np.sqrt(found.var(0, ddof=1).sum()) / np.linalg.norm(truth)),
-            "reached": [float(self.climb(case, keys)) for keys in seeds],
+            "reached": reached,
             "follower_steps": float(np.mean(steps)),
         }
+
+
+def place(problem):
+    """Return the incentive at which directions are compared."""
+    return problem.incentive.random_start(jax.random.key(1), 1.0)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Return the cosine of the angle between two vectors."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def best_known(problem) -> Callable:
-    """Return case -> objectives at the start, and after an exact ascent with the real follower."""
-    start = problem.incentive.initial
-
-    def found(case: Case, keys):
-        worth = true_worth(problem, case)
-        slope = jax.grad(worth)
-        end = ascend(lambda x, state, key: (slope(x), state), start, (), keys)
-        return worth(start), worth(end)
-
-    return jax.jit(found)
 
 
 def tables(results: dict) -> dict[str, str]:
@@ -226,20 +206,44 @@ def tables(results: dict) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure every pair, keep the numbers, and fill the page."""
+    """Measure, keep the numbers, and fill the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fill", action="store_true")
+    path = HERE / "results.json"
+    if not parser.parse_args().fill:
+        path.write_text(json.dumps(measured(), indent=1) + "\n")
+    found = tables(json.loads(path.read_text()))
+    fill(HERE / "README.md", found)
+    fill(HERE.parents[1] / "docs/choosing.md", {"WRONG": found["LOST"]})
+
+
+def measured() -> dict:
+    """Measure every pair of follower and estimator."""
     problem, results = PROBLEM(), {}
-    known = best_known(problem)
+    worth = jax.jit(lambda case, x: true_worth(problem, case)(x))
+    slope = jax.jit(lambda case, x: jax.grad(true_worth(problem, case))(x))
+
+    @jax.jit
+    def best(case: Case, start):
+        def step(x, state, key):
+            return jax.grad(true_worth(problem, case))(x), state, 0
+
+        return end_of(
+            walk(step, start, (), RATE, jax.random.split(jax.random.key(0), 2 * STEPS))[1]
+        )
+
     for learner, cases in ((None, CASES), *((f, {n: Case()}) for n, f in LEARNERS.items())):
         for name, case in cases.items():
-            start, best = map(float, known(case, jax.random.split(jax.random.key(0), 2 * STEPS)))
-            results[name] = {"start": start, "best": best, "estimators": {}}
+            start = problem.incentive.initial
+            known = {"start": worth(case, start), "best": worth(case, best(case, start))}
+            results[name] = {k: float(v) for k, v in known.items()} | {"estimators": {}}
         for key, make in ESTIMATORS.items():
             begun, programs = time.perf_counter(), Programs(problem, make, learner)
             for name, case in cases.items():
-                results[name]["estimators"][key] = programs.measure(case)
+                truth = np.asarray(ravel_pytree(slope(case, place(problem)))[0])
+                results[name]["estimators"][key] = programs.measure(case, truth, worth)
             print(f"{key}, {', '.join(cases)}: {time.perf_counter() - begun:.0f} s", flush=True)
-        (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    fill(HERE / "README.md", tables(results))
+    return results
 
 
 if __name__ == "__main__":

@@ -110,6 +110,8 @@ class DoublyRobust:
             problem, unconstrained, parameters, state, key, halves=True
         )
         sharing = Sharing.of(problem, parameters)
+        if self.runs_on_host and sharing.incentive_moves:
+            check_log_probabilities(watched.walked)
         halves = [_half(watched.walked, half) for half in (0, 1)]
         seen = [
             model.read(problem, unconstrained, parameters, contexts[0], walked, sharing)
@@ -152,8 +154,6 @@ class DoublyRobust:
         build = leader_view(view.problem, view.context, view.parameters)
         mdp, reward = build(view.unconstrained)
         scores = moved_laws(build, view.unconstrained)
-        if self.runs_on_host and scores.transition:
-            check_log_probabilities(walked)
         model, policy, values, prior_share = self._model(view, mdp, reward, other, start)
         discount = view.problem.leader_discount
         truncation = self.model.truncation(view.problem, mdp)

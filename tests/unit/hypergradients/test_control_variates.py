@@ -56,7 +56,7 @@ def test_no_critic_moves_the_mean(wrong):
     settings = HPGD(
         num_rollouts=24, num_branches=10, max_steps=80, critic=critic_with(problem, wrong)
     )
-    found, exact = estimates(settings, problem, x, 800), exact_gradient(problem, x)
+    found, exact = estimates(settings, problem, x, 500), exact_gradient(problem, x)
     error = found.std(0, ddof=1) / np.sqrt(len(found))
     assert np.abs((found.mean(0) - exact) / error).max() < 4.5
     assert np.linalg.norm(error) < 0.3 * np.linalg.norm(exact)
@@ -68,7 +68,7 @@ def test_a_good_critic_lowers_the_variance():
     settings = HPGD(num_rollouts=60, num_branches=20, max_steps=80)
     judged = replace(settings, critic=critic_with(problem, 0.0))
     plain, less = (
-        estimates(one, problem, x, 200).var(0, ddof=1).sum() for one in (settings, judged)
+        estimates(one, problem, x, 120).var(0, ddof=1).sum() for one in (settings, judged)
     )
     assert less < plain / 2.0
 
