@@ -2,7 +2,8 @@
 
     python analyses/theory/second_order.py [--only bias variance]
 
-Leaves second_order.json and second_order.png beside this file, and fills its tables in README.md.
+Leaves second_order.json and second_order.png beside this file, and fills its tables in README.md
+and docs/choosing.md.
 """
 
 import argparse
@@ -25,21 +26,15 @@ sys.path.insert(0, str(HERE.parent))
 from run import PROBABILITY, exact_gradient  # noqa: E402
 from tables import fill, markdown  # noqa: E402
 
-from cbrl_bayes.hypergradients import HPGD, DoublyRobust, LearnedModel  # noqa: E402
-from cbrl_bayes.mdp import (  # noqa: E402
-    DenseTransition,
-    best_response,
-    occupancy,
-    policy_values,
-    soft_policy_values,
-)
+from cbrl_bayes.hypergradients import HPGD, DoublyRobust, Exact, LearnedModel  # noqa: E402
+from cbrl_bayes.mdp import DenseTransition, best_response  # noqa: E402
 from cbrl_bayes.problems import four_rooms, random_mdp  # noqa: E402
 
-SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4)
 """How far the critic's law is from the true one to one that leads everywhere alike."""
 PROBLEMS = 20
-CELLS = ((0.001, 1), (0.003, 3), (0.005, 5))
-STEPS = 500
+CELLS = ((0.001, 1.0), (0.003, 3.0), (0.005, 5.0))
+STEPS, REPEATS = 500, 60
 
 
 def make_problem(seed: int):
@@ -61,62 +56,63 @@ def wrong_critic(problem, share: float):
     return critic
 
 
-def by_matrices(problem, x, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bias of the learned model's gradient, and of its correction by episodes.
+def by_matrices(problem, x, shares) -> list[tuple[float, float, float]]:
+    """Return the critics' error, the bias of the model's gradient and that of its correction.
 
-    Expectations of the sums in docs/method.md, by matrices: not through the estimators.
+    The error is the geometric mean of the errors of the leader's advantage and of the slope of the
+    follower's, relative and weighted by visits; one row for each share. Expectations of the sums
+    in docs/method.md, with NumPy: not through the estimators.
     """
-    flat, unravel = ravel_pytree(x)
-    context, parameters = problem.contexts.values[0], problem.default_parameters
-    discount = problem.leader_discount
-
-    def mdp_at(v, wrong):
-        incentive = problem.incentive.transform(unravel(v))
-        if wrong:
-            return wrong_critic(problem, share)(incentive, context, parameters)[0]
-        return problem.mdp_fn(incentive, context, parameters)
-
-    def reward_at(v):
-        incentive = problem.incentive.transform(unravel(v))
-        return problem.leader_net_reward(incentive, context, parameters)
-
-    log_policy = best_response(mdp_at(flat, False)).log_policy
-    policy = jnp.exp(log_policy)
-
-    def leader(wrong):
-        mdp, reward = mdp_at(flat, wrong), reward_at(flat)
-        values = policy_values(mdp, policy, reward=reward, discount=discount)
-        return reward + discount * mdp.transition.expectation(values) - values[:, None]
-
-    def slope(wrong):
-        def values_of(v):
-            mdp = mdp_at(v, wrong)
-            return mdp.q_values(soft_policy_values(mdp, log_policy))
-
-        found = jax.jacfwd(values_of)(flat)
-        return found - (policy[..., None] * found).sum(1, keepdims=True)
-
-    def direct(wrong):
-        visits = occupancy(mdp_at(flat, wrong), policy, discount=discount)
-        return jnp.einsum("sa,sad->d", visits, jax.jacfwd(reward_at)(flat))
-
-    def response(by_leader, by_follower, wrong=False):
-        mdp = mdp_at(flat, wrong)
-        visits = occupancy(mdp, policy, discount=discount)
-        return jnp.einsum("sa,sad->d", visits * by_leader, by_follower) / mdp.temperature
-
-    true_leader, said_leader = leader(False), leader(True)
-    true_slope, said_slope = slope(False), slope(True)
-    truth = direct(False) + response(true_leader, true_slope)
-    plain = direct(True) + response(said_leader, said_slope, wrong=True)
-    corrected = direct(False) + (
-        response(said_leader, said_slope)
-        + response(true_leader - said_leader, said_slope)
-        + response(said_leader, true_slope - said_slope)
+    parameters, discount = problem.default_parameters, problem.leader_discount
+    context = problem.contexts.values[0]
+    incentive = problem.incentive.transform(x)
+    mdp = problem.mdp_fn(incentive, context, parameters)
+    law = np.asarray(mdp.transition.to_dense().probability)
+    policy, start = np.asarray(best_response(mdp).policy), np.asarray(mdp.initial)
+    # Rewards are linear in the weights, and the charge a square.
+    features = np.asarray(
+        jax.jacfwd(lambda w: problem.mdp_fn({"weight": w}, context, parameters).reward)(
+            incentive["weight"]
+        )
     )
-    np.testing.assert_allclose(truth, exact_gradient(problem, x), rtol=1e-6, atol=1e-9)
-    length = np.linalg.norm(truth)
-    return tuple(np.asarray(jnp.linalg.norm(one - truth) / length) for one in (plain, corrected))
+    reward = np.asarray(problem.leader_net_reward(incentive, context, parameters))
+    reward_slope = -(1.0 - discount) * np.asarray(incentive["weight"])
+
+    def in_law(law):
+        """Return the visits, the leader's advantage and the slope of the follower's."""
+        moved = np.eye(len(law)) - discount * np.einsum("sa,sat->st", policy, law)
+        worth = np.linalg.solve(moved, (policy * reward).sum(1))
+        value_slope = np.linalg.solve(moved, np.einsum("sa,sad->sd", policy, features))
+        slope = features + discount * law @ value_slope - value_slope[:, None]
+        visits = np.linalg.solve(moved.T, start)[:, None] * policy
+        return visits, reward + discount * law @ worth - worth[:, None], slope
+
+    def gradient(visits, by_leader, by_follower):
+        direct = visits.sum() * reward_slope
+        return direct + np.einsum("sa,sad->d", visits * by_leader, by_follower) / mdp.temperature
+
+    visits, true_leader, true_slope = in_law(law)
+    truth, found = gradient(visits, true_leader, true_slope), []
+    for share in shares:
+        said = in_law((1.0 - share) * law + share / len(law))
+        _, said_leader, said_slope = said
+        corrected = (
+            gradient(visits, said_leader, said_slope)
+            + gradient(visits, true_leader - said_leader, said_slope)
+            + gradient(visits, said_leader, true_slope - said_slope)
+            - 2.0 * gradient(visits, 0.0 * said_leader, said_slope)
+        )
+        length = np.linalg.norm(truth)
+        wrong = [
+            np.sqrt((weights * (said - true) ** 2).sum() / (weights * true**2).sum())
+            for weights, said, true in (
+                (visits, said_leader, true_leader),
+                (visits[..., None], said_slope, true_slope),
+            )
+        ]
+        biases = [np.linalg.norm(g - truth) / length for g in (gradient(*said), corrected)]
+        found.append((float(np.sqrt(np.prod(wrong))), *map(float, biases)))
+    return found
 
 
 def bias() -> dict:
@@ -125,14 +121,15 @@ def bias() -> dict:
     for seed in range(PROBLEMS):
         problem = make_problem(seed)
         x = problem.incentive.random_start(jax.random.key(seed), 1.0)
-        found.append([by_matrices(problem, x, share) for share in SHARES])
-    both = np.array(found)  # problem, share, (plain, corrected)
-    result = {"shares": list(SHARES), "plain": both[..., 0].T.tolist()}
-    result["corrected"] = both[..., 1].T.tolist()
-    for column, name in enumerate(("plain", "corrected")):
-        slopes = [
-            stats.linregress(np.log(SHARES[:3]), np.log(one[:3, column])).slope for one in both
-        ]
+        found.append(by_matrices(problem, x, SHARES))
+    every = np.array(found)  # problem, share, (error, plain, corrected)
+    result = {"shares": list(SHARES)}
+    for column, name in enumerate(("error", "plain", "corrected")):
+        result[name] = every[..., column].T.tolist()
+        if name == "error":
+            continue
+        few = np.log(every[:, :3])
+        slopes = [stats.linregress(one[:, 0], one[:, column]).slope for one in few]
         width = stats.t.ppf((1 + PROBABILITY) / 2, PROBLEMS - 1) * stats.sem(slopes)
         center = float(np.mean(slopes))
         result[f"{name}_slope"] = [center, center - width, center + width]
@@ -144,7 +141,7 @@ def sampled(share: float, repeats: int = 40) -> dict:
     problem = make_problem(0)
     x = problem.incentive.random_start(jax.random.key(0), 1.0)
     estimator = DoublyRobust(
-        LearnedModel(num_rollouts=10_000, max_steps=60, truncation_exponent=0.0),
+        LearnedModel(num_rollouts=4_000, max_steps=60, truncation_exponent=0.0),
         critic=wrong_critic(problem, share),
     )
     state = estimator.init(problem, x, key=jax.random.key(0))
@@ -159,80 +156,92 @@ def sampled(share: float, repeats: int = 40) -> dict:
         "share": share,
         "bias": float(np.sqrt(max(squared, 0.0)) / length),
         "standard_error": float(np.sqrt(noise) / length),
-        "by_matrices": float(by_matrices(problem, x, share)[1]),
+        "error": by_matrices(problem, x, [share])[0][0],
+        "by_matrices": by_matrices(problem, x, [share])[0][2],
     }
 
 
 def variance() -> list[dict]:
     """Variance times follower steps, at the start of an ascent and after 500 steps of it."""
-    rows = []
-    for temperature, price in CELLS:
-        problem = four_rooms(temperature=temperature, penalty_weight=price)
-        estimators = {
-            "hpgd": (HPGD(num_rollouts=60, num_branches=40), 150),
-            "hpgd with a critic": (
-                HPGD(num_rollouts=60, num_branches=40, critic=wrong_critic(problem, 0.05)),
-                150,
-            ),
-            "learned_model": (LearnedModel(num_rollouts=60), 60),
-            "doubly_robust": (DoublyRobust(LearnedModel(num_rollouts=60)), 60),
-        }
-        start = problem.incentive.random_start(jax.random.key(0), 0.01)
-        end = ascended(problem, estimators["doubly_robust"][0], start)
-        for place, x in (("start", start), (f"after {STEPS} steps", end[0])):
-            truth = np.asarray(exact_gradient(problem, x))
-            row = {"cell": [temperature, price], "place": place, "length": float(truth @ truth)}
-            for name, (estimator, repeats) in estimators.items():
-                state = estimator.init(problem, x, key=jax.random.key(0))
-                if place != "start" and not name.startswith("hpgd"):
-                    state = end[1]
-                row[name] = spread(problem, x, estimator, state, repeats, truth)
+    base = four_rooms(penalty_weight=1)
+    model = LearnedModel(num_rollouts=60)
+    plain = HPGD(num_rollouts=60, num_branches=40)
+    doubly, rows = Sampler(base, lambda problem: DoublyRobust(model)), []
+    samplers = {
+        "hpgd": Sampler(base, lambda problem: plain),
+        "hpgd with a critic": Sampler(
+            base, lambda problem: replace(plain, critic=wrong_critic(problem, 0.05))
+        ),
+        "learned_model": Sampler(base, lambda problem: model),
+        "doubly_robust": doubly,
+    }
+    exact = Sampler(base, lambda problem: Exact())
+    for cell in CELLS:
+        start = base.incentive.random_start(jax.random.key(0), 0.01)
+        nothing = model.init(base, start, key=jax.random.key(0))
+        end, learned = doubly.ascended(cell, start, nothing)
+        for place, x, state in (("start", start, nothing), (f"after {STEPS} steps", end, learned)):
+            given = exact.one(cell, x, jnp.zeros(()), jax.random.key(0))[0]
+            truth = np.asarray(ravel_pytree(given)[0])
+            row = {"cell": cell, "place": place, "length": float(np.linalg.norm(truth))}
+            for name, sampler in samplers.items():
+                row[name] = sampler.spread(cell, x, state, truth)
             rows.append(row)
-            print(row, flush=True)
+            print(json.dumps(row), flush=True)
     return rows
 
 
-def ascended(problem, estimator, start):
-    """Ascend, and return the last iterate with what was learned."""
-    optimizer, parameters = optax.adam(0.05), problem.default_parameters
+class Sampler:
+    """One estimator in Four-Rooms, compiled once for all settings."""
 
-    @jax.jit
-    def walk(keys):
+    def __init__(self, base, make) -> None:
+        self.base, self.make = base, make
+        self.walk, self.one = jax.jit(self._walk), jax.jit(self._one)
+
+    def stated(self, cell) -> tuple:
+        """Return the problem of a setting, and its parameters."""
+        temperature, price = cell
+        problem = self.base.priced(price)
+        return problem, problem.default_parameters | {"temperature": temperature}
+
+    def _one(self, cell, x, state, key):
+        problem, parameters = self.stated(cell)
+        estimator = self.make(problem)
+        if isinstance(estimator, HPGD | Exact):  # they learn nothing
+            state = estimator.init(problem, x, key=key)
+        return estimator.estimate(problem, x, parameters, state, key=key)
+
+    def _walk(self, cell, start, state, keys):
+        optimizer = optax.adam(0.05)
+
         def step(carry, key):
             x, state, kept = carry
-            gradient, state, _ = estimator.estimate(problem, x, parameters, state, key=key)
+            gradient, state, _ = self._one(cell, x, state, key)
             change, kept = optimizer.update(jax.tree.map(jnp.negative, gradient), kept, x)
             return (optax.apply_updates(x, change), state, kept), None
 
-        begun = estimator.init(problem, start, key=jax.random.key(0))
-        (x, state, _), _ = jax.lax.scan(step, (start, begun, optimizer.init(start)), keys)
-        return x, state
+        return jax.lax.scan(step, (start, state, optimizer.init(start)), keys)[0][:2]
 
-    return walk(jax.random.split(jax.random.key(3), STEPS))
+    def ascended(self, cell, start, state) -> tuple:
+        """Ascend, and return the last iterate with what was learned."""
+        return self.walk(cell, start, state, jax.random.split(jax.random.key(3), STEPS))
 
-
-def spread(problem, x, estimator, state, repeats: int, truth: np.ndarray) -> dict:
-    """Return variance (all coordinates), follower steps and bias of one estimate from a state."""
-
-    @jax.jit
-    def one(key):
-        gradient, _, info = estimator.estimate(
-            problem, x, problem.default_parameters, state, key=key
-        )
-        return ravel_pytree(gradient)[0], info.follower_steps
-
-    found, steps = zip(
-        *(one(key) for key in jax.random.split(jax.random.key(4), repeats)), strict=True
-    )
-    found = np.stack(found)
-    total = float(found.var(0, ddof=1).sum())
-    off = ((found.mean(0) - truth) ** 2).sum() - total / repeats
-    return {
-        "variance": total,
-        "steps": float(np.mean(steps)),
-        "bias": float(np.sqrt(max(off, 0.0) / (truth @ truth))),
-        "bias_noise": float(np.sqrt(total / repeats / (truth @ truth))),
-    }
+    def spread(self, cell, x, state, truth: np.ndarray) -> dict:
+        """Return variance (all coordinates), follower steps and bias of one estimate."""
+        found, steps = [], []
+        for key in jax.random.split(jax.random.key(4), REPEATS):
+            gradient, _, info = self.one(cell, x, state, key)
+            found.append(np.asarray(ravel_pytree(gradient)[0]))
+            steps.append(float(info.follower_steps))
+        total = float(np.var(found, axis=0, ddof=1).sum())
+        off = ((np.mean(found, axis=0) - truth) ** 2).sum() - total / REPEATS
+        length = np.linalg.norm(truth)
+        return {
+            "variance": total,
+            "steps": float(np.mean(steps)),
+            "bias": float(np.sqrt(max(off, 0.0)) / length),
+            "bias_noise": float(np.sqrt(total / REPEATS) / length),
+        }
 
 
 def draw(found: dict) -> None:
@@ -243,10 +252,11 @@ def draw(found: dict) -> None:
         ("corrected", "#0072B2", "corrected by episodes (doubly_robust)"),
     ):
         values = np.array(found[name])
-        axes.loglog(found["shares"], values, color=colour, alpha=0.25, linewidth=0.8)
+        errors = np.array(found["error"])
+        axes.loglog(errors, values, color=colour, alpha=0.25, linewidth=0.8)
         center, low, high = found[f"{name}_slope"]
         axes.loglog(
-            found["shares"],
+            np.exp(np.log(errors).mean(1)),
             np.exp(np.log(values).mean(1)),
             "o-",
             color=colour,
@@ -254,7 +264,7 @@ def draw(found: dict) -> None:
         )
     for number, one in enumerate(found["sampled"]):
         axes.errorbar(
-            one["share"],
+            one["error"],
             one["bias"],
             2 * one["standard_error"],
             fmt="ks",
@@ -263,7 +273,7 @@ def draw(found: dict) -> None:
             label="DoublyRobust itself, one problem, 2 standard errors" if number == 0 else None,
         )
     axes.set(
-        xlabel="error of the law (share of uniform moves)",
+        xlabel="error of the critics (geometric mean of the leader's and the follower's)",
         ylabel="bias, relative to the gradient's length",
     )
     axes.legend(fontsize="small")
@@ -273,7 +283,7 @@ def draw(found: dict) -> None:
 
 def tables(results: dict) -> dict[str, str]:
     """Return what goes into README.md."""
-    slopes = [["gradient", "slope of its bias against the error of the law (95 %)", "theory"]]
+    slopes = [["gradient", "slope of its bias against the error of the critics (95 %)", "theory"]]
     for name, label, theory in (
         ("plain", "in the learned model", "1"),
         ("corrected", "corrected by episodes", "2"),
@@ -308,7 +318,9 @@ def main() -> None:
         results[name] = parts[name]()
         path.write_text(json.dumps(results, indent=1) + "\n")
     draw(results["bias"])
-    fill(HERE / "README.md", tables(results))
+    found = tables(results)
+    fill(HERE / "README.md", found)
+    fill(HERE.parents[1] / "docs/choosing.md", {"EQUAL": found["EQUAL"]})
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ class Programs:
         here, space = place(self.problem), self.problem.incentive
         found, _, steps = self.walk(case, here, 0.0, jax.random.split(jax.random.key(2), STEPS))
         # A memory fills, and a follower learns, in the first third.
-        found = np.asarray(found)[STEPS // 3 :]
+        charge = np.asarray(ravel_pytree(here)[0])  # minus the slope of half its square
+        found, truth = np.asarray(found)[STEPS // 3 :] + charge, truth + charge
         reached = []
         for seed in range(SEEDS):
             keys = jax.random.split(jax.random.key(10 + seed), STEPS)
@@ -190,7 +191,12 @@ def tables(results: dict) -> dict[str, str]:
     for case, found in results.items():
         gain = found["best"] - found["start"]
         rows = [found["estimators"][name] for name in names]
-        direction.append([case, *(f"{r['cosine']:.2f} ({r['cosine_error']:.2f})" for r in rows)])
+        direction.append(
+            [
+                case,
+                *(f"{r['cosine']:.2f} ({r['cosine_error']:.2f}), {r['length']:.2f}" for r in rows),
+            ]
+        )
         shares = [(found["best"] - np.array(r["reached"])) / gain for r in rows]
         lost.append(
             [case, *(f"{100 * s.mean():.0f} % ({100 * np.ptp(s) / 2:.0f})" for s in shares)]
