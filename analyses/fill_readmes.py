@@ -312,7 +312,7 @@ def learned_tables(results: dict) -> dict[str, str]:
 
     def grown(rows: list[dict], size: str) -> str:
         names = list(dict.fromkeys(row["estimator"] for row in rows))
-        head = [size, *(f"`{name}`: ms (MB)" for name in names), "of it kept, MB"]
+        head = [size, *(f"`{name}`: ms (MB)" for name in names), "kept by `learned_model`, MB"]
         table = [[*head, "`doubly_robust` / `hpgd`, time"]]
         for number in dict.fromkeys(row[size] for row in rows):
             here = {row["estimator"]: row for row in rows if row[size] == number}
