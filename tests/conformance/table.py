@@ -42,7 +42,7 @@ def row(name: str, problem_name: str) -> str:
     """Check one pair and format it."""
     problem = PROBLEMS[problem_name]()
     check_contract(SMALL[name], problem)
-    check = MEANS[problem_name].get(name)
+    check = MEANS.get(problem_name, {}).get(name)
     if check is None:
         return f"| `{name}` | {problem_name} | passed | | | |"
     found = measure_mean(check, problem)
