@@ -32,6 +32,7 @@ benchmark: $(READY)
 	$(PY) tests/benchmarks/first_results.py --output tests/benchmarks/first_results.json
 	$(PY) tests/benchmarks/scaling.py --output tests/benchmarks/scaling.json \
 	  --figure docs/images/scaling.png
+	$(PY) tests/benchmarks/learned.py --output tests/benchmarks/learned.json
 	$(PY) tests/benchmarks/equilibrium.py --output tests/benchmarks/equilibrium.json
 	$(PY) tests/benchmarks/workers.py --output tests/benchmarks/workers.json \
 	  --figure docs/images/workers.png
@@ -41,6 +42,8 @@ analyses: $(READY)
 	$(PY) analyses/four_rooms/run.py
 	$(PY) analyses/bus_replacement/run.py
 	$(PY) analyses/theory/run.py
+	$(PY) analyses/theory/second_order.py
+	$(PY) analyses/wrong_followers/run.py
 	$(PY) analyses/published_comparison/run.py
 	$(PY) analyses/tax_design/run.py
 	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf robustness \

@@ -307,6 +307,43 @@ def worker_tables(results: dict) -> dict[str, str]:
     }
 
 
+def learned_tables(results: dict) -> dict[str, str]:
+    """Return what a step of the estimators that only watch costs."""
+
+    def grown(rows: list[dict], size: str) -> str:
+        names = list(dict.fromkeys(row["estimator"] for row in rows))
+        head = [size, *(f"`{name}`: ms (MB)" for name in names), "kept by `learned_model`, MB"]
+        table = [[*head, "`doubly_robust` / `hpgd`, time"]]
+        for number in dict.fromkeys(row[size] for row in rows):
+            here = {row["estimator"]: row for row in rows if row[size] == number}
+            table.append(
+                [
+                    f"{number:,}",
+                    *(f"{r['ms']:.3g} ({r['MB'] + r['kept_MB']:.2g})" for r in here.values()),
+                    f"{here['learned_model']['kept_MB']:.2g}",
+                    f"{here['doubly_robust']['ms'] / here['hpgd']['ms']:.2g}",
+                ]
+            )
+        return markdown(table)
+
+    outside = [["estimator", "ms a step", "of it in the follower", "rest / follower"]]
+    for row in results["outside"]:
+        rest = row["ms"] - row["ms_follower"]
+        outside.append(
+            [
+                f"`{row['estimator']}`",
+                f"{row['ms']:.0f}",
+                f"{row['ms_follower']:.0f}",
+                f"{rest / row['ms_follower']:.2g}",
+            ]
+        )
+    return {
+        "WATCHED_PARAMETERS": grown(results["parameters"], "d"),
+        "WATCHED_STATES": grown(results["states"], "states"),
+        "WATCHED_OUTSIDE": markdown(outside),
+    }
+
+
 def main() -> None:
     """Fill all."""
     rooms = json.loads((HERE / "four_rooms/results.json").read_text())
@@ -319,7 +356,8 @@ def main() -> None:
     fill(HERE.parent / "docs/choosing.md", {"VARIANCE": variance_table(theory)})
     scaling = json.loads((HERE.parent / "tests/benchmarks/scaling.json").read_text())
     workers = json.loads((HERE.parent / "tests/benchmarks/workers.json").read_text())
-    growth = scaling_tables(scaling) | worker_tables(workers)
+    watched = json.loads((HERE.parent / "tests/benchmarks/learned.json").read_text())
+    growth = scaling_tables(scaling) | worker_tables(workers) | learned_tables(watched)
     fill(HERE.parent / "docs/performance.md", growth)
     compared = HERE / "published_comparison"
     tables = [pd.read_csv(compared / name) for name in ("table.csv", "budgets.csv")]

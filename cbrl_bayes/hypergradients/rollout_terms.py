@@ -4,6 +4,7 @@ A surrogate is a scalar whose derivative in the incentive is the wanted estimate
 gather rollouts, weight them, and differentiate a surrogate once, whatever the incentive's size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -77,6 +78,8 @@ class Branches:
         The pair's actions.
     place : int array, shape (B,)
         Which step of the base rollouts, flattened, the pair starts from.
+    probe : int array, shape (N, T)
+        The second action asked for at every step of the base rollouts.
     cut : list of arrays
         1 for rollouts that the step limit ended, NaN for those not used.
     """
@@ -88,6 +91,7 @@ class Branches:
     first_action: Int[Array, " branch"]
     second_action: Int[Array, " branch"]
     place: Int[Array, " branch"]
+    probe: Int[Array, "walker step"]
     cut: list[Float[Array, " walker"]]
 
 
@@ -137,6 +141,7 @@ def draw_branches(
         first,
         second,
         chosen,
+        probe.action.reshape(base.state.shape),
         cut,
     )
 
@@ -149,9 +154,13 @@ def leader_surrogate(
     scores: Scores,
     *,
     baseline: bool = True,
+    noise: Array | float = 0.0,
 ) -> Float[Array, ""]:
-    """Return a scalar whose derivative is the leader's, at a policy held fixed."""
-    earned = gather(leader_reward, base) * weights
+    """Return a scalar whose derivative is the leader's, at a policy held fixed.
+
+    ``noise``: amounts along the walks that have mean zero and are taken off.
+    """
+    earned = gather(leader_reward, base) * weights - noise
     total = earned.sum()
     sums = jax.lax.stop_gradient(to_go(earned))
     if scores.transition:
@@ -172,7 +181,7 @@ def response_surrogate(
 ) -> Float[Array, ""]:
     """Return a scalar whose derivative is the hypergradient's part through the policy."""
     leader_gap = [
-        _gap((gather(leader_reward, walked) * weights).sum(1))
+        gap_of((gather(leader_reward, walked) * weights).sum(1))
         for walked, weights in zip(branches.rollouts, branches.leader_weights, strict=True)
     ]
     # The leader's factor of one walk meets the follower's factor of the other: independent.
@@ -185,20 +194,24 @@ def paired_surrogate(
     mdp: MDP,
     temperature: Array | float,
     scores: Scores,
+    noise: Sequence[Array | float] = (0.0, 0.0),
 ) -> Float[Array, ""]:
-    """As `response_surrogate`, with the leader's gap between the two actions given."""
+    """As `response_surrogate`, with the leader's gap between the two actions given.
+
+    ``noise``: for each of the rollouts, amounts of mean zero that are taken off.
+    """
     total = jnp.zeros(())
-    for walked, gap, weights in zip(
-        branches.rollouts, leader_gap, branches.follower_weights, strict=True
+    for walked, gap, weights, less in zip(
+        branches.rollouts, leader_gap, branches.follower_weights, noise, strict=True
     ):
-        earned = gather(mdp.reward, walked) * weights
+        earned = gather(mdp.reward, walked) * weights - less
         sums = earned.sum(1)
         if scores.transition:
             surprise = jnp.where(walked.active, walked.log_probability, 0.0)
             soft = jax.lax.stop_gradient(earned - temperature * surprise * weights)
             later = jnp.pad(to_go(soft)[:, 1:], ((0, 0), (0, 1)))
             sums += (log_transitions(walked, mdp) * later).sum(1)
-        total += (branches.importance * gap * _gap(sums)).sum()
+        total += (branches.importance * gap * gap_of(sums)).sum()
     return total / (4.0 * temperature)
 
 
@@ -328,6 +341,7 @@ def _others_mean(values: Array, active: Array) -> Array:
     return jnp.where(active, (kept.sum(0) - kept) / others, 0.0)
 
 
-def _gap(sums: Array) -> Array:
+def gap_of(sums: Array) -> Array:
+    """Return what the first actions' walks add up to less what the second actions' do."""
     first, second = jnp.split(sums, 2)
     return first - second

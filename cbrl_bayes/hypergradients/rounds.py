@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.hypergradients.ascent import Ascent
-from cbrl_bayes.hypergradients.learned_model import ModelState
+from cbrl_bayes.hypergradients.learned_state import ModelState
 from cbrl_bayes.hypergradients.search import LOW_PRICES, Search
 
 

@@ -15,7 +15,8 @@ from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
 from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
 from cbrl_bayes.hypergradients.exact import Exact
 from cbrl_bayes.hypergradients.learned_law import Sharing, draw_law, pooled_concentration
-from cbrl_bayes.hypergradients.learned_model import LearnedModel, ModelState
+from cbrl_bayes.hypergradients.learned_model import LearnedModel
+from cbrl_bayes.hypergradients.learned_state import ModelState, require_fitting
 from cbrl_bayes.hypergradients.pairs import pair_weights
 from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsResult
 from cbrl_bayes.hypergradients.search import Search, SearchProgram
@@ -119,6 +120,8 @@ class RoundsProgram:
 
         Raises
         ------
+        InvalidInputError
+            If ``state`` does not fit the problem.
         FollowerError
             If an outside follower fails. Its ``partial`` is a RoundsResult with all that was seen:
             go on with ``start=partial.unconstrained, state=partial.state``.
@@ -128,6 +131,7 @@ class RoundsProgram:
         first_key, key = jax.random.split(key)
         if state is None:
             state = self._model.init(self.problem, first, key=first_key)
+        require_fitting(self.problem, state, self._model.num_contexts)
         task = _Task(self, parameters, state, on_step)
         try:
             return task.solved(np.asarray(space.flatten(first)), key)
