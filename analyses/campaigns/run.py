@@ -247,7 +247,7 @@ def other_worlds(problem: cb.Problem) -> dict[str, tuple[cb.Problem | None, Any]
         own = parameters["temperature"] * jnp.where(cost < 1.0, 0.2, 3.0)
         return problem.mdp_fn(incentive, cost, {**parameters, "temperature": own})
 
-    slow = cb.QLearningFollower(num_steps=2, num_walkers=1, step_exponent=1.0)
+    slow = cb.followers.QLearningFollower(num_steps=2, num_walkers=1, step_exponent=1.0)
     return {
         "right model": (None, None),
         "a temperature per context": (replace(problem, mdp_fn=by_context), None),
