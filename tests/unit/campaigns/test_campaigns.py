@@ -90,7 +90,7 @@ def test_a_campaign_is_drawn(campaigns):
     figure = cb.plots.plot_campaign(campaigns, number=1)
     assert [panel.get_title() for panel in figure.axes] == [
         "Incentives deployed",
-        "Objective of the designs",
+        "Objective of an episode, against today's",
         "What is believed after each round",
         "Evidence against the model",
     ]
