@@ -46,7 +46,9 @@ analyses: $(READY)
 	$(PY) analyses/wrong_followers/run.py
 	$(PY) analyses/published_comparison/run.py
 	$(PY) analyses/tax_design/run.py
-	for name in bus_pricing contract_design four_rooms_doors reserve_price rlhf robustness \
+	$(PY) analyses/route_tolls/posterior.py
+	$(PY) analyses/route_tolls/run.py
+	for name in bus_pricing contract_design four_rooms_doors learning reserve_price rlhf robustness \
 	    shared_default_policy; do \
 	  $(PY) analyses/$$name/run.py || exit 1; done
 	$(PY) analyses/fill_readmes.py

@@ -52,9 +52,17 @@ def layout(network: RoadNetwork) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def draw_map(
-    network: RoadNetwork, before: np.ndarray, after: np.ndarray, tolls: dict, path: Path
+    network: RoadNetwork,
+    before: np.ndarray,
+    after: np.ndarray,
+    tolls: dict,
+    relieved: np.ndarray,
+    path: Path,
 ) -> None:
-    """Draw links as wide as their traffic, coloured by how tolls change it; name the tolls."""
+    """Draw links as wide as their traffic, coloured by how tolls change it; name the tolls.
+
+    The picture shows the part where traffic changes; stars are the links to be relieved.
+    """
     start, end, place = layout(network)
     along = place[end] - place[start]
     side = np.stack([-along[:, 1], along[:, 0]], -1)
@@ -88,12 +96,19 @@ def draw_map(
                 bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "0.4", "lw": 0.6},
                 arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.4"},
             )
+    stars = lines[relieved].mean(axis=1)
+    axes.plot(*stars.T, "*", ms=11, mfc="gold", mec="0.3", mew=0.6, ls="", zorder=5)
+    moved = lines[np.abs(change) > 0.05 * most].reshape(-1, 2)
+    room = 0.12 * np.ptp(moved, axis=0).max()
+    axes.set(
+        xlim=(moved[:, 0].min() - room, moved[:, 0].max() + room),
+        ylim=(moved[:, 1].min() - room, moved[:, 1].max() + room),
+    )
     axes.set_aspect("equal")
-    axes.autoscale()
     axes.set_axis_off()
     axes.set_title(
-        "Traffic before the tolls (width) and its change (colour); labels: tolls in minutes\n"
-        "Places are laid out by driving time: the data have no coordinates"
+        "Traffic before the tolls (width) and its change (colour); labels: tolls in minutes;\n"
+        "stars: links to be relieved. Laid out by driving time: the data have no coordinates"
     )
     figure.colorbar(drawn, label="change, entries per 100 trips", shrink=0.6)
     figure.savefig(path, dpi=110)
@@ -108,10 +123,9 @@ def draw_tolls(tolls: list[dict], path: Path) -> None:
     axes.vlines(at, low, high, color="tab:blue", lw=5, alpha=0.5, label="best by draw, 90 %")
     axes.plot(at, mean, "o", color="tab:blue", label="best by draw, mean")
     axes.plot(at, [t["common"] for t in tolls], "k_", ms=14, label="one set for all draws")
-    names = [t["link"] + (" *" if t["relieved"] else "") for t in tolls]
-    axes.set_xticks(at, names, rotation=90)
+    axes.set_xticks(at, [t["link"] for t in tolls], rotation=90)
     axes.set_ylabel("toll, minutes of travel time")
-    axes.set_title("Tolls on the 20 busiest links (*: to be relieved)")
+    axes.set_title("Tolls where the relieved links themselves may have none")
     axes.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -33,7 +33,7 @@ CENTRE = np.array([-2.4941, -0.9331, -0.4111, -4.4588])
 """The maximum of the likelihood: where the coordinates that NUTS moves in have their origin."""
 SPREAD = 3.0
 """Standard deviations of the likelihood over which chains begin."""
-SETTINGS = NUTSSettings(num_chains=2, num_warmup=30, num_samples=255)
+SETTINGS = NUTSSettings(num_chains=2, num_warmup=150, num_samples=450)
 STEPS = 15
 """Of each chain between two looks at the clock."""
 

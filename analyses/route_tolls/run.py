@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cbrl_bayes.problems import borlange, leader_outcome, route_choice
+from cbrl_bayes.problems import RoadNetwork, Trips, borlange, leader_outcome, route_choice
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -33,25 +33,49 @@ ENDS = [0.05, 0.95]
 
 
 def main() -> None:
-    """Cut, design, compare, draw."""
+    """Cut, design twice, compare, draw."""
     begun = time.perf_counter()
     posterior = json.loads((HERE / "posterior.json").read_text())
     part, trips = borlange()[0].cut(*_busiest())
     use = np.bincount(np.concatenate(trips.links), minlength=part.num_links)
-    order = np.argsort(-use, kind="stable")
-    tolled, relieved = order[:NUM_TOLLED], order[:NUM_RELIEVED]
+    busiest = np.argsort(-use, kind="stable")[:NUM_TOLLED]
+    relieved = busiest[:NUM_RELIEVED]
+    draws = _thinned(posterior["draws"], NUM_DRAWS)
+    results: dict = {
+        "links": part.num_links,
+        "destinations": part.num_destinations,
+        "trips": len(trips.links),
+        "draws": NUM_DRAWS,
+    }
+    for case, tolled in (("anywhere", busiest), ("elsewhere", busiest[NUM_RELIEVED:])):
+        found, flows = study(part, trips, tolled, relieved, draws)
+        results[case] = found
+        print(f"{case}: designed after {time.perf_counter() - begun:.0f} s", flush=True)
+    results["seconds"] = time.perf_counter() - begun
+    (HERE / "results.json").write_text(json.dumps(results, indent=1))
+    elsewhere = {t["number"]: t["common"] for t in results["elsewhere"]["tolls"]}
+    draw_map(part, flows["none"], flows["common"], elsewhere, relieved, HERE / "map.png")
+    draw_tolls(results["elsewhere"]["tolls"], HERE / "tolls.png")
+    write_readme(results, posterior)
+
+
+def study(
+    part: RoadNetwork,
+    trips: Trips,
+    tolled: np.ndarray,
+    relieved: np.ndarray,
+    draws: list[dict[str, float]],
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Design tolls on some links; return what they do, and mean flows without and with them."""
     problem = route_choice(
         part, trips, tolled=tolled, relieved=relieved, relief=RELIEF, largest_toll=LARGEST
     )
     leader = Leader(problem, tolled, relieved, RELIEF)
-    draws = _thinned(posterior["draws"], NUM_DRAWS)
     checked = _agrees(leader, draws[0])
     common = leader.best(draws[:: NUM_DRAWS // NUM_SEARCH_DRAWS], LARGEST)
     each = [leader.best([one], LARGEST, common) for one in draws]
-    print(f"designed after {time.perf_counter() - begun:.0f} s", flush=True)
-
     objective, traffic = jax.jit(leader.objective), jax.jit(leader.traffic)
-    none = np.zeros(NUM_TOLLED)
+    none = np.zeros(len(tolled))
     rows = []
     for one, best in zip(draws, each, strict=True):
         at = {"none": none, "common": common, "own": best}
@@ -61,11 +85,7 @@ def main() -> None:
         # What drivers lose is what the objective loses beside the harm.
         loss = {n: worth["none"] - worth[n] + RELIEF * (on["none"] - on[n]) for n in worth}
         rows.append({"worth": worth, "on": on, "loss": loss, "flows": flows})
-    results = {
-        "links": part.num_links,
-        "destinations": part.num_destinations,
-        "trips": len(trips.links),
-        "draws": NUM_DRAWS,
+    found = {
         "largest_difference_to_leader_outcome": checked,
         "gain_common": _told([r["worth"]["common"] - r["worth"]["none"] for r in rows]),
         "gain_own": _told([r["worth"]["own"] - r["worth"]["none"] for r in rows]),
@@ -75,6 +95,7 @@ def main() -> None:
         "drivers_loss": _told([r["loss"]["common"] for r in rows]),
         "tolls": [
             {
+                "number": int(link),
                 "link": part.link_names[link],
                 "relieved": bool(link in relieved),
                 "common": float(common[i]),
@@ -82,15 +103,9 @@ def main() -> None:
             }
             for i, link in enumerate(tolled)
         ],
-        "seconds": time.perf_counter() - begun,
     }
-    (HERE / "results.json").write_text(json.dumps(results, indent=1))
-    before = np.mean([r["flows"]["none"] for r in rows], axis=0)[:-1]
-    after = np.mean([r["flows"]["common"] for r in rows], axis=0)[:-1]
-    draw_map(part, before, after, dict(zip(tolled.tolist(), common, strict=True)), HERE / "map.png")
-    draw_tolls(results["tolls"], HERE / "tolls.png")
-    write_readme(results, posterior)
-    print(json.dumps({k: v for k, v in results.items() if k != "tolls"}, indent=1))
+    mean = {n: np.mean([r["flows"][n] for r in rows], axis=0)[:-1] for n in ("none", "common")}
+    return found, mean
 
 
 def _busiest() -> tuple[np.ndarray, object]:
@@ -108,7 +123,7 @@ def _thinned(draws: dict, num: int) -> list[dict[str, float]]:
 def _agrees(leader: Leader, one: dict[str, float]) -> float:
     """Compare with the package's own evaluation, context by context, at some tolls."""
     problem = leader.problem
-    logit = jnp.linspace(-3.0, 0.0, NUM_TOLLED)
+    logit = jnp.linspace(-3.0, 0.0, len(leader.tolled))
     toll = problem.incentive.transform({"toll_logit": logit})["toll"]
     parameters = problem.complete_parameters(one)
     slow = jax.jit(lambda x: leader_outcome(problem, {"toll_logit": x}, parameters).objective)
@@ -149,26 +164,44 @@ def write_readme(results: dict, posterior: dict) -> None:
 
 
 def _leader_texts(results: dict) -> dict[str, str]:
-    rows = [
-        ["", "one set of tolls for all draws"],
-        ["entries into relieved links per trip, before", _interval(results["traffic_before"])],
-        ["change of these entries, %", _interval(results["traffic_change"], 100.0, ".1f")],
-        ["what drivers lose, minutes per trip", _interval(results["drivers_loss"], 1.0, ".4f")],
-        ["gain of the objective, minutes per trip", _interval(results["gain_common"], 1.0, ".4f")],
-        ["gain with each draw's own tolls", _interval(results["gain_own"], 1.0, ".4f")],
-        ["value of knowing drivers exactly", _interval(results["value_of_knowing"], 1.0, ".6f")],
+    cases = results["anywhere"], results["elsewhere"]
+    lines = (
+        ("entries into relieved links per trip, before", "traffic_before", 1.0, ".3f"),
+        ("change of these entries, %", "traffic_change", 100.0, ".1f"),
+        ("what drivers lose, minutes per trip", "drivers_loss", 1.0, ".4f"),
+        ("gain of the objective, minutes per trip", "gain_common", 1.0, ".4f"),
+        ("gain with each draw's own tolls", "gain_own", 1.0, ".4f"),
+        ("value of knowing drivers exactly", "value_of_knowing", 1.0, ".6f"),
+    )
+    rows = [["", "tolls on all 20", "none on the relieved five"]]
+    rows += [
+        [title, *(_interval(case[name], scale, form) for case in cases)]
+        for title, name, scale, form in lines
     ]
-    tolls = [["link", "relieved", "common toll, minutes", "best toll by draw"]]
+    tolls = [["link", "common toll, minutes", "best toll by draw"]]
     tolls += [
-        [t["link"], "yes" if t["relieved"] else "", f"{t['common']:.2f}", _interval(t, 1.0, ".2f")]
-        for t in results["tolls"]
+        [t["link"], f"{t['common']:.2f}", _interval(t, 1.0, ".2f")]
+        for t in results["elsewhere"]["tolls"]
+        if max(t["common"], t["upper"]) >= 0.005
     ]
     size = (
         f"{results['links']} links, {results['destinations']} destinations, "
         f"{results['trips']} trips or parts of trips; {results['draws']} posterior draws."
     )
+    first = [t for t in results["anywhere"]["tolls"] if t["relieved"]]
+    others = [t["upper"] for t in results["anywhere"]["tolls"] if not t["relieved"]]
+    harm = (
+        f"Over draws, the best tolls on the relieved links lie between "
+        f"{min(t['lower'] for t in first):.3f} and {max(t['upper'] for t in first):.3f} minutes, "
+        f"those on the others below {max(others) + 5e-4:.3f}."
+    )
     pictures = "![map](map.png)\n\n![tolls](tolls.png)\n\n"
-    return {"SIZE": size, "GAINS": markdown(rows), "TOLLS": pictures + markdown(tolls)}
+    return {
+        "SIZE": size,
+        "GAINS": markdown(rows),
+        "HARM": harm,
+        "TOLLS": pictures + markdown(tolls),
+    }
 
 
 if __name__ == "__main__":
