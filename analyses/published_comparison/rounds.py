@@ -2,9 +2,10 @@
 
     python analyses/published_comparison/rounds.py [--seeds 10] [--steps 1000000]
 
-For every cell and seed: what `cbrl-bayes design four_rooms --estimator learned_model --search rounds`
-finds, evaluated exactly, and per cell the exact global search. Every run is a line of rounds.csv as
-soon as it ends; runs that stand there are not made again. Fills the table of README.md.
+For every cell and seed: what `cbrl-bayes design four_rooms --estimator learned_model --search
+rounds` finds, evaluated exactly, and per cell the exact global search. Every run is a line of
+rounds.csv as soon as it ends; runs that stand there are not made again. Fills the table of
+README.md.
 """
 
 import argparse
@@ -84,8 +85,8 @@ def table(found: pd.DataFrame) -> str:
              str(len(rounds)), f"{steps:.2e}", f"{best:.2f}", f"{top:.3f}", f"{mean / top:.3f}"]
         )  # fmt: skip
     said = (
-        f"At least the published best in {beaten} of {cells} cells, at least {LEAST_SHARE:g} of the "
-        f"exact global search in {reached} of {cells} (means over seeds)."
+        f"At least the published best in {beaten} of {cells} cells, at least {LEAST_SHARE:g} of "
+        f"the exact global search in {reached} of {cells} (means over seeds)."
     )
     return f"{said}\n\n{markdown(rows)}"
 
