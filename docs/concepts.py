@@ -11,11 +11,14 @@ from typing import Any
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 import cbrl_bayes as cb
 
 DOCS = Path(__file__).parent
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "0.6"
+COLOURS = 128
+"""Of a picture's palette: the same to the eye in a third of the bytes."""
 
 
 def defined(page: str, *wanted: str) -> dict[str, Any]:
@@ -116,8 +119,11 @@ def drift() -> None:
 
 
 def _save(figure: plt.Figure, name: str) -> None:
-    figure.savefig(DOCS / "images" / f"{name}.png", dpi=110)
+    place = DOCS / "images" / f"{name}.png"
+    figure.savefig(place, dpi=110)
     plt.close(figure)
+    picture = Image.open(place).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture.save(place, optimize=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ was found and what it cost.
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -26,6 +28,7 @@ import numpy as np  # noqa: E402
 import numpyro.distributions as dist  # noqa: E402
 import xarray as xr  # noqa: E402
 from scipy.stats import binomtest, norm  # noqa: E402
+from tables import shrink  # noqa: E402
 
 import cbrl_bayes as cb  # noqa: E402
 from cbrl_bayes.campaigns import Engine, World, suitable_settings  # noqa: E402
@@ -159,6 +162,7 @@ def compared(
     panel.set_title(f"{title}: mean of {num} campaigns, 90 % intervals")
     panel.legend(fontsize=8)
     figure.savefig(HERE / f"{name}.png", dpi=120)
+    shrink(HERE / f"{name}.png")
     plt.close(figure)
     return {"campaigns": num, "rounds": found.sizes["round"], "policies": told}
 
@@ -364,6 +368,7 @@ def _draw_stopping(benefit: np.ndarray, ruled: np.ndarray, ends: np.ndarray) -> 
     panel.set_title(f"two_state: mean of {len(ruled)} campaigns, 90 % intervals")
     panel.legend(fontsize=8)
     figure.savefig(HERE / "stopping.png", dpi=120)
+    shrink(HERE / "stopping.png")
     plt.close(figure)
 
 
@@ -421,6 +426,7 @@ def _draw_rooms(rows: list[dict[str, Any]]) -> None:
         panel.set_yscale("log")
         panel.set_xlabel("round")
     figure.savefig(HERE / "rooms.png", dpi=120)
+    shrink(HERE / "rooms.png")
     plt.close(figure)
 
 

@@ -7,6 +7,7 @@ of docs/learning.md.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import cbrl_bayes as cb
 from cbrl_bayes.problems import respond_everywhere, two_option_learning
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from tables import shrink  # noqa: E402
+
 PICTURE = HERE.parents[1] / "docs" / "images" / "learning.png"
 GROUPS = ("a", "b", "c", "d")
 TRUTH = {
@@ -103,6 +107,7 @@ def draw(study: Any, problem: cb.Problem) -> None:
     below.set(xlabel="trial", ylabel="share with target", ylim=(0.0, 1.0))
     below.legend(frameon=False)
     figure.savefig(PICTURE, dpi=110)
+    shrink(PICTURE)
     plt.close(figure)
 
 

@@ -8,6 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import TwoSlopeNorm
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, shortest_path
+from tables import shrink
 
 from cbrl_bayes.problems import RoadNetwork
 
@@ -112,6 +113,7 @@ def draw_map(
     )
     figure.colorbar(drawn, label="change, entries per 100 trips", shrink=0.6)
     figure.savefig(path, dpi=110)
+    shrink(path)
     plt.close(figure)
 
 
@@ -128,4 +130,5 @@ def draw_tolls(tolls: list[dict], path: Path) -> None:
     axes.set_title("Tolls where the relieved links themselves may have none")
     axes.legend()
     figure.savefig(path, dpi=110)
+    shrink(path)
     plt.close(figure)
