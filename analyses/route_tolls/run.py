@@ -143,12 +143,15 @@ def _interval(told: dict[str, float], scale: float = 1.0, form: str = ".3f") -> 
 def write_readme(results: dict, posterior: dict) -> None:
     """Put the numbers between the markers of README.md."""
     names = posterior["parameters"]
-    table = [["coefficient", "posterior mean", "90 % interval", "R-hat", "effective draws"]]
+    table = [
+        ["coefficient", "posterior mean", "90 % interval", "Laplace's", "R-hat", "effective draws"]
+    ]
     table += [
         [
             name,
             f"{row['mean']:.4f}",
-            f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}",
+            f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}",
+            f"{row['laplace'][0]:.3f} to {row['laplace'][1]:.3f}",
             f"{row['rhat']:.4f}",
             f"{row['ess_bulk']:.0f}",
         ]

@@ -37,7 +37,7 @@ def check_paths(problem: Problem, data: xr.Dataset) -> None:
             f"{state_in_words(problem, int(state[first, 0]))}",
             accepted="episodes from their first step on, or "
             + ", ".join(state_in_words(problem, int(s)) for s in np.flatnonzero(starts)[:3]),
-            remedy="choice_observed=False for steps whose choice is not to be scored",
+            remedy="leave such sessions out",
         )
     order = np.sort(state, axis=1)
     again = (order[:, 1:] == order[:, :-1]) & (order[:, 1:] != MISSING)

@@ -292,6 +292,11 @@ class Campaign:
         key = jax.random.fold_in(self.key, 2_000_000 + number)
         return arms_of_regimes(number, len(plan.points), self.engine.settings.groups, key)
 
+    def check_others(self) -> None:
+        """Raise where another model of the follower cannot be one; not only once it is needed."""
+        if self.others is not None:
+            assert self._rivals
+
     @cached_property
     def _rivals(self) -> Rivals:
         return Rivals(self.engine, self.others)
@@ -360,6 +365,8 @@ def open_campaign(
     del parts["versions"]  # a campaign outlives them
     identity = {"problem": fingerprint(problem), **parts}
     place = CampaignFolder(Path(folder))
+    campaign = Campaign(place, engine, key, others)
+    campaign.check_others()
     if not place.exists:
         place.begin(
             {
@@ -371,7 +378,7 @@ def open_campaign(
                 **({} if note is None else {"note": dict(note)}),
             }
         )
-        return Campaign(place, engine, key, others)
+        return campaign
     kept = place.manifest()["identity"]
     differ = [name for name in identity if kept.get(name) != identity[name]]
     if differ:
@@ -380,7 +387,7 @@ def open_campaign(
             received=f"different {', '.join(differ)}",
             remedy="the arguments of the first call, or another folder",
         )
-    return Campaign(place, engine, key, others)
+    return campaign
 
 
 def _now() -> str:

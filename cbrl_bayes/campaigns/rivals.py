@@ -91,7 +91,7 @@ class Rivals:
     Raises
     ------
     InvalidInputError
-        For no problems, or names that are taken.
+        For no problems, names that are taken, or problems of another size.
     """
 
     engine: Engine
@@ -107,6 +107,13 @@ class Rivals:
             require_kind(other, Problem, f"others[{name!r}]", remedy)
             if name in (OWN, FREQUENCIES):
                 raise InvalidInputError(f"the name {name!r} is taken", remedy=remedy)
+            if _sizes(other) != _sizes(self.engine.problem):
+                raise InvalidInputError(
+                    f"others[{name!r}] is another problem, not another model of its followers",
+                    received=str(_sizes(other)),
+                    accepted=str(_sizes(self.engine.problem)),
+                    remedy=remedy,
+                )
 
     @property
     def possible(self) -> bool:
@@ -173,7 +180,8 @@ class Rivals:
     def _of_frequencies(self, belief: Particles, key: Array) -> float:
         """Return the evidence of choices with frequencies of their own, contexts as in the model.
 
-        Choices in terminal states count as in the model: what is done there says nothing.
+        Choices in terminal states whose actions are all worth the same count as in the model:
+        what is done there says nothing.
         """
         engine = self.engine
         draws = belief.draws(key, 2)
@@ -185,24 +193,31 @@ class Rivals:
             total = float(counted[counted > 0] @ np.log(chance[counted > 0]))
         else:
             return float("nan")  # followers act on a law of contexts that is not known
-        ends = self._terminal()
         for answer in belief.answers:
+            ends = self._idle(answer)
             log_policy = engine.desk.log_policies(np.asarray(answer.point), draws)[0]
             total += own_frequencies(answer, log_policy, ends)
         return total
 
-    def _terminal(self) -> np.ndarray:
-        """Return which states end an episode, (C, F, S)."""
+    def _idle(self, answer: Answer) -> np.ndarray:
+        """Return in which states an episode ends whatever is done, for the same reward, (C, F, S).
+
+        A one-time choice and the last period are terminal too, but what is done there is paid for.
+        """
         problem = self.engine.problem
         given = problem.default_parameters
         values, weights = problem.contexts.support(given)
-        incentive = problem.incentive.transform(problem.incentive.initial)
+        point = problem.incentive.unflatten(jnp.asarray(answer.point))
+        incentive = problem.incentive.transform(point)
         found = []
         for number in range(weights.shape[0]):
             context = jax.tree.map(lambda leaf, n=number: jnp.asarray(leaf)[n], values)
             for follower in range(problem.followers.num_followers):
                 own = problem.follower_parameters(given, follower)
-                found.append(np.asarray(problem.mdp_fn(incentive, context, own).terminal, bool))
+                mdp = problem.mdp_fn(incentive, context, own)
+                reward = np.where(np.asarray(mdp.is_open), np.asarray(mdp.reward), np.nan)
+                alike = np.nanmax(reward, -1) == np.nanmin(reward, -1)
+                found.append(np.asarray(mdp.terminal, bool) & alike)
         shape = (weights.shape[0], problem.followers.num_followers, -1)
         return np.stack(found).reshape(shape)
 
@@ -218,7 +233,7 @@ def own_frequencies(
     log_policy : array, shape (C, F, S, A)
         Minus infinity where an action is closed; its values count in terminal states alone.
     ends : bool array, shape (C, F, S)
-        Terminal states.
+        Terminal states whose open actions are all worth the same.
     """
     chosen = np.asarray(answer.choices)
     is_open = np.isfinite(log_policy)
@@ -227,6 +242,17 @@ def own_frequencies(
     whole = gammaln(prior.sum(-1)) - gammaln(prior.sum(-1) + chosen.sum(-1))
     model = np.where(chosen > 0.0, chosen * np.where(is_open, log_policy, 0.0), 0.0).sum(-1)
     return float(np.where(ends, model, parts + whole).sum())
+
+
+def _sizes(problem: Problem) -> dict[str, int]:
+    """Return what must be the same where problems differ in how followers respond alone."""
+    return {
+        "states": problem.num_states,
+        "actions": problem.num_actions,
+        "contexts": problem.contexts.num_contexts,
+        "followers": problem.followers.num_followers,
+        "incentive": problem.incentive.size,
+    }
 
 
 def _is_fixed(values: np.ndarray) -> bool:

@@ -83,7 +83,7 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
         From `Campaign.models`.
     """
     level = float(campaign.attrs["false_alarm"])
-    bar, now = 1.0 / level, float(campaign["evidence"][-1])
+    bar, most = 1.0 / level, float(campaign["evidence"].max())
     meaning = (
         f"A right model reaches {bar:.3g} with a probability of {100 * level:g} % at most, over "
         "all rounds and all three statistics together."
@@ -94,13 +94,13 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
     if number == 0:
         return [
             f"No surprise: what came back fits what was predicted. Evidence against the model is "
-            f"{now:.2g} (1: none; from {bar:.3g} on it is a surprise). {meaning}"
+            f"{most:.2g} at most (1: none; from {bar:.3g} on it is a surprise). {meaning}"
         ]
     bets = campaign["bet"].sel(round=slice(None, number)).max("round")
     worst = str(campaign["statistic"].values[int(np.argmax(bets.values))])
     said = [
-        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model is "
-        f"{_large(now)}. {meaning}"
+        f"Surprise in round {number}: {MEANING[worst]}. Evidence against the model "
+        f"reached {_large(most)}. {meaning}"
     ]
     return said + (_compared(models) if models is not None else [_not_compared(campaign)])
 

@@ -41,12 +41,10 @@ class FirstVisits(NamedTuple):
     moves: Float[Array, "group state action successor"]
 
     @classmethod
-    def of(
-        cls, mdp: MDP, walked: Trajectories, group: Int[Array, " walker"], chosen: Array
-    ) -> "FirstVisits":
-        """Read walks; ``chosen`` (N, T): whether the follower chose the step's action."""
+    def of(cls, mdp: MDP, walked: Trajectories, group: Int[Array, " walker"]) -> "FirstVisits":
+        """Read walks in which the follower chose every action."""
         S, A = mdp.reward.shape
-        to_state = _first(walked.state, walked.active & chosen, S)
+        to_state = _first(walked.state, walked.active, S)
         to_pair = _first(walked.state * A + walked.action, walked.active, S * A)
 
         def of_group(number: Array) -> tuple[Array, Array]:
@@ -115,13 +113,9 @@ class Judge:
         policy = jax.lax.stop_gradient(stated(x)[1])
         group = jnp.arange(base.state.shape[0]) % GROUPS
         follow = jnp.tile(group[branches.place // base.state.shape[1]], 2)
-        walks = [base, *branches.rollouts]
-        chosen = [
-            jnp.ones(walked.state.shape, bool).at[:, 0].set(walked is base) for walked in walks
-        ]
-        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *walks)
-        groups = jnp.concatenate([group, follow, follow])
-        seen = FirstVisits.of(mdp, together, groups, jnp.concatenate(chosen))
+        # Not the branches: how many a group has depends on what its walkers did, and so their
+        # means would lean towards the actions that make branches.
+        seen = FirstVisits.of(mdp, base, group)
         return cls(lambda at: stated(at)[0], policy, seen, group, follow, scores)
 
     def leader(self, x: Any, reward: Array, discount: float) -> Stream:

@@ -84,8 +84,11 @@ class Hierarchical:
     scale : numpyro distribution or number
         Prior of :math:`\tau` > 0, the spread of log values (of logits) between groups; default
         half-normal with scale 0.5 (two groups then differ by a factor of 2 or so, in odds).
+
+    Attributes
+    ----------
     share : bool
-        Whether the parameter lies in (0, 1). `default_priors` sets it from the problem's ranges.
+        Whether the parameter lies in (0, 1); `default_priors` finds it in the problem's ranges.
     """
 
     location: dist.Distribution
@@ -193,6 +196,10 @@ def default_priors(
             priors[name] = UnknownLaw().settled(problem)
         elif name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
             median = float(np.exp(np.log(centre).mean()))
+            if problem.ranges.get(name) == (0.0, 1.0):
+                mean = float(centre.mean())
+                priors[name] = PerGroup(dist.Beta(1.0, (1.0 - mean) / mean))
+                continue
             priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
         elif name == "context_probability" or name in problem.laws:
             priors[name] = Pooled(dist.Dirichlet(np.ones(centre.shape)))
@@ -260,7 +267,15 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
             )
         return prior.settled(problem)
     if isinstance(prior, Hierarchical):
-        share = problem.ranges.get(name) == (0.0, 1.0)
+        low, high = problem.ranges.get(name, (-np.inf, np.inf))
+        share = (low, high) == (0.0, 1.0)
+        if not share and (low > 0.0 or high < np.inf):
+            raise InvalidInputError(
+                f"a hierarchy of {name!r} would leave its range",
+                received=f"range {(low, high)}",
+                accepted="positive without an end (log scale), or (0, 1) (logit scale)",
+                remedy=f"priors={{{name!r}: PerGroup(a distribution within the range)}}",
+            )
         return Hierarchical(
             _positive(name, "Hierarchical.location", prior.location, 1.0 if share else np.inf),
             _positive(name, "Hierarchical.scale", prior.scale),

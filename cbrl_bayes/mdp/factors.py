@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import coo_matrix, csc_matrix, identity
 from scipy.sparse.linalg import SuperLU, splu
 
-SMALLEST_PIVOT = 1e-9
-"""I - M with a pivot below is singular to rounding: values are infinite, or nearly so."""
+LARGEST_SUM = 1e9
+"""A larger one, of a row of the inverse, says that I - M is singular to rounding."""
 MOST_KEPT = 8
 """Factorisations kept for the next call, as of contexts that come one by one."""
 
@@ -31,23 +31,35 @@ class _LU:
     """
 
     def __init__(self, matrix: csc_matrix) -> None:
-        self.lu: SuperLU = _maker[0].submit(_make, matrix).result()
+        self.lu: SuperLU | None = _maker[0].submit(_make, matrix).result()
+
+    def solve(self, right_side: np.ndarray) -> np.ndarray:
+        """Solve for each row of (n, S)."""
+        assert self.lu is not None  # `are_of_an_m_matrix` looked
+        return self.lu.solve(right_side.T).T
 
     def __del__(self) -> None:
-        if "lu" in self.__dict__:  # not where the matrix was singular
+        if self.__dict__.get("lu") is not None:
             _ended.append(self.__dict__.pop("lu"))
 
 
-def _make(matrix: csc_matrix) -> SuperLU:
+def _make(matrix: csc_matrix) -> SuperLU | None:
+    """Return the factors, or None of a matrix with a pivot of exactly zero."""
     while _ended:
         _ended.pop()
     # Pivots on the diagonal: then nothing that is not negative is ever subtracted from z, and
     # every entry is right by its own size, also one of 1e-150 beside one of 1.
-    return splu(matrix, permc_spec="COLAMD", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    options = {"SymmetricMode": True}
+    try:
+        return splu(matrix, permc_spec="COLAMD", diag_pivot_thresh=0.0, options=options)
+    except RuntimeError:
+        return None
 
 
-def _new_maker() -> None:
-    """Start the thread that makes factors, anew in a process that was forked."""
+def _begin() -> None:
+    """Start the thread that makes factors; anew, with the lock, in a process that was forked."""
+    global _lock
+    _lock = threading.Lock()
     _maker[:] = [ThreadPoolExecutor(1, thread_name_prefix="factors")]
 
 
@@ -64,18 +76,25 @@ class Factors:
         return _LU(self.matrix.T.tocsc())
 
     def are_of_an_m_matrix(self) -> bool:
-        """Return whether all pivots are positive: if and only if M's spectral radius is below 1."""
+        """Return whether M's spectral radius is below 1.
+
+        So it is if and only if the sums of the rows of the inverse are all positive: then they are
+        1 at least. The factors' diagonal would tell as well, but SciPy copies them to show it.
+        """
         lu = self._plain.lu
+        if lu is None:
+            return False
+        sums = lu.solve(np.ones(len(lu.perm_r)))
         kept = np.array_equal(lu.perm_r, lu.perm_c)
-        return kept and bool((lu.U.diagonal() > SMALLEST_PIVOT).all())
+        return kept and bool(((sums > 0.0) & (sums < LARGEST_SUM)).all())
 
     def solve(self, right_side: np.ndarray) -> np.ndarray:
         """Solve for each row of (n, S)."""
-        return self._plain.lu.solve(right_side.T).T
+        return self._plain.solve(right_side)
 
     def solve_transposed(self, right_side: np.ndarray) -> np.ndarray:
         """Solve with the transpose for each row of (n, S)."""
-        return self._transposed.lu.solve(right_side.T).T
+        return self._transposed.solve(right_side)
 
 
 def factored(
@@ -119,13 +138,10 @@ def _new_factors(
     if not np.isfinite(weight).all():
         return None
     moves = coo_matrix((weight, (state, ahead)), shape=(num_states, num_states)).tocsc()
-    try:
-        factors = Factors((identity(num_states, format="csc") - moves).tocsc())
-    except RuntimeError:  # a pivot of exactly zero
-        return None
+    factors = Factors((identity(num_states, format="csc") - moves).tocsc())
     return factors if factors.are_of_an_m_matrix() else None
 
 
-_new_maker()
+_begin()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_maker)
+    os.register_at_fork(after_in_child=_begin)

@@ -231,9 +231,10 @@ def _gain(one: xr.Dataset) -> str:
         number(float(last["gain"].sel(band=b).mean("arm"))) for b in ("low", "mean", "high")
     )
     better = float(last["better"].mean("arm"))
+    arms = "" if one.sizes["arm"] == 1 else "; each a mean over arms of the arm's own number"
     return (
         f"{mean} {unit}, {100 * float(one.attrs['prob']):g} % interval {low} to {high}; better "
-        f"with probability {better:.2g} (as believed before the last round)"
+        f"with probability {better:.2g} (as believed before the last round{arms})"
     )
 
 
@@ -295,7 +296,8 @@ def _rounds(one: xr.Dataset, prob: float) -> Table:
         rows.append((str(int(at["round"])), *cells))
     head = ("round", "predicted", "realised", "today's design", "P(better)", "evidence", "episodes")
     more = f"; the last {len(rows)}" if one.sizes["round"] > len(rows) else ""
-    caption = f"Objective [{unit}], {interval_words(prob)} as believed before the round{more}"
+    arms = "" if one.sizes["arm"] == 1 else "; means over arms, also of the ends of intervals"
+    caption = f"Objective [{unit}], {interval_words(prob)} as believed before the round{more}{arms}"
     return Table(caption, head, rows)
 
 

@@ -8,7 +8,14 @@ import xarray as xr
 
 from cbrl_bayes import hypergradients, problems
 
-READY_MADE = (*problems.READY_MADE, "random_mdp", "rlhf", "route_choice", "shared_default_policy")
+READY_MADE = (
+    *problems.READY_MADE,
+    "random_mdp",
+    "rlhf",
+    "route_choice",
+    "shared_default_policy",
+    "two_option_learning",
+)
 """The problems that the command line offers by name."""
 
 NUMBER = r"-?[0-9][0-9.e+-]*"

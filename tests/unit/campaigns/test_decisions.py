@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 from scipy.special import expit
-from scipy.stats import betabinom, norm as normal
+from scipy.stats import betabinom, binom, norm as normal
 
 import cbrl_bayes as cb
 from cbrl_bayes.campaigns import Engine, Rivals, State, usual_rivals
@@ -156,6 +157,59 @@ def test_rivals_are_told_apart_as_by_quadrature():
     assert found.probability[1] > 0.95
     assert found.objective[1, 1] >= found.objective[0, 1] - 1e-3
     assert found.objective.shape == (2, 2)
+
+
+def test_a_single_choice_is_paid_for_although_its_state_is_terminal():
+    """Followers as the model says; frequencies of their own for five incentives cost more."""
+
+    def mdp_fn(incentive, context, parameters):
+        reward = jnp.array([[0.0, incentive["bonus"] - 1.0]])
+        law = cb.DenseTransition(jnp.ones((1, 2, 1)))
+        return cb.MDP(
+            reward, law, jnp.ones(1), 0.0, parameters["temperature"], terminal=np.array([True])
+        )
+
+    problem = cb.Problem(
+        name="offer",
+        incentive=cb.IncentiveSpace({"bonus": jnp.zeros(())}, lambda x: x, {"bonus": cb.Labels()}),
+        contexts=cb.DiscreteContexts(("one",), jnp.zeros(1), (1.0,)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": 0.5},
+        leader_reward_fn=lambda incentive, context, parameters: jnp.zeros((1, 2)),
+        leader_discount=0.9,
+    )
+    settings = replace(SETTINGS, particles=ParticleSettings(500))
+    engine = Engine(problem, settings, {"temperature": dist.LogNormal(np.log(0.5), 1.0)})
+    key, points, answers = jax.random.key(0), np.array([0.0, 0.5, 1.0, 1.5, 2.0]), []
+    for bonus in points:
+        taken = round(200 * expit((bonus - 1.0) / 0.5))
+        counts = np.array([200.0 - taken, float(taken)]).reshape(1, 1, 1, 2)
+        answers.append(
+            Answer(np.array([bonus]), counts, 0.0, np.array([200.0]), 200, 0.0, 0.0, 200)
+        )
+    belief = engine.programs.first(key).updated(answers, key)
+    state = State(belief, 5, points[:2, None], 0.0, 60.0, Evidence(), {})
+    found = Rivals(engine, {}).compare(state, key)
+    assert found.names == (OWN, FREQUENCIES)
+    by_hand = sum(
+        betabinom.logpmf(a.choices[0, 0, 0, 1], 200, 0.5, 0.5)
+        - binom.logpmf(a.choices[0, 0, 0, 1], 200, 0.5)
+        - 200.0 * np.log(2.0)
+        for a in answers
+    )
+    assert found.log_evidence[1] == pytest.approx(by_hand, rel=1e-9)
+    assert found.probability[0] > 0.95
+
+
+def test_rivals_are_models_of_the_same_problem(tmp_path):
+    with pytest.raises(InvalidInputError, match="is another problem, not another model"):
+        cb.open_campaign(
+            tmp_path / "new",
+            cb.problems.two_state(),
+            key=jax.random.key(0),
+            others={"rooms": cb.problems.contract_design()},
+        )
+    assert not (tmp_path / "new").exists()
 
 
 def test_rivals_of_followers_who_plan_are_myopic_too():

@@ -1,5 +1,7 @@
 """Inference on followers who remember: the scan against a plain loop, and what it recovers."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,16 @@ def test_a_hierarchy_of_shares_stays_within_them():
     assert abs(float(draws.mean()) - 0.5) < 0.08
     with pytest.raises(InvalidInputError, match="between 0 and 1, both excluded"):
         default_priors(learners(), {"learning_rate": Hierarchical(dist.LogNormal(0.0, 1.0))})
+
+
+def test_priors_of_shares_per_group_stay_within_the_range():
+    problem = replace(learners(), parameters=learners().parameters | {"learning_rate": (0.4, 0.6)})
+    law = default_priors(problem)["learning_rate"].prior
+    assert isinstance(law, dist.Beta)
+    assert float(law.mean) == pytest.approx(0.5)
+    half = replace(learners(), ranges=learners().ranges | {"learning_rate": (0.0, 0.5)})
+    with pytest.raises(InvalidInputError, match="a hierarchy of 'learning_rate' would leave"):
+        default_priors(half, {"learning_rate": Hierarchical(dist.Uniform(0.01, 0.49))})
 
 
 def test_maximum_likelihood_finds_the_truth():
