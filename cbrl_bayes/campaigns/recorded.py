@@ -18,7 +18,8 @@ from cbrl_bayes.errors import DataError
 from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
 
-CLOSE = 1e-6
+CLOSE = 1e-3
+"""Share of an incentive by which data may miss it: plans are printed with four digits."""
 """Share of the largest entry by which a stated incentive may miss the planned one."""
 
 
@@ -116,6 +117,8 @@ def _with_plan(data: Any, regimes: Mapping[str, Mapping[str, np.ndarray]]) -> An
                     "planned",
                     received=np.asarray(given).tolist(),
                     accepted=np.asarray(wanted).tolist(),
+                    remedy="a table may leave the incentive out; what was deployed otherwise than "
+                    "planned is a round of FixedArms",
                 )
     names = next(iter(regimes.values()))
     other = [v for v in stated if v.removeprefix("incentive_") not in names]

@@ -93,8 +93,8 @@ def surprise_in_words(campaign: xr.Dataset, models: xr.Dataset | None = None) ->
         return ["There is no surprise check (num_replicates=0)."]
     if number == 0:
         return [
-            f"No surprise: what came back fits what was predicted. Evidence against the model is "
-            f"{most:.2g} at most (1: none; from {bar:.3g} on it is a surprise). {meaning}"
+            f"No surprise so far: evidence against the model is {most:.2g} at most (1: none; from "
+            f"{bar:.3g} on it is a surprise). {meaning}"
         ]
     bets = campaign["bet"].sel(round=slice(None, number)).max("round")
     worst = str(campaign["statistic"].values[int(np.argmax(bets.values))])

@@ -1,5 +1,6 @@
 """The commands of a campaign: simulate one, or run a real one from a folder."""
 
+import csv
 import json
 import time
 from enum import StrEnum
@@ -21,12 +22,18 @@ from cbrl_bayes.cli.input import (
 from cbrl_bayes.cli.output import emit, emit_table, errors
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from cbrl_bayes.campaigns import Campaign, CampaignSettings
     from cbrl_bayes.problems import Problem
 
 campaign = typer.Typer(
     help="A leader in rounds: decide, watch, learn, decide again.", no_args_is_help=True
 )
+
+
+MOST_LETTERS = 100_000
+"""Of a table's first line that are looked at."""
 
 
 class PolicyName(StrEnum):
@@ -172,7 +179,6 @@ def record(
     ] = False,
 ) -> None:
     """Record the data of the planned round, and learn from them."""
-    from cbrl_bayes.behaviour import load_trajectories
     from cbrl_bayes.campaigns import campaign_table
     from cbrl_bayes.campaigns.verdict import surprise_in_words
 
@@ -180,9 +186,7 @@ def record(
         raise typer.BadParameter("--from and --until go together")
     opened = _kept(folder)
     period = None if first is None or last is None else (first, last)
-    found = opened.record_round(
-        load_trajectories(data, opened.engine.problem), period=period, accept_fewer=accept_fewer
-    )
+    found = opened.record_round(_round_data(opened, data), period=period, accept_fewer=accept_fewer)
     emit_table(campaign_table(found), as_json=False)
     for line in surprise_in_words(found, opened.models()):
         typer.echo(line)
@@ -224,6 +228,24 @@ def report(
 
         plot_campaign(found).savefig(output, dpi=130)
     errors.print(f"written: {output}", markup=False)
+
+
+def _round_data(campaign: "Campaign", path: Path) -> "xr.Dataset":
+    """Read a round's file; a table without columns of incentives has those that were planned."""
+    from cbrl_bayes.behaviour import load_trajectories
+    from cbrl_bayes.behaviour.headers import COLUMNS
+    from cbrl_bayes.behaviour.regimes import incentive_columns
+
+    problem = campaign.engine.problem
+    waits = str(campaign.status()["waits_for"]).startswith("data of")
+    if path.suffix != ".csv" or not path.is_file() or not waits:
+        return load_trajectories(path, problem)
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        line = file.readline(MOST_LETTERS)
+    head = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
+    if incentive_columns([name.strip() for name in head], set(COLUMNS), problem):
+        return load_trajectories(path, problem)
+    return load_trajectories(path, problem, incentives=campaign.next_round().incentives)
 
 
 def _kept(folder: Path) -> "Campaign":

@@ -170,7 +170,8 @@ def simulate_experiments(
     >>> data.statistic.sum(1).tolist()  # ten choices and ten contexts
     [20.0, 20.0]
     """
-    refuse_history(problem, "an experiment", "value_of_information(...) without experiments")
+    if experiments:
+        refuse_history(problem, "an experiment", "value_of_information(...) without experiments")
     draws, num = complete_draws(problem, draws)
     incentives = [_checked(problem, experiment, num) for experiment in experiments]
     run = run or Running()

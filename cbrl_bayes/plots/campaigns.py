@@ -57,7 +57,10 @@ def plot_campaign(campaign: xr.Dataset, *, number: int = 0) -> Figure:
     for panel in axes.ravel():
         panel.set_xlabel("round")
         few_ticks(panel)
-        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if one.sizes["round"] <= 6:
+            panel.set_xticks(one["round"].values)
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.set_xlim(float(one["round"][0]) - 0.4, float(one["round"][-1]) + 0.4)
     return figure
 
@@ -117,7 +120,8 @@ def _objective(panel: Axes, one: xr.Dataset) -> None:
         true = one["true_objective"].mean("arm")
         panel.plot(rounds, true, color=COLOURS["own"], lw=1.2, label="true")
         panel.axhline(float(one["optimum"]), color=COLOURS["own"], ls=":", label="optimum")
-    values = np.concatenate([low[1:], high[1:], middle, np.ravel(one["realised"].mean("arm"))])
+    late = slice(1 if len(rounds) > 1 else 0, None)  # before anything is seen they are wide
+    values = np.concatenate([low[late], high[late], middle, one["realised"].mean("arm").values])
     values = values[np.isfinite(values)]
     room = 0.15 * float(np.ptp(values)) if values.size else 1.0
     shown = np.concatenate([values, np.ravel(today.sel(band="mean").values)])
@@ -148,7 +152,9 @@ def _learned(panel: Axes, one: xr.Dataset) -> None:
         low, middle, high = (belief.sel(band=b).values / size for b in ("low", "mean", "high"))
         panel.fill_between(one["round"], low, high, color=colour, alpha=0.15, lw=0)
         last = float(belief.sel(band="mean").values[-1])
-        panel.plot(one["round"], middle, color=colour, label=wrapped(f"{name}: {last:.4g}", 34))
+        mark = "o" if one.sizes["round"] == 1 else ""
+        label = wrapped(f"{name}: {last:.4g}", 34)
+        panel.plot(one["round"], middle, marker=mark, color=colour, label=label)
     panel.set_title("What is believed after each round")
     panel.set_ylabel("share of the last mean")
     if names:

@@ -214,7 +214,9 @@ def _check_settings(
         initial_value="(-inf, inf)",
     )
     most = num_trials * largest
-    if np.shape(budgets) != (2,) or not all(0.0 < budget < most for budget in budgets):
+    numbers = np.asarray(budgets).dtype.kind in "iuf"
+    numbers &= np.shape(budgets) == (2,)
+    if not numbers or not all(0.0 < budget < most for budget in budgets):
         raise InvalidInputError(
             "budgets of two_option_learning cannot be spent",
             received=budgets,

@@ -209,6 +209,8 @@ def _expected(plan: RoundPlan) -> list[tuple[str, str]]:
             "whichever comes first",
         ),
     ]
+    if plan.better < 0.5 and not plan.stop:
+        rows.append(("Mind", "It is tried to learn from: it may well do worse than today's design"))
     if plan.broken:
         rows.append(("Drawn back", f"to keep {', '.join(plan.broken)}"))
     return rows

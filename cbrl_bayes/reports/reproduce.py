@@ -7,6 +7,7 @@ command holds names and values from `results.commands.OPTIONS`, nothing else.
 
 import json
 import math
+import shlex
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -63,6 +64,7 @@ def program(tree: xr.DataTree) -> str:
     attrs = tree.attrs
     settings = _json(attrs, "settings")
     designed = _json(attrs, "design_settings")
+    stated = designed.get("alternatives")
     lines = ["import jax", "import numpy as np", "import cbrl_bayes as cb", "", _problem(attrs)]
     if problems.LAW in tree["posterior"].data_vars:
         lines.append("problem = cb.problems.with_unknown_law(problem)")
@@ -83,7 +85,8 @@ def program(tree: xr.DataTree) -> str:
             f"study = cb.design(problem, fit, key={_key(designed.get('seed'))},",
             f"                  num_draws={expression(designed.get('num_draws'))},",
             f"                  estimator={expression(designed.get('estimator'), 28)},",
-            f"                  settings={expression(designed.get('design'), 27)})",
+            f"                  settings={expression(designed.get('design'), 27)}"
+            + (f",\n                  alternatives={stated!r})" if stated else ")"),
             *_later(tree),
             'cb.save(study, "study.nc")',
             'cb.report(study, "report.html")',
@@ -121,8 +124,8 @@ def commands(tree: xr.DataTree) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Quote what a shell would take apart; no kept value has a quotation mark like these."""
-    return f"'{value}'" if str(value).startswith("{") else str(value)
+    """Quote what a shell would take apart."""
+    return shlex.quote(str(value)) if str(value).startswith("{") else str(value)
 
 
 def expression(value: Any, indent: int = 0) -> str:

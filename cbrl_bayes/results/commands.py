@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "estimator": "|".join(hypergradients.ESTIMATORS),
         "search": "plain|continuation|global|ascent",
         "draws": NUMBER,
-        "alternatives": r'\{[\w "\[\]{}:,.+-]*\}',
+        "alternatives": r"""\{[\w "'\[\]{}:,.+()%/-]*\}""",
     },
     "robust": dict.fromkeys(
         ("cvar", "worst-case", "minimax-regret", "most-cost", "most-cost-prob"), NUMBER

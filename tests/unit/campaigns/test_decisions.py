@@ -98,6 +98,26 @@ def test_a_round_of_named_groups_is_counted_arm_by_arm(surprised):
         surprised.record_round(without)
 
 
+@pytest.mark.parametrize("column", [None, "as printed"])
+def test_a_round_may_come_as_a_table(tmp_path, column):
+    """Without the incentive, or with it as the plan prints it: four digits."""
+    from cbrl_bayes.cli.campaign import _round_data
+
+    campaign = opened(tmp_path / "bonus")
+    plan = campaign.next_round()
+    ((regime, incentive),) = plan.incentives.items()
+    seen = behaviour(campaign.engine.problem, plan)
+    rows = ["follower;step;state;action;context;regime" + (";bonus" if column else "")]
+    for who in range(seen.sizes["episode"]):
+        state, action = int(seen["state"][who, 0]), int(seen["action"][who, 0])
+        row = f"f{who};0;{state};{action};{seen['context'].values[who]};{regime}"
+        rows.append(row + (f";{float(incentive['bonus']):.4g}" if column else ""))
+    path = tmp_path / "march.csv"
+    path.write_text("\n".join(rows) + "\n")
+    found = campaign.record_round(_round_data(campaign, path))
+    assert int(found["rounds"]) == 1
+
+
 def test_groups_that_cannot_be_used():
     with pytest.raises(InvalidInputError, match="shared evenly among the arms"):
         cb.CampaignSettings(policy=cb.Thompson(2), groups=("a", "b", "c"))
@@ -180,7 +200,7 @@ def test_a_single_choice_is_paid_for_although_its_state_is_terminal():
     )
     settings = replace(SETTINGS, particles=ParticleSettings(500))
     engine = Engine(problem, settings, {"temperature": dist.LogNormal(np.log(0.5), 1.0)})
-    key, points, answers = jax.random.key(0), np.array([0.0, 0.5, 1.0, 1.5, 2.0]), []
+    key, points, answers = jax.random.key(0), np.array([0.0, 0.5, 0.9, 1.5, 2.0]), []
     for bonus in points:
         taken = round(200 * expit((bonus - 1.0) / 0.5))
         counts = np.array([200.0 - taken, float(taken)]).reshape(1, 1, 1, 2)
@@ -249,7 +269,7 @@ def test_the_page_says_what_to_do(tmp_path, surprised):
     assert path.read_text() == page.html
     bonus = f"{float(plan.incentives['round 2']['bonus']):.4g}"
     assert f"Go on: in round 2 deploy bonus {bonus}." in page.html
-    assert "No surprise" in page.html
+    assert "No surprise so far" in page.html
     assert campaign.models() is None
     assert page.sections[0].anchor == "recommendation"
     first = page.html.index('id="recommendation"')

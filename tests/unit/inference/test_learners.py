@@ -145,7 +145,8 @@ def test_a_hierarchy_of_shares_stays_within_them():
 
 
 def test_priors_of_shares_per_group_stay_within_the_range():
-    problem = replace(learners(), parameters=learners().parameters | {"learning_rate": (0.4, 0.6)})
+    two = learners().with_followers(("young", "old"), (0.5, 0.5))
+    problem = replace(two, parameters=two.parameters | {"learning_rate": (0.4, 0.6)})
     law = default_priors(problem)["learning_rate"].prior
     assert isinstance(law, dist.Beta)
     assert float(law.mean) == pytest.approx(0.5)

@@ -2,6 +2,7 @@ import ast
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tokenize
@@ -675,6 +676,25 @@ def test_commands_are_those_that_made_the_study():
     assert commands(tree).splitlines()[0] == head
     tree["stress"] = xr.DataTree()
     assert "# Left out is what was added to the study later" in commands(tree)
+
+
+def test_alternatives_are_written_so_that_a_shell_and_python_read_them_again():
+    tree = _default_tree("hpgd")
+    stated = {"today's": {"bonus": 0.2}}
+    calls = json.loads(tree.attrs["commands"])
+    calls[1]["options"]["alternatives"] = json.dumps(stated)
+    tree.attrs["commands"] = json.dumps(calls)
+    words = shlex.split(commands(tree).splitlines()[1])
+    assert json.loads(words[words.index("--alternatives") + 1]) == stated
+    designed = json.loads(tree.attrs["design_settings"])
+    tree.attrs["design_settings"] = json.dumps({**designed, "alternatives": stated})
+    call = next(node for node in ast.walk(ast.parse(program(tree))) if _calls_design(node))
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    assert ast.literal_eval(given["alternatives"]) == stated
+
+
+def _calls_design(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "cb.design"
 
 
 def test_files_and_wrong_use(tmp_path):
