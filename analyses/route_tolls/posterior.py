@@ -22,9 +22,9 @@ from scipy.stats import norm
 
 from cbrl_bayes.behaviour import count_behaviour, load_borlange
 from cbrl_bayes.inference import NUTSSettings
+from cbrl_bayes.inference.default_priors import default_priors
 from cbrl_bayes.inference.likelihood import row_policies
 from cbrl_bayes.inference.nuts import run_nuts
-from cbrl_bayes.inference.priors import default_priors
 from cbrl_bayes.problems import route_choice
 from cbrl_bayes.problems.route_choice import COEFFICIENTS
 

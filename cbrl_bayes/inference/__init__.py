@@ -8,6 +8,8 @@ import numpyro.distributions
 # which numpyro.factor (and so every constrained site) looks up.
 numpyro.distributions.distribution = importlib.import_module("numpyro.distributions.distribution")
 
+# A module that is named as its function comes first, so that the name means the function.
+from cbrl_bayes.inference.default_priors import default_priors  # noqa: E402
 from cbrl_bayes.inference.densities import log_prior, transition_part  # noqa: E402
 from cbrl_bayes.inference.drift import Drift  # noqa: E402
 from cbrl_bayes.inference.fit import FitDraws, SVISettings, fit  # noqa: E402
@@ -41,7 +43,6 @@ from cbrl_bayes.inference.priors import (  # noqa: E402
     PerGroup,
     Pooled,
     Prior,
-    default_priors,
     known_values,
     prior_text,
 )

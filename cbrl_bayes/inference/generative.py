@@ -17,16 +17,11 @@ from numpyro import handlers
 
 from cbrl_bayes.behaviour import BehaviourCounts
 from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.inference.default_priors import default_priors
 from cbrl_bayes.inference.known import drawn
 from cbrl_bayes.inference.model import BehaviourModel
 from cbrl_bayes.inference.preferences import PreferenceModel
-from cbrl_bayes.inference.priors import (
-    ContextFamily,
-    Prior,
-    default_priors,
-    known_values,
-    require_unknown,
-)
+from cbrl_bayes.inference.priors import ContextFamily, Prior, known_values, require_unknown
 from cbrl_bayes.inference.shares import ShareModel
 from cbrl_bayes.inference.unknown_law import UnknownLaw
 from cbrl_bayes.problems import LAW, DiscreteContexts, Problem, settled, walk

@@ -11,7 +11,7 @@ from numpyro import handlers
 
 import cbrl_bayes as cb
 from cbrl_bayes.errors import DataError, InvalidInputError
-from cbrl_bayes.inference.priors import default_priors
+from cbrl_bayes.inference.default_priors import default_priors
 from cbrl_bayes.problems import four_rooms, two_state
 from cbrl_bayes.results.next_period import drift_notes, for_next_period
 
