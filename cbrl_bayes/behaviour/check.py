@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.behaviour.incentives import incentive_notes, incentive_violations
+from cbrl_bayes.behaviour.paths import check_paths
 from cbrl_bayes.behaviour.possible import impossibilities
 from cbrl_bayes.behaviour.schema import EPISODE_TEXT, MISSING, MOST_SHOWN
 from cbrl_bayes.errors import DataError, note, require_kind
@@ -26,7 +27,8 @@ def check_trajectories(
         As `make_trajectories` builds it.
     problem : Problem, optional
         Also check states, actions, contexts and incentives against this problem, and whether it
-        can lead to what was observed: no step is impossible (`impossibilities`).
+        can lead to what was observed: no step is impossible (`impossibilities`). Where followers
+        remember, every episode must be on record from its first step (`check_paths`).
     estimated : collection of str, optional
         Names of the parameters that are not known (`infer`: those with a prior). What they could
         make possible counts as possible. Default: all of the problem.
@@ -43,6 +45,8 @@ def check_trajectories(
     if found:
         raise DataError("these trajectories cannot be used: " + "; ".join(found))
     if problem is not None:
+        if problem.history is not None:
+            check_paths(problem, data)
         for text in [*incentive_notes(data, problem), *_context_notes(data, problem)]:
             note(text)
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cbrl_bayes.behaviour.cells import UNSEEN, contexts_of, groups_of, incentives_of
 from cbrl_bayes.behaviour.check import check_trajectories
-from cbrl_bayes.behaviour.paths import check_paths, paths_of_cells
+from cbrl_bayes.behaviour.paths import paths_of_cells
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.behaviour.transitions import count_transitions
 from cbrl_bayes.problems import Problem
@@ -142,8 +142,6 @@ def count_behaviour(
         Names every violation.
     """
     check_trajectories(data, problem, estimated=estimated)
-    if problem.history is not None:
-        check_paths(problem, data)
     state, action = data["state"].values, data["action"].values
     scored = state != MISSING
     if "choice_observed" in data:

@@ -15,9 +15,9 @@ from cbrl_bayes.results.names import incentive_arrays, known_among
 MOST_PARAMETERS, MOST_GROUPS = 40, 10
 WHAT = (
     "A leader sets an incentive. Nature draws a context. A follower who is only boundedly "
-    "rational responds: it solves an entropy-regularised decision problem of its own (temperature "
-    "lambda; rationality 1/lambda). The leader wants the incentive with the largest expected "
-    "objective, without knowing the parameters below."
+    "rational responds, as the problem says; how noisy its choices are is its temperature (lambda; "
+    "rationality is 1/lambda). The leader wants the incentive with the largest expected objective, "
+    "without knowing the parameters below."
 )
 
 

@@ -185,6 +185,8 @@ def test_data_that_do_not_begin_at_the_beginning_are_refused():
         match=r"1 of 2 episodes; follower 'follower 1' \(episode 1\) begins at state 3 \(trial 4\)",
     ):
         behaviour_model(learners(), data([0, 1], [3, 4]))
+    with pytest.raises(DataError, match="remember, and what they met before the record is not"):
+        cb.check_trajectories(data([0, 1], [3, 4]), learners())
     behaviour_model(learners(learns=False), data([0, 1], [3, 4]))  # where nobody remembers
 
 
