@@ -146,15 +146,20 @@ def _interval(
 
 def _learned(panel: Axes, one: xr.Dataset) -> None:
     names = [str(name) for name in one["unknown"].values]
-    for colour, name in zip(CYCLE, names[:MOST_LINES], strict=False):
+    shown = names[:MOST_LINES]
+    for number, (colour, name) in enumerate(zip(CYCLE, shown, strict=False)):
         belief = one["learned"].sel(unknown=name)
-        size = abs(float(belief.sel(band="mean").values[-1])) or 1.0
-        low, middle, high = (belief.sel(band=b).values / size for b in ("low", "mean", "high"))
-        panel.fill_between(one["round"], low, high, color=colour, alpha=0.15, lw=0)
         last = float(belief.sel(band="mean").values[-1])
-        mark = "o" if one.sizes["round"] == 1 else ""
+        low, middle, high = (
+            belief.sel(band=b).values / (abs(last) or 1.0) for b in ("low", "mean", "high")
+        )
         label = wrapped(f"{name}: {last:.4g}", 34)
-        panel.plot(one["round"], middle, marker=mark, color=colour, label=label)
+        if one.sizes["round"] == 1:  # side by side
+            at = one["round"].values + SIDE * (number - (len(shown) - 1) / 2)
+            _interval(panel, at, (low, middle, high), colour, label)
+            continue
+        panel.fill_between(one["round"], low, high, color=colour, alpha=0.15, lw=0)
+        panel.plot(one["round"], middle, color=colour, label=label)
     panel.set_title("What is believed after each round")
     panel.set_ylabel("share of the last mean")
     if names:
