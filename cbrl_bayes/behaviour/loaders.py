@@ -1,5 +1,6 @@
 """Read observed behaviour from a file, and write it."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour.check import check_trajectories
+from cbrl_bayes.behaviour.headers import COLUMNS
+from cbrl_bayes.behaviour.regimes import incentive_columns
 from cbrl_bayes.behaviour.saving import ENGINES, opened_trajectories
 from cbrl_bayes.behaviour.table import from_table
 from cbrl_bayes.errors import DataError, InvalidInputError, require_kind
@@ -96,17 +99,30 @@ def load_trajectories(
     return data
 
 
+def states_incentives(path: Path, problem: Problem) -> bool:
+    """Return whether a table (.csv) has a column of the problem's incentives."""
+    line, between = _head(path, errors="replace")
+    names = next(csv.reader([line], delimiter=between), [])
+    return bool(incentive_columns([name.strip() for name in names], set(COLUMNS), problem))
+
+
+def _head(path: Path, errors: str = "strict") -> tuple[str, str]:
+    """Return the first line of a table, and what stands between its columns."""
+    with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
+        line = file.readline(HEAD)
+    return line, max(",;\t", key=line.count)
+
+
 def _cells(path: Path) -> pd.DataFrame:
     """Read a table as it is written: every cell text, none taken for missing."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline(HEAD)
+    head, between = _head(path)
     if "\0" in head:  # a spreadsheet, or two bytes for each letter
         raise DataError(
             f"{path.name} is no table in text", remedy="save it again as a table (.csv) in UTF-8"
         )
     cells = pd.read_csv(
         path,
-        sep=max(",;\t", key=head.count),
+        sep=between,
         header=None,  # two columns of one name must not get two names
         dtype=str,
         keep_default_na=False,

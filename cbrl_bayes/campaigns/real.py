@@ -79,6 +79,11 @@ class Campaign:
         self.folder.add(done + 1, {"plan": store}, entry)
         return told
 
+    def waiting_plan(self) -> RoundPlan | None:
+        """Return the plan that waits for its data, if one does; plan nothing."""
+        rounds = self.folder.manifest()["rounds"]
+        return self.next_round() if rounds and "data" not in rounds[-1] else None
+
     def record_round(
         self, data: xr.Dataset, *, period: tuple[str, str] | None = None, accept_fewer: bool = False
     ) -> xr.Dataset:

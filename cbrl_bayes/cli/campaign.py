@@ -1,6 +1,5 @@
 """The commands of a campaign: simulate one, or run a real one from a folder."""
 
-import csv
 import json
 import time
 from enum import StrEnum
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 campaign = typer.Typer(
     help="A leader in rounds: decide, watch, learn, decide again.", no_args_is_help=True
 )
-
-
-MOST_LETTERS = 100_000
-"""Of a table's first line that are looked at."""
 
 
 class PolicyName(StrEnum):
@@ -233,19 +228,13 @@ def report(
 def _round_data(campaign: "Campaign", path: Path) -> "xr.Dataset":
     """Read a round's file; a table without columns of incentives has those that were planned."""
     from cbrl_bayes.behaviour import load_trajectories
-    from cbrl_bayes.behaviour.headers import COLUMNS
-    from cbrl_bayes.behaviour.regimes import incentive_columns
+    from cbrl_bayes.behaviour.loaders import states_incentives
 
-    problem = campaign.engine.problem
-    waits = str(campaign.status()["waits_for"]).startswith("data of")
-    if path.suffix != ".csv" or not path.is_file() or not waits:
+    problem, plan = campaign.engine.problem, campaign.waiting_plan()
+    table = path.suffix == ".csv" and path.is_file()
+    if plan is None or not table or states_incentives(path, problem):
         return load_trajectories(path, problem)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        line = file.readline(MOST_LETTERS)
-    head = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
-    if incentive_columns([name.strip() for name in head], set(COLUMNS), problem):
-        return load_trajectories(path, problem)
-    return load_trajectories(path, problem, incentives=campaign.next_round().incentives)
+    return load_trajectories(path, problem, incentives=plan.incentives)
 
 
 def _kept(folder: Path) -> "Campaign":

@@ -66,23 +66,19 @@ def default_priors(
     require_kind(given, Mapping | None, "priors", "{parameter name: distribution}")
     for name in (name for name in names if name not in (given or {})):
         centre = np.asarray(known[name])
+        share = problem.ranges.get(name) == (0.0, 1.0)
         if name == LAW and has_unknown_law(problem):
             priors[name] = UnknownLaw().settled(problem)
         elif name in problem.per_follower and centre.ndim == 1 and (centre > 0).all():
-            median = float(np.exp(np.log(centre).mean()))
-            if problem.ranges.get(name) == (0.0, 1.0):
-                mean = float(centre.mean())
-                priors[name] = PerGroup(dist.Beta(1.0, (1.0 - mean) / mean))
-                continue
-            priors[name] = PerGroup(dist.LogNormal(np.log(median), DEFAULT_LOG_SCALE))
+            priors[name] = PerGroup(_share(centre.mean()) if share else _around(centre))
         elif name == "context_probability" or name in problem.laws:
             priors[name] = Pooled(dist.Dirichlet(np.ones(centre.shape)))
-        elif centre.ndim == 0 and problem.ranges.get(name) == (0.0, 1.0):
-            priors[name] = Pooled(dist.Beta(1.0, float((1.0 - centre) / centre)))
+        elif centre.ndim == 0 and share:
+            priors[name] = Pooled(_share(centre))
         elif centre.ndim == 0 and centre > 0:
-            priors[name] = Pooled(dist.LogNormal(float(np.log(centre)), DEFAULT_LOG_SCALE))
+            priors[name] = Pooled(_around(centre))
         elif centre.ndim == 0 and problem.ranges.get(name, (0.0, np.inf))[1] == 0.0:
-            priors[name] = Pooled(_below_zero(float(centre)))
+            priors[name] = Pooled(_below_zero(centre))
         else:
             raise InvalidInputError(
                 f"parameter {name!r} has no default prior",
@@ -124,9 +120,18 @@ def _refuse_mixture(priors: Mapping[str, Prior]) -> None:
         )
 
 
-def _below_zero(median: float) -> dist.Distribution:
+def _share(mean: Any) -> dist.Distribution:
+    return dist.Beta(1.0, float((1.0 - mean) / mean))
+
+
+def _around(values: np.ndarray) -> dist.Distribution:
+    """Return a log-normal whose median is the values' geometric mean."""
+    return dist.LogNormal(float(np.log(values).mean()), DEFAULT_LOG_SCALE)
+
+
+def _below_zero(median: np.ndarray) -> dist.Distribution:
     """Return the mirror image of a log-normal: minus the parameter has it."""
-    law = dist.LogNormal(float(np.log(-median)), DEFAULT_LOG_SCALE)
+    law = _around(-median)
     mirror = dist.transforms.AffineTransform(0.0, -1.0, domain=dist.constraints.positive)
     return dist.TransformedDistribution(law, mirror)
 

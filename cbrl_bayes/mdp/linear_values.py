@@ -1,9 +1,6 @@
 """Soft values where moves are deterministic and nothing is discounted: one sparse linear solve."""
 
-import ctypes
-import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -57,8 +54,6 @@ class _Network(NamedTuple):
 
 CORE = (2, 2, 3, 1, 0)
 """Axes of each part of a network, without those that `vmap` adds."""
-LARGE = 2**20
-"""Bytes of values from which on freed memory is given back after a solve."""
 
 
 def linear_values(
@@ -179,28 +174,7 @@ def _policy(network: _Network, values: Array) -> Array:
 
 def _values_on_host(*network: Any) -> tuple[np.ndarray, ...]:
     parts = list(map(np.asarray, network))
-    found = _batched(parts, CORE, _solved_values)
-    if found[0].nbytes > LARGE:
-        _give_back_memory()
-    return found
-
-
-@cache
-def _trim() -> Callable[[int], int] | None:
-    """Return the C library's way to give freed memory back, where it has one."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return getattr(library, "malloc_trim", None)
-
-
-def _give_back_memory() -> None:
-    """Give freed memory back to the system.
-
-    Solves run on many threads, and glibc keeps what each of them freed: arrays of all contexts,
-    made anew at every step of a sampler, would fill the machine.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)
+    return _batched(parts, CORE, _solved_values)
 
 
 def _response_on_host(*given: Any) -> np.ndarray:

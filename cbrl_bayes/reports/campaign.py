@@ -77,9 +77,7 @@ def campaign_report(
         done = f"The campaign ended: {one['stopped_because'].values}."
     else:
         one, models = campaign.record(), campaign.models()
-        status = campaign.status()
-        waits = status["waits_for"]
-        plan = campaign.next_round() if waits.startswith("data of") else None
+        waits, plan = campaign.status()["waits_for"], campaign.waiting_plan()
         done = f"The campaign has ended: {waits.partition(': ')[2]}."
     one = one.isel(round=slice(0, int(one["rounds"])))
     health = campaign_health(one, plan.unsolved if plan else 0)

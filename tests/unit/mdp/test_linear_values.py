@@ -1,7 +1,6 @@
 """Networks of deterministic moves: values, derivatives, lanes and what has no finite value."""
 
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import pytest
 
 from cbrl_bayes.mdp import SolveStatus, linear_values
 from cbrl_bayes.mdp.factors import factored
-
-linear_values_module = sys.modules["cbrl_bayes.mdp.linear_values"]  # the room has the function
 
 S, A = 9, 4  # seven places, two ends; actions 0 to 2 move, action 3 ends where it is open
 ENDS = (7, 8)
@@ -150,17 +147,6 @@ def test_many_lanes_and_vmap_equal_one_at_a_time(network):
 
     each = jnp.stack([jax.grad(total)(t) for t in temperatures])
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(total)))(temperatures), each, rtol=1e-13)
-
-
-def test_freed_memory_is_given_back_after_large_solves(network, monkeypatch):
-    """A sampler makes large arrays anew at every step, on many threads."""
-    given = []
-    monkeypatch.setattr(linear_values_module, "_trim", lambda: given.append)
-    jax.block_until_ready(linear_values(*network, 0.7).values)
-    assert not given
-    monkeypatch.setattr(linear_values_module, "LARGE", 8 * 2 * S - 1)
-    jax.block_until_ready(linear_values(*network, 0.7).values)
-    assert given == [0]
 
 
 def test_wandering_that_pays_for_ever_has_no_value():
