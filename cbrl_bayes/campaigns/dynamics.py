@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.campaigns.alike import AlikeStates
 from cbrl_bayes.campaigns.answers import Answer
 from cbrl_bayes.campaigns.particles import CONTEXTS, choices_see_contexts, listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
-from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, draw_law, pooled_concentration
+from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, drawn_laws
 from cbrl_bayes.inference import Prior
 from cbrl_bayes.inference.prior_law import PriorLaw, dirichlet_weights
 from cbrl_bayes.problems import LAW, Problem, respond_everywhere, with_unknown_law
@@ -38,12 +37,8 @@ class DynamicsSettings:
 
     Parameters
     ----------
-    alike : bool
-        Whether places in a list of successors may mean the same in every state, as directions on
-        a map do: how alike states are is then learned (`alike`). Only for laws that list their
-        successors and that the incentive does not move; for others, and if False, ``prior``.
     prior : LawPrior
-        What is believed of transitions seldom seen, each state by itself.
+        What is believed of transitions seldom seen.
     num_laws : int
         Laws that are drawn each round, >= 2.
     num_recent : int
@@ -52,7 +47,6 @@ class DynamicsSettings:
         Steps of Fisher scoring each round, >= 1; they begin where the last round ended.
     """
 
-    alike: bool = True
     prior: LawPrior = field(default_factory=LawPrior)
     num_laws: int = 12
     num_recent: int = 4
@@ -112,8 +106,6 @@ class DynamicsPrograms:
         self.context_weights = weights
         self._score = jax.jit(self._scored)
         self._laws = jax.jit(self._drawn_laws)
-        together = self.settings.alike and not self.sharing.incentive_moves
-        self._alike = AlikeStates.of(self.problem, self._num_tables) if together else None
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
     def first(self, key: Key[Array, ""]) -> "LearnedDynamics":
@@ -148,22 +140,11 @@ class DynamicsPrograms:
 
     def drawn_laws(self, counts: np.ndarray, key: Key[Array, ""]) -> np.ndarray:
         """Draw laws given counts of transitions, in the form that `with_unknown_law` takes."""
-        if self._alike is None:
-            return np.asarray(self._laws(counts, key))
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        found = self._alike.draw(counts, self.settings.num_laws, rng)
-        return found[:, 0] if self._num_tables == 1 else found
+        return np.asarray(self._laws(counts, key))
 
     def _drawn_laws(self, counts: Array, key: Array) -> Array:
-        concentration = pooled_concentration(
-            self.problem,
-            self.problem.default_parameters,
-            counts,
-            self.settings.prior,
-            incentive_moves=self.sharing.incentive_moves,
-        )
-        keys = jax.random.split(key, self.settings.num_laws)
-        return jax.vmap(lambda one: draw_law(one, concentration))(keys)
+        own, settings = self.problem.default_parameters, self.settings
+        return drawn_laws(self.problem, own, counts, settings.prior, settings.num_laws, key=key)[1]
 
     def _scored(
         self, starts: Array, laws: Array, arms: Array, choices: Array, noise: Array

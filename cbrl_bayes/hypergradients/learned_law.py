@@ -15,7 +15,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, DenseTransition, Trajectories, Transition, replace_fields
+from cbrl_bayes.hypergradients.alike import AlikeStates
+from cbrl_bayes.mdp import (
+    MDP,
+    DenseTransition,
+    SuccessorTransition,
+    Trajectories,
+    Transition,
+    replace_fields,
+)
 from cbrl_bayes.problems import Problem, law_dependence
 from cbrl_bayes.problems.successors import merged_probability, possible_successors
 
@@ -45,6 +53,11 @@ class LawPrior:
         The base law of a pair. *neutral*: what was seen in the same state under all its actions,
         and all possible successors alike where nothing was. *cautious*, *optimistic*: the possible
         successor that is worst, or best, for the leader, by its values under the neutral law.
+    alike : bool
+        Whether places in a list of successors may mean the same in every state, as directions on
+        a map do. How alike states are is then learned from all counts, and a pair seldom seen
+        takes over what other states say of its action. Only for laws that list their successors
+        and that the incentive does not move. False: each state by itself.
 
     Examples
     --------
@@ -54,6 +67,7 @@ class LawPrior:
 
     weight: float = 1.0
     outlook: Outlook | str = Outlook.NEUTRAL
+    alike: bool = True
 
     def __post_init__(self) -> None:
         require_ranges(self, "settings of the prior on transitions", weight="(0, inf)")
@@ -144,7 +158,7 @@ class LearnedLaw(NamedTuple):
     Attributes
     ----------
     counts : array, shape (S, A, K)
-        As `count_transitions` returns them.
+        As `count_transitions` returns them, and what states tell of each other (`LawPrior.alike`).
     base : array, shape (S, A, K)
         What is believed of unseen pairs.
     weight : float
@@ -158,8 +172,20 @@ class LearnedLaw(NamedTuple):
     incentive_moves: bool
 
     @classmethod
-    def of(cls, mdp: MDP, counts: Array, prior: LawPrior, *, incentive_moves: bool) -> "LearnedLaw":
-        """Return the law with the neutral base."""
+    def of(
+        cls,
+        mdp: MDP,
+        counts: Array,
+        prior: LawPrior,
+        *,
+        incentive_moves: bool,
+        key: Array | None = None,
+    ) -> "LearnedLaw":
+        """Return the law with the neutral base; with a key, how alike states are is drawn."""
+        listed = isinstance(mdp.transition, SuccessorTransition)
+        if prior.alike and listed and not incentive_moves:
+            others = AlikeStates.learned(mdp.transition, counts)
+            counts = counts + (others.told() if key is None else others.drawn(key))
         possible = possible_successors(mdp.transition)
         law = cls(counts, possible, prior.weight, incentive_moves)
         seen = law._visits(mdp)
@@ -198,15 +224,16 @@ class LearnedLaw(NamedTuple):
         )
 
 
-def pooled_concentration(
+def drawn_laws(
     problem: Problem,
     parameters: Mapping[str, Any],
     counts: Float[Array, "context state action successor"],
     prior: LawPrior,
+    num: int,
     *,
-    incentive_moves: bool,
-) -> Float[Array, "... state action successor"]:
-    """Return the Dirichlet posterior of the law, in the form that `with_unknown_law` takes.
+    key: Array,
+) -> tuple[Array, Array]:
+    """Return the mean law and drawn ones, in the form that `with_unknown_law` takes.
 
     Parameters
     ----------
@@ -216,21 +243,33 @@ def pooled_concentration(
     counts : array, shape (1 or C, S, A, K)
         Of transitions seen, one table where contexts share a law.
     prior : LawPrior
-    incentive_moves : bool
-        Whether counts are weighted for the law's dependence on the incentive.
+    num : int
+        Laws to draw.
+    key : typed key
     """
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, 0)
     initial = problem.incentive.transform(problem.incentive.initial)
+    moves = Sharing.of(problem, parameters).incentive_moves
 
-    def of_context(number: Array) -> Array:
+    def of_context(number: Array, key: Array | None = None) -> Array:
         context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
         mdp = problem.mdp_fn(initial, context, one)
-        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=incentive_moves)
+        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=moves, key=key)
         return law.concentration(mdp)
 
-    found = jax.vmap(of_context)(jnp.arange(counts.shape[0]))
-    return found[0] if counts.shape[0] == 1 else found
+    def of_all(key: Array | None = None) -> Array:
+        tables = jnp.arange(counts.shape[0])
+        keys = None if key is None else jax.random.split(key, len(tables))
+        found = jax.vmap(of_context, in_axes=(0, None if key is None else 0))(tables, keys)
+        return found[0] if counts.shape[0] == 1 else found
+
+    def draw(key: Array) -> Array:
+        prior_key, law_key = jax.random.split(key)
+        return draw_law(law_key, of_all(prior_key))
+
+    mean = of_all()
+    return mean / mean.sum(-1, keepdims=True), jax.vmap(draw)(jax.random.split(key, num))
 
 
 def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:

@@ -14,7 +14,7 @@ from cbrl_bayes.hypergradients.ascent import AscentProgram
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
 from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
 from cbrl_bayes.hypergradients.exact import Exact
-from cbrl_bayes.hypergradients.learned_law import Sharing, draw_law, pooled_concentration
+from cbrl_bayes.hypergradients.learned_law import Sharing, drawn_laws
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
 from cbrl_bayes.hypergradients.learned_state import ModelState, require_fitting
 from cbrl_bayes.hypergradients.pairs import pair_weights
@@ -156,16 +156,8 @@ class RoundsProgram:
         self, parameters: Mapping[str, Any], state: ModelState, key: Array
     ) -> tuple[Array, Array]:
         """Return the mean law and drawn ones, as the parameter of `with_unknown_law`."""
-        concentration = pooled_concentration(
-            self.problem,
-            parameters,
-            state.counts[:, 0],
-            self._model.prior,
-            incentive_moves=Sharing.of(self.problem, parameters).incentive_moves,
-        )
-        keys = jax.random.split(key, self.rounds.num_laws)
-        drawn = jax.vmap(lambda one: draw_law(one, concentration))(keys)
-        return concentration / concentration.sum(-1, keepdims=True), drawn
+        own = state.counts[:, 0], self._model.prior, self.rounds.num_laws
+        return drawn_laws(self.problem, parameters, *own, key=key)
 
     def _promised(
         self, points: Array, laws: Array, parameters: Mapping[str, Any]

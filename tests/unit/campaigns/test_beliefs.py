@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from scipy.stats import dirichlet, dirichlet_multinomial, kstest, norm
+from scipy.stats import dirichlet, kstest, norm
 
 import cbrl_bayes as cb
-from cbrl_bayes.campaigns.alike import WEIGHTS, AlikeStates
 from cbrl_bayes.campaigns.answers import Answer, Watch
 from cbrl_bayes.campaigns.dynamics import DynamicsPrograms
 from cbrl_bayes.campaigns.particles import (
@@ -243,52 +242,3 @@ def test_proposals_are_a_student_t():
     ours = np.diff(like.log_density(points))[0]
     theirs = np.diff(t.logpdf(points[:, 0], 5, like.mean[0], like.root[0, 0]))[0]
     assert ours == pytest.approx(theirs)
-
-
-@pytest.fixture(scope="module")
-def corridor():
-    """Nine rows of two actions and three places; in the last, two places are one state."""
-    first = np.tile(np.eye(3), (9, 2, 1, 1))
-    first[8, :] = [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
-    return AlikeStates(first)
-
-
-def test_states_that_are_alike_are_learned_together(corridor):
-    rng = np.random.default_rng(0)
-    law = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-    true = corridor.base(law)
-    np.testing.assert_allclose(true[8], [[0.9, 0.0, 0.1], [0.4, 0.0, 0.6]])
-    counts = rng.multinomial(40, true).astype(float)
-    found = corridor.learned(counts)
-    # 360 steps for each action: .026 at most; 4 of them.
-    np.testing.assert_allclose(found["shares"], law, atol=0.11)
-    assert WEIGHTS[found["log_weight"].argmax()] >= 64.0
-    drawn = corridor.draw(counts[None], 200, rng)[:, 0]
-    alone = (counts + 1.0 / 3.0) / (counts.sum(-1, keepdims=True) + 1.0)
-    together = np.abs(drawn.mean(0) - true).mean()
-    assert together < 0.7 * np.abs(alone - true)[:8].mean()
-    assert (drawn[:, 8, :, 1] == 0.0).all()  # not a state of its own
-    np.testing.assert_allclose(drawn.sum(-1), 1.0)
-
-
-def test_states_that_differ_are_learned_by_themselves(corridor):
-    rng = np.random.default_rng(1)
-    true = rng.dirichlet(np.ones(3), size=(9, 2))
-    true[8] = [[0.5, 0.0, 0.5], [0.2, 0.0, 0.8]]
-    counts = rng.multinomial(4000, true).astype(float)
-    assert WEIGHTS[corridor.learned(counts)["log_weight"].argmax()] <= 16.0
-    drawn = corridor.draw(counts[None], 100, rng)[:, 0]
-    # Each row has 4,000 steps: .008; five of them.
-    np.testing.assert_allclose(drawn.mean(0), true, atol=0.04)
-
-
-def test_the_weight_has_the_likelihood_of_its_counts(corridor):
-    """One row that was seen: the Dirichlet-multinomial, from SciPy."""
-    counts = np.zeros((9, 2, 3))
-    counts[0, 0] = [5, 2, 1]
-    found = corridor.learned(counts)
-    expected = [
-        dirichlet_multinomial.logpmf([5, 2, 1], weight * found["shares"][0], 8)
-        for weight in WEIGHTS
-    ]
-    np.testing.assert_allclose(np.diff(found["log_weight"]), np.diff(expected), atol=1e-6)

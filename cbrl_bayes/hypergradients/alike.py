@@ -1,0 +1,103 @@
+r"""States that are alike, as much as their counts say they are.
+
+Where a law lists successors (`SuccessorTransition`), a place in the list often means the same in
+every state: a direction on a map, a change of mileage. Then the rows of one action share a base
+:math:`m_a`, a law over places in the list:
+
+.. math:: P(s, a) \sim \text{Dirichlet}(w\, b_{sa}), \qquad b_{sa} = m_a \text{ by place,}
+
+equal successors added up (two moves into walls both stay). The weight w, in visits, says how alike
+states are. It has a uniform prior over `WEIGHTS` and is learned from the Dirichlet-multinomial
+likelihood of all counts at the estimated base. If states differ, w comes out small, and each state
+is learned by itself.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Float, Int
+
+from cbrl_bayes.mdp import SuccessorTransition
+from cbrl_bayes.problems.successors import first_equal
+
+WEIGHTS = 2.0 ** np.arange(-2, 17, 2)
+TURNS = 10
+"""Of expectation-maximisation, which shares counts of equal successors among their places."""
+
+
+class AlikeStates(NamedTuple):
+    """What counts say of the rows of an action in general.
+
+    Attributes
+    ----------
+    first : int array, shape (S, A, K)
+        The first place with the same successor.
+    counts : array, shape (S, A, K)
+        Transitions seen, those of equal successors in their first place.
+    shares : array, shape (A, K)
+        The estimated base m.
+    log_weight : array, shape (number of `WEIGHTS`,)
+        Log-likelihood of each weight.
+    """
+
+    first: Int[Array, "state action place"]
+    counts: Float[Array, "state action place"]
+    shares: Float[Array, "action place"]
+    log_weight: Float[Array, " weight"]
+
+    @classmethod
+    def learned(cls, transition: SuccessorTransition, counts: Array) -> "AlikeStates":
+        """Estimate the base, and weigh each weight."""
+        places = counts.shape[-1]
+        shares = jnp.full(counts.shape[1:], 1.0 / places)
+        blank = jnp.zeros(len(WEIGHTS))
+        found = cls(first_equal(transition.successor), counts, shares, blank)
+
+        def turn(_: int, shares: Array) -> Array:
+            pooled = found._by_place(counts, shares).sum(0) + 1.0 / places
+            return pooled / pooled.sum(-1, keepdims=True)
+
+        shares = jax.lax.fori_loop(0, TURNS, turn, shares)
+        base, total = found._by_row(shares), counts.sum(-1)
+
+        def fit(weight: Array) -> Array:
+            own = jnp.where(base > 0.0, weight * base, 1.0)
+            rows = gammaln(own + jnp.where(base > 0.0, counts, 0.0)) - gammaln(own)
+            return (rows.sum(-1) + gammaln(weight) - gammaln(weight + total)).sum()
+
+        return found._replace(shares=shares, log_weight=jax.lax.map(fit, jnp.asarray(WEIGHTS)))
+
+    def told(self) -> Float[Array, "state action place"]:
+        """Return what other states tell, in visits, at the most likely weight.
+
+        They tell no more than was seen of the action anywhere.
+        """
+        weight = jnp.asarray(WEIGHTS)[self.log_weight.argmax()]
+        seen = self.counts.sum((0, 2))
+        return (weight * seen / (weight + seen))[:, None] * self._by_row(self.shares)
+
+    def drawn(self, key: Array) -> Float[Array, "state action place"]:
+        """Return the same at a weight and a base that are drawn."""
+        weight_key, base_key = jax.random.split(key)
+        weight = jnp.asarray(WEIGHTS)[jax.random.categorical(weight_key, self.log_weight)]
+        # A row tells of the base as much as its own weight lets it.
+        told = self.counts * weight / (weight + self.counts.sum(-1, keepdims=True))
+        places = self._by_place(told, self.shares).sum(0) + 1.0 / told.shape[-1]
+        shares = jax.nn.softmax(jax.random.loggamma(base_key, places), axis=-1)
+        return weight * self._by_row(shares)
+
+    def _by_row(self, shares: Float[Array, "action place"]) -> Float[Array, "state action place"]:
+        """Return the base of every row, equal successors added up in the first place."""
+        state, action = jnp.indices(self.first.shape[:2])
+        blank = jnp.zeros(self.first.shape)
+        spread = jnp.broadcast_to(shares, self.first.shape)
+        return blank.at[state[..., None], action[..., None], self.first].add(spread)
+
+    def _by_place(self, counts: Array, shares: Array) -> Float[Array, "state action place"]:
+        """Share counts of equal successors among their places."""
+        whole = self._by_row(shares)
+        each = jnp.where(whole > 0.0, counts / jnp.where(whole > 0.0, whole, 1.0), 0.0)
+        return shares * jnp.take_along_axis(each, self.first, axis=-1)
