@@ -136,6 +136,7 @@ from .results import (
     check_tree as check_tree,
     error_budget as error_budget,
     from_draws as from_draws,
+    learn_law as learn_law,
     load as load,
     recommendation as recommendation,
     save as save,

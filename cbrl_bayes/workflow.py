@@ -23,9 +23,10 @@ from cbrl_bayes.designs import (
     read_alternatives,
     score_under_other_laws,
     study_designs,
+    with_watched,
 )
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
-from cbrl_bayes.hypergradients import Estimator, Exact
+from cbrl_bayes.hypergradients import Estimator, Exact, Rounds
 from cbrl_bayes.inference import (
     BehaviourModel,
     ContextFamily,
@@ -40,7 +41,7 @@ from cbrl_bayes.inference import (
     known_values,
     prior_text,
 )
-from cbrl_bayes.problems import Problem, respond_everywhere
+from cbrl_bayes.problems import Problem, respond_everywhere, with_unknown_law
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import (
     Checkpoint,
@@ -57,6 +58,7 @@ from cbrl_bayes.results import (
     with_groups,
     with_invalid_mdps,
     with_seldom_share,
+    with_watched_law,
 )
 
 ALL_STEPS = 1_000_000_000
@@ -308,8 +310,9 @@ def design(
     """
     estimator = Exact() if estimator is None else estimator
     require_kind(estimator, Estimator, "estimator", "cb.Exact() or cb.HPGD()")
-    settings = default_design_settings(estimator) if settings is None else settings
     require_kind(problem, Problem, "problem", "cb.problems.two_state(), or a cb.Problem")
+    if settings is None:
+        settings = default_design_settings(estimator, problem)
     require_kind(settings, DesignSettings, "settings", "cb.DesignSettings(...)")
     require_key(key)
     if not is_whole(num_draws) or num_draws < 1:
@@ -321,6 +324,7 @@ def design(
     chosen = thinned(base["posterior"].to_dataset(), num_draws)
     draws = posterior_draws(problem, chosen)
     stated = read_alternatives(problem, alternatives)
+    how = estimator, settings
     with running(
         problem,
         executor=executor,
@@ -333,6 +337,17 @@ def design(
         key=key,
         **({"alternatives": stated.points} if stated.names else {}),
     ) as run:
+        if isinstance(settings.search, Rounds):
+            whole = posterior_draws(problem, base["posterior"].to_dataset())
+            base, seen = with_watched_law(
+                problem, base, whole, estimator, settings.search, key=key, run=run
+            )
+            problem = with_unknown_law(problem)
+            chosen = thinned(base["posterior"].to_dataset(), num_draws)
+            draws = posterior_draws(problem, chosen)
+            stated = with_watched(problem, stated, seen)
+            settings = replace(settings, search=settings.search.search)
+            estimator = Exact()
         study = study_designs(
             problem,
             draws,
@@ -346,10 +361,10 @@ def design(
             problem, study, draws, key=key, evaluation=settings.evaluation, run=run
         )
     used = {
-        "design": settings,
-        "estimator": estimator,
+        "design": how[1],
+        "estimator": how[0],
         "num_draws": num_draws,
-        **({"alternatives": stated.by_name} if stated.names else {}),
+        **({"alternatives": alternatives} if alternatives else {}),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
     }
     tree = add_design(
@@ -362,7 +377,7 @@ def design(
         other_laws=moved,
         stage="design only" if base.attrs["stage"] == "draws" else "design",
     )
-    tree.attrs["estimator"] = type(estimator).__name__
+    tree.attrs["estimator"] = type(how[0]).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
     tree = with_invalid_mdps(with_seldom_share(tree, problem, draws, key), problem, draws, key)
     return _with_response(tree, problem, draws, study.design_incentive)

@@ -9,9 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from cbrl_bayes.behaviour import load_trajectories, load_zurcher, simulate_trajectories
-from cbrl_bayes.designs import DesignSettings
 from cbrl_bayes.errors import DataError
-from cbrl_bayes.hypergradients import LOW_PRICES, Ascent, Exact, LearnedModel, Search
+from cbrl_bayes.hypergradients import Exact, LearnedModel
 from cbrl_bayes.inference import NUTSSettings
 from cbrl_bayes.plots import save_figures
 from cbrl_bayes.problems import bus_replacement, four_rooms
@@ -53,7 +52,7 @@ def run_demo(
     progress : bool or callable, optional
         See `cbrl_bayes.progress.reporter`.
     num_draws : int
-        Posterior draws for the exact designs; the learned model gets a fifth of them.
+        Posterior draws to design for.
 
     Returns
     -------
@@ -78,18 +77,14 @@ def _four_rooms(output: Path, report: Report, progress: Progress, num_draws: int
     report("Four-Rooms: 40 simulated walkers, true temperature .005, P(goal (1,9)) = .4")
     fit = infer(problem, data, key=jax.random.key(1), settings=_short_chains(), progress=progress)
     studies, seconds = {}, {}
-    for name, estimator, draws, settings in (
-        ("exact", Exact(), num_draws, None),
-        ("learned_model", LearnedModel(num_rollouts=30), max(4, num_draws // 5), _few_steps()),
-    ):
+    for name, estimator in (("exact", Exact()), ("learned_model", LearnedModel())):
         begun = time.perf_counter()
         studies[name] = design(
             problem,
             fit,
             key=jax.random.key(2),
             estimator=estimator,
-            num_draws=draws,
-            settings=settings,
+            num_draws=num_draws,
             progress=progress,
         )
         seconds[name] = time.perf_counter() - begun
@@ -117,14 +112,6 @@ def _buses(
 
 def _short_chains() -> NUTSSettings:
     return NUTSSettings(num_warmup=300, num_samples=500)
-
-
-def _few_steps() -> DesignSettings:
-    return DesignSettings(
-        search=Search(ascent=Ascent(num_steps=300), prices=LOW_PRICES),
-        per_draw=Search(ascent=Ascent(num_steps=100, learning_rate=0.05)),
-        num_search_draws=2,
-    )
 
 
 def _side_by_side(studies: dict[str, xr.DataTree], seconds: dict[str, float]) -> pd.DataFrame:

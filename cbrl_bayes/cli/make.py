@@ -119,7 +119,9 @@ def design(
     ] = None,
     follower_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Budget of an estimator that simulates; without --fit."),
+        typer.Option(
+            min=1, help="Budget of an estimator that simulates; with --fit, of --search rounds."
+        ),
     ] = None,
     draws: Draws = 100,
     alternatives: Alternatives = None,
@@ -148,7 +150,7 @@ def design(
     check_interval(prob, kind)
     chosen = chosen_problem(problem, temperature, penalty_weight, slip)
     how = ESTIMATORS[estimator]()
-    settings = default_design_settings(how)
+    settings = default_design_settings(how, chosen)
     looking = settings.search if search is None else chosen_search(search, chosen)
     if fit is None:
         if checkpoint is not None or dask is not None:
@@ -161,8 +163,10 @@ def design(
 
         emit(design_as_given(chosen, how, looking, seed, follower_steps), as_json)
         return
-    if isinstance(looking, Rounds) or follower_steps is not None:
-        raise typer.BadParameter("--search rounds and --follower-steps work without --fit only")
+    if follower_steps is not None:
+        if not isinstance(looking, Rounds):
+            raise typer.BadParameter("--follower-steps with --fit needs --search rounds")
+        looking = replace(looking, follower_steps=follower_steps)
     settings = replace(settings, search=looking)
     posterior = load(fit)
     tree = run_design(

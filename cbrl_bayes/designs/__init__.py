@@ -28,6 +28,7 @@ from cbrl_bayes.designs.scoring import evaluate_designs, readable_designs
 from cbrl_bayes.designs.seldom import seldom_share
 from cbrl_bayes.designs.solve import DesignSettings, DesignStudy, study_designs
 from cbrl_bayes.designs.thinning import evenly_spaced
+from cbrl_bayes.designs.watching import WatchedRounds, laws_of_rounds, watch_in_rounds, with_watched
 
 __all__ = [
     "AcrossContexts",
@@ -50,14 +51,18 @@ __all__ = [
     "SimulatedEvaluation",
     "ThreadExecutor",
     "VaR",
+    "WatchedRounds",
     "WorstCase",
     "default_design_settings",
     "evaluate_designs",
     "evenly_spaced",
+    "laws_of_rounds",
     "read_alternatives",
     "readable_designs",
     "score_under_other_laws",
     "scores_are_noisy",
     "seldom_share",
     "study_designs",
+    "watch_in_rounds",
+    "with_watched",
 ]

@@ -11,7 +11,9 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.problems.inverse import readable_arrays, unconstrained_for
 
-TAKEN = ("common", "plug_in", "own", "baseline")
+WATCHED = "watched"
+"""The design that a search in rounds ended with."""
+TAKEN = ("common", "plug_in", "own", "baseline", WATCHED)
 """Names that results give to other designs."""
 
 

@@ -13,7 +13,7 @@ from cbrl_bayes.designs.programs import SolvedStudy, StudyPrograms
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import complete_draws, readable_designs
 from cbrl_bayes.errors import require_kind, require_ranges
-from cbrl_bayes.hypergradients import AscentStatus, AscentTrace, Estimator, Search
+from cbrl_bayes.hypergradients import AscentStatus, AscentTrace, Estimator, Rounds, Search
 from cbrl_bayes.mdp import SolveStatus
 from cbrl_bayes.problems import Problem
 
@@ -26,8 +26,10 @@ class DesignSettings:
 
     Parameters
     ----------
-    search : Search
-        For the plug-in design, where the whole landscape is explored once.
+    search : Search or Rounds
+        For the plug-in design, where the whole landscape is explored once. `Rounds`, with
+        `LearnedModel` or `DoublyRobust`: `cbrl_bayes.design` first learns the transition law from
+        episodes that serve all draws, and then searches exactly under draws of it.
     per_draw : Search
         For each draw; its first ascent starts from the common design.
     num_search_draws : int
@@ -36,13 +38,13 @@ class DesignSettings:
         How finished designs are scored; exact where possible.
     """
 
-    search: Search = field(default_factory=Search)
+    search: Search | Rounds = field(default_factory=Search)
     per_draw: Search = field(default_factory=Search)
     num_search_draws: int = 20
     evaluation: Evaluation = field(default_factory=ExactEvaluation)
 
     def __post_init__(self) -> None:
-        require_kind(self.search, Search, "search", "Search(...)")
+        require_kind(self.search, Search | Rounds, "search", "Search(...)")
         require_kind(self.per_draw, Search, "per_draw", "Search(...)")
         require_kind(self.evaluation, Evaluation, "evaluation", "ExactEvaluation()")
         require_ranges(self, "design settings", num_search_draws=">= 1")

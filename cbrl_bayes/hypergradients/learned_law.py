@@ -233,7 +233,7 @@ def drawn_laws(
     *,
     key: Array,
 ) -> tuple[Array, Array]:
-    """Return the mean law and drawn ones, in the form that `with_unknown_law` takes.
+    """Return the Dirichlet posterior of the law and draws of it, as `with_unknown_law` takes a law.
 
     Parameters
     ----------
@@ -268,8 +268,7 @@ def drawn_laws(
         prior_key, law_key = jax.random.split(key)
         return draw_law(law_key, of_all(prior_key))
 
-    mean = of_all()
-    return mean / mean.sum(-1, keepdims=True), jax.vmap(draw)(jax.random.split(key, num))
+    return of_all(), jax.vmap(draw)(jax.random.split(key, num))
 
 
 def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:

@@ -157,7 +157,8 @@ class RoundsProgram:
     ) -> tuple[Array, Array]:
         """Return the mean law and drawn ones, as the parameter of `with_unknown_law`."""
         own = state.counts[:, 0], self._model.prior, self.rounds.num_laws
-        return drawn_laws(self.problem, parameters, *own, key=key)
+        concentration, drawn = drawn_laws(self.problem, parameters, *own, key=key)
+        return concentration / concentration.sum(-1, keepdims=True), drawn
 
     def _promised(
         self, points: Array, laws: Array, parameters: Mapping[str, Any]

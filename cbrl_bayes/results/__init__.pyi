@@ -19,6 +19,7 @@ from .ingredients import (
 )
 from .invalid_mdps import with_invalid_mdps as with_invalid_mdps
 from .keywords import running as running
+from .learned_law import learn_law as learn_law, with_watched_law as with_watched_law
 from .names import design_title as design_title
 from .next_period import for_next_period as for_next_period
 from .provenance import certificate as certificate, fingerprint as fingerprint

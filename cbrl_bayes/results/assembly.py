@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from cbrl_bayes.designs import DesignStudy, Score
+from cbrl_bayes.designs.alternatives import WATCHED
 from cbrl_bayes.files import stored_name
 from cbrl_bayes.problems import Labels, Problem, reach_of
 from cbrl_bayes.results.provenance import certificate
@@ -75,7 +76,8 @@ def add_design(
     tree.attrs.setdefault("settings", "{}")
     tree.attrs["design_settings"] = design_certificate["settings"]
     tree.attrs["estimator_is_exact"] = int(is_exact)
-    tree.attrs["alternatives"] = json.dumps(list(study.designs[2:]))
+    stated = [name for name in study.designs[2:] if name != WATCHED]
+    tree.attrs["alternatives"] = json.dumps(stated)
     return tree
 
 
@@ -113,7 +115,7 @@ def _per_draw(
     names = incentive_names(problem)
     for name, label in problem.incentive.labels.items():
         design[names[name]] = per_draw(study.incentive[name], *label.dims)
-    design = design.assign_coords(_label_coords(problem))
+    design = design.assign_coords(label_coords(problem))
     sources = (*study.designs[:2], "own search", *study.designs[2:])
     design["source"].attrs["meaning"] = json.dumps(dict(enumerate(sources)))
     design["status"].attrs["meaning"] = json.dumps({s.value: s.name for s in AscentStatus})
@@ -182,7 +184,8 @@ def incentive_names(problem: Problem) -> dict[str, str]:
     return {name: stored_name(f"incentive_{name}") for name in labels}
 
 
-def _label_coords(problem: Problem) -> dict[str, Any]:
+def label_coords(problem: Problem) -> dict[str, Any]:
+    """Return the coordinates of all incentive arrays: name -> (axes, values)."""
     coords: dict[str, Any] = {}
     for label in problem.incentive.labels.values():
         coords |= {
@@ -226,7 +229,7 @@ def _decision(
             "unconstrained": (("design", "coordinate"), study.design_unconstrained),
             "restart_objective": ("restart", study.restart_objectives),
         },
-        coords=coords | {"design": list(study.designs)} | _label_coords(problem),
+        coords=coords | {"design": list(study.designs)} | label_coords(problem),
     )
     reach = reach_of(problem.incentive)
     for name, variable in incentive_names(problem).items():

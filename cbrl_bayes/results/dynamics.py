@@ -38,7 +38,11 @@ def learned_law(model: BehaviourModel, *, exact: bool) -> xr.Dataset:
     seldom = open_pairs & (counts.sum(-1) < FEW_VISITS)
     dims = law_dims(counts.ndim)
     found = xr.Dataset(
-        {"transition_count": (dims, counts.astype(int)), "concentration": (dims, law.concentration)}
+        {
+            "transition_count": (dims, counts.astype(int)),
+            "concentration": (dims, law.concentration),
+            "seldom": (dims[:-1], seldom),
+        }
     )
     if "context" in dims:
         found = found.assign_coords(context=list(model.problem.contexts.names))
@@ -72,9 +76,7 @@ def with_seldom_share(
     """
     if "dynamics" not in tree.children or LAW not in draws:
         return tree
-    told = tree["dynamics"].to_dataset()
-    open_pairs = (told["concentration"].values > 0.0).sum(-1) > 1
-    seldom = open_pairs & (told["transition_count"].values.sum(-1) < FEW_VISITS)
+    seldom = tree["dynamics"]["seldom"].values
     decision = tree["decision"].to_dataset()
     parameters = problem.default_parameters | {n: v.mean(0) for n, v in draws.items()}
     points = decision["unconstrained"].values

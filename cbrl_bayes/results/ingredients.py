@@ -7,7 +7,7 @@ import xarray as xr
 
 from cbrl_bayes.designs import evenly_spaced
 from cbrl_bayes.errors import InvalidInputError, require_kind
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.problems import LAW, Problem, with_unknown_law
 from cbrl_bayes.results.provenance import fingerprint
 from cbrl_bayes.results.schema import check_tree
 
@@ -100,6 +100,8 @@ def designed(problem: Problem, study: xr.DataTree) -> Designed:
     check_tree(study)
     design, decision = study["design"].to_dataset(), study["decision"].to_dataset()
     posterior = study["posterior"].to_dataset()
+    if LAW in posterior and LAW not in problem.parameters:  # learned on the way
+        problem = with_unknown_law(problem)
     grouped = with_groups(problem, posterior)
     if study.attrs.get("fingerprint") != fingerprint(grouped):
         raise InvalidInputError(

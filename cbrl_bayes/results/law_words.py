@@ -5,6 +5,7 @@ import xarray as xr
 FEW_VISITS = 10
 """A pair with fewer transitions is reported as resting on the prior."""
 WAYS = {
+    "watched": "by watching a follower in rounds, apart from the posterior of its parameters",
     "joint": "jointly with the followers' parameters: choices speak of it, too",
     "cut": "by itself (cut): choices do not speak of it, and the followers' parameters are drawn "
     "given each draw of it",

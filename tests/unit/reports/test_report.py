@@ -231,7 +231,7 @@ def _default_tree(estimator="exact"):
     tree = small_study()
     fitted = {"inference": describe(cb.NUTSSettings()), "seed": [0, 7]}
     designed = {
-        "design": describe(default_design_settings(how)),
+        "design": describe(default_design_settings(how, cb.problems.two_state())),
         "estimator": describe(how),
         "num_draws": 9,
         "seed": [0, 8],

@@ -1,0 +1,233 @@
+"""A fit whose transition law is learned by watching a follower in rounds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Key
+
+from cbrl_bayes.designs import WatchedRounds, laws_of_rounds, readable_designs, watch_in_rounds
+from cbrl_bayes.designs.running import Running
+from cbrl_bayes.errors import require_key, require_kind
+from cbrl_bayes.hypergradients import DoublyRobust, LearnedModel, Rounds, RoundsResult
+from cbrl_bayes.problems import LAW, Problem, with_unknown_law
+from cbrl_bayes.progress import Progress
+from cbrl_bayes.results.assembly import incentive_names, label_coords
+from cbrl_bayes.results.checkpoint import Checkpoint, Records
+from cbrl_bayes.results.draws import from_draws
+from cbrl_bayes.results.dynamics import law_dims
+from cbrl_bayes.results.ingredients import posterior_draws, thinned, with_groups
+from cbrl_bayes.results.keywords import running
+from cbrl_bayes.results.law_words import FEW_VISITS
+from cbrl_bayes.results.next_period import for_next_period
+from cbrl_bayes.results.provenance import certificate, fingerprint
+
+MOST_ENTRIES = 20_000_000
+"""Of all drawn laws (160 MB); draws of the posterior are thinned to what fits."""
+WIDE = 3.0
+"""Standard errors beyond which what was seen is not what was promised."""
+
+
+def learn_law(
+    problem: Problem,
+    fit: Any,
+    *,
+    key: Key[Array, ""],
+    estimator: LearnedModel | DoublyRobust | None = None,
+    rounds: Rounds | None = None,
+    before: RoundsResult | None = None,
+    checkpoint: str | Path | Records | Checkpoint | None = None,
+    progress: Progress = None,
+) -> xr.DataTree:
+    """Watch a follower in rounds, and add draws of the transition law to a posterior.
+
+    Each round watches the designs that promise most under what is known of the law. One set of
+    episodes serves all draws of the posterior. `cbrl_bayes.design` with ``LearnedModel()`` does
+    this first, by itself; call it to keep what was learned, for other questions too.
+
+    Parameters
+    ----------
+    problem : Problem
+        With its law as stated, of which only the possible successors are used, and what the
+        incentive does to it. All followers share one law.
+    fit : xarray.DataTree, xarray.Dataset, mapping or pandas.DataFrame
+        As `cbrl_bayes.design` takes it. The follower that is watched acts at the mean of its draws,
+        unless ``estimator.oracle`` is a follower of its own.
+    key : typed key
+    estimator : LearnedModel or DoublyRobust, optional
+        What watches. Default: `LearnedModel()`.
+    rounds : Rounds, optional
+        Default: `Rounds()`.
+    before : RoundsResult, optional
+        What was seen before a follower failed (`FollowerError.partial`), to go on from there.
+    checkpoint : str, Path or records, optional
+        A folder that receives all rounds when they are done.
+    progress : bool or callable, optional
+        As in `cbrl_bayes.design`.
+
+    Returns
+    -------
+    xarray.DataTree
+        The fit with the parameter ``transition_probability`` in its posterior and the groups
+        ``dynamics`` (what was learned of each pair) and ``rounds`` (designs watched, what they
+        promised, what was seen). Design with ``problem = cb.problems.with_unknown_law(problem)``.
+        Large laws are drawn for fewer draws, evenly spaced.
+
+    Raises
+    ------
+    InvalidInputError
+        For another estimator, or a problem that `with_unknown_law` or `RoundsProgram` refuses.
+    FollowerError
+        If an outside follower fails. Its ``partial`` holds what was seen.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, cbrl_bayes as cb
+    >>> problem = cb.problems.contract_design()
+    >>> few = cb.Rounds(num_rounds=1, follower_steps=400, ascent_share=0.0)
+    >>> known = cb.learn_law(problem, {"temperature": np.full(4, 0.5)}, key=jax.random.key(0),
+    ...                      rounds=few)
+    >>> known["posterior"]["transition_probability"].dims
+    ('chain', 'draw', 'state', 'action', 'successor')
+    """
+    require_key(key)
+    base = from_draws(problem, fit)
+    problem = with_groups(problem, base["posterior"].to_dataset())
+    rounds = Rounds() if rounds is None else rounds
+    estimator = LearnedModel() if estimator is None else estimator
+    require_kind(rounds, Rounds, "rounds", "cb.Rounds(follower_steps=100_000)")
+    draws = posterior_draws(problem, for_next_period(problem, base)["posterior"].to_dataset())
+    work = {"draws": draws, "estimator": estimator, "rounds": rounds, "key": key}
+    with running(problem, checkpoint=checkpoint, progress=progress, **work) as run:
+        tree, _ = with_watched_law(
+            problem, base, draws, estimator, rounds, key=key, run=run, before=before
+        )
+    return tree
+
+
+def with_watched_law(
+    problem: Problem,
+    base: xr.DataTree,
+    draws: dict[str, np.ndarray],
+    estimator: Any,
+    rounds: Rounds,
+    *,
+    key: Key[Array, ""],
+    run: Running,
+    before: RoundsResult | None = None,
+) -> tuple[xr.DataTree, WatchedRounds]:
+    """Return the tree with a learned law, and what was seen; see `learn_law`."""
+    accepted = "cb.LearnedModel() or cb.DoublyRobust()"
+    require_kind(
+        estimator, LearnedModel | DoublyRobust, "estimator of a search in rounds", accepted
+    )
+    unknown = with_unknown_law(problem)
+    seen = watch_in_rounds(
+        problem, draws, estimator=estimator, rounds=rounds, key=key, run=run, before=before
+    )
+    law_shape = np.shape(unknown.default_parameters[LAW])
+    base = _thinned(base, max(1, MOST_ENTRIES // int(np.prod(law_shape))))
+    posterior = base["posterior"].to_dataset()
+    shape = posterior.sizes["chain"], posterior.sizes["draw"]
+    concentration, laws = laws_of_rounds(
+        problem, seen, estimator, shape[0] * shape[1], key=jax.random.fold_in(key, 1)
+    )
+    dims = law_dims(len(law_shape))
+    posterior[LAW] = (("chain", "draw", *dims), laws.reshape(*shape, *law_shape))
+    posterior[LAW].attrs["units"] = "probability"
+    if "context" in dims:
+        posterior = posterior.assign_coords(context=list(problem.contexts.names))
+    base["posterior"] = xr.DataTree(posterior)
+    base["dynamics"] = xr.DataTree(_dynamics(problem, seen, concentration))
+    base["rounds"] = xr.DataTree(_rounds(problem, seen))
+    base.attrs["fingerprint"] = fingerprint(unknown)
+    told = certificate(problem, "draws", {"estimator": estimator, "rounds": rounds})
+    base["rounds"].attrs["settings"] = told["settings"]
+    return base, seen
+
+
+def _thinned(tree: xr.DataTree, most: int) -> xr.DataTree:
+    """Return the tree with at most so many draws, in all groups that have these draws."""
+    tree = tree.copy()
+    posterior = tree["posterior"].to_dataset()
+    if posterior.sizes["chain"] * posterior.sizes["draw"] <= most:
+        return tree
+    # `thinned` rounds up to whole numbers of each chain.
+    few = max(1, most // posterior.sizes["chain"]) * posterior.sizes["chain"]
+    kept = thinned(posterior, few)
+    for name, group in tree.children.items():
+        own = group.to_dataset()
+        if {"chain", "draw"} <= set(own.dims) and own["draw"].equals(posterior["draw"]):
+            tree[name] = xr.DataTree(own.sel(draw=kept["draw"]))
+    return tree
+
+
+def _dynamics(problem: Problem, seen: WatchedRounds, concentration: np.ndarray) -> xr.Dataset:
+    """Return what was seen and is believed of each pair."""
+    counts = seen.counts if len(seen.counts) > 1 else seen.counts[0]
+    possible = concentration > 0.0
+    free = possible.sum(-1) > 1
+    seldom = free & (concentration.sum(-1) < FEW_VISITS)
+    dims = law_dims(counts.ndim)
+    found = xr.Dataset(
+        {
+            "transition_count": (dims, counts),
+            "concentration": (dims, concentration),
+            "seldom": (dims[:-1], seldom),
+        },
+        attrs={
+            "learned": "watched",
+            "transitions": int(seen.follower_steps),
+            "free_probabilities": int((possible.sum(-1) - 1)[free].sum()),
+            "pairs": int(free.sum()),
+            "seldom_seen": int(seldom.sum()),
+        },
+    )
+    named = {"context": list(problem.contexts.names)} if "context" in dims else {}
+    return found.assign_coords(named)
+
+
+def _rounds(problem: Problem, seen: WatchedRounds) -> xr.Dataset:
+    """Return the designs that were watched, in order, and what the last of them says."""
+    found = xr.Dataset(
+        {
+            "unconstrained": (("round", "coordinate"), seen.round_unconstrained),
+            "promised": ("round", seen.round_promised[:, 0]),
+            "promised_spread": ("round", seen.round_promised[:, 1]),
+            "seen": ("round", seen.round_seen),
+            "seen_standard_error": ("round", seen.round_standard_error),
+            "follower_steps": ("round", seen.round_steps),
+        },
+        coords={"round": np.arange(len(seen.round_seen)), **label_coords(problem)},
+    )
+    names = incentive_names(problem)
+    readable = readable_designs(problem, seen.round_unconstrained)
+    for name, label in problem.incentive.labels.items():
+        found[names[name]] = (("round", *label.dims), readable[name], {"units": label.unit})
+    for name in ("promised", "promised_spread", "seen", "seen_standard_error"):
+        found[name].attrs["units"] = problem.objective_unit
+    found.attrs = {
+        "follower_steps": int(seen.follower_steps),
+        "best_seen": float(seen.seen),
+        "best_seen_standard_error": float(seen.standard_error),
+        "best_promised": float(seen.promised.mean()),
+        "reviews": json.dumps(_disagreement(problem, seen)),
+    }
+    return found
+
+
+def _disagreement(problem: Problem, seen: WatchedRounds) -> list[str]:
+    """Say where episodes contradict what the learned model promised of the best design."""
+    promised, spread = float(seen.promised.mean()), float(seen.promised.std(ddof=1))
+    gap = float(seen.seen) - promised
+    if abs(gap) <= WIDE * np.hypot(spread, float(seen.standard_error)):
+        return []
+    return [
+        f"the best design watched was promised {promised:.4g} {problem.objective_unit} by the "
+        f"learned model, and its episodes were worth {float(seen.seen):.4g} (standard error "
+        f"{float(seen.standard_error):.2g}): the follower is not as the model says, or more has "
+        "to be watched"
+    ]
