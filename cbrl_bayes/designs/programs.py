@@ -17,7 +17,8 @@ from cbrl_bayes.designs.per_draw import DrawSolver, best_score, search_of, searc
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.designs.scoring import evaluate_designs, usable_objective
 from cbrl_bayes.designs.thinning import distinct, evenly_spaced
-from cbrl_bayes.hypergradients import Estimator, Search, SearchProgram, SearchResult
+from cbrl_bayes.errors import InvalidInputError
+from cbrl_bayes.hypergradients import Estimator, Rounds, Search, SearchProgram, SearchResult
 from cbrl_bayes.problems import Problem
 
 if TYPE_CHECKING:
@@ -201,7 +202,14 @@ class StudyPrograms:
     @cached_property
     def plug_in(self) -> SearchProgram:
         """The search under one set of parameters."""
-        return SearchProgram(self.problem, self.estimator, self.settings.search)
+        search = self.settings.search
+        if isinstance(search, Rounds):
+            raise InvalidInputError(
+                "searches under draws are searches by ascent",
+                received="Rounds",
+                remedy="cbrl_bayes.design, which does the rounds first, or learn_law",
+            )
+        return SearchProgram(self.problem, self.estimator, search)
 
     @cached_property
     def again(self) -> SearchProgram:

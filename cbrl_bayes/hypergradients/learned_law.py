@@ -182,9 +182,9 @@ class LearnedLaw(NamedTuple):
         key: Array | None = None,
     ) -> "LearnedLaw":
         """Return the law with the neutral base; with a key, how alike states are is drawn."""
-        listed = isinstance(mdp.transition, SuccessorTransition)
-        if prior.alike and listed and not incentive_moves:
-            others = AlikeStates.learned(mdp.transition, counts)
+        stated = mdp.transition
+        if prior.alike and isinstance(stated, SuccessorTransition) and not incentive_moves:
+            others = AlikeStates.learned(stated, counts)
             counts = counts + (others.told() if key is None else others.drawn(key))
         possible = possible_successors(mdp.transition)
         law = cls(counts, possible, prior.weight, incentive_moves)

@@ -76,7 +76,7 @@ def with_seldom_share(
     """
     if "dynamics" not in tree.children or LAW not in draws:
         return tree
-    seldom = tree["dynamics"]["seldom"].values
+    seldom = tree["dynamics"].to_dataset()["seldom"].values
     decision = tree["decision"].to_dataset()
     parameters = problem.default_parameters | {n: v.mean(0) for n, v in draws.items()}
     points = decision["unconstrained"].values

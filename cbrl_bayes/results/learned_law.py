@@ -100,7 +100,7 @@ def learn_law(
     estimator = LearnedModel() if estimator is None else estimator
     require_kind(rounds, Rounds, "rounds", "cb.Rounds(follower_steps=100_000)")
     draws = posterior_draws(problem, for_next_period(problem, base)["posterior"].to_dataset())
-    work = {"draws": draws, "estimator": estimator, "rounds": rounds, "key": key}
+    work: Any = {"draws": draws, "estimator": estimator, "rounds": rounds, "key": key}
     with running(problem, checkpoint=checkpoint, progress=progress, **work) as run:
         tree, _ = with_watched_law(
             problem, base, draws, estimator, rounds, key=key, run=run, before=before
