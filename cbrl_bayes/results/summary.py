@@ -140,7 +140,10 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         mean = array.mean(over, skipna=False).where(~still, first)
         sd = array.std(over, skipna=False).where(~still, 0.0)
         largest = float(np.abs(mean.values).max(initial=0.0))
-        for flat in printed_entries(mean.values):
+        certain = still.values & ("successor" in array.dims)  # moves that cannot be or must be
+        for flat in printed_entries(np.where(certain, 0.0, mean.values)):
+            if certain.flat[flat]:
+                continue
             index = np.unravel_index(flat, mean.shape)
             found = (mean.values[index], sd.values[index], *_ends(interval[name], index))
             told = without_dust(found, largest).tolist()
