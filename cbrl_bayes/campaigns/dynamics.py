@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Key
 from cbrl_bayes.campaigns.answers import Answer
 from cbrl_bayes.campaigns.particles import CONTEXTS, choices_see_contexts, listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
-from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, drawn_laws
+from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, drawn_rows, law_posteriors
 from cbrl_bayes.inference import Prior
 from cbrl_bayes.inference.prior_law import PriorLaw, dirichlet_weights
 from cbrl_bayes.problems import LAW, Problem, respond_everywhere, with_unknown_law
@@ -105,7 +105,7 @@ class DynamicsPrograms:
         self.sharing = Sharing.of(self.problem, self.problem.default_parameters)
         self.context_weights = weights
         self._score = jax.jit(self._scored)
-        self._laws = jax.jit(self._drawn_laws)
+        self._posteriors = jax.jit(self._law_posteriors)
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
     def first(self, key: Key[Array, ""]) -> "LearnedDynamics":
@@ -140,11 +140,15 @@ class DynamicsPrograms:
 
     def drawn_laws(self, counts: np.ndarray, key: Key[Array, ""]) -> np.ndarray:
         """Draw laws given counts of transitions, in the form that `with_unknown_law` takes."""
-        return np.asarray(self._laws(counts, key))
+        prior_key, row_key = jax.random.split(key)
+        return drawn_rows(self._posteriors(counts, prior_key), row_key)
 
-    def _drawn_laws(self, counts: Array, key: Array) -> Array:
+    def _law_posteriors(self, counts: Array, key: Array) -> Array:
         own, settings = self.problem.default_parameters, self.settings
-        return drawn_laws(self.problem, own, counts, settings.prior, settings.num_laws, key=key)[1]
+        found = law_posteriors(
+            self.problem, own, counts, settings.prior, settings.num_laws, key=key
+        )
+        return found[1]
 
     def _scored(
         self, starts: Array, laws: Array, arms: Array, choices: Array, noise: Array

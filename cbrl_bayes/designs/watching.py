@@ -19,7 +19,7 @@ from cbrl_bayes.hypergradients import (
     RoundsProgram,
     RoundsResult,
 )
-from cbrl_bayes.hypergradients.learned_law import drawn_laws
+from cbrl_bayes.hypergradients.learned_law import drawn_rows, law_posteriors
 from cbrl_bayes.problems import Problem
 
 
@@ -149,6 +149,8 @@ def laws_of_rounds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the concentration of the law's posterior given what was seen, and draws, (N, ...)."""
     model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
-    draw = jax.jit(partial(drawn_laws, problem, problem.default_parameters), static_argnums=(1, 2))
-    concentration, drawn = draw(seen.counts, model.prior, num, key=key)
-    return np.asarray(concentration), np.asarray(drawn)
+    prior_key, row_key = jax.random.split(key)
+    whole = partial(law_posteriors, problem, problem.default_parameters)
+    posteriors = jax.jit(whole, static_argnums=(1, 2))
+    concentration, several = posteriors(seen.counts, model.prior, num, key=prior_key)
+    return np.asarray(concentration), drawn_rows(several, row_key)

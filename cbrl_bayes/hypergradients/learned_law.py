@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.errors import DataError, InvalidInputError, require_ranges
 from cbrl_bayes.hypergradients.alike import AlikeStates
@@ -224,7 +224,7 @@ class LearnedLaw(NamedTuple):
         )
 
 
-def drawn_laws(
+def law_posteriors(
     problem: Problem,
     parameters: Mapping[str, Any],
     counts: Float[Array, "context state action successor"],
@@ -233,7 +233,10 @@ def drawn_laws(
     *,
     key: Array,
 ) -> tuple[Array, Array]:
-    """Return the Dirichlet posterior of the law and draws of it, as `with_unknown_law` takes a law.
+    """Return the Dirichlet posterior of the law, and others with the likeness of states drawn.
+
+    Their numbers have the shape in which `with_unknown_law` takes a law. To draw a law, draw rows
+    of the latter (`drawn_rows`).
 
     Parameters
     ----------
@@ -244,7 +247,7 @@ def drawn_laws(
         Of transitions seen, one table where contexts share a law.
     prior : LawPrior
     num : int
-        Laws to draw.
+        Of the latter.
     key : typed key
     """
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
@@ -264,23 +267,26 @@ def drawn_laws(
         found = jax.vmap(of_context, in_axes=(0, None if key is None else 0))(tables, keys)
         return found[0] if counts.shape[0] == 1 else found
 
-    def draw(key: Array) -> Array:
-        prior_key, law_key = jax.random.split(key)
-        return draw_law(law_key, of_all(prior_key))
-
-    return of_all(), jax.vmap(draw)(jax.random.split(key, num))
+    return of_all(), jax.vmap(of_all)(jax.random.split(key, num))
 
 
-def draw_law(key: Array, concentration: Float[Array, "... successor"]) -> Array:
+def drawn_rows(
+    concentration: Float[Array | np.ndarray, "... successor"], key: Key[Array, ""]
+) -> Float[np.ndarray, "... successor"]:
     """Draw a law, row by row, from Dirichlet distributions with impossible successors.
 
     On the log scale: where all concentrations of a row are small, all its gammas may be too small
     for a number. A row without any possible successor is zero.
     """
-    possible = concentration > 0.0
-    drawn = jax.random.loggamma(key, jnp.where(possible, concentration, 1.0))
-    shares = jax.nn.softmax(jnp.where(possible, drawn, -jnp.inf), axis=-1, where=possible)
-    return jnp.where(possible, shares, 0.0)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    shape = np.asarray(concentration)
+    possible = shape > 0.0
+    own = np.where(possible, shape, 1.0)
+    # A gamma of shape a + 1 times U^(1 / a) is one of shape a.
+    logs = np.log(rng.standard_gamma(own + 1.0)) - rng.standard_exponential(own.shape) / own
+    logs = np.where(possible, logs, -np.inf)
+    weight = np.exp(logs - np.max(logs, axis=-1, keepdims=True, where=possible, initial=-1e300))
+    return weight / np.maximum(weight.sum(-1, keepdims=True), np.finfo(float).tiny)
 
 
 def _of_successors(transition: Transition, values: Float[Array, " state"]) -> Array:

@@ -14,7 +14,7 @@ from cbrl_bayes.hypergradients.ascent import AscentProgram
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
 from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
 from cbrl_bayes.hypergradients.exact import Exact
-from cbrl_bayes.hypergradients.learned_law import Sharing, drawn_laws
+from cbrl_bayes.hypergradients.learned_law import Sharing, drawn_rows, law_posteriors
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
 from cbrl_bayes.hypergradients.learned_state import ModelState, require_fitting
 from cbrl_bayes.hypergradients.pairs import pair_weights
@@ -88,7 +88,7 @@ class RoundsProgram:
         self._again = self._search.with_search(again)
         on_host = self.estimator.runs_on_host
         self._watch = self._watched if on_host else jax.jit(self._watched)
-        self._laws = jax.jit(self._drawn_laws)
+        self._posteriors = jax.jit(self._law_posteriors)
         self._promise = jax.jit(self._promised)
 
     def run(
@@ -152,13 +152,19 @@ class RoundsProgram:
         after = state._replace(followers=watched.followers, counts=counts)
         return after, info.objective, info.follower_steps
 
-    def _drawn_laws(
+    def laws(
         self, parameters: Mapping[str, Any], state: ModelState, key: Array
-    ) -> tuple[Array, Array]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean law and drawn ones, as the parameter of `with_unknown_law`."""
-        own = state.counts[:, 0], self._model.prior, self.rounds.num_laws
-        concentration, drawn = drawn_laws(self.problem, parameters, *own, key=key)
-        return concentration / concentration.sum(-1, keepdims=True), drawn
+        prior_key, row_key = jax.random.split(key)
+        mean, several = self._posteriors(parameters, state.counts, prior_key)
+        return np.asarray(mean / mean.sum(-1, keepdims=True)), drawn_rows(several, row_key)
+
+    def _law_posteriors(
+        self, parameters: Mapping[str, Any], counts: Array, key: Array
+    ) -> tuple[Array, Array]:
+        own = counts[:, 0], self._model.prior, self.rounds.num_laws
+        return law_posteriors(self.problem, parameters, *own, key=key)
 
     def _promised(
         self, points: Array, laws: Array, parameters: Mapping[str, Any]
@@ -233,7 +239,7 @@ class _Task:
     def proposals(self, law_key: Array, key: Array) -> tuple[np.ndarray, np.ndarray]:
         """Return designs, one per row, and what each is worth under each drawn law."""
         program, space = self.program, self.program.problem.incentive
-        mean, drawn = program._laws(self.parameters, self.state, law_key)
+        mean, drawn = program.laws(self.parameters, self.state, law_key)
         seen = self.best(self.rounds, law_key)
         # Not from the best design so far, which is a local optimum and stays a candidate anyway.
         found = program._search.run({**self.parameters, LAW: mean}, key=key, start=space.initial)
@@ -272,7 +278,7 @@ class _Task:
     def best(self, among: list[Round], law_key: Array) -> Round:
         """Return the best design, by what was seen and what the model now says, by precision."""
         points = np.stack([one.unconstrained for one in among])
-        _, laws = self.program._laws(self.parameters, self.state, law_key)
+        _, laws = self.program.laws(self.parameters, self.state, law_key)
         promised = np.asarray(self.program._promise(points, laws, self.parameters))
         tiny = np.finfo(float).tiny
         by_model = 1.0 / np.maximum(promised.var(1, ddof=1), tiny)
@@ -304,7 +310,7 @@ class _Task:
         program = self.program
         law_key = jax.random.key(0) if key is None else key
         best = self.best(finalists or self.rounds, law_key)
-        _, laws = program._laws(self.parameters, self.state, law_key)
+        _, laws = program.laws(self.parameters, self.state, law_key)
         promised = program._promise(best.unconstrained[None], laws, self.parameters)[0]
         return RoundsResult(
             unconstrained=program.problem.incentive.unflatten(best.unconstrained),

@@ -8,7 +8,7 @@ from scipy.stats import dirichlet_multinomial
 
 from cbrl_bayes.hypergradients import LawPrior
 from cbrl_bayes.hypergradients.alike import WEIGHTS, AlikeStates
-from cbrl_bayes.hypergradients.learned_law import LearnedLaw, draw_law
+from cbrl_bayes.hypergradients.learned_law import LearnedLaw, drawn_rows
 from cbrl_bayes.mdp import MDP, SuccessorTransition
 
 LISTED = np.tile([0, 1, 2], (9, 2, 1))
@@ -29,14 +29,9 @@ def true_rows():
 
 
 def drawn_laws(counts, num):
-    """As `learned_law.drawn_laws` draws, for one table."""
-    learned = corridor(counts)
-
-    def one(key):
-        first, second = jax.random.split(key)
-        return draw_law(second, counts + learned.drawn(first))
-
-    return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(1), num)))
+    """As `learned_law` draws, for one table."""
+    keys = jax.random.split(jax.random.key(1), num)
+    return drawn_rows(counts + jax.vmap(corridor(counts).drawn)(keys), jax.random.key(2))
 
 
 def test_states_that_are_alike_are_learned_together():
