@@ -27,7 +27,7 @@ def default_design_settings(estimator: Estimator, problem: Problem) -> DesignSet
         return DesignSettings(search=global_search(num_hops=4), per_draw=per_draw)
     if isinstance(estimator, LearnedModel | DoublyRobust):
         if _law_can_be_learned(problem):
-            rounds = Rounds(num_rounds=3, follower_steps=300_000, ascent_share=0.0)
+            rounds = Rounds(num_rounds=2, follower_steps=300_000, ascent_share=0.0)
             return DesignSettings(search=rounds, per_draw=per_draw)
         return DesignSettings(
             search=Search(ascent=Ascent(num_steps=300), prices=LOW_PRICES),
