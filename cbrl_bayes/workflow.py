@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
@@ -15,6 +14,7 @@ from jaxtyping import Array, Key
 
 from cbrl_bayes.behaviour import count_behaviour
 from cbrl_bayes.designs import (
+    Alternatives,
     DesignSettings,
     DeviceExecutor,
     Executor,
@@ -25,6 +25,7 @@ from cbrl_bayes.designs import (
     study_designs,
     with_watched,
 )
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError, is_whole, require_key, require_kind
 from cbrl_bayes.hypergradients import Estimator, Exact, Rounds
 from cbrl_bayes.inference import (
@@ -41,13 +42,12 @@ from cbrl_bayes.inference import (
     known_values,
     prior_text,
 )
-from cbrl_bayes.problems import Problem, respond_everywhere, with_unknown_law
+from cbrl_bayes.problems import Problem, with_unknown_law
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results import (
     Checkpoint,
     Records,
     add_design,
-    add_response,
     error_budget,
     fit_tree,
     for_next_period,
@@ -57,13 +57,12 @@ from cbrl_bayes.results import (
     thinned,
     with_groups,
     with_invalid_mdps,
+    with_response,
     with_seldom_share,
     with_watched_law,
 )
 
 ALL_STEPS = 1_000_000_000
-MOST_RESPONSE_ENTRIES = 5_000_000
-"""Policies under baseline and common design are stored up to this size (40 MB each)."""
 
 
 def behaviour_model(
@@ -322,95 +321,73 @@ def design(
     base = for_next_period(problem, from_draws(problem, fit))
     problem = with_groups(problem, base["posterior"].to_dataset())
     chosen = thinned(base["posterior"].to_dataset(), num_draws)
-    draws = posterior_draws(problem, chosen)
     stated = read_alternatives(problem, alternatives)
-    how = estimator, settings
+    used = {
+        "design": settings,
+        "estimator": estimator,
+        "num_draws": num_draws,
+        **({"alternatives": stated.by_name} if stated.names else {}),
+        "seed": np.asarray(jax.random.key_data(key)).tolist(),
+    }
     with running(
         problem,
         executor=executor,
         num_workers=num_workers,
         checkpoint=checkpoint,
         progress=progress,
-        draws=draws,
+        draws=posterior_draws(problem, chosen),
         estimator=estimator,
         settings=settings,
         key=key,
         **({"alternatives": stated.points} if stated.names else {}),
     ) as run:
         if isinstance(settings.search, Rounds):
-            whole = posterior_draws(problem, base["posterior"].to_dataset())
-            base, seen = with_watched_law(
-                problem, base, whole, estimator, settings.search, key=key, run=run
-            )
+            rounds = settings.search
+            base, seen = with_watched_law(problem, base, estimator, rounds, key=key, run=run)
             problem = with_unknown_law(problem)
-            chosen = thinned(base["posterior"].to_dataset(), num_draws)
-            draws = posterior_draws(problem, chosen)
             stated = with_watched(problem, stated, seen)
-            settings = replace(settings, search=settings.search.search)
-            estimator = Exact()
-        study = study_designs(
-            problem,
-            draws,
-            estimator=estimator,
-            key=key,
-            settings=settings,
-            alternatives=stated,
-            run=run,
-        )
-        moved = score_under_other_laws(
-            problem, study, draws, key=key, evaluation=settings.evaluation, run=run
-        )
-    used = {
-        "design": how[1],
-        "estimator": how[0],
-        "num_draws": num_draws,
-        **({"alternatives": alternatives} if alternatives else {}),
-        "seed": np.asarray(jax.random.key_data(key)).tolist(),
-    }
+            estimator, settings = Exact(), replace(settings, search=rounds.search)
+        tree = _designed(problem, base, used, estimator, settings, stated, key=key, run=run)
+    tree.attrs["estimator"] = type(used["estimator"]).__name__
+    return tree
+
+
+def _designed(
+    problem: Problem,
+    base: xr.DataTree,
+    used: Mapping[str, Any],
+    estimator: Estimator,
+    settings: DesignSettings,
+    stated: Alternatives,
+    *,
+    key: Key[Array, ""],
+    run: Running,
+) -> xr.DataTree:
+    """Return the tree with designs, once every parameter that is not known has draws."""
+    chosen = thinned(base["posterior"].to_dataset(), used["num_draws"])
+    draws = posterior_draws(problem, chosen)
+    study = study_designs(
+        problem,
+        draws,
+        estimator=estimator,
+        key=key,
+        settings=settings,
+        alternatives=stated,
+        run=run,
+    )
+    moved = score_under_other_laws(
+        problem, study, draws, key=key, evaluation=settings.evaluation, run=run
+    )
     tree = add_design(
         base,
         problem,
         study,
         chosen,
-        used,
+        dict(used),
         is_exact=estimator.is_exact,
         other_laws=moved,
         stage="design only" if base.attrs["stage"] == "draws" else "design",
     )
-    tree.attrs["estimator"] = type(how[0]).__name__
     tree["error_budget"] = xr.DataTree(error_budget(tree))
     tree = with_invalid_mdps(with_seldom_share(tree, problem, draws, key), problem, draws, key)
-    return _with_response(tree, problem, draws, study.design_incentive)
-
-
-def _with_response(
-    tree: xr.DataTree,
-    problem: Problem,
-    draws: Mapping[str, np.ndarray],
-    designs: Mapping[str, np.ndarray],
-) -> xr.DataTree:
-    """Return the tree with the group ``response``, or without any where it would be large."""
-    num = len(next(iter(draws.values())))
-    entries = (
-        num
-        * problem.contexts.num_contexts
-        * problem.followers.num_followers
-        * problem.num_states
-        * problem.num_actions
-    )
-    if entries > MOST_RESPONSE_ENTRIES:
-        return tree
-    # Contexts that are sampled take one common sample here.
-    key = jax.random.key(0)
-
-    def policy(parameters: Mapping[str, Any], incentive: Mapping[str, Any]) -> Array:
-        log_policy, _ = respond_everywhere(
-            problem, incentive, {**problem.default_parameters, **parameters}, key=key
-        )
-        return jnp.exp(log_policy)
-
-    solve = jax.jit(lambda incentive: jax.lax.map(lambda p: policy(p, incentive), dict(draws)))
-    common = {name: value[0] for name, value in designs.items()}
-    baseline = {name: np.zeros_like(value) for name, value in common.items()}
-    policies = {"baseline": solve(baseline), "common": solve(common)}
-    return add_response(tree, problem, jax.tree.map(np.asarray, policies))
+    return with_response(tree, problem, draws, study.design_incentive)

@@ -150,7 +150,7 @@ def _within_budget(
     problem: Problem, estimator: Estimator, search: Search, follower_steps: int, key: Array
 ) -> tuple[Estimator, Search]:
     """Return the estimator with as many rollouts per step as the budget allows, and the search."""
-    model = getattr(estimator, "model", estimator)
+    model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
     if not hasattr(model, "num_rollouts") or model.num_rollouts is None:
         raise InvalidInputError(
             "--follower-steps needs an estimator that simulates",

@@ -316,8 +316,12 @@ def chosen_search(name: SearchName, problem: "Problem") -> "Search | Rounds":
     if name is SearchName.ROUNDS:
         return Rounds()
     if name is SearchName.ASCENT:
-        priced = problem.incentive_price_fn is not None
-        return Search(ascent=Ascent(price_continuation=(*LOW_PRICES, 1.0) if priced else (1.0,)))
+        if problem.incentive_price_fn is None:
+            return Search(ascent=Ascent())
+        # Small steps: at larger ones stages lead into other optima (Four-Rooms, temperature .001).
+        prices = (*LOW_PRICES, 1.0)
+        slow = Ascent(num_steps=500, learning_rate=0.05, price_continuation=prices)
+        return Search(ascent=slow)
     return Search(ascent=Ascent(num_steps=400))
 
 

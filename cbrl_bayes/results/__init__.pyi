@@ -24,6 +24,7 @@ from .names import design_title as design_title
 from .next_period import for_next_period as for_next_period
 from .provenance import certificate as certificate, fingerprint as fingerprint
 from .recommendation import Recommendation as Recommendation, recommendation as recommendation
+from .response import with_response as with_response
 from .schema import check_tree as check_tree, tree_violations as tree_violations
 from .storage import load as load, save as save
 from .summary import summary as summary

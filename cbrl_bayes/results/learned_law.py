@@ -94,16 +94,16 @@ def learn_law(
     ('chain', 'draw', 'state', 'action', 'successor')
     """
     require_key(key)
-    base = from_draws(problem, fit)
+    base = for_next_period(problem, from_draws(problem, fit))
     problem = with_groups(problem, base["posterior"].to_dataset())
     rounds = Rounds() if rounds is None else rounds
     estimator = LearnedModel() if estimator is None else estimator
     require_kind(rounds, Rounds, "rounds", "cb.Rounds(follower_steps=100_000)")
-    draws = posterior_draws(problem, for_next_period(problem, base)["posterior"].to_dataset())
+    draws = posterior_draws(problem, base["posterior"].to_dataset())
     work: Any = {"draws": draws, "estimator": estimator, "rounds": rounds, "key": key}
     with running(problem, checkpoint=checkpoint, progress=progress, **work) as run:
         tree, _ = with_watched_law(
-            problem, base, draws, estimator, rounds, key=key, run=run, before=before
+            problem, base, estimator, rounds, key=key, run=run, before=before
         )
     return tree
 
@@ -111,7 +111,6 @@ def learn_law(
 def with_watched_law(
     problem: Problem,
     base: xr.DataTree,
-    draws: dict[str, np.ndarray],
     estimator: Any,
     rounds: Rounds,
     *,
@@ -125,6 +124,7 @@ def with_watched_law(
         estimator, LearnedModel | DoublyRobust, "estimator of a search in rounds", accepted
     )
     unknown = with_unknown_law(problem)
+    draws = posterior_draws(problem, base["posterior"].to_dataset())
     seen = watch_in_rounds(
         problem, draws, estimator=estimator, rounds=rounds, key=key, run=run, before=before
     )
