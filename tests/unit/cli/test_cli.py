@@ -474,7 +474,7 @@ def test_every_failure_is_one_line_and_a_status(failure, status, said, monkeypat
         (("--search", "rounds"), "estimator of a search in rounds"),
         (("--follower-steps", 100), "needs an estimator that simulates"),
         (("--follower-steps", 0, "--estimator", "hpgd"), "--follower-steps"),
-        (("--fit", "fit.nc", "--search", "rounds"), "work without --fit only"),
+        (("--fit", "fit.nc", "--follower-steps", 9), "needs --search rounds"),
     ],
 )
 def test_a_budget_of_steps_needs_what_takes_steps(arguments, message):
@@ -485,10 +485,11 @@ def test_a_budget_of_steps_needs_what_takes_steps(arguments, message):
 
 
 @pytest.mark.slow
-def test_a_design_from_episodes_alone():
+@pytest.mark.parametrize("estimator", ["learned_model", "doubly_robust"])
+def test_a_design_from_episodes_alone(estimator):
     """One object: what it is worth, what was promised, what it took."""
     status, out, err = call(
-        *("design", "two_state", "--estimator", "doubly_robust", "--search", "ascent"),
+        *("design", "two_state", "--estimator", estimator, "--search", "ascent"),
         *("--follower-steps", "20000", "--json"),
     )
     assert status == 0, err
