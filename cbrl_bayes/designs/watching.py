@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,6 @@ def watch_in_rounds(
     before : RoundsResult, optional
         What was seen before a follower failed (`FollowerError.partial`).
     """
-    mean = {name: jnp.asarray(value.mean(0)) for name, value in draws.items()}
     known = {} if before is None else {"start": before.unconstrained, "state": before.state}
     steps = 0
 
@@ -122,11 +121,16 @@ def watch_in_rounds(
 
     def search() -> dict[str, np.ndarray]:
         program = RoundsProgram(problem, estimator, rounds)
-        parameters = problem.default_parameters | mean
+        parameters = _watched_parameters(problem, draws)
         found = program.run(parameters, key=key, on_step=on_step, **known)
         return WatchedRounds.of(problem, found)._asdict()
 
     return WatchedRounds(**run.once("rounds", search, stage="search in rounds"))
+
+
+def _watched_parameters(problem: Problem, draws: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the mean of the draws: the follower that is watched has these parameters."""
+    return problem.default_parameters | {n: jnp.asarray(v.mean(0)) for n, v in draws.items()}
 
 
 def with_watched(problem: Problem, stated: Alternatives, seen: WatchedRounds) -> Alternatives:
@@ -141,6 +145,7 @@ def with_watched(problem: Problem, stated: Alternatives, seen: WatchedRounds) ->
 
 def laws_of_rounds(
     problem: Problem,
+    draws: Mapping[str, np.ndarray],
     seen: WatchedRounds,
     estimator: LearnedModel | DoublyRobust,
     num: int,
@@ -150,7 +155,7 @@ def laws_of_rounds(
     """Return the concentration of the law's posterior given what was seen, and draws, (N, ...)."""
     model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
     prior_key, row_key = jax.random.split(key)
-    whole = partial(law_posteriors, problem, problem.default_parameters)
+    whole = partial(law_posteriors, problem, _watched_parameters(problem, draws))
     posteriors = jax.jit(whole, static_argnums=(1, 2))
     concentration, several = posteriors(seen.counts, model.prior, num, key=prior_key)
     return np.asarray(concentration), drawn_rows(several, row_key)

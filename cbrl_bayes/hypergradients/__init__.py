@@ -12,7 +12,7 @@ from cbrl_bayes.hypergradients.hpgd import HPGD
 from cbrl_bayes.hypergradients.learned_law import LawPrior
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
 from cbrl_bayes.hypergradients.penalty import Penalty
-from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsResult
+from cbrl_bayes.hypergradients.rounds import Round, Rounds, RoundsResult, rounds_that_watch
 from cbrl_bayes.hypergradients.rounds_program import RoundsProgram
 from cbrl_bayes.hypergradients.rt_q import RTQ
 from cbrl_bayes.hypergradients.search import (
@@ -72,4 +72,5 @@ __all__ = [
     "SoBiRL",
     "ZerothOrder",
     "global_search",
+    "rounds_that_watch",
 ]

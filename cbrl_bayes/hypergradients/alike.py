@@ -8,8 +8,9 @@ every state: a direction on a map, a change of mileage. Then the rows of one act
 
 equal successors added up (two moves into walls both stay). The weight w, in visits, says how alike
 states are. It has a uniform prior over `WEIGHTS` and is learned from the Dirichlet-multinomial
-likelihood of all counts at the estimated base. If states differ, w comes out small, and each state
-is learned by itself.
+likelihood of all counts at the estimated base, less what estimating the base is worth by itself:
+(K - 1)/2 log(1 + visits that tell of it) for each action. One row alone says nothing of likeness.
+If states differ, w comes out small, and each state is learned by itself.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,6 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int
 
-from cbrl_bayes.mdp import SuccessorTransition
 from cbrl_bayes.problems.successors import first_equal
 
 WEIGHTS = 2.0 ** np.arange(-2, 17, 2)
@@ -40,7 +40,7 @@ class AlikeStates(NamedTuple):
     shares : array, shape (A, K)
         The estimated base m.
     log_weight : array, shape (number of `WEIGHTS`,)
-        Log-likelihood of each weight.
+        Log posterior of each weight, up to a constant.
     """
 
     first: Int[Array, "state action place"]
@@ -49,29 +49,29 @@ class AlikeStates(NamedTuple):
     log_weight: Float[Array, " weight"]
 
     @classmethod
-    def learned(cls, transition: SuccessorTransition, counts: Array) -> "AlikeStates":
-        """Estimate the base, and weigh each weight."""
+    def learned(cls, successor: Int[Array, "state action place"], counts: Array) -> "AlikeStates":
+        """Estimate the base from rows of listed successors, and weigh each weight."""
         places = counts.shape[-1]
         shares = jnp.full(counts.shape[1:], 1.0 / places)
         blank = jnp.zeros(len(WEIGHTS))
-        found = cls(first_equal(transition.successor), counts, shares, blank)
+        found = cls(first_equal(successor), counts, shares, blank)
 
-        def turn(_: int, shares: Array) -> Array:
-            pooled = found._by_place(counts, shares).sum(0) + 1.0 / places
-            return pooled / pooled.sum(-1, keepdims=True)
-
-        shares = jax.lax.fori_loop(0, TURNS, turn, shares)
+        shares = jax.lax.fori_loop(
+            0, TURNS, lambda _, shares: _law(found._pooled(counts, shares)), shares
+        )
         base, total = found._by_row(shares), counts.sum(-1)
 
         def fit(weight: Array) -> Array:
             own = jnp.where(base > 0.0, weight * base, 1.0)
             rows = gammaln(own + jnp.where(base > 0.0, counts, 0.0)) - gammaln(own)
-            return (rows.sum(-1) + gammaln(weight) - gammaln(weight + total)).sum()
+            likelihood = (rows.sum(-1) + gammaln(weight) - gammaln(weight + total)).sum()
+            telling = (total * weight / (weight + total)).sum(0)
+            return likelihood - 0.5 * (places - 1) * jnp.log1p(telling).sum()
 
         return found._replace(shares=shares, log_weight=jax.lax.map(fit, jnp.asarray(WEIGHTS)))
 
-    def told(self) -> Float[Array, "state action place"]:
-        """Return what other states tell, in visits, at the most likely weight.
+    def pseudo_counts(self) -> Float[Array, "state action place"]:
+        """Return what states tell of each other, in visits, at the most likely weight.
 
         They tell no more than was seen of the action anywhere.
         """
@@ -79,15 +79,22 @@ class AlikeStates(NamedTuple):
         seen = self.counts.sum((0, 2))
         return (weight * seen / (weight + seen))[:, None] * self._by_row(self.shares)
 
-    def drawn(self, key: Array) -> Float[Array, "state action place"]:
-        """Return the same at a weight and a base that are drawn."""
-        weight_key, base_key = jax.random.split(key)
+    def drawn_pseudo_counts(self, key: Array) -> Float[Array, "state action place"]:
+        """Return what states tell of each other, at a weight and a base that are drawn."""
+        weight_key, start_key, base_key = jax.random.split(key, 3)
         weight = jnp.asarray(WEIGHTS)[jax.random.categorical(weight_key, self.log_weight)]
         # A row tells of the base as much as its own weight lets it.
         told = self.counts * weight / (weight + self.counts.sum(-1, keepdims=True))
-        places = self._by_place(told, self.shares).sum(0) + 1.0 / told.shape[-1]
-        shares = jax.nn.softmax(jax.random.loggamma(base_key, places), axis=-1)
+        # What the counts do not tell, as the split of places that are equal everywhere, stays as
+        # it was drawn at first.
+        start = jax.random.dirichlet(start_key, jnp.ones(told.shape[-1]), told.shape[1:2])
+        places = jax.lax.fori_loop(0, TURNS, lambda _, p: _law(self._pooled(told, p)), start)
+        shares = jax.nn.softmax(jax.random.loggamma(base_key, self._pooled(told, places)), axis=-1)
         return weight * self._by_row(shares)
+
+    def _pooled(self, counts: Array, shares: Array) -> Float[Array, "action place"]:
+        """Return the visits of each place, of all rows, and of a prior of one visit."""
+        return self._by_place(counts, shares).sum(0) + 1.0 / counts.shape[-1]
 
     def _by_row(self, shares: Float[Array, "action place"]) -> Float[Array, "state action place"]:
         """Return the base of every row, equal successors added up in the first place."""
@@ -101,3 +108,7 @@ class AlikeStates(NamedTuple):
         whole = self._by_row(shares)
         each = jnp.where(whole > 0.0, counts / jnp.where(whole > 0.0, whole, 1.0), 0.0)
         return shares * jnp.take_along_axis(each, self.first, axis=-1)
+
+
+def _law(weights: Float[Array, "action place"]) -> Float[Array, "action place"]:
+    return weights / weights.sum(-1, keepdims=True)

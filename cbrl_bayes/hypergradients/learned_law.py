@@ -158,7 +158,9 @@ class LearnedLaw(NamedTuple):
     Attributes
     ----------
     counts : array, shape (S, A, K)
-        As `count_transitions` returns them, and what states tell of each other (`LawPrior.alike`).
+        As `count_transitions` returns them.
+    told : array, shape (S, A, K) or ()
+        What states tell of each other, in visits (`LawPrior.alike`).
     base : array, shape (S, A, K)
         What is believed of unseen pairs.
     weight : float
@@ -167,6 +169,7 @@ class LearnedLaw(NamedTuple):
     """
 
     counts: Float[Array, "state action successor"]
+    told: Float[Array, "..."]
     base: Float[Array, "state action successor"]
     weight: float
     incentive_moves: bool
@@ -179,23 +182,26 @@ class LearnedLaw(NamedTuple):
         prior: LawPrior,
         *,
         incentive_moves: bool,
-        key: Array | None = None,
+        told: Array | None = None,
     ) -> "LearnedLaw":
-        """Return the law with the neutral base; with a key, how alike states are is drawn."""
-        stated = mdp.transition
-        if prior.alike and isinstance(stated, SuccessorTransition) and not incentive_moves:
-            others = AlikeStates.learned(stated, counts)
-            counts = counts + (others.told() if key is None else others.drawn(key))
+        """Return the law with the neutral base.
+
+        ``told`` is what states tell of each other. Default: as the prior has it, at the most likely
+        weight, from these counts alone.
+        """
+        if told is None:
+            others = _alike_states(mdp.transition, counts, prior, incentive_moves=incentive_moves)
+            told = jnp.zeros(()) if others is None else others.pseudo_counts()
         possible = possible_successors(mdp.transition)
-        law = cls(counts, possible, prior.weight, incentive_moves)
-        seen = law._visits(mdp)
+        law = cls(counts, told, possible, prior.weight, incentive_moves)
+        seen = law._visits(mdp) + told
         pooled = (seen.sum(1, keepdims=True) + possible) * (possible > 0.0)
         base = pooled / jnp.maximum(pooled.sum(-1, keepdims=True), jnp.finfo(float).tiny)
         return law._replace(base=jax.lax.stop_gradient(base))
 
     def concentration(self, mdp: MDP) -> Float[Array, "state action successor"]:
         """Return the numbers of the Dirichlet posterior of each pair, at the MDP's incentive."""
-        return self._visits(mdp) + self.weight * self.base
+        return self._visits(mdp) + self.told + self.weight * self.base
 
     def applied(self, mdp: MDP) -> MDP:
         """Return the MDP with the mean law; differentiable in what moves the stated one."""
@@ -233,41 +239,65 @@ def law_posteriors(
     *,
     key: Array,
 ) -> tuple[Array, Array]:
-    """Return the Dirichlet posterior of the law, and others with the likeness of states drawn.
+    """Return Dirichlet posteriors of the law: the most likely one, and ``num`` to draw laws from.
 
-    Their numbers have the shape in which `with_unknown_law` takes a law. To draw a law, draw rows
-    of the latter (`drawn_rows`).
+    Each of the latter has a drawn answer to how alike states are. Draw laws by `drawn_rows`. The
+    numbers have the shape in which `with_unknown_law` takes a law.
 
     Parameters
     ----------
     problem : Problem
         One transition law for all followers.
     parameters : mapping
+        Under which the counts were made.
     counts : array, shape (1 or C, S, A, K)
         Of transitions seen, one table where contexts share a law.
     prior : LawPrior
     num : int
-        Of the latter.
     key : typed key
     """
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     one = problem.follower_parameters(parameters, 0)
     initial = problem.incentive.transform(problem.incentive.initial)
-    moves = Sharing.of(problem, parameters).incentive_moves
+    sharing = Sharing.of(problem, parameters)
+    moves = sharing.incentive_moves
 
-    def of_context(number: Array, key: Array | None = None) -> Array:
+    def mdp_of(number: Array) -> MDP:
         context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number], values)
-        mdp = problem.mdp_fn(initial, context, one)
-        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=moves, key=key)
+        return problem.mdp_fn(initial, context, one)
+
+    def of_context(number: Array, told: Array) -> Array:
+        mdp = mdp_of(number)
+        law = LearnedLaw.of(mdp, counts[number], prior, incentive_moves=moves, told=told)
         return law.concentration(mdp)
 
-    def of_all(key: Array | None = None) -> Array:
-        tables = jnp.arange(counts.shape[0])
-        keys = None if key is None else jax.random.split(key, len(tables))
-        found = jax.vmap(of_context, in_axes=(0, None if key is None else 0))(tables, keys)
-        return found[0] if counts.shape[0] == 1 else found
+    def of_all(told: Array) -> Array:
+        found = jax.vmap(of_context)(tables, jnp.broadcast_to(told, counts.shape))
+        return found[0] if sharing.contexts else found
 
-    return of_all(), jax.vmap(of_all)(jax.random.split(key, num))
+    tables = jnp.arange(counts.shape[0])
+    stated = jax.vmap(lambda number: mdp_of(number).transition)(tables)
+    others = _alike_states(stated, counts, prior, incentive_moves=moves)
+    if others is None:
+        whole = of_all(jnp.zeros(()))
+        return whole, jnp.broadcast_to(whole, (num, *whole.shape))
+
+    def drawn(key: Array) -> Array:
+        return of_all(others.drawn_pseudo_counts(key).reshape(counts.shape))
+
+    told = others.pseudo_counts().reshape(counts.shape)
+    return of_all(told), jax.vmap(drawn)(jax.random.split(key, num))
+
+
+def _alike_states(
+    stated: Transition, counts: Array, prior: LawPrior, *, incentive_moves: bool
+) -> AlikeStates | None:
+    """Return what all rows of an action say, of all contexts where counts have these."""
+    if not prior.alike or incentive_moves or not isinstance(stated, SuccessorTransition):
+        return None
+    rows = (-1, *counts.shape[-2:])
+    # A place stands for the same move wherever it is listed: successors need no common names.
+    return AlikeStates.learned(stated.successor.reshape(rows), counts.reshape(rows))
 
 
 def drawn_rows(

@@ -84,6 +84,11 @@ class Rounds:
         )
 
 
+def rounds_that_watch() -> Rounds:
+    """Return rounds for learning a law: two, of 300,000 steps in all, and no ascent."""
+    return Rounds(num_rounds=2, follower_steps=300_000, ascent_share=0.0)
+
+
 class Round(NamedTuple):
     """A design that was watched.
 

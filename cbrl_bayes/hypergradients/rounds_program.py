@@ -81,6 +81,13 @@ class RoundsProgram:
             )
         one = self.estimator
         self._model = one.model if isinstance(one, DoublyRobust) else one
+        sharing = Sharing.of(self.problem, self.problem.default_parameters)
+        if self._model.num_contexts is not None and not sharing.contexts:
+            raise InvalidInputError(
+                "contexts that are drawn anew each step have transition laws of their own",
+                received=f"num_contexts={self._model.num_contexts}",
+                accepted="num_contexts=None, so that each context's law is learned",
+            )
         self._unknown = with_unknown_law(self.problem)
         self._search = SearchProgram(self._unknown, Exact(), self.rounds.search)
         whole = self.rounds.search

@@ -72,6 +72,7 @@ from cbrl_bayes.problems.unknown_law import (
     LawSupport,
     has_unknown_law,
     law_dependence,
+    law_moves_with,
     law_support,
     with_unknown_law,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "has_unknown_law",
     "household_accounts",
     "law_dependence",
+    "law_moves_with",
     "law_support",
     "leader_gain",
     "leader_outcome",

@@ -1,6 +1,6 @@
 """A problem whose transition law is a parameter: learned, drawn from a posterior, or stressed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -189,6 +189,30 @@ def law_dependence(problem: Problem, parameters: Mapping[str, Any]) -> LawDepend
         follower=depends_on_input(lambda f: law(initial, context, f), follower),
         incentive=depends_on_input(lambda x: law(x, context, follower), initial),
     )
+
+
+def law_moves_with(problem: Problem, names: Collection[str]) -> bool:
+    """Return whether the stated transition law depends on any of some parameters.
+
+    Examples
+    --------
+    >>> from cbrl_bayes.problems import bus_replacement, four_rooms
+    >>> law_moves_with(four_rooms(), ["temperature"])
+    False
+    >>> law_moves_with(bus_replacement(num_bins=10), ["increment_probability"])
+    True
+    """
+    known = problem.default_parameters
+    values, _ = problem.contexts.support(known, jax.random.key(0))
+    context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
+    incentive = problem.incentive.transform(problem.incentive.initial)
+
+    def law(some: Mapping[str, Any]) -> list[Array]:
+        one = problem.follower_parameters({**known, **some}, 0)
+        return jax.tree.leaves(problem.mdp_fn(incentive, context, one).transition)
+
+    some = {name: jnp.asarray(known[name]) for name in names if name in known}
+    return bool(some) and depends_on_input(law, some)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ SETTINGS: dict[str, type] = {
         for kind in (
             hypergradients.Ascent,
             hypergradients.Search,
+            hypergradients.Rounds,
+            hypergradients.LawPrior,
             designs.DesignSettings,
             designs.ExactEvaluation,
             designs.SimulatedEvaluation,
@@ -66,10 +68,14 @@ def program(tree: xr.DataTree) -> str:
     designed = _json(attrs, "design_settings")
     stated = designed.get("alternatives")
     lines = ["import jax", "import numpy as np", "import cbrl_bayes as cb", "", _problem(attrs)]
-    if problems.LAW in tree["posterior"].data_vars:
+    watched = "dynamics" in tree.children and tree["dynamics"].attrs["learned"] == "watched"
+    if problems.LAW in tree["posterior"].data_vars and not watched:
         lines.append("problem = cb.problems.with_unknown_law(problem)")
+    given = [
+        n for n in map(str, tree["posterior"].data_vars) if not (watched and n == problems.LAW)
+    ]
     if attrs.get("stage") == "design only":
-        names = ", ".join(f"{name!r}: ..." for name in map(str, tree["posterior"].data_vars))
+        names = ", ".join(f"{name!r}: ..." for name in given)
         lines.append(f"fit = {{{names}}}  # the draws, from the tool that made them")
     else:
         lines += [

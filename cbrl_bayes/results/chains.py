@@ -39,6 +39,10 @@ def judge_chains(tree: xr.DataTree, note: Note, prob: float) -> None:
         Of the intervals that are printed: the further out their ends, the more draws they need.
     """
     posterior = tree["posterior"].to_dataset()
+    if "dynamics" in tree.children and tree["dynamics"].attrs.get("learned") == "watched":
+        # Laws are drawn one by one, not by the chains.
+        laws = [name for name in posterior.data_vars if "successor" in posterior[name].dims]
+        posterior = posterior.drop_vars(laws)
     prior = tree["prior"].to_dataset() if "prior" in tree.children else xr.Dataset()
     moving = {}
     for name, array in posterior.data_vars.items():

@@ -34,15 +34,9 @@ def learned_law(model: BehaviourModel, *, exact: bool) -> xr.Dataset:
         raise InvalidInputError("the transition law of this model is known")
     counts = transition_counts(model.problem, model.counts)
     way = "joint" if law.is_joint else "cut" if exact else "cut at the mean"
-    open_pairs = (law.concentration > 0.0).sum(-1) > 1
-    seldom = open_pairs & (counts.sum(-1) < FEW_VISITS)
     dims = law_dims(counts.ndim)
     found = xr.Dataset(
-        {
-            "transition_count": (dims, counts.astype(int)),
-            "concentration": (dims, law.concentration),
-            "seldom": (dims[:-1], seldom),
-        }
+        {"transition_count": (dims, counts.astype(int)), "concentration": (dims, law.concentration)}
     )
     if "context" in dims:
         found = found.assign_coords(context=list(model.problem.contexts.names))
@@ -50,10 +44,20 @@ def learned_law(model: BehaviourModel, *, exact: bool) -> xr.Dataset:
         "learned": way,
         "transitions": int(counts.sum()),
         "free_probabilities": law.prior.num_free,
-        "pairs": int(open_pairs.sum()),
-        "seldom_seen": int(seldom.sum()),
+        "pairs": int(open_pairs(law.concentration).sum()),
+        "seldom_seen": int(seldom_pairs(law.concentration, counts).sum()),
     }
     return found
+
+
+def open_pairs(concentration: np.ndarray) -> np.ndarray:
+    """Tell in which pairs there is something to learn."""
+    return (concentration > 0.0).sum(-1) > 1
+
+
+def seldom_pairs(concentration: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Tell which pairs were seen too seldom to be known by themselves."""
+    return open_pairs(concentration) & (counts.sum(-1) < FEW_VISITS)
 
 
 def refuse_known_law(problem: Problem, names: Iterable[Any]) -> None:
@@ -62,7 +66,7 @@ def refuse_known_law(problem: Problem, names: Iterable[Any]) -> None:
         raise InvalidInputError(
             f"the transition law was learned, and problem {problem.name!r} states a known one",
             received=f"draws of {LAW}",
-            remedy="problem = cb.problems.with_unknown_law(problem), as it was given to cb.infer",
+            remedy="problem = cb.problems.with_unknown_law(problem), as its law was learned",
         )
 
 
@@ -76,7 +80,8 @@ def with_seldom_share(
     """
     if "dynamics" not in tree.children or LAW not in draws:
         return tree
-    seldom = tree["dynamics"].to_dataset()["seldom"].values
+    told = tree["dynamics"].to_dataset()
+    seldom = seldom_pairs(told["concentration"].values, told["transition_count"].values)
     decision = tree["decision"].to_dataset()
     parameters = problem.default_parameters | {n: v.mean(0) for n, v in draws.items()}
     points = decision["unconstrained"].values

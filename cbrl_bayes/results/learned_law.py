@@ -1,6 +1,7 @@
 """A fit whose transition law is learned by watching a follower in rounds."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,34 @@ import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
+from scipy import stats
 
 from cbrl_bayes.designs import WatchedRounds, laws_of_rounds, readable_designs, watch_in_rounds
 from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import require_key, require_kind
-from cbrl_bayes.hypergradients import DoublyRobust, LearnedModel, Rounds, RoundsResult
-from cbrl_bayes.problems import LAW, Problem, with_unknown_law
+from cbrl_bayes.followers import ExactFollower
+from cbrl_bayes.hypergradients import (
+    DoublyRobust,
+    LearnedModel,
+    Rounds,
+    RoundsResult,
+    rounds_that_watch,
+)
+from cbrl_bayes.problems import (
+    LAW,
+    Problem,
+    law_dependence,
+    law_moves_with,
+    law_support,
+    with_unknown_law,
+)
 from cbrl_bayes.progress import Progress
 from cbrl_bayes.results.assembly import incentive_names, label_coords
 from cbrl_bayes.results.checkpoint import Checkpoint, Records
 from cbrl_bayes.results.draws import from_draws
-from cbrl_bayes.results.dynamics import law_dims
+from cbrl_bayes.results.dynamics import law_dims, open_pairs, seldom_pairs
 from cbrl_bayes.results.ingredients import posterior_draws, thinned, with_groups
 from cbrl_bayes.results.keywords import running
-from cbrl_bayes.results.law_words import FEW_VISITS
 from cbrl_bayes.results.next_period import for_next_period
 from cbrl_bayes.results.provenance import certificate, fingerprint
 
@@ -60,7 +75,7 @@ def learn_law(
     estimator : LearnedModel or DoublyRobust, optional
         What watches. Default: `LearnedModel()`.
     rounds : Rounds, optional
-        Default: `Rounds()`.
+        Default: two rounds, 300,000 steps of the follower, no ascent.
     before : RoundsResult, optional
         What was seen before a follower failed (`FollowerError.partial`), to go on from there.
     checkpoint : str, Path or records, optional
@@ -74,7 +89,8 @@ def learn_law(
         The fit with the parameter ``transition_probability`` in its posterior and the groups
         ``dynamics`` (what was learned of each pair) and ``rounds`` (designs watched, what they
         promised, what was seen). Design with ``problem = cb.problems.with_unknown_law(problem)``.
-        Large laws are drawn for fewer draws, evenly spaced.
+        Where all laws would be large (160 MB),
+        fewer draws of the whole posterior are kept, evenly spaced.
 
     Raises
     ------
@@ -96,7 +112,7 @@ def learn_law(
     require_key(key)
     base = for_next_period(problem, from_draws(problem, fit))
     problem = with_groups(problem, base["posterior"].to_dataset())
-    rounds = Rounds() if rounds is None else rounds
+    rounds = rounds_that_watch() if rounds is None else rounds
     estimator = LearnedModel() if estimator is None else estimator
     require_kind(rounds, Rounds, "rounds", "cb.Rounds(follower_steps=100_000)")
     draws = posterior_draws(problem, base["posterior"].to_dataset())
@@ -133,7 +149,7 @@ def with_watched_law(
     posterior = base["posterior"].to_dataset()
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
     concentration, laws = laws_of_rounds(
-        problem, seen, estimator, shape[0] * shape[1], key=jax.random.fold_in(key, 1)
+        problem, draws, seen, estimator, shape[0] * shape[1], key=jax.random.fold_in(key, 2)
     )
     dims = law_dims(len(law_shape))
     posterior[LAW] = (("chain", "draw", *dims), laws.reshape(*shape, *law_shape))
@@ -141,8 +157,8 @@ def with_watched_law(
     if "context" in dims:
         posterior = posterior.assign_coords(context=list(problem.contexts.names))
     base["posterior"] = xr.DataTree(posterior)
-    base["dynamics"] = xr.DataTree(_dynamics(problem, seen, concentration))
-    base["rounds"] = xr.DataTree(_rounds(problem, seen))
+    base["dynamics"] = xr.DataTree(_dynamics(unknown, seen, concentration))
+    base["rounds"] = xr.DataTree(_rounds(problem, seen, _cautions(problem, estimator, draws)))
     base.attrs["fingerprint"] = fingerprint(unknown)
     told = certificate(problem, "draws", {"estimator": estimator, "rounds": rounds})
     base["rounds"].attrs["settings"] = told["settings"]
@@ -165,33 +181,29 @@ def _thinned(tree: xr.DataTree, most: int) -> xr.DataTree:
     return tree
 
 
-def _dynamics(problem: Problem, seen: WatchedRounds, concentration: np.ndarray) -> xr.Dataset:
+def _dynamics(unknown: Problem, seen: WatchedRounds, posterior: np.ndarray) -> xr.Dataset:
     """Return what was seen and is believed of each pair."""
-    counts = seen.counts if len(seen.counts) > 1 else seen.counts[0]
-    possible = concentration > 0.0
-    free = possible.sum(-1) > 1
-    seldom = free & (concentration.sum(-1) < FEW_VISITS)
+    counts = seen.counts.reshape(posterior.shape)
+    support = law_support(unknown)
+    concentration = np.where(support.possible, posterior, 0.0)
     dims = law_dims(counts.ndim)
     found = xr.Dataset(
-        {
-            "transition_count": (dims, counts),
-            "concentration": (dims, concentration),
-            "seldom": (dims[:-1], seldom),
-        },
+        {"transition_count": (dims, counts), "concentration": (dims, concentration)},
         attrs={
             "learned": "watched",
-            "transitions": int(seen.follower_steps),
-            "free_probabilities": int((possible.sum(-1) - 1)[free].sum()),
-            "pairs": int(free.sum()),
-            "seldom_seen": int(seldom.sum()),
+            "transitions": int(seen.round_steps.sum()),
+            "free_probabilities": int(np.maximum(support.possible.sum(-1) - 1, 0).sum()),
+            "pairs": int(open_pairs(concentration).sum()),
+            "seldom_seen": int(seldom_pairs(concentration, counts).sum()),
         },
     )
-    named = {"context": list(problem.contexts.names)} if "context" in dims else {}
+    found["concentration"].attrs["description"] = "most likely posterior, what was seen included"
+    named = {"context": list(unknown.contexts.names)} if "context" in dims else {}
     return found.assign_coords(named)
 
 
-def _rounds(problem: Problem, seen: WatchedRounds) -> xr.Dataset:
-    """Return the designs that were watched, in order, and what the last of them says."""
+def _rounds(problem: Problem, seen: WatchedRounds, cautions: list[str]) -> xr.Dataset:
+    """Return the designs that were watched, in order, and how the best of them did."""
     found = xr.Dataset(
         {
             "unconstrained": (("round", "coordinate"), seen.round_unconstrained),
@@ -214,8 +226,31 @@ def _rounds(problem: Problem, seen: WatchedRounds) -> xr.Dataset:
         "best_seen": float(seen.seen),
         "best_seen_standard_error": float(seen.standard_error),
         "best_promised": float(seen.promised.mean()),
-        "reviews": json.dumps(_disagreement(problem, seen)),
+        "reviews": json.dumps([*cautions, *_disagreement(problem, seen)]),
     }
+    return found
+
+
+def _cautions(problem: Problem, estimator: Any, draws: Mapping[str, np.ndarray]) -> list[str]:
+    """Say what a study that rests on these rounds takes for granted."""
+    found = []
+    model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
+    if not isinstance(model.oracle, ExactFollower):
+        found.append(
+            "episodes taught where actions lead; that the follower which was watched chooses as "
+            "the posterior says is taken for granted: compare with ascents, "
+            "DesignSettings(search=cb.Search(...))"
+        )
+    if law_moves_with(problem, draws):
+        found.append(
+            "the transition law depends on parameters that were inferred; watching a simulated "
+            "follower put its law at their mean in the place of their draws"
+        )
+    if law_dependence(problem, problem.default_parameters).incentive:
+        found.append(
+            "the incentive moves the law: steps seen under other incentives are re-weighted, and "
+            "the spread of the law's draws takes each for a whole step"
+        )
     return found
 
 
@@ -223,7 +258,8 @@ def _disagreement(problem: Problem, seen: WatchedRounds) -> list[str]:
     """Say where episodes contradict what the learned model promised of the best design."""
     promised, spread = float(seen.promised.mean()), float(seen.promised.std(ddof=1))
     gap = float(seen.seen) - promised
-    if abs(gap) <= WIDE * np.hypot(spread, float(seen.standard_error)):
+    few = stats.t.ppf(stats.norm.cdf(WIDE), seen.promised.size - 1)  # the spread is of few laws
+    if abs(gap) <= np.hypot(few * spread, WIDE * float(seen.standard_error)):
         return []
     return [
         f"the best design watched was promised {promised:.4g} {problem.objective_unit} by the "

@@ -30,7 +30,7 @@ GROUPS = {
     "sample_stats": _Group({"solve_status": DRAWS}, DRAWS),
     "observed_data": _Group({}),
     "variational": _Group({"loss": ("svi_step",)}),
-    "dynamics": _Group({"transition_count": (), "concentration": (), "seldom": ()}),
+    "dynamics": _Group({"transition_count": (), "concentration": ()}),
     "rounds": _Group({"seen": ("round",), "follower_steps": ("round",)}),
     "design": _Group(
         {

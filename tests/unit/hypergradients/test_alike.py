@@ -19,7 +19,7 @@ LAW = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
 
 
 def corridor(counts):
-    return AlikeStates.learned(CORRIDOR, jnp.asarray(counts, float))
+    return AlikeStates.learned(CORRIDOR.successor, jnp.asarray(counts, float))
 
 
 def true_rows():
@@ -31,7 +31,9 @@ def true_rows():
 def drawn_laws(counts, num):
     """As `learned_law` draws, for one table."""
     keys = jax.random.split(jax.random.key(1), num)
-    return drawn_rows(counts + jax.vmap(corridor(counts).drawn)(keys), jax.random.key(2))
+    return drawn_rows(
+        counts + jax.vmap(corridor(counts).drawn_pseudo_counts)(keys), jax.random.key(2)
+    )
 
 
 def test_states_that_are_alike_are_learned_together():
@@ -67,7 +69,7 @@ def test_a_state_never_visited_follows_the_others():
     np.testing.assert_allclose(mean[8, 1], true[8, 1], atol=0.04)
     other = alone.applied(mdp).transition.probability
     assert abs(other[3, 1, 0] - 0.2) > 0.3  # what action 0 did there
-    assert float(law.seldom(mdp)[3, 1]) == 0.0
+    assert float(law.seldom(mdp)[3, 1]) == 1.0  # it was not seen, whatever others say
     assert float(alone.seldom(mdp)[3, 1]) == 1.0
 
 
@@ -88,16 +90,40 @@ def test_the_weight_has_the_likelihood_of_its_counts():
     found = corridor(counts)
     expected = [
         dirichlet_multinomial.logpmf([5, 2, 1], weight * np.asarray(found.shares[0]), 8)
+        - np.log1p(8.0 * weight / (8.0 + weight))
         for weight in WEIGHTS
     ]
     np.testing.assert_allclose(np.diff(found.log_weight), np.diff(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("row", [[5, 2, 1], [500, 200, 100]])
+def test_one_row_says_nothing_of_likeness(row):
+    """The base fits it by itself."""
+    counts = np.zeros((9, 2, 3))
+    counts[0, 0] = row
+    chance = np.exp(np.asarray(corridor(counts).log_weight))
+    assert (chance / chance.sum()).max() < 0.5
+
+
+def test_what_no_count_tells_stays_open():
+    """Places 0 and 1 are one state wherever anybody went: their split is anything."""
+    counts = np.zeros((9, 2, 3))
+    counts[8] = [[900, 0, 100], [0, 0, 0]]
+    drawn = np.asarray(
+        jax.vmap(lambda key: corridor(counts).drawn_pseudo_counts(key))(
+            jax.random.split(jax.random.key(0), 400)
+        )
+    )
+    shares = drawn[:, 0, 0] / drawn[:, 0, 0].sum(-1, keepdims=True)
+    assert shares[:, 0].std() > 0.2
+    np.testing.assert_allclose(shares[:, 2].mean(), 0.1, atol=0.05)
 
 
 @pytest.mark.parametrize("seen", [0.0, 3.0])
 def test_others_tell_no_more_than_was_seen(seen):
     counts = np.zeros((9, 2, 3))
     counts[0, 0, 0] = seen
-    told = corridor(counts).told()
+    told = corridor(counts).pseudo_counts()
     assert np.isfinite(told).all()
     np.testing.assert_allclose(told[:, 1], 0.0)
     assert float(told.sum(-1).max()) <= seen
