@@ -285,7 +285,8 @@ def design(
     Returns
     -------
     xarray.DataTree
-        The fit with the groups design, design_trace, decision and (where small) response.
+        The fit with the groups design, design_trace, decision and (where small) response. Where
+        the law was learned in rounds, also with its draws, and the groups dynamics and rounds.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class DesignSettings:
     search : Search or Rounds
         For the plug-in design, where the whole landscape is explored once. `Rounds`, with
         `LearnedModel` or `DoublyRobust`: `cbrl_bayes.design` first learns the transition law from
-        episodes that serve all draws, and then searches exactly under draws of it.
+        episodes that serve all draws (`learn_law`), and then searches exactly under draws of it.
     per_draw : Search
         For each draw; its first ascent starts from the common design.
     num_search_draws : int

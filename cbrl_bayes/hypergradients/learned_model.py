@@ -61,8 +61,9 @@ class LearnedModel:
     solution of one learned model for each context and follower. Bias: that of the learned law, of
     first order; it falls with everything seen, not with one step's episodes, and is largest where
     nobody went (`EstimateInfo.prior_share`). Variance: at equal numbers of follower steps, in three
-    settings of Four-Rooms, 230 to 8,000 times below that of `HPGD` at the start of an ascent, and
-    more than 10,000 times after 500 steps (docs, *How to choose*). Choose it whenever only
+    settings of Four-Rooms, 6,000 to 200,000 times below that of `HPGD` at the start of an
+    ascent, and more than ten million times after 500 steps (docs, *How to choose*; its cells are
+    alike, `LawPrior`). Choose it whenever only
     episodes can be had.
 
     Parameters

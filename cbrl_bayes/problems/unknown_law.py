@@ -199,7 +199,7 @@ def law_moves_with(problem: Problem, names: Collection[str]) -> bool:
     >>> from cbrl_bayes.problems import bus_replacement, four_rooms
     >>> law_moves_with(four_rooms(), ["temperature"])
     False
-    >>> law_moves_with(bus_replacement(num_bins=10), ["increment_probability"])
+    >>> law_moves_with(bus_replacement(), ["increment_probability"])
     True
     """
     known = problem.default_parameters

@@ -154,3 +154,29 @@ def test_rounds_need_an_estimator_that_learns(rooms, draws, estimator):
         cb.design(
             rooms, draws, key=jax.random.key(1), estimator=estimator, settings=settings(ROUNDS)
         )
+
+
+def test_rounds_are_the_default_only_where_the_posterior_tells_the_rest():
+    """Not for a follower of one's own, nor for laws that are inferred."""
+    rooms, default = cb.problems.two_state(), cb.designs.default_design_settings
+    assert isinstance(default(cb.LearnedModel(), rooms).search, cb.Rounds)
+    other = cb.LearnedModel(oracle=cb.followers.QLearningFollower())
+    assert isinstance(default(other, rooms).search, cb.Search)
+    assert isinstance(default(cb.DoublyRobust(), rooms).search, cb.Search)
+    assert isinstance(default(cb.LearnedModel(), cb.problems.bus_replacement()).search, cb.Search)
+
+
+@pytest.mark.parametrize(("follower", "said"), [("exact", False), ("q_learning", True)])
+def test_the_verdict_says_what_is_taken_for_granted(follower, said):
+    known = cb.learn_law(
+        cb.problems.two_state(),
+        {"temperature": np.full(4, 0.3)},
+        key=jax.random.key(1),
+        estimator=cb.LearnedModel(
+            num_rollouts=20, max_steps=4, oracle=cb.followers.FOLLOWERS[follower]()
+        ),
+        rounds=cb.Rounds(
+            search=SEARCH, num_rounds=1, num_laws=2, follower_steps=2_000, ascent_share=0.0
+        ),
+    )
+    assert ("taken for granted" in known["rounds"].attrs["reviews"]) == said
