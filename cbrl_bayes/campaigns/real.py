@@ -176,7 +176,11 @@ class Campaign:
         rounds = self.folder.manifest()["rounds"]
         done = [number for number, entry in enumerate(rounds, 1) if "data" in entry]
         if not done:
-            raise ResultsError("no round of the campaign is recorded yet", received=str(rounds))
+            raise ResultsError(
+                "no round of the campaign is recorded yet",
+                received=f"{len(rounds)} planned, none recorded",
+                remedy="record a round's data first: record_round, or cbrl-bayes campaign record",
+            )
         rows = [as_arrays(self.folder.read(n, "round")["row"].to_dataset()) for n in done]
         found = recorded_dataset(self.engine, rows)
         return found.assign_attrs(created=rounds[done[-1] - 1]["recorded"])

@@ -151,7 +151,9 @@ def start(
     given = dict(locals())
     kept = {name: given[name] for name in ARGUMENTS if given[name] is not None}
     if folder.exists() and any(folder.iterdir()):
-        raise typer.BadParameter(f"{folder} is not empty")
+        raise typer.BadParameter(
+            f"{folder} is not empty; name a new folder, or go on with 'campaign plan {folder}'"
+        )
     typer.echo(_opened(folder, kept).next_round())
 
 

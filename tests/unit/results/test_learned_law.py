@@ -94,7 +94,7 @@ def test_all_that_was_watched_is_in_the_tree(rooms, watched, tmp_path):
     assert watched.attrs["estimator"] == "LearnedModel"
     assert list(watched["decision"]["design"].values) == ["common", "plug_in", "free", "watched"]
     assert watched.attrs["alternatives"] == '["free"]'
-    text = str(cb.summary(watched, accept_failed=True))
+    text = " ".join(str(cb.summary(watched, accept_failed=True)).split())
     assert "by watching a follower in rounds" in text
     assert "against free" in text.lower()
     budget = watched["error_budget"].to_dataset()["variance"]
