@@ -4,7 +4,7 @@
 
 For every cell and seed: what `cbrl-bayes design four_rooms --estimator learned_model --search
 rounds` finds with a million follower steps, and what ascents by `learned_model` and `doubly_robust`
-(`--search ascent`, from low prices) find with three million, evaluated exactly; per cell the exact
+(`--search ascent`, from low prices) find with three and ten million, evaluated exactly; per cell the exact
 global search. Every run is a line of rounds.csv as soon as it ends; runs that stand there are not
 made again. Fills the tables of README.md.
 """
@@ -47,7 +47,7 @@ SEARCHES = {
     "exact": (Exact(), global_search(), None),
     "rounds": (LearnedModel(), Rounds(), 1_000_000),
     "learned_model": (LearnedModel(), FROM_LOW_PRICES, 3_000_000),
-    "doubly_robust": (DoublyRobust(), FROM_LOW_PRICES, 3_000_000),
+    "doubly_robust": (DoublyRobust(), FROM_LOW_PRICES, 10_000_000),
 }
 """Estimator, search, and follower steps."""
 

@@ -80,6 +80,9 @@ def design_as_given(
 def _by_ascents(
     problem: Problem, estimator: Estimator, search: Search, key: Array, follower_steps: int | None
 ) -> dict[str, Any]:
+    if estimator == DoublyRobust():
+        # Along an ascent corrections of many steps serve each other: one step's are too noisy.
+        estimator = DoublyRobust(correction_memory=0.99)
     if follower_steps is not None:
         estimator, search = _within_budget(problem, estimator, search, follower_steps, key)
     program = SearchProgram(problem, estimator, search)

@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.errors import require_kind
+from cbrl_bayes.errors import require_kind, require_ranges
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
 from cbrl_bayes.hypergradients.critics import CriticModel, LeaderCritic, critic_view, require_critic
 from cbrl_bayes.hypergradients.discounting import forward_trace, step_factor, sums_ahead
 from cbrl_bayes.hypergradients.learned_law import Sharing
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
-from cbrl_bayes.hypergradients.learned_policy import Seen, soft_values_of
+from cbrl_bayes.hypergradients.learned_policy import Seen, responding, soft_values_of
 from cbrl_bayes.hypergradients.learned_state import ModelState, of_pair
 from cbrl_bayes.hypergradients.pairs import leader_view, map_pairs, moved_laws, pair_weights, summed
 from cbrl_bayes.hypergradients.rollout_terms import Scores, check_log_probabilities, gather
 from cbrl_bayes.mdp import MDP, Trajectories, occupancy
-from cbrl_bayes.problems import Problem
+from cbrl_bayes.problems import Problem, leader_gain
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,16 @@ class DoublyRobust:
         ``(incentive, context, parameters) -> (MDP, policy (S, A))``: your own model of follower and
         transitions, in place of the learned one; ``incentive`` in readable units, ``parameters``
         one follower's. It must not have been made from the episodes that it judges.
+    correction_memory : float
+        In [0, 1): weight that the correction keeps from step to step of an ascent. 0 corrects by
+        this step's episodes alone. Near 1 the noise of the correction falls by a factor of
+        (1 + m) / (1 - m), and the correction, which is small where the model is good, lags behind.
 
     Raises
     ------
     InvalidInputError
-        For a critic of a wrong shape, or (when used) a problem with a general objective.
+        For settings out of range, a critic of a wrong shape, or (when used) a problem with a
+        general objective.
 
     Examples
     --------
@@ -83,8 +89,10 @@ class DoublyRobust:
     access: ClassVar[FollowerAccess] = FollowerAccess.TRAJECTORIES
     model: LearnedModel = field(default_factory=LearnedModel)
     critic: CriticModel | None = None
+    correction_memory: float = 0.0
 
     def __post_init__(self) -> None:
+        require_ranges(self, "doubly robust settings", correction_memory="[0, 1)")
         require_kind(self.model, LearnedModel, "model", "LearnedModel(num_rollouts=60)")
         require_critic(self.critic)
 
@@ -95,7 +103,10 @@ class DoublyRobust:
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> ModelState:
         """Return a state in which nothing has been seen."""
-        return self.model.init(problem, unconstrained, key=key)
+        state = self.model.init(problem, unconstrained, key=key)
+        if self.correction_memory == 0.0:
+            return state
+        return state._replace(correction=jax.tree.map(jnp.zeros_like, unconstrained))
 
     def estimate(
         self,
@@ -107,7 +118,7 @@ class DoublyRobust:
         key: Array,
     ) -> tuple[Any, ModelState, EstimateInfo]:
         """Return the estimate; see `Estimator.estimate`."""
-        model = self.model
+        model, correction = self.model, state.correction
         contexts, state, watched = model.watch(
             problem, unconstrained, parameters, state, key, halves=True
         )
@@ -131,11 +142,11 @@ class DoublyRobust:
                 other = said[1 - half]._replace(counts=before + of_pair(new[1 - half], number))
                 view = _View(problem, unconstrained, context, one, sharing)
                 found.append(self._half_slope(view, walks[half], other, start))
-            slope, worth, values, share = jax.tree.map(lambda a, b: 0.5 * (a + b), *found)
-            return slope, (walks, said, values, number), (worth, share)
+            slopes, worth, values, share = jax.tree.map(lambda a, b: 0.5 * (a + b), *found)
+            return slopes, (walks, said, values, number), (worth, share)
 
         kept = jax.tree.map(lambda leaf: leaf.reshape(*pairs, *leaf.shape[1:]), (halves, seen))
-        (slope, (objective, prior_share)), (*_, values, _) = map_pairs(
+        (slopes, (objective, prior_share)), (*_, values, _) = map_pairs(
             problem, parameters, contexts, (*kept, state.values, numbers), one_pair, key=key
         )
         share = pair_weights(problem, contexts[1])
@@ -146,13 +157,26 @@ class DoublyRobust:
             prior_share=weights @ prior_share,
         )
         counts = model.law_memory * state.counts + new[0] + new[1]
-        after = ModelState(watched.followers, counts, state.visits, values)
-        return summed(slope, share), after, info
+        gradient, by_model = summed(slopes, share)
+        if self.correction_memory > 0.0:
+            old = self.correction_memory
+            correction = jax.tree.map(
+                lambda kept, fresh, plain: old * kept + (1.0 - old) * (fresh - plain),
+                correction,
+                gradient,
+                by_model,
+            )
+            gradient = jax.tree.map(jnp.add, by_model, correction)
+        after = ModelState(watched.followers, counts, state.visits, values, correction)
+        return gradient, after, info
 
     def _half_slope(
         self, view: "_View", walked: Trajectories, other: Seen, start: Array
-    ) -> tuple[Any, Array, Array, Array]:
-        """Return the gradient by half of the episodes, their worth, values, and prior share."""
+    ) -> tuple[tuple[Any, Any], Array, Array, Array]:
+        """Return the gradient by half of the episodes, their worth, values, and prior share.
+
+        Beside the gradient stands that of the model alone, () where nothing asks for it.
+        """
         build = leader_view(view.problem, view.context, view.parameters)
         mdp, reward = build(view.unconstrained)
         scores = moved_laws(build, view.unconstrained)
@@ -180,7 +204,10 @@ class DoublyRobust:
             )
 
         worth = mdp.initial @ reward_critic.values + beyond[:, 0].mean()
-        return jax.grad(surrogate)(view.unconstrained), worth, values, prior_share
+        slopes = jax.grad(surrogate)(view.unconstrained), ()
+        if self.correction_memory > 0.0:
+            slopes = slopes[0], jax.grad(partial(view.by_model, model, policy))(view.unconstrained)
+        return slopes, worth, values, prior_share
 
     def _model(
         self, view: "_View", mdp: MDP, reward: Array, other: Seen, start: Array
@@ -212,6 +239,12 @@ class _View(NamedTuple):
         """Return what the follower solves at another incentive."""
         incentive = self.problem.incentive.transform(x)
         return self.problem.mdp_fn(incentive, self.context, self.parameters)
+
+    def by_model(self, model: Callable[[Any], MDP], policy: Array, x: Any) -> Array:
+        """Return what the leader gets in a model whose policy answers to the incentive."""
+        incentive, own = self.problem.incentive.transform(x), model(x)
+        moved = responding(own, policy)
+        return leader_gain(self.problem, incentive, self.context, self.parameters, own, moved)
 
 
 class _Fresh(NamedTuple):

@@ -24,12 +24,15 @@ class ModelState(NamedTuple):
         How often each action was taken.
     values : array, shape (C, F, S)
         Soft values in the learned model, to begin the next solve from.
+    correction : pytree like the incentive, or ()
+        What fresh episodes added to the learned model's gradient, averaged over steps.
     """
 
     followers: Any
     counts: Float[Array, "context follower state action successor"]
     visits: Float[Array, "context follower state action"]
     values: Float[Array, "context follower state"]
+    correction: Any = ()
 
 
 def of_pair(table: Array, number: Int[Array, "2"]) -> Array:

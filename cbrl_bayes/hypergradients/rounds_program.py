@@ -44,7 +44,8 @@ class _Informed:
         return self.estimator.runs_on_host
 
     def init(self, problem: Problem, unconstrained: Any, *, key: Array) -> Any:
-        return self.state
+        fresh = self.estimator.init(problem, unconstrained, key=key)
+        return self.state._replace(correction=fresh.correction)
 
     def estimate(self, *arguments: Any, **named: Any) -> tuple[Any, Any, EstimateInfo]:
         return self.estimator.estimate(*arguments, **named)
