@@ -4,9 +4,9 @@
 
 For every cell and seed: what `cbrl-bayes design four_rooms --estimator learned_model --search
 rounds` finds with a million follower steps, and what ascents by `learned_model` and `doubly_robust`
-(`--search ascent`, from low prices) find with three and ten million, evaluated exactly; per cell the exact
-global search. Every run is a line of rounds.csv as soon as it ends; runs that stand there are not
-made again. Fills the tables of README.md.
+(`--search ascent`, from low prices) find with three and ten million, evaluated exactly; per cell
+the exact global search. Every run is a line of rounds.csv as soon as it ends; runs that stand there
+are not made again. Fills the tables of README.md.
 """
 
 import argparse

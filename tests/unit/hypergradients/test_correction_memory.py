@@ -7,13 +7,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.hypergradients import DoublyRobust, Exact, LearnedModel
+from cbrl_bayes.hypergradients import DoublyRobust, LearnedModel
 from cbrl_bayes.mdp import DenseTransition, replace_fields
-from tests.helpers import make_moving_problem
+from tests.conftest import make_moving_problem
 
 
 def test_corrections_of_many_steps_keep_the_mean_and_lose_the_noise():
-    """With a critic that is wrong: what is left of its bias is what plain corrections leave."""
+    """With a critic that is wrong, so that there is something to correct."""
     problem = make_moving_problem()
     x = problem.incentive.random_start(jax.random.key(3), 0.5)
     parameters = problem.default_parameters
@@ -43,8 +43,6 @@ def test_corrections_of_many_steps_keep_the_mean_and_lose_the_noise():
     assert kept.var(0).sum() < plain.var(0).sum() / 20.0
     error = plain.std(0) / np.sqrt(len(plain))
     assert np.abs(kept.mean(0) - plain.mean(0)).max() < 6.0 * error.max()
-    exact, _, _ = Exact().estimate(problem, x, parameters, (), key=jax.random.key(0))
-    assert np.linalg.norm(ravel_pytree(exact)[0]) > 0.0
 
 
 def test_memory_is_below_one():
