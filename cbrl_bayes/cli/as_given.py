@@ -82,7 +82,7 @@ def _by_ascents(
 ) -> dict[str, Any]:
     if estimator == DoublyRobust():
         # Along an ascent corrections of many steps serve each other: one step's are too noisy.
-        estimator = DoublyRobust(correction_memory=0.998)
+        estimator = DoublyRobust(correction_memory=0.99)
     if follower_steps is not None:
         estimator, search = _within_budget(problem, estimator, search, follower_steps, key)
     program = SearchProgram(problem, estimator, search)
