@@ -31,8 +31,8 @@ class Rounds:
     num_laws : int
         Laws drawn in each round, >= 2.
     follower_steps : int
-        Budget: steps of the follower over the whole search, >= 1. It may be exceeded by one
-        estimate's rollouts.
+        Budget: steps of the follower over the whole search, >= 1. Each design is watched for two
+        estimates at least, however small the budget; standard errors of so few mean little.
     ascent_share : float
         In [0, 1): share of the budget for the last ascent.
     ascent : Ascent

@@ -55,7 +55,11 @@ def with_unknown_law(problem: Problem) -> Problem:
     (104, 4, 4)
     """
     if LAW in problem.parameters:
-        raise InvalidInputError(f"problem {problem.name!r} already has a parameter {LAW!r}")
+        raise InvalidInputError(
+            f"problem {problem.name!r} already has a parameter {LAW!r}",
+            remedy="the problem as it was before its law became a parameter; or design with Exact "
+            "under the draws of its law",
+        )
     refuse_population(problem, "an unknown law", "the law stated in mdp_fn")
     parameters = problem.default_parameters
     initial = problem.incentive.transform(problem.incentive.initial)

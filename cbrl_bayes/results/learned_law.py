@@ -115,6 +115,7 @@ def learn_law(
     rounds = rounds_that_watch() if rounds is None else rounds
     estimator = LearnedModel() if estimator is None else estimator
     require_kind(rounds, Rounds, "rounds", "cb.Rounds(follower_steps=100_000)")
+    require_kind(before, RoundsResult | None, "before", "error.partial of a FollowerError")
     draws = posterior_draws(problem, base["posterior"].to_dataset())
     work: Any = {"draws": draws, "estimator": estimator, "rounds": rounds, "key": key}
     with running(problem, checkpoint=checkpoint, progress=progress, **work) as run:
@@ -222,6 +223,8 @@ def _rounds(problem: Problem, seen: WatchedRounds, cautions: list[str]) -> xr.Da
     for name in ("promised", "promised_spread", "seen", "seen_standard_error"):
         found[name].attrs["units"] = problem.objective_unit
     found.attrs = {
+        "description": "a row per design watched, in order; best_*: the design that the search "
+        "ended with, by episodes that had no part in choosing it",
         "follower_steps": int(seen.follower_steps),
         "best_seen": float(seen.seen),
         "best_seen_standard_error": float(seen.standard_error),
