@@ -356,7 +356,7 @@ def design(
 def _designed(
     problem: Problem,
     base: xr.DataTree,
-    used: Mapping[str, Any],
+    used: dict[str, Any],
     estimator: Estimator,
     settings: DesignSettings,
     stated: Alternatives,
@@ -384,7 +384,7 @@ def _designed(
         problem,
         study,
         chosen,
-        dict(used),
+        used,
         is_exact=estimator.is_exact,
         other_laws=moved,
         stage="design only" if base.attrs["stage"] == "draws" else "design",

@@ -31,6 +31,16 @@ from cbrl_bayes.behaviour import simulate_trajectories
 from cbrl_bayes.mdp import MDP, DenseTransition, SuccessorTransition, finite_horizon, replace_fields
 from cbrl_bayes.problems import DiscreteContexts, IncentiveSpace, Labels, Problem
 
+SMALL_ROOMS = """\
+xxxxxxx
+x  x  x
+x     x
+xx x xx
+x  x  x
+x     x
+xxxxxxx"""
+PLACES = {"map_text": SMALL_ROOMS, "start": (2, 1), "goals": ((1, 5), (5, 5)), "target": (4, 1)}
+"""A map of 20 cells, and what it has for `four_rooms`."""
 MOST_MAPPINGS = 40_000
 """Memory mappings of a process, of which Linux allows 65,530; a fit leaves some 2,000 behind."""
 

@@ -18,16 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from cbrl_bayes.cli.as_given import design_as_given
-from cbrl_bayes.hypergradients import (
-    LOW_PRICES,
-    Ascent,
-    DoublyRobust,
-    Exact,
-    LearnedModel,
-    Rounds,
-    Search,
-    global_search,
-)
+from cbrl_bayes.cli.input import SearchName, chosen_search
+from cbrl_bayes.hypergradients import DoublyRobust, Exact, LearnedModel, Rounds, global_search
 from cbrl_bayes.problems import SLIP_AS_PUBLISHED, Problem, four_rooms
 
 HERE = Path(__file__).parent
@@ -40,9 +32,7 @@ from tables import fill, markdown  # noqa: E402
 FILE = HERE / "rounds.csv"
 FIELDS = ("lambda", "beta", "search", "seed", "objective", "promised", "follower_steps", "seconds")
 LEAST_SHARE = 0.98
-FROM_LOW_PRICES = Search(
-    ascent=Ascent(num_steps=500, learning_rate=0.05, price_continuation=(*LOW_PRICES, 1.0))
-)
+FROM_LOW_PRICES = chosen_search(SearchName.ASCENT, four_rooms())
 SEARCHES = {
     "exact": (Exact(), global_search(), None),
     "rounds": (LearnedModel(), Rounds(), 1_000_000),

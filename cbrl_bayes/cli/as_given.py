@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
+from cbrl_bayes.designs import watch_in_rounds
+from cbrl_bayes.designs.running import Running
 from cbrl_bayes.errors import InvalidInputError, require_kind
 from cbrl_bayes.hypergradients import (
     DoublyRobust,
     Estimator,
     LearnedModel,
     Rounds,
-    RoundsProgram,
     Search,
     SearchProgram,
 )
@@ -121,23 +122,22 @@ def _by_rounds(
         "estimator of a search in rounds",
         "--estimator learned_model",
     )
-    program = RoundsProgram(problem, cast(Any, estimator), settings)
     with reporter() as report:
-        done = 0
-
-        def on_step(steps: int) -> None:
-            nonlocal done
-            done += steps
-            report("follower steps", min(done, settings.follower_steps), settings.follower_steps)
-
-        found = program.run(problem.default_parameters, key=key, on_step=on_step)
+        found = watch_in_rounds(
+            problem,
+            {},
+            estimator=cast(Any, estimator),
+            rounds=settings,
+            key=key,
+            run=Running(report=report),
+        )
     return {
-        "unconstrained": found.unconstrained,
+        "unconstrained": problem.incentive.unflatten(found.unconstrained),
         **_promise(np.quantile(found.promised, [0.05, 0.5, 0.95]), found.promised.mean()),
-        "seen_objective": found.seen,
-        "seen_standard_error": found.standard_error,
-        "follower_steps": found.follower_steps,
-        "designs_watched": len(found.rounds),
+        "seen_objective": float(found.seen),
+        "seen_standard_error": float(found.standard_error),
+        "follower_steps": int(found.follower_steps),
+        "designs_watched": len(found.round_seen),
     }
 
 

@@ -19,6 +19,7 @@ from cbrl_bayes.hypergradients import (
     RoundsProgram,
     RoundsResult,
 )
+from cbrl_bayes.hypergradients.doubly_robust import learned_model_of
 from cbrl_bayes.hypergradients.learned_law import drawn_rows, law_posteriors
 from cbrl_bayes.problems import Problem
 
@@ -101,7 +102,7 @@ def watch_in_rounds(
     ----------
     problem : Problem
     draws : mapping
-        Parameter name -> array (N, ...).
+        Parameter name -> array (N, ...); what has none takes its default.
     estimator : LearnedModel or DoublyRobust
     rounds : Rounds
     key : typed key
@@ -153,9 +154,9 @@ def laws_of_rounds(
     key: Key[Array, ""],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the concentration of the law's posterior given what was seen, and draws, (N, ...)."""
-    model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
+    prior = learned_model_of(estimator).prior
     prior_key, row_key = jax.random.split(key)
     whole = partial(law_posteriors, problem, _watched_parameters(problem, draws))
     posteriors = jax.jit(whole, static_argnums=(1, 2))
-    concentration, several = posteriors(seen.counts, model.prior, num, key=prior_key)
+    concentration, several = posteriors(seen.counts, prior, num, key=prior_key)
     return np.asarray(concentration), drawn_rows(several, row_key)

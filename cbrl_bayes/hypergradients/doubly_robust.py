@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -15,12 +14,12 @@ from cbrl_bayes.hypergradients.critics import CriticModel, LeaderCritic, critic_
 from cbrl_bayes.hypergradients.discounting import forward_trace, step_factor, sums_ahead
 from cbrl_bayes.hypergradients.learned_law import Sharing
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
-from cbrl_bayes.hypergradients.learned_policy import Seen, responding, soft_values_of
+from cbrl_bayes.hypergradients.learned_policy import Seen, gain_in_model, soft_values_of
 from cbrl_bayes.hypergradients.learned_state import ModelState, of_pair
 from cbrl_bayes.hypergradients.pairs import leader_view, map_pairs, moved_laws, pair_weights, summed
 from cbrl_bayes.hypergradients.rollout_terms import Scores, check_log_probabilities, gather
 from cbrl_bayes.mdp import MDP, Trajectories, occupancy
-from cbrl_bayes.problems import Problem, leader_gain
+from cbrl_bayes.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -204,10 +203,13 @@ class DoublyRobust:
             )
 
         worth = mdp.initial @ reward_critic.values + beyond[:, 0].mean()
-        slopes = jax.grad(surrogate)(view.unconstrained), ()
-        if self.correction_memory > 0.0:
-            slopes = slopes[0], jax.grad(partial(view.by_model, model, policy))(view.unconstrained)
-        return slopes, worth, values, prior_share
+
+        def by_model(x: Any) -> Array:
+            own = view.context, view.parameters
+            return gain_in_model(view.problem, x, *own, model(x), policy)
+
+        plain = jax.grad(by_model)(view.unconstrained) if self.correction_memory > 0.0 else ()
+        return (jax.grad(surrogate)(view.unconstrained), plain), worth, values, prior_share
 
     def _model(
         self, view: "_View", mdp: MDP, reward: Array, other: Seen, start: Array
@@ -226,6 +228,11 @@ class DoublyRobust:
         return lambda x: stated(x)[0], jax.lax.stop_gradient(policy), start, jnp.zeros(())
 
 
+def learned_model_of(estimator: LearnedModel | DoublyRobust) -> LearnedModel:
+    """Return what learns the law in an estimator that learns one."""
+    return estimator.model if isinstance(estimator, DoublyRobust) else estimator
+
+
 class _View(NamedTuple):
     """One follower in one context, at one incentive."""
 
@@ -239,12 +246,6 @@ class _View(NamedTuple):
         """Return what the follower solves at another incentive."""
         incentive = self.problem.incentive.transform(x)
         return self.problem.mdp_fn(incentive, self.context, self.parameters)
-
-    def by_model(self, model: Callable[[Any], MDP], policy: Array, x: Any) -> Array:
-        """Return what the leader gets in a model whose policy answers to the incentive."""
-        incentive, own = self.problem.incentive.transform(x), model(x)
-        moved = responding(own, policy)
-        return leader_gain(self.problem, incentive, self.context, self.parameters, own, moved)
 
 
 class _Fresh(NamedTuple):

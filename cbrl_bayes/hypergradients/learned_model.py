@@ -18,7 +18,7 @@ from cbrl_bayes.hypergradients.learned_law import (
     Sharing,
     refuse_unlisted,
 )
-from cbrl_bayes.hypergradients.learned_policy import Seen, responding
+from cbrl_bayes.hypergradients.learned_policy import Seen, gain_in_model
 from cbrl_bayes.hypergradients.learned_state import ModelState, of_pair, require_fitting
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
@@ -32,7 +32,7 @@ from cbrl_bayes.hypergradients.pairs import (
 )
 from cbrl_bayes.hypergradients.rollout_terms import Truncation, was_cut, worth_of
 from cbrl_bayes.mdp import MDP, Trajectories, best_response, occupancy, policy_values
-from cbrl_bayes.problems import Problem, leader_gain
+from cbrl_bayes.problems import Problem
 
 
 class Watched(NamedTuple):
@@ -340,10 +340,8 @@ class LearnedModel:
         law, policy, values, _ = self.model(problem, mdp, reward, seen, start, sharing)
 
         def worth(x: Any) -> Array:
-            incentive = problem.incentive.transform(x)
-            own = law.applied(problem.mdp_fn(incentive, context, parameters))
-            moved = responding(own, policy)
-            return leader_gain(problem, incentive, context, parameters, own, moved)
+            stated = problem.mdp_fn(problem.incentive.transform(x), context, parameters)
+            return gain_in_model(problem, x, context, parameters, law.applied(stated), policy)
 
         objective, slope = jax.value_and_grad(worth)(unconstrained)
         spent = occupancy(law.applied(mdp), policy)

@@ -1,6 +1,7 @@
 """What episodes say of the follower's policy, and how a policy responds to the incentive."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.hypergradients.learned_law import count_transitions
 from cbrl_bayes.mdp import MDP, Trajectories, soft_policy_values
+from cbrl_bayes.problems import Problem, leader_gain
 
 
 class Seen(NamedTuple):
@@ -66,3 +68,11 @@ def soft_values_of(
     log_policy = jnp.where(policy > 0.0, logs, -jnp.inf)
     values = soft_policy_values(mdp, log_policy)
     return values, mdp.q_values(values)
+
+
+def gain_in_model(
+    problem: Problem, x: Any, context: Any, parameters: Mapping[str, Any], model: MDP, policy: Array
+) -> Array:
+    """Return what the leader gets in a model of the follower whose policy answers to ``x``."""
+    incentive, moved = problem.incentive.transform(x), responding(model, policy)
+    return leader_gain(problem, incentive, context, parameters, model, moved)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from cbrl_bayes.errors import FollowerError, InvalidInputError, require_kind
 from cbrl_bayes.hypergradients.ascent import AscentProgram
 from cbrl_bayes.hypergradients.contract import EstimateInfo, Estimator
-from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust
+from cbrl_bayes.hypergradients.doubly_robust import DoublyRobust, learned_model_of
 from cbrl_bayes.hypergradients.exact import Exact
 from cbrl_bayes.hypergradients.learned_law import Sharing, drawn_rows, law_posteriors
 from cbrl_bayes.hypergradients.learned_model import LearnedModel
@@ -80,8 +80,7 @@ class RoundsProgram:
                 accepted="a problem with leader_reward_fn",
                 remedy="an ascent by LearnedModel()",
             )
-        one = self.estimator
-        self._model = one.model if isinstance(one, DoublyRobust) else one
+        self._model = learned_model_of(self.estimator)
         sharing = Sharing.of(self.problem, self.problem.default_parameters)
         if self._model.num_contexts is not None and not sharing.contexts:
             raise InvalidInputError(

@@ -22,6 +22,7 @@ from cbrl_bayes.hypergradients import (
     RoundsResult,
     rounds_that_watch,
 )
+from cbrl_bayes.hypergradients.doubly_robust import learned_model_of
 from cbrl_bayes.problems import (
     LAW,
     Problem,
@@ -89,8 +90,8 @@ def learn_law(
         The fit with the parameter ``transition_probability`` in its posterior and the groups
         ``dynamics`` (what was learned of each pair) and ``rounds`` (designs watched, what they
         promised, what was seen). Design with ``problem = cb.problems.with_unknown_law(problem)``.
-        Where all laws would be large (160 MB),
-        fewer draws of the whole posterior are kept, evenly spaced.
+        Where all laws would be large (160 MB), fewer draws of the whole posterior are kept, evenly
+        spaced.
 
     Raises
     ------
@@ -237,8 +238,7 @@ def _rounds(problem: Problem, seen: WatchedRounds, cautions: list[str]) -> xr.Da
 def _cautions(problem: Problem, estimator: Any, draws: Mapping[str, np.ndarray]) -> list[str]:
     """Say what a study that rests on these rounds takes for granted."""
     found = []
-    model = estimator.model if isinstance(estimator, DoublyRobust) else estimator
-    if not isinstance(model.oracle, ExactFollower):
+    if not isinstance(learned_model_of(estimator).oracle, ExactFollower):
         found.append(
             "episodes taught where actions lead; that the follower which was watched chooses as "
             "the posterior says is taken for granted: compare with ascents, "

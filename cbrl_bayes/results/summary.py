@@ -140,9 +140,8 @@ def _rows(group: str, dataset: xr.Dataset, prob: float, kind: str, *, diagnose: 
         mean = array.mean(over, skipna=False).where(~still, first)
         sd = array.std(over, skipna=False).where(~still, 0.0)
         largest = float(np.abs(mean.values).max(initial=0.0))
-        certain = (
-            np.isin(first, (0.0, 1.0)) & still.values & ("successor" in array.dims)
-        )  # moves that cannot be or must be
+        # Moves that cannot be, or must be.
+        certain = np.isin(first, (0.0, 1.0)) & still.values & ("successor" in array.dims)
         for flat in printed_entries(np.where(certain, 0.0, mean.values)):
             if certain.flat[flat]:
                 continue

@@ -16,7 +16,7 @@ from cbrl_bayes.inference import (
 )
 from cbrl_bayes.inference.shares import DirichletShares, Participation
 from cbrl_bayes.problems import HouseholdEconomy, SampledContexts
-from tests.conftest import make_workshop
+from tests.conftest import PLACES, make_workshop
 
 SAMPLING = CalibrationSettings(num_draws=49, num_warmup=200, thinning=8)
 CAREFUL = dataclasses.replace(SAMPLING, target_accept=0.97, thinning=12)
@@ -138,15 +138,6 @@ def _small_taxes():
     return started(problem, num_episodes=6, num_steps=10)
 
 
-SMALL_ROOMS = """\
-xxxxxxx
-x  x  x
-x     x
-xx x xx
-x  x  x
-x     x
-xxxxxxx"""
-PLACES = {"map_text": SMALL_ROOMS, "start": (2, 1), "goals": ((1, 5), (5, 5)), "target": (4, 1)}
 SMALL_DOORS = {"north": (2, 3), "west": (3, 2), "east": (3, 4), "south": (5, 3)}
 
 

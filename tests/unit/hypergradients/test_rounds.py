@@ -20,28 +20,12 @@ from cbrl_bayes.hypergradients import (
     SearchProgram,
 )
 from cbrl_bayes.problems import four_rooms, leader_outcome, two_state
-
-SMALL_ROOMS = """\
-xxxxxxx
-x  x  x
-x     x
-xx x xx
-x  x  x
-x     x
-xxxxxxx"""
+from tests.conftest import PLACES
 
 
 @pytest.fixture(scope="module")
 def rooms():
-    return four_rooms(
-        temperature=0.01,
-        penalty_weight=3.0,
-        map_text=SMALL_ROOMS,
-        start=(2, 1),
-        goals=((1, 5), (5, 5)),
-        target=(4, 1),
-        discount=0.95,
-    )
+    return four_rooms(temperature=0.01, penalty_weight=3.0, discount=0.95, **PLACES)
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,8 @@ import xarray as xr
 
 import cbrl_bayes as cb
 from cbrl_bayes.errors import InvalidInputError
+from tests.conftest import PLACES
 
-SMALL_ROOMS = """\
-xxxxxxx
-x  x  x
-x     x
-xx x xx
-x  x  x
-x     x
-xxxxxxx"""
-PLACES = {"map_text": SMALL_ROOMS, "start": (2, 1), "goals": ((1, 5), (5, 5)), "target": (4, 1)}
 ASCENT = cb.Ascent(num_steps=100, learning_rate=0.3)
 SEARCH = cb.Search(ascent=ASCENT, num_starts=2, start_scales=(1.0,), num_candidates=32)
 ROUNDS = cb.Rounds(search=SEARCH, num_rounds=2, num_laws=2, follower_steps=40_000, ascent_share=0.0)
