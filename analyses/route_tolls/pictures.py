@@ -107,9 +107,10 @@ def draw_map(
     )
     axes.set_aspect("equal")
     axes.set_axis_off()
+    marked = "stars: links to be relieved. " if len(relieved) else ""
     axes.set_title(
         "Traffic before the tolls (width) and its change (colour); labels: tolls in minutes;\n"
-        "stars: links to be relieved. Laid out by driving time: the data have no coordinates"
+        f"{marked}Laid out by driving time: the data have no coordinates"
     )
     figure.colorbar(drawn, label="change, entries per 100 trips", shrink=0.6)
     figure.savefig(path, dpi=110)

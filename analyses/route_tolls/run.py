@@ -36,11 +36,11 @@ def main() -> None:
     """Cut, design twice, compare, draw."""
     begun = time.perf_counter()
     posterior = json.loads((HERE / "posterior.json").read_text())
-    part, trips = borlange()[0].cut(*_busiest())
+    part, trips = busiest_part()
     use = np.bincount(np.concatenate(trips.links), minlength=part.num_links)
     busiest = np.argsort(-use, kind="stable")[:NUM_TOLLED]
     relieved = busiest[:NUM_RELIEVED]
-    draws = _thinned(posterior["draws"], NUM_DRAWS)
+    draws = thinned(posterior["draws"], NUM_DRAWS)
     results: dict = {
         "links": part.num_links,
         "destinations": part.num_destinations,
@@ -87,19 +87,19 @@ def study(
         rows.append({"worth": worth, "on": on, "loss": loss, "flows": flows})
     found = {
         "largest_difference_to_leader_outcome": checked,
-        "gain_common": _told([r["worth"]["common"] - r["worth"]["none"] for r in rows]),
-        "gain_own": _told([r["worth"]["own"] - r["worth"]["none"] for r in rows]),
-        "value_of_knowing": _told([r["worth"]["own"] - r["worth"]["common"] for r in rows]),
-        "traffic_before": _told([r["on"]["none"] for r in rows]),
-        "traffic_change": _told([r["on"]["common"] / r["on"]["none"] - 1.0 for r in rows]),
-        "drivers_loss": _told([r["loss"]["common"] for r in rows]),
+        "gain_common": told([r["worth"]["common"] - r["worth"]["none"] for r in rows]),
+        "gain_own": told([r["worth"]["own"] - r["worth"]["none"] for r in rows]),
+        "value_of_knowing": told([r["worth"]["own"] - r["worth"]["common"] for r in rows]),
+        "traffic_before": told([r["on"]["none"] for r in rows]),
+        "traffic_change": told([r["on"]["common"] / r["on"]["none"] - 1.0 for r in rows]),
+        "drivers_loss": told([r["loss"]["common"] for r in rows]),
         "tolls": [
             {
                 "number": int(link),
                 "link": part.link_names[link],
                 "relieved": bool(link in relieved),
                 "common": float(common[i]),
-                **_told([best[i] for best in each]),
+                **told([best[i] for best in each]),
             }
             for i, link in enumerate(tolled)
         ],
@@ -108,13 +108,15 @@ def study(
     return found, mean
 
 
-def _busiest() -> tuple[np.ndarray, object]:
+def busiest_part() -> tuple[RoadNetwork, Trips]:
+    """Return the links that most trips use and that reach each other, and the trips on them."""
     network, trips = borlange()
     use = np.bincount(np.concatenate(trips.links), minlength=network.num_links)
-    return np.argsort(-use, kind="stable")[:NUM_KEPT], trips
+    return network.cut(np.argsort(-use, kind="stable")[:NUM_KEPT], trips)
 
 
-def _thinned(draws: dict, num: int) -> list[dict[str, float]]:
+def thinned(draws: dict, num: int) -> list[dict[str, float]]:
+    """Return some draws, evenly spaced over all chains."""
     flat = {name: np.ravel(values) for name, values in draws.items()}
     chosen = np.linspace(0, len(next(iter(flat.values()))) - 1, num).astype(int)
     return [{name: float(values[i]) for name, values in flat.items()} for i in chosen]
@@ -130,13 +132,15 @@ def _agrees(leader: Leader, one: dict[str, float]) -> float:
     return float(abs(slow(logit) - leader.objective(toll, one)))
 
 
-def _told(values: list[float]) -> dict[str, float]:
+def told(values: list[float]) -> dict[str, float]:
+    """Return mean and 90 % interval."""
     low, high = np.quantile(values, ENDS)
     return {"mean": float(np.mean(values)), "lower": float(low), "upper": float(high)}
 
 
-def _interval(told: dict[str, float], scale: float = 1.0, form: str = ".3f") -> str:
-    mean, low, high = (format(scale * told[k], form) for k in ("mean", "lower", "upper"))
+def interval(found: dict[str, float], scale: float = 1.0, form: str = ".3f") -> str:
+    """Return mean and interval as text."""
+    mean, low, high = (format(scale * found[k], form) for k in ("mean", "lower", "upper"))
     return f"{mean} ({low} to {high})"
 
 
@@ -178,12 +182,12 @@ def _leader_texts(results: dict) -> dict[str, str]:
     )
     rows = [["", "tolls on all 20", "none on the relieved five"]]
     rows += [
-        [title, *(_interval(case[name], scale, form) for case in cases)]
+        [title, *(interval(case[name], scale, form) for case in cases)]
         for title, name, scale, form in lines
     ]
     tolls = [["link", "common toll, minutes", "best toll by draw"]]
     tolls += [
-        [t["link"], f"{t['common']:.2f}", _interval(t, 1.0, ".2f")]
+        [t["link"], f"{t['common']:.2f}", interval(t, 1.0, ".2f")]
         for t in results["elsewhere"]["tolls"]
         if max(t["common"], t["upper"]) >= 0.005
     ]

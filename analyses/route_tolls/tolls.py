@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from cbrl_bayes.mdp import linear_values
-from cbrl_bayes.problems import Problem, shared_network
+from cbrl_bayes.problems import POPULATION, Problem, settled, shared_network
 
 SHARP = 1000.0
 """The search minimises thousandths of a minute: its limit on the slope then is 1e-8 minutes."""
@@ -23,7 +23,8 @@ class Leader:
 
     With V the drivers' value at the start, averaged over trips, the traffic on a turn is the
     slope of V in its utility. So welfare without tolls' payments is V plus what is paid, and what
-    is paid, like the harm, is a directional derivative of V.
+    is paid, like the harm, is a directional derivative of V. With congestion utility is that of
+    the settled traffic.
     """
 
     problem: Problem
@@ -38,14 +39,14 @@ class Leader:
     @cached_property
     def network(self) -> Any:
         """Tables without toll; only utility depends on parameters."""
-        one = self.problem.follower_parameters(self.problem.default_parameters, 0)
+        one = self._known({})
         toll = {"toll": jnp.zeros(len(self.tolled))}
         return shared_network(self.problem, toll, self.problem.contexts.values, one)
 
     @cached_property
     def start(self) -> jax.Array:
         """Share of trips to each destination that begin on each link, (C, S)."""
-        one = self.problem.follower_parameters(self.problem.default_parameters, 0)
+        one = self._known({})
         toll = {"toll": jnp.zeros(len(self.tolled))}
         initial = jax.vmap(lambda c: self.problem.mdp_fn(toll, c, one).initial)
         shares = jnp.asarray(self.problem.contexts.probability)
@@ -53,9 +54,20 @@ class Leader:
 
     def utility(self, parameters: Mapping[str, Any]) -> jax.Array:
         """Return what each move is worth without tolls, (S, A)."""
-        one = self.problem.follower_parameters({**self.problem.default_parameters, **parameters}, 0)
         toll = {"toll": jnp.zeros(len(self.tolled))}
-        return self.problem.mdp_fn(toll, jnp.asarray(0), one).as_stated[0]
+        return self.problem.mdp_fn(toll, jnp.asarray(0), self._known(parameters)).as_stated[0]
+
+    def _known(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all parameters; with congestion, traffic as it is first guessed if not given."""
+        known = {**self.problem.default_parameters, **parameters}
+        if self.problem.population is not None:
+            known = {POPULATION: self.problem.population.start, **known}
+        return self.problem.follower_parameters(known, 0)
+
+    def settled(self, toll: jax.Array, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters, with the traffic that settles under tolls if there is any."""
+        known = {**self.problem.default_parameters, **parameters}
+        return settled(self.problem, {"toll": toll}, known)
 
     def value(self, utility: jax.Array) -> jax.Array:
         """Return the drivers' average value at the start, in utility."""
@@ -77,6 +89,7 @@ class Leader:
 
     def objective(self, toll: jax.Array, parameters: Mapping[str, Any]) -> jax.Array:
         """Return the leader's objective, minutes per trip."""
+        parameters = self.settled(toll, parameters)
         minute = -parameters["time"]
         paid = self._into(self._on(self.tolled, toll))
         harm = self._into(self._on(self.relieved, self.relief))
@@ -87,6 +100,7 @@ class Leader:
 
     def traffic(self, toll: jax.Array, parameters: Mapping[str, Any]) -> jax.Array:
         """Return entries into each link per trip, (S,)."""
+        parameters = self.settled(toll, parameters)
         paid = self._into(self._on(self.tolled, toll))
         utility = self.utility(parameters) + parameters["time"] * paid
         visits = jax.grad(self.value)(utility)

@@ -11,7 +11,13 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.hypergradients.contract import EstimateInfo
 from cbrl_bayes.hypergradients.rollout_terms import Scores
 from cbrl_bayes.mdp import MDP
-from cbrl_bayes.problems import Problem, SampledContexts, depends_on_input, refuse_population
+from cbrl_bayes.problems import (
+    POPULATION,
+    Problem,
+    SampledContexts,
+    depends_on_input,
+    refuse_population,
+)
 
 OnePair = Callable[[Any, Mapping[str, Any], Any, Array], tuple[Any, Any, EstimateInfo]]
 
@@ -104,7 +110,9 @@ def map_pairs(
         memory, leaves (C, F, ...).
     """
     problem.refuse_aggregate()
-    refuse_population(problem, "this estimator", "Exact() or ZerothOrder(num_rollouts=None)")
+    if POPULATION not in parameters:
+        remedy = "Exact(), ZerothOrder() or LearnedModel()"
+        refuse_population(problem, "this estimator", remedy)
     _refuse_other_response(problem)
     values, weights = contexts
     shape = (weights.shape[0], problem.followers.num_followers)

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients.contract import EstimateInfo, FollowerAccess
+from cbrl_bayes.hypergradients.learned_crowd import in_crowd
 from cbrl_bayes.hypergradients.pairs import (
     choose_contexts,
     contexts_change,
@@ -168,6 +169,7 @@ class ZerothOrder:
     ) -> tuple[Any, Any, EstimateInfo]:
         """Return the mean discounted return of the leader over rollouts."""
         context_key, work_key = jax.random.split(key)
+        parameters = in_crowd(problem, unconstrained, parameters, self.oracle, key=context_key)
         contexts = choose_contexts(problem, parameters, self.num_contexts, context_key)
         if contexts_change(problem, self.num_contexts):
             memory, _, _ = self.init(problem, unconstrained, key=context_key)

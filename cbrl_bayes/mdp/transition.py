@@ -59,11 +59,11 @@ class DenseTransition:
         self, state: Int[Array, "..."], action: Int[Array, "..."], next_state: Int[Array, "..."]
     ) -> Float[Array, "..."]:
         """Return ``P(next_state | state, action)`` of many transitions."""
-        return self.probability[state, action, next_state]
+        return jnp.asarray(self.probability)[state, action, next_state]
 
     def row(self, state: Int[Array, "..."], action: Int[Array, "..."]) -> Float[Array, "... slot"]:
         """Return the law of the next state, by position, for many pairs."""
-        return self.probability[state, action]
+        return jnp.asarray(self.probability)[state, action]
 
     def with_probability(
         self, probability: Float[Array, "state action next_state"]
@@ -133,18 +133,18 @@ class SuccessorTransition:
         self, state: Int[Array, "..."], action: Int[Array, "..."], slot: Int[Array, "..."]
     ) -> Int[Array, "..."]:
         """Translate a position in the last axis of ``probability`` into a state."""
-        return self.successor[state, action, slot]
+        return jnp.asarray(self.successor)[state, action, slot]
 
     def step_probability(
         self, state: Int[Array, "..."], action: Int[Array, "..."], next_state: Int[Array, "..."]
     ) -> Float[Array, "..."]:
         """Return ``P(next_state | state, action)`` of many transitions."""
-        reached = self.successor[state, action] == next_state[..., None]
-        return jnp.where(reached, self.probability[state, action], 0.0).sum(-1)
+        reached = jnp.asarray(self.successor)[state, action] == next_state[..., None]
+        return jnp.where(reached, self.row(state, action), 0.0).sum(-1)
 
     def row(self, state: Int[Array, "..."], action: Int[Array, "..."]) -> Float[Array, "... slot"]:
         """Return the law of the next state, by position, for many pairs."""
-        return self.probability[state, action]
+        return jnp.asarray(self.probability)[state, action]
 
     def with_probability(
         self, probability: Float[Array, "state action successor"]

@@ -6,6 +6,7 @@ from cbrl_bayes.problems import follower_models
 from cbrl_bayes.problems.borlange import borlange
 from cbrl_bayes.problems.bus_replacement import MILES_PER_BIN, bus_replacement
 from cbrl_bayes.problems.chains import Chain
+from cbrl_bayes.problems.congestion import Congestion
 from cbrl_bayes.problems.constraints import Bounds, Budget, Monotone, constrained
 from cbrl_bayes.problems.contexts import ContextDistribution, DiscreteContexts, SampledContexts
 from cbrl_bayes.problems.contract_design import COST_TYPES, contract_design
@@ -19,6 +20,7 @@ from cbrl_bayes.problems.equilibrium import (
     equilibrium,
     refuse_population,
     settled,
+    start_of_crowd,
 )
 from cbrl_bayes.problems.feasibility import Feasibility, check_mdps, mdps_are_valid
 from cbrl_bayes.problems.four_rooms import (
@@ -112,6 +114,7 @@ __all__ = [
     "Bounds",
     "Budget",
     "Chain",
+    "Congestion",
     "ContextDistribution",
     "DeltaRule",
     "DiscreteContexts",
@@ -179,6 +182,7 @@ __all__ = [
     "settled",
     "shared_default_policy",
     "shared_network",
+    "start_of_crowd",
     "tax_design",
     "two_option_learning",
     "two_state",

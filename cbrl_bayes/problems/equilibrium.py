@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from cbrl_bayes.errors import InvalidInputError, import_extra, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import occupancy
+from cbrl_bayes.problems.dependence import depends_on_input
 from cbrl_bayes.problems.incentive import Labels
 from cbrl_bayes.problems.response import each_pair, respond
+from cbrl_bayes.problems.roots import root_with_derivative
+from cbrl_bayes.problems.shared_network import shared_network
 from cbrl_bayes.status import SolveStatus
 
 if TYPE_CHECKING:
@@ -22,8 +25,6 @@ POPULATION = "population"
 """Under this name the functions of a problem find the statistic among their parameters."""
 SETTLED = 1e-8
 """Largest difference, relative to the statistic's size, that still counts as an equilibrium."""
-FEW_ENTRIES = 20
-"""Statistics of more numbers are solved for by Krylov methods, which form no matrix."""
 APART = 1e-4
 """Equilibria that differ by less than this share of the statistic's size are one."""
 
@@ -58,9 +59,10 @@ class Population:
     Notes
     -----
     The statistic is found by a trust-region Newton method (dogleg of optimistix, with the
-    derivative of the best responses) and differentiated by the implicit function theorem: no
-    iteration is unrolled, and memory does not grow with their number. Several equilibria may
-    exist: `equilibria` looks for them.
+    derivative of the best responses); one of more than 20 numbers by responding to responses,
+    and by Newton's method only where that does not settle. It is differentiated by the implicit
+    function theorem: no iteration is unrolled, and memory does not grow with their number.
+    Several equilibria may exist: `equilibria` looks for them.
 
     Examples
     --------
@@ -156,7 +158,7 @@ def equilibrium(
         made, _ = statistic_of_responses(problem, given[0], given[1], share * scale, key=key)
         return made / scale - share
 
-    share, iterations = _root(gap, first / scale, population.max_steps)
+    share, iterations = root_with_derivative(gap, first / scale, population.max_steps)
     again, status = statistic_of_responses(
         problem, fixed[0], fixed[1], jax.lax.stop_gradient(share) * scale, key=key
     )
@@ -184,6 +186,16 @@ def settled(
     if POPULATION in given:
         given[POPULATION] = jnp.where(status == 0, given[POPULATION], jnp.nan)
     return given
+
+
+def start_of_crowd(problem: "Problem", parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the population's first guess, unless a statistic is given.
+
+    For looking at what a problem's functions depend on, where followers meet.
+    """
+    if problem.population is None:
+        return dict(parameters)
+    return {POPULATION: jnp.asarray(problem.population.start, float), **parameters}
 
 
 def settle(
@@ -216,6 +228,14 @@ def statistic_of_responses(
     values, weights = problem.contexts.support(parameters, key)
     mass = weights[:, None] * jnp.asarray(problem.followers.weights) * population.size
     everyone = {**parameters, POPULATION: statistic}
+    together = [
+        _from_one_network(problem, incentive, values, everyone, who, mass[:, who])
+        for who in range(problem.followers.num_followers)
+    ]
+    shared = [each for each in together if each is not None]
+    if len(shared) == len(together):
+        made, status = (jnp.stack(parts) for parts in zip(*shared, strict=True))
+        return made.sum(0), status.max()
 
     def one_pair(entry: tuple) -> tuple[Array, Array]:
         (context, who), weight = entry
@@ -228,6 +248,42 @@ def statistic_of_responses(
     pairs = each_pair(values, weights.shape[0], problem)
     made, status = jax.lax.map(one_pair, (pairs, mass.ravel()))
     return made.sum(0), status.max()
+
+
+def _from_one_network(
+    problem: "Problem",
+    incentive: Mapping[str, Any],
+    contexts: Any,
+    parameters: Mapping[str, Any],
+    who: int,
+    mass: Float[Array, " context"],
+) -> tuple[Float[Array, " entry"], Int[Array, ""]] | None:
+    """Return what one follower adds in all contexts, by one solve for all, and its status.
+
+    None unless contexts share a network (`shared_network`) and what visits add is a weighted sum
+    of them, the same in all contexts: only then it is enough to know all visits together.
+    """
+    one = problem.follower_parameters(parameters, who)
+    network = shared_network(problem, incentive, contexts, one)
+    if network is None:
+        return None
+    statistic_fn = _population_of(problem).statistic_fn
+    context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], contexts)
+
+    def added(visits: Array, context: Any = context) -> Array:
+        return statistic_fn(incentive, visits, context, one)
+
+    def slope(visits: Array) -> Array:
+        return jax.jvp(added, (visits,), (network.reward,))[1]
+
+    if depends_on_input(slope, network.reward) or depends_on_input(
+        lambda context: added(network.reward, context), context
+    ):
+        return None
+    initial = jax.vmap(lambda context: problem.mdp_fn(incentive, context, one).initial)(contexts)
+    visits, status = network.visits(mass[:, None] * initial)
+    constant, moved = jax.jvp(added, (jnp.zeros_like(visits),), (visits,))
+    return mass.sum() * constant + moved, status
 
 
 def equilibria(
@@ -323,35 +379,3 @@ def _population_of(problem: "Problem") -> Population:
             accepted="Problem(population=cb.Population(...))",
         )
     return problem.population
-
-
-def _root(gap: Callable[[Array], Array], first: Array, max_steps: int) -> tuple[Array, Array]:
-    """Return where ``gap`` vanishes, with an implicit derivative, and the number of steps."""
-    optimistix = import_extra("optimistix", "equilibria")
-    lineax = import_extra("lineax", "equilibria")
-    few = first.size <= FEW_ENTRIES
-    exact = lineax.AutoLinearSolver(well_posed=None)
-    linear_solver = exact if few else lineax.GMRES(rtol=1e-6, atol=1e-9, stagnation_iters=100)
-
-    def solve(function: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
-        found: Any = optimistix.root_find(
-            lambda share, _: function(share),
-            optimistix.Dogleg(rtol=1e-10, atol=1e-12, linear_solver=linear_solver),
-            start,
-            max_steps=max_steps,
-            throw=False,
-        )
-        return found.value, found.stats["num_steps"].astype(float)
-
-    def tangent_solve(linear: Callable[[Array], Array], side: Array) -> Array:
-        # Not lineax: it raises where a chain tries parameters at which nothing is finite.
-        if few:
-            return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(side)), side)
-
-        def krylov(operator: Callable[[Array], Array], b: Array) -> Array:
-            return jax.scipy.sparse.linalg.gmres(operator, b, tol=1e-12, restart=50, maxiter=20)[0]
-
-        return jax.lax.custom_linear_solve(linear, side, krylov, krylov)
-
-    value, steps = jax.lax.custom_root(gap, first, solve, tangent_solve, has_aux=True)
-    return value, jax.lax.stop_gradient(steps).astype(int)

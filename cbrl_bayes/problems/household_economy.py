@@ -1,5 +1,6 @@
 """Households that work, consume and save: their decision problem on a grid of assets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,12 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
-from cbrl_bayes.mdp import MDP, SuccessorTransition
+from cbrl_bayes.mdp import MDP
+from cbrl_bayes.problems.grid_model import GridModel
+from cbrl_bayes.problems.grids import Grid
+from cbrl_bayes.problems.shocks import Shock
+
+Named = Mapping[str, Any]
 
 LOWEST_ASSETS, HIGHEST_ASSETS = -100.0, 100.0
 NOISE, INITIAL_SPREAD = 5.0, 2.0**0.5
@@ -53,7 +59,7 @@ class HouseholdEconomy:
     Examples
     --------
     >>> economy = HouseholdEconomy(num_goods=3)
-    >>> economy.spending.shape, economy.totals.size, economy.pair_hours.size
+    >>> economy.spending.shape, economy.totals.size, economy.model.num_actions
     ((125, 3), 13, 130)
     """
 
@@ -120,16 +126,6 @@ class HouseholdEconomy:
         """Hours that can be worked, shape (H,)."""
         return self.hours_step * np.arange(self.num_hours)
 
-    @cached_property
-    def pair_hours(self) -> np.ndarray:
-        """Hours of every action, shape (A,) with A = H K."""
-        return np.repeat(self.hours, len(self.totals))
-
-    @cached_property
-    def pair_spending(self) -> np.ndarray:
-        """Total spending of every action, money, shape (A,)."""
-        return np.tile(self.totals, self.num_hours)
-
     def split(
         self, vat: Float[Array, " good"], preference: Float[Array, " good"], temperature: Any
     ) -> tuple[Float[Array, " total"], Float[Array, " split"]]:
@@ -152,31 +148,56 @@ class HouseholdEconomy:
         summed = jnp.zeros((self.num_hours, len(self.totals)))
         return summed.at[:, self.total_of_split].add(chance * each).ravel()
 
-    def mdp(
-        self,
-        vat: Array,
-        income_tax: Any,
-        preference: Float[Array, " good"],
-        temperature: Any,
-        effort_weight: Any,
-        effort_exponent: Any,
-    ) -> MDP:
-        """Return the household's decision problem over hours and total spending."""
-        value, _ = self.split(vat, preference, temperature)
-        # 0 hours cost 0; their logarithm must not reach the derivative by the exponent.
-        worked = self.pair_hours > 0.0
-        effort = jnp.where(worked, np.where(worked, self.pair_hours, 1.0) ** effort_exponent, 0.0)
-        of_assets = np.where(
-            self.assets > 0.0, np.log1p(np.maximum(self.assets, 0.0) / ASSET_SCALE), self.assets
-        )
-        saving = (1.0 - income_tax) * self.wage * self.pair_hours - self.pair_spending
-        return MDP(
-            reward=of_assets[:, None] - effort_weight * effort + jnp.tile(value, self.num_hours),
-            transition=_asset_law(self.assets, saving),
-            initial=_cell_masses(self.assets, 0.0, INITIAL_SPREAD),
+    @cached_property
+    def model(self) -> GridModel:
+        """The decision over hours and total spending, for the taxes and a group of `tax_design`."""
+        assets = self.assets
+        step = assets[1] - assets[0]
+        half = int(np.ceil(WINDOW * NOISE / step)) + 1
+        width = min(2 * half + 1, len(assets))
+
+        def aimed_at(state: Named, action: Named, incentive: Named) -> Array:
+            earned = (1.0 - incentive["income_tax"]) * self.wage * action["hours"]
+            aim = state["assets"] + earned - action["spending"]
+            return jnp.clip(aim, LOWEST_ASSETS, HIGHEST_ASSETS)
+
+        def near(state: Named, action: Named, incentive: Named) -> Array:
+            aim = jax.lax.stop_gradient(aimed_at(state, action, incentive))
+            nearest = jnp.round((aim - LOWEST_ASSETS) / step).astype(int)
+            first = jnp.clip(nearest - width // 2, 0, len(assets) - width)
+            return jnp.asarray(assets)[first + jnp.arange(width)]
+
+        def chance(state: Named, action: Named, incentive: Named) -> Array:
+            place, aim = near(state, action, incentive), aimed_at(state, action, incentive)
+            return _cell_masses(place, step, aim, NOISE, ends=(LOWEST_ASSETS, HIGHEST_ASSETS))
+
+        def reward(
+            state: Named, action: Named, incentive: Named, context: Array, parameters: Named
+        ) -> Array:
+            preference = parameters["preference"][context]
+            value, _ = self.split(incentive["vat"], preference, parameters["temperature"])
+            # 0 hours cost 0; their logarithm must not reach the derivative by the exponent.
+            worked = action["hours"] > 0.0
+            hours = jnp.where(worked, action["hours"], 1.0)
+            effort = jnp.where(worked, hours ** parameters["effort_exponent"], 0.0)
+            rich = jnp.log1p(jnp.maximum(state["assets"], 0.0) / ASSET_SCALE)
+            of_assets = jnp.where(state["assets"] > 0.0, rich, state["assets"])
+            total = jnp.searchsorted(self.totals, action["spending"])
+            return of_assets - parameters["effort_weight"] * effort + value[total]
+
+        return GridModel(
+            states={"assets": Grid(assets, between=False)},
+            actions={"hours": Grid(self.hours), "spending": Grid(self.totals)},
+            shocks={"assets": Shock(near, chance)},
+            reward=reward,
+            next_state=lambda shock: {"assets": shock["assets"]},
+            initial={"assets": _cell_masses(assets, step, 0.0, INITIAL_SPREAD)},
             discount=self.discount,
-            temperature=temperature,
         )
+
+    def mdp(self, incentive: Named, group: Array, parameters: Named) -> MDP:
+        """Return the household's decision problem; see `GridModel.mdp`."""
+        return self.model.mdp(incentive, group, parameters)
 
 
 def _goods_utility(amount: Float[Array, "split good"], weight: Array) -> Float[Array, " split"]:
@@ -188,23 +209,15 @@ def _goods_utility(amount: Float[Array, "split good"], weight: Array) -> Float[A
     return jnp.where(nothing, 0.0, jnp.exp((weight * logs).sum(1)))
 
 
-def _asset_law(assets: np.ndarray, saving: Array) -> SuccessorTransition:
-    """Return the law of next assets for every grid point and saving, on cells around the mean."""
-    step = assets[1] - assets[0]
-    half = int(np.ceil(WINDOW * NOISE / step)) + 1
-    width = min(2 * half + 1, len(assets))
-    mean = jnp.clip(assets[:, None] + saving, LOWEST_ASSETS, HIGHEST_ASSETS)
-    nearest = jax.lax.stop_gradient(jnp.round((mean - LOWEST_ASSETS) / step)).astype(int)
-    first = jnp.clip(nearest - width // 2, 0, len(assets) - width)
-    successor = first[..., None] + jnp.arange(width)
-    place = jnp.asarray(assets)[successor]
-    high = jnp.where(successor == len(assets) - 1, HIGHEST_ASSETS, place + step / 2)
-    low = jnp.where(successor == 0, LOWEST_ASSETS, place - step / 2)
-    mass = norm.cdf(high, mean[..., None], NOISE) - norm.cdf(low, mean[..., None], NOISE)
-    return SuccessorTransition(successor.astype(jnp.int32), mass / mass.sum(-1, keepdims=True))
-
-
-def _cell_masses(assets: np.ndarray, mean: float, spread: float) -> Float[Array, " state"]:
-    step = assets[1] - assets[0]
-    mass = norm.cdf(assets + step / 2, mean, spread) - norm.cdf(assets - step / 2, mean, spread)
+def _cell_masses(
+    place: Array | np.ndarray,
+    step: float,
+    mean: Array | float,
+    spread: float,
+    ends: tuple[float, float] = (-np.inf, np.inf),
+) -> Float[Array, " node"]:
+    """Return the masses of a normal law on cells around nodes, normalised; cells stop at ends."""
+    high = jnp.where(place == ends[1], ends[1], place + step / 2)
+    low = jnp.where(place == ends[0], ends[0], place - step / 2)
+    mass = norm.cdf(high, mean, spread) - norm.cdf(low, mean, spread)
     return mass / mass.sum()

@@ -9,7 +9,9 @@ from jaxtyping import Array
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition, expected_return
 from cbrl_bayes.problems.borlange import borlange
+from cbrl_bayes.problems.congestion import Congestion
 from cbrl_bayes.problems.contexts import DiscreteContexts
+from cbrl_bayes.problems.equilibrium import POPULATION, Population
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
 from cbrl_bayes.problems.record import Incentive, Parameters, Problem
 from cbrl_bayes.problems.road_network import RoadNetwork, Trips
@@ -41,6 +43,7 @@ def route_choice(
     relieved: Sequence[int] | None = None,
     relief: float = 1.0,
     largest_toll: float = 5.0,
+    congestion: Congestion | None = None,
 ) -> Problem:
     r"""Lay tolls on links so that drivers leave some links alone.
 
@@ -80,6 +83,9 @@ def route_choice(
         Minutes that one entry into a relieved link counts, >= 0.
     largest_toll : float
         Upper bound of a toll, minutes, > 0.
+    congestion : Congestion, optional
+        Travel times grow with traffic. The entries into each link are then a population
+        statistic, and drivers are in equilibrium (`equilibrium`). Default: times are given.
 
     Returns
     -------
@@ -92,8 +98,8 @@ def route_choice(
     DataError
         If the files of the default network are not at hand.
     InvalidInputError
-        For links that the network does not have, and coefficients so small that wandering for
-        ever is worth more than arriving.
+        For links that the network does not have, capacities that do not fit its links, and
+        coefficients so small that wandering for ever is worth more than arriving.
 
     Examples
     --------
@@ -115,7 +121,7 @@ def route_choice(
     busiest = np.argsort(-use, kind="stable")
     at_toll = _links(network, "tolled", busiest[:NUM_TOLLED] if tolled is None else tolled)
     off = _links(network, "relieved", busiest[:5] if relieved is None else relieved)
-    drivers = _Drivers(_Tables(network, trips), at_toll, off, relief)
+    drivers = _Drivers(_Tables(network, trips), at_toll, off, relief, congestion)
     shares = np.bincount(trips.destination, minlength=network.num_destinations) / len(trips.links)
     return Problem(
         name="route_choice",
@@ -137,6 +143,7 @@ def route_choice(
         parameter_units=UNITS,
         ranges=dict.fromkeys(COEFFICIENTS, (-np.inf, 0.0)),
         uncertain=COEFFICIENTS,
+        population=None if congestion is None else _traffic(network, drivers, congestion),
     )
 
 
@@ -173,15 +180,31 @@ class _Drivers:
     """What drivers decide about, and what their routes are worth to them and to the leader."""
 
     def __init__(
-        self, tables: _Tables, tolled: np.ndarray, relieved: np.ndarray, relief: float
+        self,
+        tables: _Tables,
+        tolled: np.ndarray,
+        relieved: np.ndarray,
+        relief: float,
+        congestion: Congestion | None,
     ) -> None:
-        self.tables, self.tolled = tables, tolled
+        self.tables, self.tolled, self.congestion = tables, tolled, congestion
         entered = jnp.zeros(tables.num_states).at[relieved].set(1.0)
         self.harm = relief * jnp.where(tables.turns, entered[tables.successor], 0.0)
 
     def utility(self, parameters: Parameters) -> Array:
         """Return what each move is worth without tolls, (S, A)."""
-        return sum(parameters[name] * self.tables.features[name] for name in COEFFICIENTS)
+        tables = self.tables
+        features = dict(tables.features)
+        if self.congestion is not None:
+            slowdown = jnp.append(self.congestion.slowdown(parameters[POPULATION]), 1.0)
+            features["time"] = features["time"] * slowdown[tables.successor]
+        return sum(parameters[name] * features[name] for name in COEFFICIENTS)
+
+    def entries(self, visits: Array) -> Array:
+        """Return the entries into each link, (L,), given visits (S, A)."""
+        tables = self.tables
+        turns = jnp.where(tables.turns, visits, 0.0)
+        return jnp.zeros(tables.num_states).at[tables.successor].add(turns)[:-1]
 
     def mdp(self, incentive: Incentive, destination: Array, parameters: Parameters) -> MDP:
         """Return the process of drivers with one destination."""
@@ -233,6 +256,23 @@ def _links(network: RoadNetwork, name: str, links: Sequence[int] | np.ndarray) -
     if len(np.unique(found)) < len(found):
         raise InvalidInputError(f"{name} has a link twice", received=found.tolist())
     return found
+
+
+def _traffic(network: RoadNetwork, drivers: _Drivers, congestion: Congestion) -> Population:
+    """Describe the traffic on each link, which all drivers make together."""
+    shape = np.shape(congestion.capacity)
+    if shape not in ((), (network.num_links,)):
+        raise InvalidInputError(
+            "capacity does not fit the network's links",
+            received=f"shape {shape}",
+            accepted=f"one number, or shape ({network.num_links},)",
+        )
+    return Population(
+        statistic_fn=lambda incentive, visits, destination, parameters: drivers.entries(visits),
+        start=jnp.full(network.num_links, congestion.volume / network.num_links),
+        size=congestion.volume,
+        labels=Labels(("road",), {"road": (("road",), network.link_names)}, unit="entries"),
+    )
 
 
 def _tolls(network: RoadNetwork, links: np.ndarray, largest: float) -> IncentiveSpace:

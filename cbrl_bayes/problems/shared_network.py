@@ -45,6 +45,25 @@ class SharedNetwork(NamedTuple):
         """Return the soft values in every context, by one factorisation for all."""
         return linear_values(*self)
 
+    def visits(
+        self, start: Float[Array, "context state"]
+    ) -> tuple[Float[Array, "state action"], Int[Array, ""]]:
+        """Return expected visits to every state and action, and the worst status of the solves.
+
+        Parameters
+        ----------
+        start : array, shape (C, S)
+            How many begin where, in each context. Visits are summed over contexts: they are the
+            slopes of ``(start * values).sum()`` in the rewards.
+        """
+
+        def worth(reward: Array) -> tuple[Array, Array]:
+            found = self._replace(reward=reward).solve()
+            return (start * found.values).sum(), found.status
+
+        visits, status = jax.grad(worth, has_aux=True)(self.reward)
+        return visits, status.max()
+
     def log_policy(
         self,
         values: Float[Array, "context state"],

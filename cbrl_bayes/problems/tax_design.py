@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
-from cbrl_bayes.mdp import MDP, occupancy
+from cbrl_bayes.mdp import occupancy
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.household_economy import HouseholdEconomy
 from cbrl_bayes.problems.incentive import IncentiveSpace, Labels, scaled_sigmoid
@@ -21,6 +20,14 @@ PUBLISHED_PREFERENCES = {"first group": (0.6, 0.3, 0.1), "second group": (0.1, 0
 """Preference weights over three goods of the two groups of households."""
 
 CONSUMPTION_WEIGHT, REVENUE_WEIGHT = 15.0, 5.0
+UNITS = {
+    "temperature": "household reward",
+    "rationality": "1 / household reward",
+    "effort_weight": "household reward per hour^exponent",
+    "effort_exponent": "",
+    "preference": "share",
+    "context_probability": "probability",
+}
 
 
 def tax_design(
@@ -118,7 +125,7 @@ def tax_design(
         name="tax_design",
         incentive=_rates(names, highest_rate, initial_rate),
         contexts=DiscreteContexts(tuple(groups), jnp.arange(number), tuple(law)),
-        mdp_fn=_HouseholdDecision(economy),
+        mdp_fn=economy.mdp,
         parameters={
             "temperature": temperature,
             "effort_weight": effort_weight,
@@ -128,25 +135,12 @@ def tax_design(
         leader_reward_fn=welfare,
         leader_discount=economy.discount,
         laws=("preference",),
-        **_labels(economy),
+        state_labels=economy.model.state_labels,
+        action_names=economy.model.action_names,
+        objective_unit="discounted social welfare",
+        parameter_units=UNITS,
+        ranges={"effort_weight": (0.0, np.inf), "effort_exponent": (1.0, np.inf)},
     )
-
-
-@dataclass(frozen=True)
-class _HouseholdDecision:
-    """The map from incentive, group and parameters to a household's MDP."""
-
-    economy: HouseholdEconomy
-
-    def __call__(self, incentive: Incentive, group: Array, parameters: Parameters) -> MDP:
-        return self.economy.mdp(
-            incentive["vat"],
-            incentive["income_tax"],
-            parameters["preference"][group],
-            parameters["temperature"],
-            parameters["effort_weight"],
-            parameters["effort_exponent"],
-        )
 
 
 @jax.tree_util.register_dataclass
@@ -203,23 +197,21 @@ def household_accounts(
     >>> accounts.spending.shape
     (2, 3)
     """
-    decision = problem.mdp_fn
-    if not isinstance(decision, _HouseholdDecision) or problem.followers.num_followers > 1:
+    economy = getattr(problem.mdp_fn, "__self__", None)
+    if not isinstance(economy, HouseholdEconomy) or problem.followers.num_followers > 1:
         raise InvalidInputError(
             "household_accounts needs a tax problem with one follower",
             received=f"problem {problem.name!r}, followers {problem.followers.names}",
         )
-    economy = decision.economy
 
     def one_group(group: Array) -> HouseholdAccounts:
         mdp, response = respond(problem, incentive, group, parameters)
         share = (1.0 - economy.discount) * occupancy(mdp, response.policy)
-        of_action = share.sum(0)
-        hours = of_action @ economy.pair_hours
+        of_pair = share.sum(0).reshape(economy.num_hours, -1)
+        hours = of_pair.sum(1) @ economy.hours
         preference = parameters["preference"][group]
         _, chance = economy.split(incentive["vat"], preference, parameters["temperature"])
-        by_total = of_action.reshape(economy.num_hours, -1).sum(0)
-        spending = (by_total[economy.total_of_split] * chance) @ economy.spending
+        spending = (of_pair.sum(0)[economy.total_of_split] * chance) @ economy.spending
         vat = incentive["vat"]
         return HouseholdAccounts(
             hours=hours,
@@ -240,25 +232,6 @@ def _flows(economy: HouseholdEconomy, incentive: Incentive) -> tuple[Array, Arra
     sold = economy.spending / (1.0 + vat)
     earned = economy.wage * economy.hours[:, None]
     return sold, (vat * sold).sum(1) + incentive["income_tax"] * earned
-
-
-def _labels(economy: HouseholdEconomy) -> dict[str, Any]:
-    """Names and units of the problem."""
-    pairs = zip(economy.pair_hours, economy.pair_spending, strict=True)
-    return {
-        "state_labels": Labels(("state",), {"assets": (("state",), tuple(economy.assets))}),
-        "action_names": tuple(f"work {h:g}, spend {c:g}" for h, c in pairs),
-        "objective_unit": "discounted social welfare",
-        "parameter_units": {
-            "temperature": "household reward",
-            "rationality": "1 / household reward",
-            "effort_weight": "household reward per hour^exponent",
-            "effort_exponent": "",
-            "preference": "share",
-            "context_probability": "probability",
-        },
-        "ranges": {"effort_weight": (0.0, np.inf), "effort_exponent": (1.0, np.inf)},
-    }
 
 
 def _rates(goods: tuple, highest: float, initial: float) -> IncentiveSpace:

@@ -13,7 +13,7 @@ from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp import MDP, ROW_SUM_TOLERANCE, DenseTransition, replace_fields
 from cbrl_bayes.problems.contexts import DiscreteContexts
 from cbrl_bayes.problems.dependence import depends_on_input
-from cbrl_bayes.problems.equilibrium import refuse_population
+from cbrl_bayes.problems.equilibrium import refuse_population, start_of_crowd
 from cbrl_bayes.problems.record import Problem
 from cbrl_bayes.problems.successors import first_equal, merged_probability
 
@@ -179,6 +179,7 @@ class LawDependence(NamedTuple):
 
 def law_dependence(problem: Problem, parameters: Mapping[str, Any]) -> LawDependence:
     """Read off the problem's functions what its transition law depends on."""
+    parameters = start_of_crowd(problem, parameters)
     values, _ = problem.contexts.support(parameters, jax.random.key(0))
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
     initial, follower = problem.incentive.initial, jnp.zeros((), int)
@@ -206,7 +207,7 @@ def law_moves_with(problem: Problem, names: Collection[str]) -> bool:
     >>> law_moves_with(bus_replacement(), ["increment_probability"])
     True
     """
-    known = problem.default_parameters
+    known = start_of_crowd(problem, problem.default_parameters)
     values, _ = problem.contexts.support(known, jax.random.key(0))
     context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], values)
     incentive = problem.incentive.transform(problem.incentive.initial)

@@ -1,6 +1,8 @@
 """Followers who meet: two roads against a closed form, tolls against marginal external cost."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -221,3 +223,102 @@ def test_groups_that_are_no_followers_make_no_population():
         cb.equilibrium(problem, {"toll": 0.0}, problem.default_parameters, start=jnp.ones(3))
     with pytest.raises(InvalidInputError, match="parts of the incentive are missing: toll"):
         cb.equilibrium(problem, {"tol": 0.0}, problem.default_parameters)
+
+
+def make_beach(game):
+    """The game of `mfglib_beach.py`: who is where at which time is the population statistic."""
+    T, N = game["steps"], game["places"]
+    place, move = np.arange(N), np.array([-1, 0, 1])
+    law = np.zeros((T * N, 3, T * N))
+    for t in range(T - 1):
+        for drift, chance in zip(move, [0.25, 0.5, 0.25], strict=True):
+            reached = np.clip(place[:, None] + move + drift, 0, N - 1)
+            np.add.at(law, (t * N + place[:, None], np.arange(3), (t + 1) * N + reached), chance)
+    law[(T - 1) * N :, :, 0] = 1.0
+    comfort = np.abs(place - game["bar"])[:, None] - np.abs(move) / N
+    initial = np.zeros(T * N)
+    initial[:N] = 1.0 / N
+    at_bar = np.tile(place == game["bar"], T)[:, None]
+
+    def mdp_fn(incentive, context, parameters):
+        crowd = jnp.maximum(parameters["population"], 1e-12)
+        return cb.MDP(
+            jnp.tile(comfort, (T, 1)) - jnp.log(crowd)[:, None] - incentive["fee"] * at_bar,
+            cb.DenseTransition(law),
+            initial,
+            1.0,
+            parameters["temperature"],
+            terminal=np.arange(T * N) >= (T - 1) * N,
+        )
+
+    return cb.Problem(
+        name="beach",
+        incentive=cb.IncentiveSpace({"fee": jnp.zeros(())}, lambda x: x, {"fee": cb.Labels()}),
+        contexts=cb.DiscreteContexts(("summer",), jnp.zeros(1), (1.0,)),
+        mdp_fn=mdp_fn,
+        parameters={"temperature": game["temperature"]},
+        # A crowd is a nuisance to the leader, wherever it is.
+        leader_reward_fn=lambda i, c, p: -jnp.broadcast_to(p["population"][:, None], (T * N, 3)),
+        leader_discount=1.0,
+        population=cb.Population(
+            lambda incentive, visits, context, parameters: visits.sum(1), jnp.full(T * N, 1.0 / N)
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def game():
+    """What mfglib found."""
+    return json.loads((Path(__file__).parent / "mfglib_beach.json").read_text())
+
+
+def test_a_crowd_that_is_watched_has_settled():
+    """Nothing is unknown of two roads but who takes them: the learned model's slope is exact."""
+    problem, x, known = make_roads(), {"toll": jnp.asarray(0.3)}, {"temperature": TEMPERATURE}
+    known, key = problem.complete_parameters(known), jax.random.key(3)
+
+    def estimate(estimator):
+        state = estimator.init(problem, x, key=key)
+        return jax.jit(lambda key: estimator.estimate(problem, x, known, state, key=key))(key)
+
+    exact, _, told = estimate(cb.Exact())
+    slope, after, info = estimate(cb.LearnedModel(num_rollouts=500, max_steps=2))
+    assert float(slope["toll"]) == pytest.approx(float(exact["toll"]), rel=1e-6)
+    assert float(info.objective) == pytest.approx(float(told.objective), rel=1e-9)
+    taken = np.asarray(after.visits)[0, 0, 0]
+    assert taken.sum() == 500
+    assert taken[0] / 500 == pytest.approx(share_by_hand(0.3), abs=0.1)
+    with pytest.raises(InvalidInputError, match=r"respond at best; received: QLearningFollower"):
+        estimate(cb.LearnedModel(num_rollouts=4, oracle=cb.followers.QLearningFollower()))
+
+
+@pytest.mark.slow
+def test_watching_estimators_of_a_mean_field_game(game):
+    """A learned law's slope comes near the exact one; simulated returns have the exact mean."""
+    problem, x = make_beach(game), {"fee": jnp.asarray(0.5)}
+    known, key = problem.default_parameters, jax.random.key(3)
+
+    def estimate(estimator):
+        state = estimator.init(problem, x, key=key)
+        return jax.jit(lambda key: estimator.estimate(problem, x, known, state, key=key)[::2])(key)
+
+    exact, told = estimate(cb.Exact())
+    slope, info = estimate(cb.LearnedModel(num_rollouts=4000, max_steps=5))
+    assert float(slope["fee"]) == pytest.approx(float(exact["fee"]), rel=0.05)
+    assert float(info.objective) == pytest.approx(float(told.objective), rel=0.01)
+    assert 0.0 <= float(info.prior_share) < 0.05
+    _, simulated = estimate(cb.ZerothOrder(num_rollouts=4000, max_steps=5))
+    assert float(simulated.objective) == pytest.approx(float(told.objective), rel=0.02)
+
+
+def test_a_mean_field_game_as_mfglib_solves_it(game):
+    problem = make_beach(game)
+    fee, known = {"fee": jnp.zeros(())}, problem.default_parameters
+    found = cb.equilibrium(problem, fee, known)
+    assert int(found.status) == SolveStatus.CONVERGED
+    share = np.asarray(found.statistic).reshape(game["steps"], game["places"])
+    np.testing.assert_allclose(share, game["share_by_time_and_place"], atol=1e-4)
+    log_policy, _ = respond_everywhere(problem, fee, known)
+    theirs = np.reshape(game["policy"], (-1, 3))
+    np.testing.assert_allclose(np.exp(log_policy[0, 0]), theirs, atol=5e-4)
+    assert game["exploitability"] < 1e-4
