@@ -1,7 +1,7 @@
 """Campaigns against simulated followers: regret, getting stuck, coverage, surprise, stopping.
 
-    python analyses/campaigns/run.py [--parts regret stuck coverage surprise stopping rooms]
-                                     [--campaigns 100]
+    python analyses/campaigns/run.py [--parts regret stuck buses reserve coverage surprise
+                                              stopping rooms] [--campaigns 100]
 
 Each part leaves its numbers in results.json and its figures beside this file. README.md says what
 was found and what it cost.
@@ -134,7 +134,7 @@ def run(problem: cb.Problem, policy: Any, num: int, seed: int, **more: Any) -> x
     )
 
 
-SIMULATED = {"truth", "world", "priors", "today", "num_workers", "follower"}
+SIMULATED = {"truth", "world", "priors", "today", "earlier", "num_workers", "follower"}
 
 
 def compared(
@@ -194,6 +194,43 @@ def stuck(num: int) -> dict[str, Any]:
         priors={"cost": dist.LogNormal(np.log(1.5), 0.35)},
         today={"grant": 0.05},
         num_rounds=20,
+        episodes_per_round=20,
+    )
+
+
+def buses(num: int) -> dict[str, Any]:
+    """Subsidies for engine replacements, from the posterior that Rust's own data leave.
+
+    Truths are drawn from that posterior. A round: 30 new buses for 60 months. Today: no subsidy.
+    """
+    return compared(
+        cb.problems.bus_replacement(),
+        {name: POLICIES[name] for name in ("greedy", "Thompson")},
+        num,
+        "bus_replacement, from Rust's group 4",
+        "buses",
+        truth="prior",
+        priors={name: dist.LogNormal(np.log(value), 1.0) for name, value in BUS_MEDIANS.items()},
+        today="no incentive",
+        earlier=cb.load_zurcher((4,)),
+        num_rounds=4,
+        steps_per_round=1800,
+    )
+
+
+BUS_MEDIANS = {"RC": 10.0, "theta11": 2.5}
+
+
+def reserve(num: int) -> dict[str, Any]:
+    """Reserve prices in an auction with bidders of unknown rationality, truths from the prior."""
+    return compared(
+        cb.problems.reserve_price(),
+        {name: POLICIES[name] for name in ("greedy", "Thompson", "upper confidence")},
+        num,
+        "reserve_price",
+        "reserve",
+        truth="prior",
+        num_rounds=6,
         episodes_per_round=20,
     )
 
@@ -433,6 +470,8 @@ def _draw_rooms(rows: list[dict[str, Any]]) -> None:
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "regret": regret,
     "stuck": stuck,
+    "buses": buses,
+    "reserve": reserve,
     "coverage": coverage,
     "surprise": surprise,
     "stopping": stopping,

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from cbrl_bayes.campaigns.answers import Answer
-from cbrl_bayes.campaigns.particles import CONTEXTS, choices_see_contexts, listed
+from cbrl_bayes.campaigns.likelihood import CONTEXTS, choices_see_contexts
+from cbrl_bayes.campaigns.particles import listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.hypergradients.learned_law import LawPrior, Sharing, drawn_rows, law_posteriors
 from cbrl_bayes.inference import Prior

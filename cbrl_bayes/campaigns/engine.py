@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Key
 from cbrl_bayes.campaigns.answers import Answer, Episodes, Watch
 from cbrl_bayes.campaigns.desk import Desk, Outcomes
 from cbrl_bayes.campaigns.dynamics import DynamicsPrograms
-from cbrl_bayes.campaigns.particles import CONTEXTS, Belief, ParticlePrograms
+from cbrl_bayes.campaigns.likelihood import CONTEXTS
+from cbrl_bayes.campaigns.particles import Belief, ParticlePrograms
 from cbrl_bayes.campaigns.policies import Greedy, Situation
 from cbrl_bayes.campaigns.rules import Ground, NetValue
 from cbrl_bayes.campaigns.settings import CampaignSettings, check_problem
@@ -111,12 +112,15 @@ class Engine:
     today : array, shape (P,), optional
         The design in force before the campaign, before its transform. Default: the incentive
         space's own start.
+    earlier : tuple of Answer
+        What was observed before the campaign (`read_earlier`).
     """
 
     problem: Problem
     settings: CampaignSettings
     priors: Mapping[str, Prior] | None = None
     today: Float[np.ndarray, " coordinate"] | None = None
+    earlier: tuple[Answer, ...] = ()
     programs: Any = field(init=False)
     desk: Desk = field(init=False)
     watch: Watch = field(init=False)
@@ -167,7 +171,13 @@ class Engine:
         )
 
     def prior_draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
-        """Return independent draws of all unknown parameters from the prior, but for the law."""
+        """Return draws of all unknown parameters before the first round, but for the law.
+
+        From the prior, where they are independent; with earlier data from what these leave.
+        """
+        if self.earlier:
+            draws = self.begin(key).belief.draws(jax.random.fold_in(key, 1), num)
+            return {name: draws[name] for name in self.unknown}
         law = PriorLaw(
             default_priors(self.problem, self.priors), self.problem.followers.num_followers
         )
@@ -179,7 +189,10 @@ class Engine:
         assert self.today is not None  # set when made
         rough = float(min(self.watch.num_episodes, self.watch.num_steps))
         start = np.asarray(self.today)[None]
-        return State(self.programs.first(key), 0, start, 0.0, rough, Evidence(), {})
+        belief = self.programs.first(key)
+        if self.earlier:
+            belief = belief.updated(self.earlier, jax.random.fold_in(key, 0))
+        return State(belief, 0, start, 0.0, rough, Evidence(), {})
 
     def plan(self, state: State, key: Key[Array, ""]) -> Plan:
         """Decide what to deploy in the next round."""

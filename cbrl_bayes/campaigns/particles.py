@@ -13,22 +13,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 from scipy.special import gammaln, logsumexp
 
 from cbrl_bayes.campaigns.answers import Answer, merged
+from cbrl_bayes.campaigns.likelihood import CONTEXTS, AnswerLikelihood, choices_see_contexts
 from cbrl_bayes.errors import require_ranges
 from cbrl_bayes.inference import Prior
 from cbrl_bayes.inference.prior_law import PriorLaw, dirichlet_weights
-from cbrl_bayes.problems import Problem, depends_on_input, respond_everywhere
+from cbrl_bayes.problems import Problem
 
-CONTEXTS = "context_probability"
 DEGREES_OF_FREEDOM = 5.0
 MOST_MOVES = 12
-SMALL = 64
-"""Entries of a policy up to which many are solved at once rather than one after the other."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,6 @@ class ParticleSettings:
         )
 
 
-def choices_see_contexts(problem: Problem) -> bool:
-    """Return whether followers act on the law of contexts, so that choices speak of it too."""
-    given = problem.default_parameters
-    incentive = problem.incentive.transform(problem.incentive.initial)
-
-    def choices(law: Array) -> Array:
-        return respond_everywhere(problem, incentive, given | {CONTEXTS: law})[0]
-
-    return depends_on_input(choices, jnp.asarray(given[CONTEXTS]))
-
-
 @dataclass
 class ParticlePrograms:
     """Compiled parts that all beliefs of one problem share."""
@@ -86,7 +72,7 @@ class ParticlePrograms:
         law = PriorLaw(rest, self.problem.followers.num_followers)
         self.context_weights = weights
         self.law = law
-        self._likelihood = jax.jit(self._of_all)
+        self._likelihood = AnswerLikelihood(self.problem, law, weights is None, tuple(rest))
         self._density = jax.jit(jax.vmap(law.log_density))
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
@@ -120,48 +106,8 @@ class ParticlePrograms:
     def log_likelihood(
         self, points: Float[np.ndarray, "draw coordinate"], answers: Sequence[Answer]
     ) -> tuple[Float[np.ndarray, " draw"], int]:
-        """Return the log-likelihood of all choices, and of contexts that are not conjugate.
-
-        Beside it, how many best responses (of a draw to an incentive) did not converge.
-        """
-        if not answers or not points.shape[1]:
-            return np.zeros(len(points)), 0
-        # Padded to a power of two, so that few shapes are compiled.
-        more = (1 << (len(answers) - 1).bit_length()) - len(answers)
-        padded = [*answers, *[_emptied(answers[0])] * more]
-        arms = [np.stack([np.asarray(getattr(a, n)) for a in padded]) for n in _USED]
-        found, unsolved = self._likelihood(points, *arms)
-        return np.asarray(found), int(unsolved)
-
-    def _of_all(
-        self, points: Array, arms: Array, choices: Array, contexts: Array
-    ) -> tuple[Array, Array]:
-        num = self.problem.num_states * self.problem.num_actions
-        size = 128 if num <= SMALL else None
-
-        def one_arm(entry: tuple) -> tuple[Array, Array]:
-            parameters, arm, chosen, begun = entry
-            incentive = self.problem.incentive.transform(self.problem.incentive.unflatten(arm))
-            log_policy, status = respond_everywhere(self.problem, incentive, parameters)
-            total = jnp.where(chosen > 0.0, chosen * log_policy, 0.0).sum()
-            if self.context_weights is None:
-                chance = jnp.log(parameters[CONTEXTS])
-                total += jnp.where(begun > 0.0, begun * chance, 0.0).sum()
-            return total, (status != 0).any() & (chosen > 0.0).any()
-
-        num_points, num_arms = points.shape[0], arms.shape[0]
-        drawn = jax.vmap(self._complete)(points)
-        several = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_arms, axis=0), drawn)
-        repeated = [
-            jnp.tile(leaf, (num_points, *[1] * (leaf.ndim - 1)))
-            for leaf in (arms, choices, contexts)
-        ]
-        found, unsolved = jax.lax.map(one_arm, (several, *repeated), batch_size=size)
-        total = found.reshape(num_points, num_arms).sum(1)
-        return jnp.where(jnp.isfinite(total), total, -jnp.inf), unsolved.sum()
-
-    def _complete(self, point: Array) -> dict[str, Array]:
-        return {**self.problem.default_parameters, **self.law.parameters(point)}
+        """Return the log-likelihood of answers under each point; see `AnswerLikelihood`."""
+        return self._likelihood(points, answers)
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Return the log prior density of each."""
@@ -171,9 +117,6 @@ class ParticlePrograms:
         """Return the parameters of each."""
         found = self._parameters(points)
         return {name: np.asarray(value) for name, value in found.items()}
-
-
-_USED = ("point", "choices", "contexts")
 
 
 @dataclass(frozen=True)
@@ -399,12 +342,6 @@ def listed(prefix: str, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
         return {}
     stacked = merged(answers)
     return {f"{prefix}_{n}": np.asarray(v, float) for n, v in stacked._asdict().items()}
-
-
-def _emptied(answer: Answer) -> Answer:
-    return answer._replace(
-        choices=np.zeros_like(answer.choices), contexts=np.zeros_like(answer.contexts)
-    )
 
 
 Belief = Any

@@ -22,7 +22,7 @@ from cbrl_bayes.campaigns.round_plan import RoundPlan
 from cbrl_bayes.campaigns.rules import NetValue
 from cbrl_bayes.campaigns.settings import CampaignSettings
 from cbrl_bayes.campaigns.simulation import Ledger, bands
-from cbrl_bayes.campaigns.study import point_of
+from cbrl_bayes.campaigns.study import answers_before, point_of
 from cbrl_bayes.campaigns.tables import comparison_dataset, plan_dataset, recorded_dataset
 from cbrl_bayes.errors import InvalidInputError, ResultsError, require_key, require_kind
 from cbrl_bayes.inference import Prior
@@ -319,6 +319,7 @@ def open_campaign(
     settings: CampaignSettings | None = None,
     priors: Mapping[str, Prior | Any] | None = None,
     today: Mapping[str, Any] | str | None = None,
+    earlier: xr.Dataset | None = None,
     note: Mapping[str, Any] | None = None,
     others: Mapping[str, Problem] | None = None,
 ) -> Campaign:
@@ -337,9 +338,12 @@ def open_campaign(
         For all rounds.
     settings : CampaignSettings, optional
     priors : mapping, optional
-        As in `infer`; draws of an earlier study are no prior, its data are a first round.
+        As in `infer`; draws of an earlier study are no prior, its data are ``earlier``.
     today : mapping or "no incentive", optional
         The incentive in force before. Default: the incentive space's own start.
+    earlier : xarray.Dataset, optional
+        Behaviour observed before the first round, with its incentives: the campaign begins with
+        what it teaches.
     note : mapping, optional
         Anything to keep in the manifest of a new campaign; as JSON holds it.
     others : mapping, optional
@@ -370,7 +374,10 @@ def open_campaign(
     require_kind(folder, str | Path, "folder", "'bonus_campaign'")
     require_kind(settings, CampaignSettings, "settings", "cb.CampaignSettings(...)")
     engine = Engine(problem, settings, priors, point_of(problem, today))
+    engine.earlier = answers_before(engine, earlier)
     parts = identify(None, settings=settings, priors=engine.priors, today=engine.today, key=key)
+    if earlier is not None:
+        parts["earlier"] = fingerprint(problem, earlier)
     del parts["versions"]  # a campaign outlives them
     identity = {"problem": fingerprint(problem), **parts}
     place = CampaignFolder(Path(folder))
@@ -389,7 +396,8 @@ def open_campaign(
         )
         return campaign
     kept = place.manifest()["identity"]
-    differ = [name for name in identity if kept.get(name) != identity[name]]
+    names = dict.fromkeys((*identity, *kept))
+    differ = [name for name in names if kept.get(name) != identity.get(name)]
     if differ:
         raise ResultsError(
             f"the campaign in {place.path} was begun with other arguments",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbrl_bayes.behaviour import check_trajectories, with_incentives
-from cbrl_bayes.behaviour.cells import groups_of
+from cbrl_bayes.behaviour.cells import groups_of, incentives_of
 from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.campaigns.answers import Answer, Episodes, Watch
 from cbrl_bayes.campaigns.watching import tally
@@ -19,8 +19,8 @@ from cbrl_bayes.mdp import Trajectories
 from cbrl_bayes.problems import Problem
 
 CLOSE = 1e-3
-"""Share of an incentive by which data may miss it: plans are printed with four digits."""
-"""Share of the largest entry by which a stated incentive may miss the planned one."""
+"""Share of its largest entry by which a stated incentive may miss the planned one: plans are
+printed with four digits."""
 
 
 class Recorded(NamedTuple):
@@ -78,6 +78,11 @@ def read_round(
     data = _with_plan(data, regimes)
     check_trajectories(data, problem)
     _check_observed(problem, data)
+    if "choice_observed" in data and not data["choice_observed"].values.all():
+        raise DataError(
+            "some choices are marked as not to enter the likelihood (choice_observed)",
+            accepted="data in which all choices count",
+        )
     own = problem.default_parameters if parameters is None else dict(parameters)
     run = jax.jit(partial(tally, problem, own))
     found = []
@@ -86,6 +91,63 @@ def read_round(
         _check_size(some, name, watch, accept_fewer)
         found.append(_counted(problem, some, point, watch, run))
     return found
+
+
+def read_earlier(problem: Problem, data: Any, watch: Watch) -> tuple[Answer, ...]:
+    """Check behaviour from before a campaign, and count it, one answer for each regime.
+
+    Parameters
+    ----------
+    problem : Problem
+    data : xarray.Dataset
+        Trajectories with the incentives they were observed under; 0 where none is stated.
+    watch : Watch
+        A round's.
+
+    Raises
+    ------
+    DataError
+        For data of another problem, contexts that were not observed, or other groups.
+    InvalidInputError
+        For an incentive that the problem cannot set.
+    """
+    check_trajectories(data, problem)
+    _check_observed(problem, data)
+    run = jax.jit(partial(tally, problem, problem.default_parameters))
+    regimes, number = np.unique(data["regime"].values.astype(str), return_inverse=True)
+    stated, found = incentives_of(problem, data, regimes), []
+    for which in range(len(regimes)):
+        incentive = {name: values[which] for name, values in stated.items()}
+        point = np.asarray(
+            problem.incentive.flatten(problem.incentive.unconstrained_for(incentive))
+        )
+        some = data.isel(episode=np.flatnonzero(number == which))
+        answer = _counted(problem, some, point, watch, run).answer
+        found.append(answer._replace(choices=answer.choices - _not_observed(problem, some)))
+    return tuple(found)
+
+
+def _not_observed(problem: Problem, data: Any) -> np.ndarray:
+    """Count the actions that are not to enter the likelihood, (C, F, S, A)."""
+    C, F = problem.contexts.num_contexts, problem.followers.num_followers
+    table = np.zeros((C, F, problem.num_states, problem.num_actions))
+    if "choice_observed" in data:
+        context, follower = _pairs(problem, data)
+        left_out = ~data["choice_observed"].values & (data["state"].values != MISSING)
+        row, step = np.nonzero(left_out)
+        at = data["state"].values[row, step], data["action"].values[row, step]
+        np.add.at(table, (context[row], follower[row], *at), 1.0)
+    return table
+
+
+def _pairs(problem: Problem, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return context and follower of each episode, by number."""
+    names = list(problem.contexts.names)
+    one = data["context"].values.astype(str)
+    context = np.array([names.index(n) if n else 0 for n in one])
+    _, group = groups_of(problem, data["group"].values.astype(str))
+    alone = problem.followers.num_followers == 1
+    return context, np.zeros(len(context), int) if alone else group
 
 
 def _with_plan(data: Any, regimes: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
@@ -140,11 +202,6 @@ def _check_observed(problem: Problem, data: Any) -> None:
             received=f"{unseen} of {data.sizes['episode']} episodes without one",
             accepted=f"one of {', '.join(problem.contexts.names)} for each",
         )
-    if "choice_observed" in data and not data["choice_observed"].values.all():
-        raise DataError(
-            "some choices are marked as not to enter the likelihood (choice_observed)",
-            accepted="data in which all choices count",
-        )
     groups, _ = groups_of(problem, data["group"].values.astype(str))
     alone = problem.followers.num_followers == 1 and len(groups) == 1
     if groups != problem.followers.names and not alone:
@@ -181,11 +238,7 @@ def _counted(
     active = state != MISSING
     length = active.sum(1)
     C, F = problem.contexts.num_contexts, problem.followers.num_followers
-    names = list(problem.contexts.names)
-    one = data["context"].values.astype(str)
-    context = np.array([names.index(n) if n else 0 for n in one])
-    _, group = groups_of(problem, data["group"].values.astype(str))
-    follower = group if F > 1 else np.zeros(len(context), int)
+    context, follower = _pairs(problem, data)
     following = np.concatenate([state[:, 1:], np.full((len(state), 1), MISSING)], axis=1)
     ended = _terminal(problem, point, context, follower, state, length)
     whole = ended | (length >= watch.max_steps)

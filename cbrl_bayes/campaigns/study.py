@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key
 
+from cbrl_bayes.campaigns.answers import Answer
 from cbrl_bayes.campaigns.engine import Engine
+from cbrl_bayes.campaigns.recorded import read_earlier
 from cbrl_bayes.campaigns.settings import CampaignSettings, check_problem
 from cbrl_bayes.campaigns.simulation import Simulation, complete_truth
 from cbrl_bayes.campaigns.tables import campaigns_dataset
@@ -19,7 +21,7 @@ from cbrl_bayes.followers import ExactFollower, TrajectoryOracle
 from cbrl_bayes.hypergradients import Search, global_search
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.progress import Progress
-from cbrl_bayes.results import running
+from cbrl_bayes.results import fingerprint, running
 
 FROM_PRIOR = "prior"
 
@@ -35,6 +37,7 @@ def simulate_campaigns(
     follower: TrajectoryOracle | None = None,
     priors: Mapping[str, Any] | None = None,
     today: Mapping[str, Any] | str | None = None,
+    earlier: xr.Dataset | None = None,
     clairvoyant: Search | None = None,
     num_workers: int = 2,
     checkpoint: str | Path | None = None,
@@ -56,8 +59,8 @@ def simulate_campaigns(
     num_campaigns : int
         >= 1, independent of each other.
     truth : mapping or "prior", optional
-        Parameters of the followers. "prior": every campaign has its own, drawn from the leader's
-        prior. Default: those of ``world``.
+        Parameters of the followers. "prior": every campaign has its own, drawn from what the
+        leader believes before the first round. Default: those of ``world``.
     world : Problem, optional
         The true problem where it differs from the leader's, as from `follower_models`: its states,
         actions, contexts and incentives are the same. Default: ``problem``.
@@ -68,6 +71,9 @@ def simulate_campaigns(
         As in `infer`.
     today : mapping or "no incentive", optional
         The incentive in force before. Default: the incentive space's own start.
+    earlier : xarray.Dataset, optional
+        Behaviour observed before the first round, with its incentives, as `load_trajectories`
+        returns it: campaigns begin with what it teaches.
     clairvoyant : Search, optional
         How the true optimum is looked for. Default: `global_search()`.
     num_workers : int
@@ -108,6 +114,7 @@ def simulate_campaigns(
             "num_campaigns cannot be used", received=repr(num_campaigns), accepted="1, 2, ..."
         )
     engine = Engine(problem, settings, priors, point_of(problem, today))
+    engine.earlier = answers_before(engine, earlier)
     true = problem if world is None else world
     require_kind(true, Problem, "world", "cb.problems.follower_models.lapsing(problem, 0.1)")
     _check_same_form(problem, true)
@@ -136,6 +143,7 @@ def simulate_campaigns(
         follower=oracle,
         priors=engine.priors,
         today=engine.today,
+        earlier=None if earlier is None else fingerprint(problem, earlier),
         clairvoyant=clairvoyant,
         key=key,
     ) as run:
@@ -157,6 +165,12 @@ def point_of(problem: Problem, today: Mapping[str, Any] | str | None) -> np.ndar
     if today is None:
         return None
     return np.asarray(problem.incentive.flatten(problem.incentive.unconstrained_for(today)))
+
+
+def answers_before(engine: Engine, earlier: xr.Dataset | None) -> tuple[Answer, ...]:
+    """Return what was observed before the first round, counted."""
+    require_kind(earlier, xr.Dataset | None, "earlier", "earlier = cb.load_trajectories(path)")
+    return () if earlier is None else read_earlier(engine.problem, earlier, engine.watch)
 
 
 def _check_same_form(problem: Problem, world: Problem) -> None:

@@ -76,6 +76,7 @@ ARGUMENTS = (
     "arms",
     "group",
     "today",
+    "data",
     "seed",
     "prob",
     "temperature",
@@ -141,6 +142,10 @@ def start(
         str | None,
         typer.Option(help='The incentive in force now, as JSON: {"bonus": 0.5}, or "none".'),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Behaviour observed before the first round: .nc, .zarr or .csv."),
+    ] = None,
     seed: Seed = 0,
     prob: Prob = 0.9,
     temperature: Temperature = None,
@@ -149,6 +154,7 @@ def start(
 ) -> None:
     """Begin a real campaign in a folder, and plan its first round."""
     given = dict(locals())
+    given["data"] = None if data is None else str(data.resolve())
     kept = {name: given[name] for name in ARGUMENTS if given[name] is not None}
     if folder.exists() and any(folder.iterdir()):
         raise typer.BadParameter(
@@ -258,6 +264,7 @@ def _opened(folder: Path, given: dict[str, Any]) -> "Campaign":
     """Begin a campaign, or open it, with the arguments of 'start'."""
     import jax
 
+    from cbrl_bayes.behaviour import load_trajectories
     from cbrl_bayes.campaigns import open_campaign
 
     chosen = chosen_problem(
@@ -280,6 +287,7 @@ def _opened(folder: Path, given: dict[str, Any]) -> "Campaign":
         key=jax.random.key(given["seed"]),
         settings=settings,
         today=_incentive(given.get("today")),
+        earlier=None if "data" not in given else load_trajectories(given["data"], chosen),
         note={"command": given},
     )
 
