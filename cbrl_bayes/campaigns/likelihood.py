@@ -65,7 +65,7 @@ class AnswerLikelihood:
 
     def __post_init__(self) -> None:
         by_incentive = law_dependence(self.problem, self.problem.default_parameters).incentive
-        self._moves_tell = not by_incentive and law_moves_with(self.problem, self.names)
+        self.moves_tell = not by_incentive and law_moves_with(self.problem, self.names)
         self._compiled = jax.jit(self._of_all)
 
     def __call__(
@@ -98,7 +98,7 @@ class AnswerLikelihood:
             if self.with_contexts:
                 chance = jnp.log(parameters[CONTEXTS])
                 total += jnp.where(begun > 0.0, begun * chance, 0.0).sum()
-            if self._moves_tell:
+            if self.moves_tell:
                 total += self._of_moves(incentive, parameters, moved)
             return total, (status != 0).any() & (chosen > 0.0).any()
 

@@ -72,7 +72,7 @@ class ParticlePrograms:
         law = PriorLaw(rest, self.problem.followers.num_followers)
         self.context_weights = weights
         self.law = law
-        self._likelihood = AnswerLikelihood(self.problem, law, weights is None, tuple(rest))
+        self.likelihood = AnswerLikelihood(self.problem, law, weights is None, tuple(rest))
         self._density = jax.jit(jax.vmap(law.log_density))
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
@@ -107,7 +107,7 @@ class ParticlePrograms:
         self, points: Float[np.ndarray, "draw coordinate"], answers: Sequence[Answer]
     ) -> tuple[Float[np.ndarray, " draw"], int]:
         """Return the log-likelihood of answers under each point; see `AnswerLikelihood`."""
-        return self._likelihood(points, answers)
+        return self.likelihood(points, answers)
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Return the log prior density of each."""

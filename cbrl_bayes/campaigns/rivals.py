@@ -181,9 +181,12 @@ class Rivals:
         """Return the evidence of choices with frequencies of their own, contexts as in the model.
 
         Choices in terminal states whose actions are all worth the same count as in the model:
-        what is done there says nothing.
+        what is done there says nothing. NaN where moves tell of the model's parameters: frequencies
+        of choices say nothing of moves.
         """
         engine = self.engine
+        if engine.programs.likelihood.moves_tell:
+            return float("nan")
         draws = belief.draws(key, 2)
         before, counted = engine.programs.context_weights, belief.contexts
         if before is not None:
