@@ -54,6 +54,12 @@ CLAIRVOYANT = cb.Search(
     start_scales=(1.0, 2.0),
     num_candidates=64,
 )
+ONE_NUMBER = cb.PlanningSettings(
+    search=cb.Search(ascent=cb.Ascent(num_steps=25, learning_rate=0.3, num_extensions=0)),
+    num_draws=49,
+    num_common=8,
+)
+"""Lighter still, for a problem with many states, one optimum and a posterior that is narrow."""
 COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
@@ -122,7 +128,7 @@ def share_with_interval(hits: int, num: int) -> list[float]:
 def run(problem: cb.Problem, policy: Any, num: int, seed: int, **more: Any) -> xr.Dataset:
     """Simulate campaigns with light planning."""
     given = {name: more.pop(name) for name in list(more) if name not in SIMULATED}
-    settings = cb.CampaignSettings(policy=policy, planning=LIGHT, **given)
+    settings = cb.CampaignSettings(policy=policy, **{"planning": LIGHT} | given)
     return cb.simulate_campaigns(
         problem,
         key=jax.random.key(seed),
@@ -213,6 +219,8 @@ def buses(num: int) -> dict[str, Any]:
         priors={name: dist.LogNormal(np.log(value), 1.0) for name, value in BUS_MEDIANS.items()},
         today="no incentive",
         earlier=cb.load_zurcher((4,)),
+        planning=ONE_NUMBER,
+        particles=cb.campaigns.ParticleSettings(num_particles=200, acceptance=1.0),
         num_rounds=4,
         steps_per_round=1800,
     )

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import root
 
 import cbrl_bayes as cb
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.problems import (
     Congestion,
     Population,
+    RoadNetwork,
+    Trips,
     equilibrium,
     leader_outcome,
     respond,
@@ -143,3 +146,34 @@ def test_capacities_that_cannot_be_are_refused():
         Congestion(100.0, np.array([1.0, 0.0]))
     with pytest.raises(InvalidInputError, match=r"power = 0\.5; accepted: power >= 1"):
         Congestion(100.0, 25.0, power=0.5)
+
+
+def test_a_small_game_by_enumeration_of_its_routes():
+    """Braess' four corners: shares of three routes as logit gives them under their own times."""
+    # Links: 0 into the town, 1 o-a, 2 o-b, 3 a-b, 4 a-d, 5 b-d, 6 out of it; a long way back.
+    turns = np.array([[0, 1], [0, 2], [1, 3], [1, 4], [2, 5], [3, 5], [4, 6], [5, 6], [6, 0]]).T
+    free = np.array([40.0, 1.0, 3.0, 0.2, 3.0, 1.0, 0.5])
+    no = [False] * turns.shape[1]
+    network = RoadNetwork(7, *turns, free[turns[1]], no, no, [6], [0], ("work",))
+    trips = Trips(np.array([0]), [np.array([0, 1, 4, 6])])
+    roads = Congestion(100.0, 40.0, strength=1.0, power=2.0)
+    problem = route_choice(network, trips, tolled=[3], congestion=roads, time=-1.5)
+    routes = np.zeros((3, 7))
+    for row, links in zip(routes, ([1, 4, 6], [2, 5, 6], [1, 3, 5, 6]), strict=True):
+        row[links] = 1.0
+    known = problem.default_parameters
+    settle = jax.jit(lambda toll: equilibrium(problem, {"toll": toll}, known))
+    for toll in (0.0, 1.3):
+        own = toll * routes[:, 3]
+
+        def shares(flow, own=own):
+            minutes = routes @ (free * np.asarray(roads.slowdown(flow))) + own
+            worth = known["time"] * minutes + known["link_constant"] * routes.sum(1)
+            chance = np.exp(worth - worth.max())
+            return chance / chance.sum()
+
+        found = root(lambda flow, s=shares: 100.0 * s(flow) @ routes - flow, np.full(7, 30.0))
+        assert found.success
+        settled = settle(jnp.array([toll]))
+        assert int(settled.status) == 0
+        np.testing.assert_allclose(settled.statistic, found.x, rtol=1e-6, atol=1e-6)
