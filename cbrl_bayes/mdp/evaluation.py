@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver
+from cbrl_bayes.mdp.linear import LinearSolver, default_linear_solver, solve_transposed
 from cbrl_bayes.mdp.record import MDP
 
 
@@ -75,7 +75,8 @@ def occupancy(
     """
     solver = linear_solver or default_linear_solver(mdp)
     gamma = mdp.discount if discount is None else discount
-    return solver.solve_transposed(mdp, policy, gamma, mdp.initial)[:, None] * policy
+    visits = solve_transposed(solver, mdp, policy, gamma, jnp.asarray(mdp.initial, float))
+    return visits[:, None] * policy
 
 
 def expected_return(

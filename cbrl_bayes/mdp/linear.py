@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
-from cbrl_bayes.mdp.operators import operator, transposed_operator
+from cbrl_bayes.mdp.operators import operator
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.sparse_lu import SparseLU
 from cbrl_bayes.mdp.transition import StagedTransition, SuccessorTransition
@@ -38,16 +38,6 @@ class DenseLU:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         solve = _refined if refine else jnp.linalg.solve
         return solve(_matrix(mdp, policy, discount), right_side)
-
-    def solve_transposed(
-        self,
-        mdp: MDP,
-        policy: Float[Array, "state action"],
-        discount: Float[Array, ""] | float,
-        right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:
-        """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        return _refined(_matrix(mdp, policy, discount).T, right_side)
 
 
 @dataclass(frozen=True)
@@ -80,16 +70,6 @@ class Krylov:
     ) -> Float[Array, " state"]:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         return self._iterate(operator(mdp, policy, discount), right_side)
-
-    def solve_transposed(
-        self,
-        mdp: MDP,
-        policy: Float[Array, "state action"],
-        discount: Float[Array, ""] | float,
-        right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:
-        """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        return self._iterate(transposed_operator(mdp, policy, discount), right_side)
 
     def _iterate(self, matvec: Callable[[Array], Array], right_side: Array) -> Array:
         def iterate(matvec: Callable[[Array], Array], b: Array) -> Array:
@@ -128,25 +108,26 @@ class BackwardInduction:
 
         return jax.lax.scan(back, nothing, entries, reverse=True)[1].ravel()
 
-    def solve_transposed(
-        self,
-        mdp: MDP,
-        policy: Float[Array, "state action"],
-        discount: Float[Array, ""] | float,
-        right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:
-        """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        law, entries, nothing = _periods(mdp, policy, right_side, discount)
-
-        def forth(arriving: Array, entry: tuple) -> tuple[Array, Array]:
-            period, play, entering, going = entry
-            here = entering + arriving
-            return law.stage(period).push((here * going)[:, None] * play), here
-
-        return jax.lax.scan(forth, nothing, entries)[1].ravel()
-
 
 LinearSolver = DenseLU | Krylov | BackwardInduction | SparseLU
+
+
+def solve_transposed(
+    solver: LinearSolver,
+    mdp: MDP,
+    policy: Float[Array, "state action"],
+    discount: Float[Array, ""] | float,
+    right_side: Float[Array, " state"],
+) -> Float[Array, " state"]:
+    """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,).
+
+    It is the solver's own `solve`, transposed as the linear map that it is.
+    """
+
+    def solve(b: Array) -> Array:
+        return solver.solve(mdp, policy, discount, b)
+
+    return jax.linear_transpose(solve, right_side)(right_side)[0]
 
 
 def default_linear_solver(mdp: MDP) -> LinearSolver:

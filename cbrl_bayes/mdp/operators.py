@@ -15,11 +15,3 @@ def operator(
     """Return ``v -> (I - discount P_policy) v``."""
     going = discount * mdp.continues
     return lambda v: v - going * (policy * mdp.transition.expectation(v)).sum(1)
-
-
-def transposed_operator(
-    mdp: MDP, policy: Float[Array, "state action"], discount: Float[Array, ""] | float
-) -> Operator:
-    """Return ``u -> (I - discount P_policy)^T u``."""
-    going = discount * mdp.continues
-    return lambda u: u - mdp.transition.push((u * going)[:, None] * policy)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from cbrl_bayes.errors import InvalidInputError
 from cbrl_bayes.mdp.factors import factored
-from cbrl_bayes.mdp.operators import operator, transposed_operator
+from cbrl_bayes.mdp.operators import operator
 from cbrl_bayes.mdp.record import MDP
 from cbrl_bayes.mdp.transition import SuccessorTransition
 
@@ -35,19 +35,7 @@ class SparseLU:
         """Return ``v`` with ``(I - discount P_policy) v = right_side``, shape (S,)."""
         play = (discount * mdp.continues)[:, None] * policy
         matvec = operator(mdp, policy, discount)
-        return _solved(_listed(mdp), play, matvec, right_side, transposed=False)
-
-    def solve_transposed(
-        self,
-        mdp: MDP,
-        policy: Float[Array, "state action"],
-        discount: Float[Array, ""] | float,
-        right_side: Float[Array, " state"],
-    ) -> Float[Array, " state"]:
-        """Return ``u`` with ``(I - discount P_policy)^T u = right_side``, shape (S,)."""
-        play = (discount * mdp.continues)[:, None] * policy
-        matvec = transposed_operator(mdp, policy, discount)
-        return _solved(_listed(mdp), play, matvec, right_side, transposed=True)
+        return _solved(_listed(mdp), play, matvec, right_side)
 
 
 def _listed(mdp: MDP) -> SuccessorTransition:
@@ -62,12 +50,7 @@ def _listed(mdp: MDP) -> SuccessorTransition:
 
 
 def _solved(
-    law: SuccessorTransition,
-    play: Array,
-    matvec: Callable[[Array], Array],
-    right_side: Array,
-    *,
-    transposed: bool,
+    law: SuccessorTransition, play: Array, matvec: Callable[[Array], Array], right_side: Array
 ) -> Array:
     fixed = jax.lax.stop_gradient((law.successor, law.probability, play))
 
@@ -78,9 +61,7 @@ def _solved(
 
         return solve
 
-    plain, turned = on_host(_plain), on_host(_turned)
-    solve, transpose = (turned, plain) if transposed else (plain, turned)
-    return jax.lax.custom_linear_solve(matvec, right_side, solve, transpose)
+    return jax.lax.custom_linear_solve(matvec, right_side, on_host(_plain), on_host(_turned))
 
 
 def _plain(*given: Any) -> np.ndarray:
