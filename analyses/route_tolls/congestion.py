@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def crowded(part: RoadNetwork, trips: Trips) -> Congestion:
-    """Equal capacities: the busiest link would be used 1.5 times its own if nobody minded."""
+    """Equal capacities; the busiest link carries 1.5 times its own with the data's traffic."""
     capacity = VOLUME * entries_seen(part, trips).max() / len(trips.links) / OVERLOAD
     return Congestion(volume=VOLUME, capacity=float(capacity))
 

@@ -32,6 +32,10 @@ LONGEST_STEP = 1.0
 """Of Fisher scoring, on the real line: a factor of 2.7 in a positive parameter."""
 
 
+MOST_SCORINGS, STILL = 20, 0.02
+"""Rounds of scoring after earlier data, and how little the median mode must move, unconstrained."""
+
+
 @dataclass(frozen=True)
 class DynamicsSettings:
     """How beliefs are kept where the dynamics are unknown.
@@ -275,6 +279,29 @@ class LearnedDynamics:
             modes=modes,
             num_unsolved=unsolved,
         )
+
+    def taught(self, answers: Sequence[Answer], key: Key[Array, ""]) -> "LearnedDynamics":
+        """Return what is believed after data from before the campaign, however many they are.
+
+        Raises
+        ------
+        InvalidInputError
+            For more incentives than the choices of which are kept.
+        """
+        most = self.programs.settings.num_recent
+        if len(answers) > most:
+            raise InvalidInputError(
+                "the earlier data have more incentives than parameters can be learned from",
+                received=f"{len(answers)}",
+                accepted=f"{most} (num_recent of DynamicsSettings) or fewer",
+                remedy=f"dynamics=cb.DynamicsSettings(num_recent={len(answers)})",
+            )
+        found = self.updated(answers, key)
+        for number in range(MOST_SCORINGS):
+            last, found = found, found.updated((), jax.random.fold_in(key, number))
+            if found.modes is None or np.abs(np.median(found.modes - last.modes, 0)).max() < STILL:
+                break
+        return found
 
     def draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
         """Return ``num`` draws of all parameters, the law included; laws serve in turn."""

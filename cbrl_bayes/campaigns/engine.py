@@ -112,7 +112,7 @@ class Engine:
     today : array, shape (P,), optional
         The design in force before the campaign, before its transform. Default: the incentive
         space's own start.
-    earlier : tuple of Answer
+    answers_before : tuple of Answer
         What was observed before the campaign (`read_earlier`).
     """
 
@@ -120,7 +120,7 @@ class Engine:
     settings: CampaignSettings
     priors: Mapping[str, Prior] | None = None
     today: Float[np.ndarray, " coordinate"] | None = None
-    earlier: tuple[Answer, ...] = ()
+    answers_before: tuple[Answer, ...] = ()
     programs: Any = field(init=False)
     desk: Desk = field(init=False)
     watch: Watch = field(init=False)
@@ -143,6 +143,11 @@ class Engine:
     def unknown(self) -> tuple[str, ...]:
         """Names of the parameters that are learned, the law left out."""
         return tuple(default_priors(self.problem, self.priors))
+
+    @property
+    def moves_tell(self) -> bool:
+        """Whether where steps lead teaches parameters, with known dynamics."""
+        return self.settings.dynamics is None and self.programs.likelihood.with_moves
 
     @cached_property
     def learned_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -175,7 +180,7 @@ class Engine:
 
         From the prior, where they are independent; with earlier data from what these leave.
         """
-        if self.earlier:
+        if self.answers_before:
             draws = self.begin(key).belief.draws(jax.random.fold_in(key, 1), num)
             return {name: draws[name] for name in self.unknown}
         law = PriorLaw(
@@ -190,8 +195,8 @@ class Engine:
         rough = float(min(self.watch.num_episodes, self.watch.num_steps))
         start = np.asarray(self.today)[None]
         belief = self.programs.first(key)
-        if self.earlier:
-            belief = belief.updated(self.earlier, jax.random.fold_in(key, 0))
+        if self.answers_before:
+            belief = belief.taught(self.answers_before, jax.random.fold_in(key, 0))
         return State(belief, 0, start, 0.0, rough, Evidence(), {})
 
     def plan(self, state: State, key: Key[Array, ""]) -> Plan:
@@ -290,8 +295,8 @@ class Engine:
         worth = self.desk.outcomes(options, situation.draws).objective.T
         found = []
         for option, own in enumerate(future_keys):
-            future = None
-            if LAW not in self.desk.problem.parameters:
+            future = None  # then perfect information stands in: an upper bound
+            if LAW not in self.desk.problem.parameters and not self.moves_tell:
                 future, _ = self.desk.future(options[option], situation.draws, self.watch, own)
             found.append(rule.net_value(worth, option, state.episodes, future))
         net = max(found, key=lambda one: one.net)

@@ -28,6 +28,8 @@ from cbrl_bayes.files import (
 
 SCHEMA = "cbrl_bayes campaign 1"
 MANIFEST = "manifest.json"
+EARLIER = "earlier"
+"""Under this name the manifest keeps the store of data from before the campaign."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class CampaignFolder:
         """Whether there is a campaign."""
         return (self.path / MANIFEST).is_file()
 
-    def begin(self, head: Mapping[str, Any]) -> None:
-        """Write the first manifest.
+    def begin(self, head: Mapping[str, Any], earlier: xr.Dataset | None = None) -> None:
+        """Write the first manifest, after the data from before the campaign.
 
         Raises
         ------
@@ -68,7 +70,11 @@ class CampaignFolder:
                 received=there[0],
                 accepted="a folder that is empty or does not exist yet",
             )
-        self._write_manifest({"schema": SCHEMA, **head, "rounds": []})
+        named = {}
+        if earlier is not None:
+            named[EARLIER] = f"{EARLIER}.zarr"
+            self._write_store(named[EARLIER], xr.DataTree(earlier))
+        self._write_manifest({"schema": SCHEMA, **head, **named, "rounds": []})
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
@@ -138,7 +144,15 @@ class CampaignFolder:
         ResultsError
             If it is missing or damaged.
         """
-        place = self.path / self.manifest()["rounds"][number - 1][kind]
+        return self._read_store(self.manifest()["rounds"][number - 1][kind])
+
+    def earlier(self) -> xr.Dataset | None:
+        """Read the data from before the campaign; None where there are none."""
+        name = self.manifest().get(EARLIER)
+        return None if name is None else self._read_store(name).to_dataset()
+
+    def _read_store(self, name: str) -> xr.DataTree:
+        place = self.path / name
         if not place.is_dir():
             raise ResultsError(
                 f"the campaign in {self.path} is incomplete",

@@ -49,23 +49,22 @@ class AnswerLikelihood:
         What the points stand for.
     with_contexts : bool
         Whether the law of contexts is among the points; else it is conjugate, and left out.
-    names : tuple of str
-        The parameters among the points.
-
-    Notes
-    -----
-    Moves count where one of these enters the transition law, and the incentive does not: it keeps
-    moves in another form then (`count_transitions`), and only choices tell of the law.
+    with_moves : bool, optional
+        Whether where steps led counts. Default: where a parameter that is learned enters the
+        transition law, and the incentive does not; where it does, moves are kept in another form
+        (`count_transitions`), and never count.
     """
 
     problem: Problem
     law: PriorLaw
     with_contexts: bool
-    names: tuple[str, ...]
+    with_moves: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.with_moves is None:
+            self.with_moves = law_moves_with(self.problem, self.law.sampled)
         by_incentive = law_dependence(self.problem, self.problem.default_parameters).incentive
-        self.moves_tell = not by_incentive and law_moves_with(self.problem, self.names)
+        self.with_moves = self.with_moves and not by_incentive
         self._compiled = jax.jit(self._of_all)
 
     def __call__(
@@ -98,7 +97,7 @@ class AnswerLikelihood:
             if self.with_contexts:
                 chance = jnp.log(parameters[CONTEXTS])
                 total += jnp.where(begun > 0.0, begun * chance, 0.0).sum()
-            if self.moves_tell:
+            if self.with_moves:
                 total += self._of_moves(incentive, parameters, moved)
             return total, (status != 0).any() & (chosen > 0.0).any()
 

@@ -58,11 +58,12 @@ class ParticleSettings:
 
 @dataclass
 class ParticlePrograms:
-    """Compiled parts that all beliefs of one problem share."""
+    """Compiled parts that all beliefs of one problem share; see `AnswerLikelihood`."""
 
     problem: Problem
     priors: Mapping[str, Prior]
     settings: ParticleSettings = field(default_factory=ParticleSettings)
+    with_moves: bool | None = None
 
     def __post_init__(self) -> None:
         weights = dirichlet_weights(self.priors.get(CONTEXTS))
@@ -72,7 +73,7 @@ class ParticlePrograms:
         law = PriorLaw(rest, self.problem.followers.num_followers)
         self.context_weights = weights
         self.law = law
-        self.likelihood = AnswerLikelihood(self.problem, law, weights is None, tuple(rest))
+        self.likelihood = AnswerLikelihood(self.problem, law, weights is None, self.with_moves)
         self._density = jax.jit(jax.vmap(law.log_density))
         self._parameters = jax.jit(jax.vmap(law.parameters))
 
@@ -185,6 +186,10 @@ class Particles:
             if now.effective_size < least or share < 1.0:
                 now, fresh = now._moved(answers, share, fresh, rng)
         return now._with_counts(answers)
+
+    def taught(self, answers: Sequence[Answer], key: Key[Array, ""]) -> "Particles":
+        """Return what is believed after data from before the campaign."""
+        return self.updated(answers, key)
 
     def draws(self, key: Key[Array, ""], num: int) -> dict[str, np.ndarray]:
         """Return ``num`` equally weighted draws of all parameters of the problem."""

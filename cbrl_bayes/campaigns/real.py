@@ -343,7 +343,7 @@ def open_campaign(
         The incentive in force before. Default: the incentive space's own start.
     earlier : xarray.Dataset, optional
         Behaviour observed before the first round, with its incentives: the campaign begins with
-        what it teaches.
+        what it teaches. The folder keeps it, so that it need not be given again.
     note : mapping, optional
         Anything to keep in the manifest of a new campaign; as JSON holds it.
     others : mapping, optional
@@ -374,13 +374,17 @@ def open_campaign(
     require_kind(folder, str | Path, "folder", "'bonus_campaign'")
     require_kind(settings, CampaignSettings, "settings", "cb.CampaignSettings(...)")
     engine = Engine(problem, settings, priors, point_of(problem, today))
-    engine.earlier = answers_before(engine, earlier)
+    place = CampaignFolder(Path(folder))
+    before = place.earlier() if earlier is None and place.exists else earlier
+    engine.answers_before = answers_before(engine, before)
     parts = identify(None, settings=settings, priors=engine.priors, today=engine.today, key=key)
-    if earlier is not None:
-        parts["earlier"] = fingerprint(problem, earlier)
+    if before is not None:
+        known = earlier is None  # read from the folder
+        parts["earlier"] = (
+            place.manifest()["identity"]["earlier"] if known else fingerprint(problem, before)
+        )
     del parts["versions"]  # a campaign outlives them
     identity = {"problem": fingerprint(problem), **parts}
-    place = CampaignFolder(Path(folder))
     campaign = Campaign(place, engine, key, others)
     campaign.check_others()
     if not place.exists:
@@ -392,7 +396,8 @@ def open_campaign(
                 "settings": describe(settings),
                 "seed": np.asarray(jax.random.key_data(key)).tolist(),
                 **({} if note is None else {"note": dict(note)}),
-            }
+            },
+            earlier,
         )
         return campaign
     kept = place.manifest()["identity"]

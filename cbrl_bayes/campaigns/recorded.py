@@ -15,7 +15,7 @@ from cbrl_bayes.behaviour.schema import MISSING
 from cbrl_bayes.campaigns.answers import Answer, Episodes, Watch
 from cbrl_bayes.campaigns.watching import tally
 from cbrl_bayes.errors import DataError
-from cbrl_bayes.mdp import Trajectories
+from cbrl_bayes.mdp import MDP, Trajectories
 from cbrl_bayes.problems import Problem
 
 CLOSE = 1e-3
@@ -78,7 +78,7 @@ def read_round(
     data = _with_plan(data, regimes)
     check_trajectories(data, problem)
     _check_observed(problem, data)
-    if "choice_observed" in data and not data["choice_observed"].values.all():
+    if "choice_observed" in data and not data["choice_observed"].values.astype(bool).all():
         raise DataError(
             "some choices are marked as not to enter the likelihood (choice_observed)",
             accepted="data in which all choices count",
@@ -114,17 +114,26 @@ def read_earlier(problem: Problem, data: Any, watch: Watch) -> tuple[Answer, ...
     check_trajectories(data, problem)
     _check_observed(problem, data)
     run = jax.jit(partial(tally, problem, problem.default_parameters))
-    regimes, number = np.unique(data["regime"].values.astype(str), return_inverse=True)
+    names = data["regime"].values.astype(str)
+    regimes = np.array(list(dict.fromkeys(names)))
     stated, found = incentives_of(problem, data, regimes), []
-    for which in range(len(regimes)):
+    number = np.array([regimes.tolist().index(name) for name in names])
+    place = first_alike(stated, len(regimes))
+    for which in dict.fromkeys(place):  # regimes with one incentive are one answer
         incentive = {name: values[which] for name, values in stated.items()}
         point = np.asarray(
             problem.incentive.flatten(problem.incentive.unconstrained_for(incentive))
         )
-        some = data.isel(episode=np.flatnonzero(number == which))
+        some = data.isel(episode=np.flatnonzero(np.array(place)[number] == which))
         answer = _counted(problem, some, point, watch, run).answer
         found.append(answer._replace(choices=answer.choices - _not_observed(problem, some)))
     return tuple(found)
+
+
+def first_alike(stated: Mapping[str, np.ndarray], num: int) -> list[int]:
+    """Return for each regime the first one that has the same incentive."""
+    rows = [tuple(np.ravel(values[i]).tobytes() for values in stated.values()) for i in range(num)]
+    return [rows.index(row) for row in rows]
 
 
 def _not_observed(problem: Problem, data: Any) -> np.ndarray:
@@ -133,7 +142,7 @@ def _not_observed(problem: Problem, data: Any) -> np.ndarray:
     table = np.zeros((C, F, problem.num_states, problem.num_actions))
     if "choice_observed" in data:
         context, follower = _pairs(problem, data)
-        left_out = ~data["choice_observed"].values & (data["state"].values != MISSING)
+        left_out = ~data["choice_observed"].values.astype(bool) & (data["state"].values != MISSING)
         row, step = np.nonzero(left_out)
         at = data["state"].values[row, step], data["action"].values[row, step]
         np.add.at(table, (context[row], follower[row], *at), 1.0)
@@ -239,8 +248,11 @@ def _counted(
     length = active.sum(1)
     C, F = problem.contexts.num_contexts, problem.followers.num_followers
     context, follower = _pairs(problem, data)
-    following = np.concatenate([state[:, 1:], np.full((len(state), 1), MISSING)], axis=1)
-    ended = _terminal(problem, point, context, follower, state, length)
+    mdps = _mdps(problem, point, context, follower)
+    following = _next_states(data, mdps, context, follower)
+    last = state[np.arange(len(state)), length - 1]
+    ends = {pair: np.asarray(mdp.terminal, bool) for pair, mdp in mdps.items()}
+    ended = np.array([ends[c, f][s] for c, f, s in zip(context, follower, last, strict=True)])
     whole = ended | (length >= watch.max_steps)
 
     pair = context * F + follower
@@ -272,26 +284,35 @@ def _counted(
     )
 
 
-def _terminal(
-    problem: Problem,
-    point: np.ndarray,
-    context: np.ndarray,
-    follower: np.ndarray,
-    state: np.ndarray,
-    length: np.ndarray,
-) -> np.ndarray:
-    """Return which episodes ended in a terminal state."""
+def _mdps(
+    problem: Problem, point: np.ndarray, context: np.ndarray, follower: np.ndarray
+) -> dict[tuple[int, int], MDP]:
+    """Return the process of every (context, follower) that was seen, at the default parameters."""
     values, _ = problem.contexts.support(problem.default_parameters)
     incentive = problem.incentive.transform(problem.incentive.unflatten(point))
-    tables: dict[tuple[int, int], np.ndarray] = {}
+    found = {}
     for pair in set(zip(context.tolist(), follower.tolist(), strict=True)):
         own = problem.follower_parameters(problem.default_parameters, pair[1])
         value = jax.tree.map(lambda leaf, c=pair[0]: np.asarray(leaf)[c], values)
-        tables[pair] = np.asarray(problem.mdp_fn(incentive, value, own).terminal, bool)
-    last = state[np.arange(len(state)), length - 1]
-    return np.array(
-        [tables[int(c), int(f)][s] for c, f, s in zip(context, follower, last, strict=True)]
-    )
+        found[pair] = problem.mdp_fn(incentive, value, own)
+    return found
+
+
+def _next_states(
+    data: Any, mdps: Mapping[tuple[int, int], MDP], context: np.ndarray, follower: np.ndarray
+) -> np.ndarray:
+    """Return where each step led, (E, T): by the recorded slot, else by the next state."""
+    state = data["state"].values
+    found = np.concatenate([state[:, 1:], np.full((len(state), 1), MISSING)], axis=1)
+    if "successor_slot" not in data:
+        return found
+    slot, action = data["successor_slot"].values, data["action"].values
+    for pair, mdp in mdps.items():
+        rows = np.flatnonzero((context == pair[0]) & (follower == pair[1]))
+        row, step = np.nonzero((slot[rows] >= 0) & (state[rows] != MISSING))
+        at = rows[row], step
+        found[at] = np.asarray(mdp.transition.next_state(state[at], action[at], slot[at]))
+    return found
 
 
 def check_new(rounds: list[dict[str, Any]], digest: str) -> None:

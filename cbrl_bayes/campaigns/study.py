@@ -60,7 +60,8 @@ def simulate_campaigns(
         >= 1, independent of each other.
     truth : mapping or "prior", optional
         Parameters of the followers. "prior": every campaign has its own, drawn from what the
-        leader believes before the first round. Default: those of ``world``.
+        leader believes before the first round: independent draws of the prior or, with
+        ``earlier``, of the particles (which may come twice). Default: those of ``world``.
     world : Problem, optional
         The true problem where it differs from the leader's, as from `follower_models`: its states,
         actions, contexts and incentives are the same. Default: ``problem``.
@@ -114,7 +115,7 @@ def simulate_campaigns(
             "num_campaigns cannot be used", received=repr(num_campaigns), accepted="1, 2, ..."
         )
     engine = Engine(problem, settings, priors, point_of(problem, today))
-    engine.earlier = answers_before(engine, earlier)
+    engine.answers_before = answers_before(engine, earlier)
     true = problem if world is None else world
     require_kind(true, Problem, "world", "cb.problems.follower_models.lapsing(problem, 0.1)")
     _check_same_form(problem, true)
@@ -196,6 +197,12 @@ def _truths(
 ) -> list[dict[str, np.ndarray]]:
     """Return all parameters of each campaign's followers."""
     if isinstance(truth, str):
+        if engine.answers_before and engine.settings.dynamics is not None:
+            raise InvalidInputError(
+                "truths cannot be drawn after earlier data where the dynamics are unknown: few "
+                "laws are drawn, and campaigns would share their truths",
+                remedy="truth={name: value}, or no earlier data",
+            )
         if truth != FROM_PRIOR:
             raise InvalidInputError(
                 "truth cannot be used", received=repr(truth), accepted="a mapping, 'prior' or None"

@@ -165,7 +165,9 @@ def tally(
         moved = replace(
             walk, active=active & (walk.next_state >= 0), next_state=jnp.maximum(walk.next_state, 0)
         )
-        moves = count_transitions(mdp, moved, incentive_moves=incentive_moves)
+        moves = count_transitions(
+            mdp, moved, incentive_moves=incentive_moves, ruled_out=not incentive_moves
+        )
         choices = jnp.zeros((S, A)).at[walk.state, walk.action].add(active.astype(float))
         worth = jnp.full(long.shape, jnp.nan)
         if problem.leader_reward_fn is not None:

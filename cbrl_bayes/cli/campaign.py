@@ -76,7 +76,6 @@ ARGUMENTS = (
     "arms",
     "group",
     "today",
-    "data",
     "seed",
     "prob",
     "temperature",
@@ -154,13 +153,12 @@ def start(
 ) -> None:
     """Begin a real campaign in a folder, and plan its first round."""
     given = dict(locals())
-    given["data"] = None if data is None else str(data.resolve())
     kept = {name: given[name] for name in ARGUMENTS if given[name] is not None}
     if folder.exists() and any(folder.iterdir()):
         raise typer.BadParameter(
             f"{folder} is not empty; name a new folder, or go on with 'campaign plan {folder}'"
         )
-    typer.echo(_opened(folder, kept).next_round())
+    typer.echo(_opened(folder, kept, data).next_round())
 
 
 @campaign.command()
@@ -260,7 +258,7 @@ def _kept(folder: Path) -> "Campaign":
     return _opened(folder, manifest["note"]["command"])
 
 
-def _opened(folder: Path, given: dict[str, Any]) -> "Campaign":
+def _opened(folder: Path, given: dict[str, Any], data: Path | None = None) -> "Campaign":
     """Begin a campaign, or open it, with the arguments of 'start'."""
     import jax
 
@@ -287,7 +285,7 @@ def _opened(folder: Path, given: dict[str, Any]) -> "Campaign":
         key=jax.random.key(given["seed"]),
         settings=settings,
         today=_incentive(given.get("today")),
-        earlier=None if "data" not in given else load_trajectories(given["data"], chosen),
+        earlier=None if data is None else load_trajectories(data, chosen),
         note={"command": given},
     )
 

@@ -105,15 +105,18 @@ class Sharing(NamedTuple):
 
 
 def count_transitions(
-    mdp: MDP, walked: Trajectories, *, incentive_moves: bool
+    mdp: MDP, walked: Trajectories, *, incentive_moves: bool, ruled_out: bool = False
 ) -> Float[Array, "state action successor"]:
     """Count where the steps of walkers led, by listed successor (the first of equal ones).
 
     Where the incentive moves the law, each step counts 1 / P of the present law: times the P of
     another incentive it is what would have been seen there. Steps to a state that is not listed
-    do not count (`refuse_unlisted`).
+    do not count (`refuse_unlisted`); nor do steps of probability 0 under a dense law, unless
+    ``ruled_out``: another law may allow them.
     """
     slot, listed = _slots_seen(mdp.transition, walked)
+    if ruled_out and isinstance(mdp.transition, DenseTransition):
+        listed = jnp.ones_like(listed)
     moved = walked.active & ~jnp.asarray(mdp.terminal, bool)[walked.state] & listed
     weight = moved.astype(float)
     if incentive_moves:
@@ -146,7 +149,8 @@ def refuse_unlisted(mdp: MDP, walked: Trajectories) -> None:
 def _slots_seen(transition: Transition, walked: Trajectories) -> tuple[Array, Array]:
     """Return the slot of each step's successor, and whether it is listed at all."""
     if not isinstance(transition, DenseTransition):
-        reached = transition.successor[walked.state, walked.action] == walked.next_state[..., None]
+        places = jnp.asarray(transition.successor)[walked.state, walked.action]
+        reached = places == walked.next_state[..., None]
         return reached.argmax(-1), reached.any(-1)
     chance = transition.step_probability(walked.state, walked.action, walked.next_state)
     return walked.next_state, chance > 0.0

@@ -7,6 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
+def _entries(table: Array, *index: Array) -> Array:
+    """Return entries of a table, which may be NumPy's even where the index is traced."""
+    traced = any(isinstance(one, jax.core.Tracer) for one in index)
+    return (jnp.asarray(table) if traced else table)[index]
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DenseTransition:
@@ -59,11 +65,11 @@ class DenseTransition:
         self, state: Int[Array, "..."], action: Int[Array, "..."], next_state: Int[Array, "..."]
     ) -> Float[Array, "..."]:
         """Return ``P(next_state | state, action)`` of many transitions."""
-        return jnp.asarray(self.probability)[state, action, next_state]
+        return _entries(self.probability, state, action, next_state)
 
     def row(self, state: Int[Array, "..."], action: Int[Array, "..."]) -> Float[Array, "... slot"]:
         """Return the law of the next state, by position, for many pairs."""
-        return jnp.asarray(self.probability)[state, action]
+        return _entries(self.probability, state, action)
 
     def with_probability(
         self, probability: Float[Array, "state action next_state"]
@@ -133,18 +139,18 @@ class SuccessorTransition:
         self, state: Int[Array, "..."], action: Int[Array, "..."], slot: Int[Array, "..."]
     ) -> Int[Array, "..."]:
         """Translate a position in the last axis of ``probability`` into a state."""
-        return jnp.asarray(self.successor)[state, action, slot]
+        return _entries(self.successor, state, action, slot)
 
     def step_probability(
         self, state: Int[Array, "..."], action: Int[Array, "..."], next_state: Int[Array, "..."]
     ) -> Float[Array, "..."]:
         """Return ``P(next_state | state, action)`` of many transitions."""
-        reached = jnp.asarray(self.successor)[state, action] == next_state[..., None]
+        reached = _entries(self.successor, state, action) == next_state[..., None]
         return jnp.where(reached, self.row(state, action), 0.0).sum(-1)
 
     def row(self, state: Int[Array, "..."], action: Int[Array, "..."]) -> Float[Array, "... slot"]:
         """Return the law of the next state, by position, for many pairs."""
-        return jnp.asarray(self.probability)[state, action]
+        return _entries(self.probability, state, action)
 
     def with_probability(
         self, probability: Float[Array, "state action successor"]

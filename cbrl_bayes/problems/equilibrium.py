@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cbrl_bayes.errors import InvalidInputError, require_ranges
 from cbrl_bayes.mdp import occupancy
-from cbrl_bayes.problems.dependence import depends_on_input
+from cbrl_bayes.problems.dependence import depends_on_input, is_weighted_sum
 from cbrl_bayes.problems.incentive import Labels
 from cbrl_bayes.problems.response import each_pair, respond
 from cbrl_bayes.problems.roots import root_with_derivative
@@ -54,7 +54,8 @@ class Population:
     labels : Labels
         Names of the n entries.
     max_steps : int
-        Limit of the solver's steps, >= 1.
+        Limit of Newton steps, >= 1; and, where there are more than 20 numbers, of the responses to
+        responses before them (30 at most).
 
     Notes
     -----
@@ -108,7 +109,7 @@ class Equilibrium:
         against its own size: what is made, or its entry of ``start`` if that is larger (but the
         latter only as far as any entry is as large as its start).
     iterations : int
-        Steps of the solver.
+        Steps of the solver, responses to responses included.
     status : int
         Worst `SolveStatus` of the responses; if these are right, UNSETTLED where the residual is
         above 1e-8.
@@ -228,13 +229,13 @@ def statistic_of_responses(
     values, weights = problem.contexts.support(parameters, key)
     mass = weights[:, None] * jnp.asarray(problem.followers.weights) * population.size
     everyone = {**parameters, POPULATION: statistic}
-    together = [
+    by_one_solve = [
         _from_one_network(problem, incentive, values, everyone, who, mass[:, who])
         for who in range(problem.followers.num_followers)
     ]
-    shared = [each for each in together if each is not None]
-    if len(shared) == len(together):
-        made, status = (jnp.stack(parts) for parts in zip(*shared, strict=True))
+    possible = [each for each in by_one_solve if each is not None]
+    if len(possible) == len(by_one_solve):
+        made, status = (jnp.stack(parts) for parts in zip(*possible, strict=True))
         return made.sum(0), status.max()
 
     def one_pair(entry: tuple) -> tuple[Array, Array]:
@@ -273,17 +274,14 @@ def _from_one_network(
     def added(visits: Array, context: Any = context) -> Array:
         return statistic_fn(incentive, visits, context, one)
 
-    def slope(visits: Array) -> Array:
-        return jax.jvp(added, (visits,), (network.reward,))[1]
-
-    if depends_on_input(slope, network.reward) or depends_on_input(
+    if not is_weighted_sum(added, network.reward) or depends_on_input(
         lambda context: added(network.reward, context), context
     ):
         return None
     initial = jax.vmap(lambda context: problem.mdp_fn(incentive, context, one).initial)(contexts)
     visits, status = network.visits(mass[:, None] * initial)
-    constant, moved = jax.jvp(added, (jnp.zeros_like(visits),), (visits,))
-    return mass.sum() * constant + moved, status
+    constant = added(jnp.zeros_like(visits))
+    return added(visits) + (mass.sum() - 1.0) * constant, status
 
 
 def equilibria(

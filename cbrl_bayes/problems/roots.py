@@ -38,7 +38,8 @@ def root_with_derivative(
     def solve(function: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
         if few:
             return newton(function, start)
-        # Steps of many numbers are dear: where responses alone settle, none is needed.
+        # Newton steps of many numbers are dear: where responses alone settle, none is made (but
+        # under `vmap`, which makes both).
         found: Any = optimistix.fixed_point(
             lambda share, _: share + function(share),
             optimistix.FixedPointIteration(rtol=1e-11, atol=1e-13),
@@ -46,9 +47,14 @@ def root_with_derivative(
             max_steps=min(FIRST_SWEEPS, max_steps),
             throw=False,
         )
+        swept = found.stats["num_steps"].astype(float)
+
+        def from_start() -> tuple[Array, Array]:
+            value, steps = newton(function, start)
+            return value, swept + steps
+
         done = found.result == optimistix.RESULTS.successful
-        swept = found.value, found.stats["num_steps"].astype(float)
-        return jax.lax.cond(done, lambda: swept, lambda: newton(function, start))
+        return jax.lax.cond(done, lambda: (found.value, swept), from_start)
 
     def tangent_solve(linear: Callable[[Array], Array], side: Array) -> Array:
         # Not lineax: it raises where a chain tries parameters at which nothing is finite.

@@ -19,6 +19,7 @@ from cbrl_bayes.problems import (
     leader_outcome,
     respond,
     route_choice,
+    shared_network,
 )
 from cbrl_bayes.problems.equilibrium import statistic_of_responses
 from tests.unit.problems.test_route_choice import make_grid
@@ -36,6 +37,8 @@ def crowded():
 
 def test_all_contexts_by_one_solve_make_the_traffic_of_each_by_itself(crowded):
     known, some = crowded.default_parameters, jnp.linspace(0.0, 300.0, 436)
+    one = crowded.follower_parameters({**known, "population": some}, 0)
+    assert shared_network(crowded, TOLLS, crowded.contexts.values, one) is not None
     together, status = statistic_of_responses(crowded, TOLLS, known, some)
     assert int(status) == 0
     # The statistic of one context alone depends on the context: no shared solve is used.
@@ -52,7 +55,7 @@ def test_all_contexts_by_one_solve_make_the_traffic_of_each_by_itself(crowded):
 
 
 def test_what_does_not_add_up_over_contexts_is_not_added_up(crowded):
-    """The square of visits, and a constant that each follower adds."""
+    """A constant that each follower adds; squares, steps, and what has no derivative."""
     known, some = crowded.default_parameters, jnp.full(436, 50.0)
     own = crowded.population.statistic_fn
 
@@ -65,12 +68,20 @@ def test_what_does_not_add_up_over_contexts_is_not_added_up(crowded):
     plain = traffic(lambda entries: entries)
     np.testing.assert_allclose(traffic(lambda entries: entries + 3.0), plain + 6.0, rtol=1e-9)
     one = crowded.follower_parameters({**known, "population": some}, 0)
-    by_hand = 0.0
+    by_hand = []
     for context, share in enumerate(crowded.contexts.probability):
         mdp, response = respond(crowded, TOLLS, context, one)
         visits = cb.mdp.occupancy(mdp, response.policy)
-        by_hand = by_hand + 2.0 * share * own(TOLLS, visits, context, one) ** 2
-    np.testing.assert_allclose(traffic(lambda entries: entries**2), by_hand, rtol=1e-9)
+        by_hand.append((2.0 * share, own(TOLLS, visits, context, one)))
+    for change in (
+        lambda entries: entries**2,
+        lambda entries: (entries > 0.05).astype(float),
+        lambda entries: jnp.floor(10.0 * entries),
+        lambda entries: entries + jnp.ceil(entries),
+        lambda entries: jax.lax.stop_gradient(entries) ** 2,
+    ):
+        wanted = sum(share * change(entries) for share, entries in by_hand)
+        np.testing.assert_allclose(traffic(change), wanted, rtol=1e-9)
 
 
 def test_traffic_settles_and_its_slope_is_exact(crowded):
