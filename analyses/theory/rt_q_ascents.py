@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from matplotlib.ticker import NullLocator
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -147,7 +148,7 @@ def contest(seeds: int) -> dict:
             row[name] = {
                 "rate": rate,
                 "tuning": [float(value) for value in tried],
-                "objective": np.array([curve for _, curve in ends]).tolist(),
+                "objective": np.round([curve for _, curve in ends], 5).tolist(),
                 "seconds": time.perf_counter() - begun,
             }
             last = np.array(row[name]["objective"])[:, -1]
@@ -166,6 +167,8 @@ def draw(found: dict) -> None:
             low, high = curves.min(0), curves.max(0)
             panel.fill_between(row["budgets"], low, high, color=colour, alpha=0.2)
         panel.set_xscale("log")
+        panel.set_xticks((5_000, 10_000, 20_000, 50_000), ("5,000", "10,000", "20,000", "50,000"))
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("iterations of Q-learning, per context")
         panel.set_title(f"temperature {row['temperature']}, weight {row['penalty_weight']:g}")
     panels[0].set_ylabel("leader's objective (exact)")
@@ -192,8 +195,10 @@ def main() -> None:
     """Run, draw and write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=10)
-    found = contest(parser.parse_args().seeds)
-    (HERE / "rt_q_ascents.json").write_text(json.dumps(found, indent=1) + "\n")
+    parser.add_argument("--draw", action="store_true", help="Only draw what was found before.")
+    given, place = parser.parse_args(), HERE / "rt_q_ascents.json"
+    found = json.loads(place.read_text()) if given.draw else contest(given.seeds)
+    place.write_text(json.dumps(found) + "\n")
     draw(found)
     fill(HERE / "README.md", {"RTQ_ASCENTS": table(found)})
 
