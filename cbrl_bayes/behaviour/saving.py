@@ -1,6 +1,5 @@
 """Observed behaviour in files: written whole or not at all, read with what it was given."""
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from cbrl_bayes.errors import DataError, require_kind
 from cbrl_bayes.files import (
     given_attributes,
     given_name,
+    netcdf_bytes,
     plain_attributes,
     replacing,
     reserved_attributes,
@@ -62,10 +62,7 @@ def save_trajectories(data: xr.Dataset, path: str | Path) -> Path:
     packing = {name: {"zlib": True} for name in plain if plain[name].dtype.kind in "if"}
     with replacing(path, DataError, _is_trajectories) as place:
         try:
-            # In memory first: where a disk is full, the library that writes ends the process.
-            content = io.BytesIO()
-            plain.to_netcdf(content, engine="h5netcdf", encoding=packing)
-            place.write_bytes(content.getvalue())
+            place.write_bytes(netcdf_bytes(plain, packing))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(
                 f"the data cannot be kept in a file ({type(error).__name__}: {error})",

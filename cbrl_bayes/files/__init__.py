@@ -2,6 +2,7 @@
 
 from cbrl_bayes.files.check import check_file, check_size
 from cbrl_bayes.files.limits import DEFAULT_LIMITS, FileLimits
+from cbrl_bayes.files.netcdf import netcdf_bytes
 from cbrl_bayes.files.plain import (
     given_attributes,
     given_name,
@@ -18,6 +19,7 @@ __all__ = [
     "check_size",
     "given_attributes",
     "given_name",
+    "netcdf_bytes",
     "plain_attributes",
     "replacing",
     "reserved_attributes",

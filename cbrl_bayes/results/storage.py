@@ -1,6 +1,5 @@
 """Save and load results trees as netCDF or zarr: checked, whole or not at all, never executed."""
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from cbrl_bayes.files import (
     FileLimits,
     check_file,
     given_attributes,
+    netcdf_bytes,
     plain_attributes,
     replacing,
     reserved_attributes,
@@ -136,10 +136,7 @@ def _write_store(tree: xr.DataTree, place: Path) -> None:
 
 
 def _write_file(tree: xr.DataTree, place: Path) -> None:
-    # In memory first: where a disk is full, the library that writes ends the process.
-    content = io.BytesIO()
-    tree.to_netcdf(content, engine="h5netcdf", encoding=_compression(tree))
-    place.write_bytes(content.getvalue())
+    place.write_bytes(netcdf_bytes(tree, _compression(tree)))
 
 
 def _is_results(path: Path) -> bool:
