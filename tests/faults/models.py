@@ -148,6 +148,17 @@ PROBLEMS: dict[str, tuple[Callable[[cb.Problem], dict[str, Any]], list[str]]] = 
     "contexts in a list": (lambda p: {"contexts": ["cost 0.5"]}, ["contexts"]),
 }
 
+
+def _crowded() -> Any:
+    no = [False] * 5
+    square = cb.problems.RoadNetwork(
+        4, [0, 1, 2, 3, 0], [1, 2, 3, 0, 2], np.ones(5), no, no, [3], [0], ("school",)
+    )
+    trips = cb.problems.Trips(np.array([0]), [np.array([0, 1, 2, 3])])
+    roads = cb.problems.Congestion(100.0, np.ones(3))
+    return cb.problems.route_choice(square, trips, congestion=roads)
+
+
 PARTS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "context probabilities that sum to .9": (
         lambda: cb.DiscreteContexts(("a", "b"), jnp.zeros(2), (0.5, 0.4)),
@@ -162,6 +173,15 @@ PARTS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["contexts", "3"],
     ),
     "no context": (lambda: cb.DiscreteContexts((), jnp.zeros(0), ()), ["contexts"]),
+    "a road of capacity zero": (
+        lambda: cb.problems.Congestion(100.0, np.array([40.0, 0.0])),
+        ["capacity", "0.0"],
+    ),
+    "three capacities of four roads": (_crowded, ["capacity", "(3,)", "(4,)"]),
+    "a population without a guess of its statistic": (
+        lambda: cb.Population(lambda i, v, c, q: v[0], jnp.zeros(0)),
+        ["population", "(0,)"],
+    ),
     "no sampled context": (lambda: cb.SampledContexts(lambda p, k: 0.0, 0), ["num_samples"]),
     "a follower's weight below zero": (lambda: cb.Followers(("a",), (-1.0,)), ["weight", "-1"]),
     "all weights zero": (lambda: cb.Followers(("a", "b"), (0.0, 0.0)), ["weight"]),
