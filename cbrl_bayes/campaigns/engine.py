@@ -113,7 +113,10 @@ class Engine:
         The design in force before the campaign, before its transform. Default: the incentive
         space's own start.
     answers_before : tuple of Answer
-        What was observed before the campaign (`read_earlier`).
+        What was observed before the first round (`read_earlier`). All campaigns begin with what it
+        teaches: the same particles or laws.
+    key_before : typed key, optional
+        For what it teaches.
     """
 
     problem: Problem
@@ -121,6 +124,7 @@ class Engine:
     priors: Mapping[str, Prior] | None = None
     today: Float[np.ndarray, " coordinate"] | None = None
     answers_before: tuple[Answer, ...] = ()
+    key_before: Key[Array, ""] | None = None
     programs: Any = field(init=False)
     desk: Desk = field(init=False)
     watch: Watch = field(init=False)
@@ -181,7 +185,7 @@ class Engine:
         From the prior, where they are independent; with earlier data from what these leave.
         """
         if self.answers_before:
-            draws = self.begin(key).belief.draws(jax.random.fold_in(key, 1), num)
+            draws = self._taught(key).draws(jax.random.fold_in(key, 1), num)
             return {name: draws[name] for name in self.unknown}
         law = PriorLaw(
             default_priors(self.problem, self.priors), self.problem.followers.num_followers
@@ -194,10 +198,17 @@ class Engine:
         assert self.today is not None  # set when made
         rough = float(min(self.watch.num_episodes, self.watch.num_steps))
         start = np.asarray(self.today)[None]
-        belief = self.programs.first(key)
-        if self.answers_before:
-            belief = belief.taught(self.answers_before, jax.random.fold_in(key, 0))
+        belief = self.belief_before if self.answers_before else self.programs.first(key)
         return State(belief, 0, start, 0.0, rough, Evidence(), {})
+
+    @cached_property
+    def belief_before(self) -> Belief:
+        """What is believed before the first round, where there are earlier data."""
+        return self._taught(jax.random.key(0) if self.key_before is None else self.key_before)
+
+    def _taught(self, key: Key[Array, ""]) -> Belief:
+        first_key, taught_key = jax.random.split(key)
+        return self.programs.first(first_key).taught(self.answers_before, taught_key)
 
     def plan(self, state: State, key: Key[Array, ""]) -> Plan:
         """Decide what to deploy in the next round."""

@@ -377,6 +377,7 @@ def open_campaign(
     place = CampaignFolder(Path(folder))
     before = place.earlier() if earlier is None and place.exists else earlier
     engine.answers_before = answers_before(engine, before)
+    engine.key_before = jax.random.fold_in(key, 1_000_000)
     parts = identify(None, settings=settings, priors=engine.priors, today=engine.today, key=key)
     if before is not None:
         known = earlier is None  # read from the folder

@@ -116,6 +116,9 @@ def simulate_campaigns(
         )
     engine = Engine(problem, settings, priors, point_of(problem, today))
     engine.answers_before = answers_before(engine, earlier)
+    engine.key_before = jax.random.fold_in(key, 2)
+    if engine.answers_before:
+        assert engine.belief_before is not None  # made now: campaigns run side by side
     true = problem if world is None else world
     require_kind(true, Problem, "world", "cb.problems.follower_models.lapsing(problem, 0.1)")
     _check_same_form(problem, true)
