@@ -25,6 +25,11 @@ def route_trajectories(network: RoadNetwork, trips: Trips) -> xr.Dataset:
     xarray.Dataset
         One episode per trip.
 
+    Raises
+    ------
+    InvalidInputError
+        For trips that the network does not allow.
+
     Examples
     --------
     >>> ring = RoadNetwork(3, [0, 1, 2], [1, 2, 0], [1.0, 1.0, 2.0], [False] * 3, [False] * 3,
@@ -33,6 +38,7 @@ def route_trajectories(network: RoadNetwork, trips: Trips) -> xr.Dataset:
     >>> data["action"].values.tolist()
     [[0, 0, 1]]
     """
+    network.check_trips(trips)
     arrive = network.tables.available.shape[1]
     return make_trajectories(
         list(trips.links),

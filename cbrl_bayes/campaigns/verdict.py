@@ -20,8 +20,8 @@ def campaign_health(campaign: xr.Dataset, unsolved_in_plan: int = 0) -> Health:
     """Judge one campaign by its surprise check and by how its numbers were computed.
 
     FAIL: the surprise check fired. REVIEW: no such check, best responses that did not converge,
-    fewer than 100 effective draws, fewer than 50 particles that differ, a net value of the last
-    round within two standard errors of zero.
+    worth that could not be counted, fewer than 100 effective draws, fewer than 50 particles that
+    differ, a net value of the last round within two standard errors of zero.
 
     Parameters
     ----------
@@ -42,6 +42,12 @@ def campaign_health(campaign: xr.Dataset, unsolved_in_plan: int = 0) -> Health:
         False,
         not np.isfinite(campaign["p_value"]).any(),
         "there is no surprise check (num_replicates=0): nothing tells whether the model fits",
+    )
+    health.note(
+        False,
+        not np.isfinite(last["realised"]).any(),
+        "what the last round's episodes were worth could not be counted, and was not checked: no "
+        "episode was watched to its end, or the objective is no sum over steps",
     )
     unsolved = int(np.nansum(campaign["unsolved"])) + unsolved_in_plan
     health.note(

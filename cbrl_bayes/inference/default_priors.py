@@ -131,9 +131,32 @@ def _around(values: np.ndarray) -> dist.Distribution:
 
 def _below_zero(median: np.ndarray) -> dist.Distribution:
     """Return the mirror image of a log-normal: minus the parameter has it."""
-    law = _around(-median)
-    mirror = dist.transforms.AffineTransform(0.0, -1.0, domain=dist.constraints.positive)
-    return dist.TransformedDistribution(law, mirror)
+    return dist.TransformedDistribution(_around(-median), _Mirror(0.0, -1.0))
+
+
+class _Mirror(dist.transforms.AffineTransform):
+    """From positive numbers to negative ones.
+
+    NumPyro finds the place of the end by the transform itself. Within a compiled chain that is no
+    number, and a later program of the chain cannot use it.
+    """
+
+    codomain = dist.constraints.less_than(0.0)
+
+
+def _suited(low: float, high: float) -> str:
+    """Name a distribution on a range."""
+    if (low, high) == (0.0, np.inf):
+        return "dist.LogNormal(0.0, 1.0)"
+    if (low, high) == (-np.inf, 0.0):
+        return "dist.TruncatedNormal(-1.0, 1.0, high=0.0)"
+    if (low, high) == (0.0, 1.0):
+        return "dist.Beta(1.0, 1.0)"
+    if np.isfinite([low, high]).all():
+        return f"dist.Uniform({low:g}, {high:g})"
+    ends = [f"low={low:g}"] if np.isfinite(low) else []
+    ends += [f"high={high:g}"] if np.isfinite(high) else []
+    return f"dist.TruncatedNormal({', '.join(['loc', 'scale', *ends])})"
 
 
 def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
@@ -184,7 +207,7 @@ def _settled(problem: Problem, name: str, prior: Prior) -> Prior:
             f"prior of {name!r} has draws that are out of range",
             received=f"{outside} of {draws.size}",
             accepted=f"between {low:g} and {high:g}, both excluded",
-            remedy="a distribution on that range, such as dist.LogNormal(0.0, 1.0)",
+            remedy=f"a distribution on that range, such as {_suited(low, high)}",
         )
     return prior
 
@@ -210,7 +233,6 @@ def _positive(
             else f"between 0 and {high:g}, both excluded",
             remedy="Pooled(...), where all groups are alike"
             if is_known(law) and part.endswith((".scale", ".spread"))
-            else "a distribution on that range, such as "
-            + ("dist.LogNormal(0.0, 1.0)" if high == np.inf else "dist.Beta(1.0, 1.0)"),
+            else "a distribution on that range, such as " + _suited(0.0, high),
         )
     return law

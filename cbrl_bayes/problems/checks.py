@@ -268,16 +268,22 @@ def _check_statistic(problem: "Problem", *arguments: Any) -> None:
     incentive, visits, context, parameters = arguments
     own = {name: value for name, value in parameters.items() if name != POPULATION}
     try:
-        found = np.shape(jax.eval_shape(population.statistic_fn, incentive, visits, context, own))
+        traced = jax.eval_shape(population.statistic_fn, incentive, visits, context, own)
     except KeyError as error:
         raise InvalidInputError(
             f"statistic_fn asks for {error}, which is not among the parameters",
             accepted="the problem's own parameters, not the statistic itself",
         ) from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InvalidInputError(
+            f"statistic_fn fails ({type(error).__name__}: {str(error).splitlines()[0]})",
+            accepted="(incentive, visits, context, parameters) -> array, in jax.numpy",
+        ) from error
+    found = getattr(traced, "shape", None)
     if found != wanted:
         raise InvalidInputError(
             "statistic_fn returns an array of the wrong shape",
-            received=found,
+            received=type(traced).__name__ if found is None else found,
             accepted=f"{wanted}, as start",
         )
     misfit = population.labels.misfit(wanted)

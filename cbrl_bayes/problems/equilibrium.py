@@ -211,6 +211,13 @@ def settle(
     As `settled`, with a statistic that is not settled as the search left it.
     """
     if problem.population is None or POPULATION in parameters:
+        wanted = () if problem.population is None else np.shape(problem.population.start)
+        if problem.population is not None and np.shape(parameters[POPULATION]) != wanted:
+            raise InvalidInputError(
+                "the population statistic that is given has the wrong shape",
+                received=np.shape(parameters[POPULATION]),
+                accepted=str(wanted),
+            )
         return dict(parameters), jnp.zeros((), int)
     found = equilibrium(problem, incentive, parameters, key=key)
     return {**parameters, POPULATION: found.statistic}, found.status
@@ -363,11 +370,24 @@ def _check_given(
                 received=", ".join(map(str, found)) or "none",
                 remedy="problem.complete_parameters({name: value}) for parameters",
             )
+    _check_shapes(problem, incentive)
     size = np.shape(_population_of(problem).start)
     if start is not None and np.shape(start) != size:
         raise InvalidInputError(
             "start is no population statistic", received=np.shape(start), accepted=str(size)
         )
+
+
+def _check_shapes(problem: "Problem", incentive: Mapping[str, Any]) -> None:
+    """Refuse an incentive of another shape than the problem's."""
+    own = jax.eval_shape(problem.incentive.transform, problem.incentive.initial)
+    for name, wanted in own.items():
+        if np.shape(incentive[name]) != wanted.shape:
+            raise InvalidInputError(
+                f"the incentive {name!r} has the wrong shape",
+                received=np.shape(incentive[name]),
+                accepted=str(wanted.shape),
+            )
 
 
 def _population_of(problem: "Problem") -> Population:

@@ -208,6 +208,41 @@ class RoadNetwork:
             raise InvalidInputError(f"there is no turn from {names[0]} to {names[1]}")
         return fits.argmax(axis=1)
 
+    def check_trips(self, trips: Trips) -> None:
+        """Refuse trips that the network does not allow.
+
+        Raises
+        ------
+        InvalidInputError
+            For no trips, links or destinations that do not exist, a turn that there is not, or a
+            trip that does not end at its destination.
+        """
+        if len(trips.links) == 0 or len(trips.links) != len(trips.destination):
+            raise InvalidInputError(
+                "trips and destinations do not fit",
+                received=f"{len(trips.links)} trips, {len(trips.destination)} destinations",
+                accepted="one destination for each trip, at least one trip",
+            )
+        for number, (goal, row) in enumerate(zip(trips.destination, trips.links, strict=True)):
+            links = np.asarray(row)
+            known = links.size > 0 and links.min() >= 0 and links.max() < self.num_links
+            if not known or not 0 <= goal < self.num_destinations:
+                raise InvalidInputError(
+                    f"trip {number + 1} is no trip on this network",
+                    received=f"destination {goal}, links {links.tolist()[:8]}",
+                    accepted=f"destinations 0 to {self.num_destinations - 1}, at least one link, "
+                    f"links 0 to {self.num_links - 1}",
+                )
+            try:
+                self.slots_of(links)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"trip {number + 1}: {error}") from error
+            if not self.arrives[goal, links[-1]]:
+                raise InvalidInputError(
+                    f"trip {number + 1} does not end at its destination",
+                    received=f"{self.link_names[links[-1]]} for {self.destination_names[goal]}",
+                )
+
     def cut(self, links: Sequence[int], trips: Trips) -> tuple["RoadNetwork", Trips]:
         """Return a part of the network, and the parts of the trips that lie in it.
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cbrl_bayes.errors import InvalidInputError, require_ranges
+from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
 from cbrl_bayes.mdp import MDP, SuccessorTransition, expected_return
 from cbrl_bayes.problems.borlange import borlange
 from cbrl_bayes.problems.congestion import Congestion
@@ -98,8 +98,9 @@ def route_choice(
     DataError
         If the files of the default network are not at hand.
     InvalidInputError
-        For links that the network does not have, capacities that do not fit its links, and
-        coefficients so small that wandering for ever is worth more than arriving.
+        For links that the network does not have, trips that it does not allow, capacities that do
+        not fit its links, and coefficients so small that wandering for ever is worth more than
+        arriving.
 
     Examples
     --------
@@ -115,8 +116,13 @@ def route_choice(
     _check_settings(parameters | {"relief": relief, "largest_toll": largest_toll})
     if (network is None) != (trips is None):
         raise InvalidInputError("route_choice needs both a network and its trips, or neither")
+    require_kind(
+        congestion, Congestion | None, "congestion", "Congestion(volume=..., capacity=...)"
+    )
     if network is None or trips is None:
         network, trips = borlange()
+    else:
+        network.check_trips(trips)
     use = np.bincount(np.concatenate(trips.links), minlength=network.num_links)
     busiest = np.argsort(-use, kind="stable")
     at_toll = _links(network, "tolled", busiest[:NUM_TOLLED] if tolled is None else tolled)

@@ -157,6 +157,16 @@ def test_capacities_that_cannot_be_are_refused():
         Congestion(100.0, np.array([1.0, 0.0]))
     with pytest.raises(InvalidInputError, match=r"power = 0\.5; accepted: power >= 1"):
         Congestion(100.0, 25.0, power=0.5)
+    with pytest.raises(
+        InvalidInputError, match=r"congestion has the wrong type; received: the bool True"
+    ):
+        route_choice(*town, congestion=True)
+    problem = small_town(town, Congestion(100.0, 25.0))
+    with pytest.raises(InvalidInputError, match=r"'toll' has the wrong shape; received: \(3,\)"):
+        equilibrium(problem, {"toll": np.zeros(3)}, problem.default_parameters)
+    known = {**problem.default_parameters, "population": np.ones(3)}
+    with pytest.raises(InvalidInputError, match=r"given has the wrong shape; received: \(3,\)"):
+        leader_outcome(problem, problem.incentive.initial, known)
 
 
 def test_a_small_game_by_enumeration_of_its_routes():

@@ -190,6 +190,13 @@ def test_watching_estimators_and_wrong_statistics_are_refused():
     short = cb.Population(lambda i, visits, c, p: visits[0, :1], jnp.zeros(2))
     with pytest.raises(InvalidInputError, match=r"received: \(1,\); accepted: \(2,\), as start"):
         replace(problem, population=short)
+    for statistic, said in (
+        (lambda visits, context, parameters: visits[0], "statistic_fn fails.*TypeError"),
+        (lambda i, visits, c, p: jnp.ones(2) * float(visits[0, 0]), "statistic_fn fails"),
+        (lambda i, visits, c, p: {"flow": visits[0]}, "wrong shape; received: dict"),
+    ):
+        with pytest.raises(InvalidInputError, match=said):
+            replace(problem, population=cb.Population(statistic, jnp.zeros(2)))
     circular = cb.Population(lambda i, v, c, p: p["population"], jnp.zeros(2))
     with pytest.raises(InvalidInputError, match="asks for 'population'"):
         replace(problem, population=circular)

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 import cbrl_bayes as cb
@@ -197,6 +198,52 @@ def test_a_part_of_a_network_keeps_whole_stretches_of_trips(town):
         part.slots_of(row)  # every turn exists
     names = {part.link_names[link] for row in inside.links for link in row}
     assert names <= set(network.link_names[:300])
+
+
+def make_square():
+    """Two ways to school, ten trips."""
+    no = [False] * 6
+    left = [False, True, False, False, False, False]
+    network = RoadNetwork(
+        5, [0, 0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 0], [2.0, 3.0, 1.0, 1.0, 4.0, 1.0], left, no,
+        [3], [0], ("school",),
+    )  # fmt: skip
+    ways = [np.array([0, 1, 3])] * 7 + [np.array([0, 2, 3])] * 3
+    return network, Trips(np.zeros(10, int), ways)
+
+
+def test_chains_run_on_trips_with_the_default_priors():
+    """The mirrored log-normals must not compute their ends within a compiled chain."""
+    network, trips = make_square()
+    problem = route_choice(network, trips, tolled=[1])
+    settings = cb.NUTSSettings(num_chains=2, num_warmup=20, num_samples=20)
+    data = route_trajectories(network, trips)
+    fit = cb.infer(problem, data, key=jax.random.key(0), settings=settings)
+    draws = fit["posterior"]["time"].values
+    assert (draws < 0.0).all()
+    assert len(np.unique(draws)) > 5
+    with pytest.raises(InvalidInputError, match=r"TruncatedNormal\(-1\.0, 1\.0, high=0\.0\)"):
+        cb.infer(problem, data, key=jax.random.key(0), priors={"time": dist.Normal(-2.5, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("goal", "links", "said"),
+    [
+        (2, [0, 1, 3], "destination 2, links"),
+        (0, [0, 99], r"links \[0, 99\]; accepted: .*links 0 to 4"),
+        (0, [], r"links \[\]"),
+        (0, [0, 3], "trip 1: there is no turn from link 1 to link 4"),
+        (0, [0, 1], "trip 1 does not end at its destination; received: link 2 for school"),
+    ],
+)
+def test_trips_that_the_network_does_not_allow_are_refused(goal, links, said):
+    network, _ = make_square()
+    trips = Trips(np.array([goal]), [np.array(links, int)])
+    for use in (route_choice, route_trajectories):
+        with pytest.raises(InvalidInputError, match=said):
+            use(network, trips)
+    with pytest.raises(InvalidInputError, match="0 trips, 0 destinations"):
+        route_choice(network, Trips(np.array([], int), []))
 
 
 def test_what_is_no_network_is_refused():
