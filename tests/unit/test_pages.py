@@ -41,6 +41,7 @@ SLOW_PAGES = [
 ]
 NOTES = "ignore::cbrl_bayes.errors.DataNote"
 OF_A_PROBLEM = {
+    "link",
     "answer",
     "cell",
     "district",
