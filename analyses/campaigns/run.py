@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import numpyro.distributions as dist  # noqa: E402
 import xarray as xr  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 from scipy.stats import binomtest, norm  # noqa: E402
 from tables import shrink  # noqa: E402
 
@@ -164,6 +165,7 @@ def compared(
         }
         print(title, label, told[label], flush=True)
     panel.set_xlabel("round")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_ylabel(f"cumulative regret ({problem.objective_unit})")
     panel.set_title(f"{title}: mean of {num} campaigns, 90 % intervals")
     panel.legend(fontsize=8)
@@ -213,7 +215,7 @@ def buses(num: int) -> dict[str, Any]:
         cb.problems.bus_replacement(),
         {name: POLICIES[name] for name in ("greedy", "Thompson")},
         num,
-        "bus_replacement, from Rust's group 4",
+        "bus_replacement",
         "buses",
         truth="prior",
         priors={name: dist.LogNormal(np.log(value), 1.0) for name, value in BUS_MEDIANS.items()},

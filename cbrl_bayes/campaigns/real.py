@@ -219,7 +219,12 @@ class Campaign:
             "rounds_recorded": done,
             "rounds_at_most": self.engine.settings.num_rounds,
             "waits_for": waits,
-        }
+        } | self._episodes_before()
+
+    def _episodes_before(self) -> dict[str, int]:
+        """Say how many episodes were known before the first round, if any were."""
+        answers = self.engine.answers_before
+        return {"episodes_before": int(sum(a.contexts.sum() for a in answers))} if answers else {}
 
     def _refuse_ended(self, rounds: list[dict[str, Any]]) -> None:
         most = self.engine.settings.num_rounds

@@ -4,9 +4,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -130,6 +132,26 @@ def check(file: Path, as_json: Json = False) -> None:
     emit({"file": str(file), "ok": True, "kind": kind}, as_json)
 
 
+@contextmanager
+def _notes_in_one_line() -> Iterator[None]:
+    """Print notes on data without the place in the code that says them."""
+    from cbrl_bayes.errors import DataNote
+
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, DataNote):
+            errors.print(f"note: {message}", markup=False)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = others
+
+
 def main() -> None:
     """Run the command line. A failure prints one line and ends with status 1, wrong use with 2.
 
@@ -139,7 +161,8 @@ def main() -> None:
     from cbrl_bayes.errors import CbrlBayesError
 
     try:
-        status = app(standalone_mode=False)
+        with _notes_in_one_line():
+            status = app(standalone_mode=False)
         sys.stdout.flush()  # what cannot be written is a failure too
     except CbrlBayesError as error:
         status = _refuse(str(error), 1)

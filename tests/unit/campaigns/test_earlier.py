@@ -113,6 +113,7 @@ def test_on_the_command_line(pilot, tmp_path):
     for more in ([*arguments, "--data", str(tmp_path / "pilot.nc")], ["status", str(folder)]):
         found = run.invoke(campaign, more)
         assert found.exit_code == 0, found.output
+        assert "episodes_before" in found.output or more[0] == "start"
         (tmp_path / "pilot.nc").unlink(missing_ok=True)  # the folder keeps it
     assert (folder / "earlier.zarr").is_dir()
 
