@@ -207,6 +207,7 @@ class Campaign:
         manifest = self.folder.manifest()
         rounds = manifest["rounds"]
         done = sum("data" in entry for entry in rounds)
+        before = int(sum(answer.contexts.sum() for answer in self.engine.answers_before))
         waits = "a plan"
         if rounds and "data" not in rounds[-1]:
             waits = f"data of {', '.join(rounds[-1]['regimes'])}"
@@ -219,12 +220,8 @@ class Campaign:
             "rounds_recorded": done,
             "rounds_at_most": self.engine.settings.num_rounds,
             "waits_for": waits,
-        } | self._episodes_before()
-
-    def _episodes_before(self) -> dict[str, int]:
-        """Say how many episodes were known before the first round, if any were."""
-        answers = self.engine.answers_before
-        return {"episodes_before": int(sum(a.contexts.sum() for a in answers))} if answers else {}
+            **({"episodes_before": before} if before else {}),
+        }
 
     def _refuse_ended(self, rounds: list[dict[str, Any]]) -> None:
         most = self.engine.settings.num_rounds
