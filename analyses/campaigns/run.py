@@ -218,7 +218,10 @@ def buses(num: int) -> dict[str, Any]:
         "bus_replacement",
         "buses",
         truth="prior",
-        priors={name: dist.LogNormal(np.log(value), 1.0) for name, value in BUS_MEDIANS.items()},
+        priors={
+            "RC": dist.LogNormal(np.log(10.0), 1.0),
+            "theta11": dist.LogNormal(np.log(2.5), 1.0),
+        },
         today="no incentive",
         earlier=cb.load_zurcher((4,)),
         planning=ONE_NUMBER,
@@ -226,9 +229,6 @@ def buses(num: int) -> dict[str, Any]:
         num_rounds=4,
         steps_per_round=1800,
     )
-
-
-BUS_MEDIANS = {"RC": 10.0, "theta11": 2.5}
 
 
 def reserve(num: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ congestion_map.png and the numbers in README.md.
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -151,10 +152,10 @@ class External:
         """Return the harm of an entry, (L,), under traffic per trip (L,)."""
         return self.time * np.asarray(self.roads.external_share(VOLUME * traffic))
 
-    def best(self, traffic: object, toll: np.ndarray) -> np.ndarray:
+    def best(self, traffic: Callable[[np.ndarray], np.ndarray], toll: np.ndarray) -> np.ndarray:
         """Return tolls that are the harm under the traffic that they lead to."""
         for _ in range(NUM_SWEEPS):
-            harm = self.tolls(traffic(toll))  # type: ignore[operator]
+            harm = self.tolls(traffic(toll))
             if np.abs(harm - toll).max() < CLOSE:
                 return harm
             toll = 0.5 * (toll + harm)

@@ -40,19 +40,13 @@ def groups_of(problem: Problem, names: np.ndarray) -> tuple[tuple[str, ...], np.
 def incentives_of(problem: Problem, data: xr.Dataset, regimes: np.ndarray) -> dict[str, np.ndarray]:
     """Return the incentives of the regimes, shape (R, ...) each; 0 where none is stated."""
     stacked = {}
-    for name, shape in shapes_of(problem).items():
+    for name, shape in problem.incentive.shapes.items():
         table = np.zeros((len(regimes), *shape))
         if f"incentive_{name}" in data:
             known = [str(value) for value in data["regime_name"].values]
             table = data[f"incentive_{name}"].values[[known.index(str(r)) for r in regimes]]
         stacked[name] = table
     return stacked
-
-
-def shapes_of(problem: Problem) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every incentive."""
-    readable = problem.incentive.transform(problem.incentive.initial)
-    return {name: np.shape(array) for name, array in readable.items()}
 
 
 def state_in_words(problem: Problem, state: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cbrl_bayes.behaviour.cells import shapes_of
 from cbrl_bayes.behaviour.values import as_frame, listed, real_numbers, text_of, texts
 from cbrl_bayes.errors import DataError
 from cbrl_bayes.problems import Problem
@@ -80,7 +79,7 @@ def incentives_of_rows(
             received=f"in {mixed[0]!r}: {listed(rows)}",
             remedy="a regime for each incentive; without the column regime they are made",
         )
-    shapes = {} if problem is None else shapes_of(problem)
+    shapes = {} if problem is None else problem.incentive.shapes
     stated = {
         name: _arrays(kinds[found.pop()], columns, shapes) for name, found in of_regime.items()
     }

@@ -178,6 +178,12 @@ def merged(answers: Sequence[Answer]) -> Answer:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *answers)
 
 
+def emptied(answer: Answer) -> Answer:
+    """Return an answer in which nothing was seen, to pad lists of answers with."""
+    counts = ("choices", "contexts", "moves")
+    return answer._replace(**{name: np.zeros_like(getattr(answer, name)) for name in counts})
+
+
 def _blank(problem: Problem, point: Array) -> Answer:
     shape = (
         problem.contexts.num_contexts,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cbrl_bayes.campaigns.answers import Answer
+from cbrl_bayes.campaigns.answers import Answer, emptied
 from cbrl_bayes.campaigns.likelihood import CONTEXTS, choices_see_contexts
 from cbrl_bayes.campaigns.particles import listed
 from cbrl_bayes.errors import InvalidInputError, require_kind, require_ranges
@@ -30,8 +30,6 @@ from cbrl_bayes.problems import LAW, Problem, respond_everywhere, with_unknown_l
 
 LONGEST_STEP = 1.0
 """Of Fisher scoring, on the real line: a factor of 2.7 in a positive parameter."""
-
-
 MOST_SCORINGS, STILL = 20, 0.02
 """Rounds of scoring after earlier data, and how little the median mode must move, unconstrained."""
 
@@ -263,7 +261,7 @@ class LearnedDynamics:
             start = np.median(self.points if self.modes is None else self.modes, axis=0)
             starts = np.broadcast_to(start, points.shape)
             missing = programs.settings.num_recent - len(recent)
-            padded = [*recent, *[_emptied(recent[0])] * missing]
+            padded = [*recent, *[emptied(recent[0])] * missing]
             arms, choices = (np.stack([getattr(a, n) for a in padded]) for n in _USED)
             noise = jax.random.normal(noise_key, points.shape)
             found = programs._score(starts, laws, arms, choices, noise)
@@ -335,7 +333,3 @@ def _positive(matrix: Array) -> Array:
     """Return a symmetric matrix without its negative directions."""
     values, vectors = jnp.linalg.eigh(matrix)
     return (vectors * jnp.maximum(values, 1e-9)) @ vectors.T
-
-
-def _emptied(answer: Answer) -> Answer:
-    return answer._replace(choices=np.zeros_like(answer.choices))

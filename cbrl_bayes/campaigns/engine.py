@@ -115,8 +115,10 @@ class Engine:
     answers_before : tuple of Answer
         What was observed before the first round (`read_earlier`). All campaigns begin with what it
         teaches: the same particles or laws.
-    key_before : typed key, optional
+    key_before : typed key
         For what it teaches.
+    with_moves : bool, optional
+        With known dynamics: whether where steps led counts (`AnswerLikelihood`).
     """
 
     problem: Problem
@@ -124,7 +126,8 @@ class Engine:
     priors: Mapping[str, Prior] | None = None
     today: Float[np.ndarray, " coordinate"] | None = None
     answers_before: tuple[Answer, ...] = ()
-    key_before: Key[Array, ""] | None = None
+    key_before: Key[Array, ""] = field(default_factory=lambda: jax.random.key(0))
+    with_moves: bool | None = None
     programs: Any = field(init=False)
     desk: Desk = field(init=False)
     watch: Watch = field(init=False)
@@ -133,7 +136,9 @@ class Engine:
         check_problem(self.problem)
         priors, dynamics = default_priors(self.problem, self.priors), self.settings.dynamics
         if dynamics is None:
-            self.programs = ParticlePrograms(self.problem, priors, self.settings.particles)
+            self.programs = ParticlePrograms(
+                self.problem, priors, self.settings.particles, self.with_moves
+            )
             planned = self.problem
         else:
             self.programs = DynamicsPrograms(self.problem, priors, dynamics)
@@ -204,7 +209,7 @@ class Engine:
     @cached_property
     def belief_before(self) -> Belief:
         """What is believed before the first round, where there are earlier data."""
-        return self._taught(jax.random.key(0) if self.key_before is None else self.key_before)
+        return self._taught(self.key_before)
 
     def _taught(self, key: Key[Array, ""]) -> Belief:
         first_key, taught_key = jax.random.split(key)

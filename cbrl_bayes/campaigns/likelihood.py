@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cbrl_bayes.campaigns.answers import Answer
+from cbrl_bayes.campaigns.answers import Answer, emptied
 from cbrl_bayes.inference.prior_law import PriorLaw
 from cbrl_bayes.problems import (
     Problem,
@@ -78,7 +78,7 @@ class AnswerLikelihood:
             return np.zeros(len(points)), 0
         # Padded to a power of two, so that few shapes are compiled.
         more = (1 << (len(answers) - 1).bit_length()) - len(answers)
-        padded = [*answers, *[_emptied(answers[0])] * more]
+        padded = [*answers, *[emptied(answers[0])] * more]
         arms = [np.stack([np.asarray(getattr(a, n)) for a in padded]) for n in _USED]
         found, unsolved = self._compiled(points, *arms)
         return np.asarray(found), int(unsolved)
@@ -129,8 +129,3 @@ class AnswerLikelihood:
 
     def _complete(self, point: Array) -> dict[str, Array]:
         return {**self.problem.default_parameters, **self.law.parameters(point)}
-
-
-def _emptied(answer: Answer) -> Answer:
-    counts = ("choices", "contexts", "moves")
-    return answer._replace(**{name: np.zeros_like(getattr(answer, name)) for name in counts})

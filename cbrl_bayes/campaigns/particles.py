@@ -104,12 +104,6 @@ class ParticlePrograms:
             num_unsolved=int(arrays["num_unsolved"]),
         )
 
-    def log_likelihood(
-        self, points: Float[np.ndarray, "draw coordinate"], answers: Sequence[Answer]
-    ) -> tuple[Float[np.ndarray, " draw"], int]:
-        """Return the log-likelihood of answers under each point; see `AnswerLikelihood`."""
-        return self.likelihood(points, answers)
-
     def log_density(self, points: np.ndarray) -> np.ndarray:
         """Return the log prior density of each."""
         return np.asarray(self._density(points)) if points.shape[1] else np.zeros(len(points))
@@ -170,7 +164,7 @@ class Particles:
     def updated(self, answers: Sequence[Answer], key: Key[Array, ""]) -> "Particles":
         """Return what is believed after one more round."""
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        fresh, unsolved = self.programs.log_likelihood(self.points, answers)
+        fresh, unsolved = self.programs.likelihood(self.points, answers)
         now, share = replace(self, num_unsolved=unsolved), 0.0
         least = self.programs.settings.least_share * len(self.points)
         while share < 1.0:
@@ -229,8 +223,8 @@ class Particles:
         total, moves, rate, unsolved = 0.0, 0, np.nan, self.num_unsolved
         while total < programs.settings.acceptance and moves < MOST_MOVES and points.shape[1]:
             tried = proposal.draw(len(points), rng)
-            new, lost = programs.log_likelihood(tried, fresh)
-            old, lost_before = programs.log_likelihood(tried, self.answers)
+            new, lost = programs.likelihood(tried, fresh)
+            old, lost_before = programs.likelihood(tried, self.answers)
             old, unsolved = old + share * new, unsolved + lost + lost_before
             at_tried = programs.log_density(tried) + old
             ratio = at_tried - target + proposal.log_density(points) - proposal.log_density(tried)

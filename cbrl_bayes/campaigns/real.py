@@ -207,7 +207,7 @@ class Campaign:
         manifest = self.folder.manifest()
         rounds = manifest["rounds"]
         done = sum("data" in entry for entry in rounds)
-        before = int(sum(answer.contexts.sum() for answer in self.engine.answers_before))
+        before = self.folder.earlier()
         waits = "a plan"
         if rounds and "data" not in rounds[-1]:
             waits = f"data of {', '.join(rounds[-1]['regimes'])}"
@@ -220,7 +220,7 @@ class Campaign:
             "rounds_recorded": done,
             "rounds_at_most": self.engine.settings.num_rounds,
             "waits_for": waits,
-            **({"episodes_before": before} if before else {}),
+            **({} if before is None else {"episodes_before": before.sizes["episode"]}),
         }
 
     def _refuse_ended(self, rounds: list[dict[str, Any]]) -> None:
@@ -377,20 +377,21 @@ def open_campaign(
     require_kind(settings, CampaignSettings, "settings", "cb.CampaignSettings(...)")
     engine = Engine(problem, settings, priors, point_of(problem, today))
     place = CampaignFolder(Path(folder))
-    before = place.earlier() if earlier is None and place.exists else earlier
-    engine.answers_before = answers_before(engine, before)
+    kept = place.manifest() if place.exists else {}
+    if not any("data" in entry for entry in kept.get("rounds", ())):  # else beliefs hold them
+        before = place.earlier() if earlier is None and kept else earlier
+        engine.answers_before = answers_before(engine, before)
     engine.key_before = jax.random.fold_in(key, 1_000_000)
     parts = identify(None, settings=settings, priors=engine.priors, today=engine.today, key=key)
-    if before is not None:
-        known = earlier is None  # read from the folder
-        parts["earlier"] = (
-            place.manifest()["identity"]["earlier"] if known else fingerprint(problem, before)
-        )
+    if earlier is not None:
+        parts["earlier"] = fingerprint(problem, earlier)
+    elif "earlier" in kept.get("identity", ()):
+        parts["earlier"] = kept["identity"]["earlier"]
     del parts["versions"]  # a campaign outlives them
     identity = {"problem": fingerprint(problem), **parts}
     campaign = Campaign(place, engine, key, others)
     campaign.check_others()
-    if not place.exists:
+    if not kept:
         place.begin(
             {
                 "problem": problem.name,
@@ -403,9 +404,8 @@ def open_campaign(
             earlier,
         )
         return campaign
-    kept = place.manifest()["identity"]
-    names = dict.fromkeys((*identity, *kept))
-    differ = [name for name in names if kept.get(name) != identity.get(name)]
+    known = kept["identity"]
+    differ = [name for name in known | identity if known.get(name) != identity.get(name)]
     if differ:
         raise ResultsError(
             f"the campaign in {place.path} was begun with other arguments",

@@ -116,32 +116,29 @@ def read_earlier(problem: Problem, data: Any, watch: Watch) -> tuple[Answer, ...
     run = jax.jit(partial(tally, problem, problem.default_parameters))
     names = data["regime"].values.astype(str)
     regimes = np.array(list(dict.fromkeys(names)))
-    stated, found = incentives_of(problem, data, regimes), []
-    number = np.array([regimes.tolist().index(name) for name in names])
-    place = first_alike(stated, len(regimes))
-    for which in dict.fromkeys(place):  # regimes with one incentive are one answer
-        incentive = {name: values[which] for name, values in stated.items()}
+    stated = incentives_of(problem, data, regimes)
+    alike: dict[bytes, list[int]] = {}  # regimes with one incentive are one answer
+    for which in range(len(regimes)):
+        own = b"".join(values[which].tobytes() for values in stated.values())
+        alike.setdefault(own, []).append(which)
+    found = []
+    for same in alike.values():
+        incentive = {name: values[same[0]] for name, values in stated.items()}
         point = np.asarray(
             problem.incentive.flatten(problem.incentive.unconstrained_for(incentive))
         )
-        some = data.isel(episode=np.flatnonzero(np.array(place)[number] == which))
-        answer = _counted(problem, some, point, watch, run).answer
-        found.append(answer._replace(choices=answer.choices - _not_observed(problem, some)))
+        some = data.isel(episode=np.flatnonzero(np.isin(names, regimes[same])))
+        found.append(_counted(problem, some, point, watch, run).answer)
     return tuple(found)
 
 
-def first_alike(stated: Mapping[str, np.ndarray], num: int) -> list[int]:
-    """Return for each regime the first one that has the same incentive."""
-    rows = [tuple(np.ravel(values[i]).tobytes() for values in stated.values()) for i in range(num)]
-    return [rows.index(row) for row in rows]
-
-
-def _not_observed(problem: Problem, data: Any) -> np.ndarray:
+def _not_observed(
+    problem: Problem, data: Any, context: np.ndarray, follower: np.ndarray
+) -> np.ndarray:
     """Count the actions that are not to enter the likelihood, (C, F, S, A)."""
     C, F = problem.contexts.num_contexts, problem.followers.num_followers
     table = np.zeros((C, F, problem.num_states, problem.num_actions))
     if "choice_observed" in data:
-        context, follower = _pairs(problem, data)
         left_out = ~data["choice_observed"].values.astype(bool) & (data["state"].values != MISSING)
         row, step = np.nonzero(left_out)
         at = data["state"].values[row, step], data["action"].values[row, step]
@@ -278,7 +275,11 @@ def _counted(
     begun = np.bincount(context, minlength=C).astype(float)
     limit = np.where(whole, max(watch.max_steps, int(length.max())), length)
     return Recorded(
-        answer._replace(point=point, contexts=begun),
+        answer._replace(
+            point=point,
+            contexts=begun,
+            choices=answer.choices - _not_observed(problem, data, context, follower),
+        ),
         Episodes(context, follower, limit),
         int(limit.sum()),
     )

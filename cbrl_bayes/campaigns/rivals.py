@@ -24,9 +24,8 @@ from scipy.special import gammaln, softmax
 from cbrl_bayes.campaigns.answers import Answer
 from cbrl_bayes.campaigns.engine import OPTIONS, Engine, State
 from cbrl_bayes.campaigns.likelihood import CONTEXTS
-from cbrl_bayes.campaigns.particles import ParticlePrograms, Particles, dirichlet_evidence
+from cbrl_bayes.campaigns.particles import Particles, dirichlet_evidence
 from cbrl_bayes.errors import InvalidInputError, require_kind
-from cbrl_bayes.inference import default_priors
 from cbrl_bayes.problems import Problem
 from cbrl_bayes.problems.follower_models import lapsing, myopic
 
@@ -153,15 +152,11 @@ class Rivals:
                 if known in other.default_parameters
             }
             settings = replace(self.engine.settings, num_replicates=0)
-            rival = Engine(other, settings, priors, self.engine.today)
             # Evidence is compared on the same data: with moves in all models, or in none.
-            rival.programs = ParticlePrograms(
-                other,
-                default_priors(other, priors),
-                settings.particles,
-                with_moves=self.engine.moves_tell,
+            both = self.engine.moves_tell
+            self._engines[name] = Engine(
+                other, settings, priors, self.engine.today, with_moves=both
             )
-            self._engines[name] = rival
         return self._engines[name]
 
     def _designs(

@@ -16,11 +16,11 @@ from cbrl_bayes.problems import (
     POPULATION,
     LeaderOutcome,
     Problem,
+    law_moves_with,
     leader_outcome,
     settled,
     start_of_crowd,
 )
-from cbrl_bayes.problems.unknown_law import law_moves_with
 
 
 def in_crowd(

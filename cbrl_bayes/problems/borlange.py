@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cbrl_bayes.errors import DataError
+from cbrl_bayes.errors import DataError, InvalidInputError
 from cbrl_bayes.problems.road_network import RoadNetwork, Trips
 
 FILES = {
@@ -155,17 +155,11 @@ def _trips(folder: Path, network: RoadNetwork) -> Trips:
                 received=(trip + 1).tolist()[:8],
                 accepted="the destination's number, links in order, the destination again",
             )
-        try:
-            network.slots_of(path)
-        except ValueError as error:
-            raise DataError(f"trip {number + 1} of {FILES['trips']}: {error}") from error
         destination = int(goal - network.num_links)
-        if not network.arrives[destination, path[-1]]:
-            raise DataError(
-                f"trip {number + 1} of {FILES['trips']} does not end at its destination",
-                received=f"{network.link_names[path[-1]]} for "
-                f"{network.destination_names[destination]}",
-            )
+        try:
+            network.check_way(f"trip {number + 1} of {FILES['trips']}", destination, path)
+        except InvalidInputError as error:
+            raise DataError(str(error)) from error
         destinations.append(destination)
         links.append(path)
     return Trips(np.array(destinations), links)

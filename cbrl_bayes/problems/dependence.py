@@ -32,27 +32,7 @@ def depends_on_input(fn: Callable[[Any], Any], argument: Any) -> bool:
     >>> depends_on_input(lambda x: jnp.ones(3), 1.0), depends_on_input(lambda x: x * 0.0, 1.0)
     (False, True)
     """
-    program = jax.make_jaxpr(fn)(argument).jaxpr
-    return any(_reached(program, [True] * len(program.invars)))
-
-
-def _reached(program: core.Jaxpr, from_input: Sequence[bool]) -> list[bool]:
-    """Return which results of a program can depend on the inputs that are marked."""
-    touched = {v for v, mark in zip(program.invars, from_input, strict=True) if mark}
-
-    def marks(variables: Sequence[Any]) -> list[bool]:
-        return [not isinstance(v, core.Literal) and v in touched for v in variables]
-
-    for equation in program.eqns:
-        given = marks(equation.invars)
-        if not any(given):
-            continue
-        if equation.primitive.name in CALLS:
-            found = _reached(equation.params["jaxpr"].jaxpr, given)
-        else:
-            found = [True] * len(equation.outvars)
-        touched.update(v for v, mark in zip(equation.outvars, found, strict=True) if mark)
-    return marks(program.outvars)
+    return any(_reached(fn, argument, lambda name, given: True) or ())
 
 
 def is_weighted_sum(fn: Callable[[Any], Any], argument: Any) -> bool:
@@ -67,12 +47,25 @@ def is_weighted_sum(fn: Callable[[Any], Any], argument: Any) -> bool:
     >>> is_weighted_sum(lambda x: 2.0 * x[::-1] + 1.0, x), is_weighted_sum(jnp.floor, x)
     (True, False)
     """
+    return _reached(fn, argument, _is_linear_in) is not None
+
+
+def _reached(
+    fn: Callable[[Any], Any], argument: Any, allowed: Callable[[str, list[bool]], bool]
+) -> list[bool] | None:
+    """Return which results of ``fn`` can depend on its argument.
+
+    None if an operation on the way is not allowed; ``allowed`` is told its name, and which of its
+    arguments depend.
+    """
     program = jax.make_jaxpr(fn)(argument).jaxpr
-    return _linear(program, [True] * len(program.invars)) is not None
+    return _followed(program, [True] * len(program.invars), allowed)
 
 
-def _linear(program: core.Jaxpr, from_input: Sequence[bool]) -> list[bool] | None:
-    """Return which results depend on the marked inputs; None if one is not linear in them."""
+def _followed(
+    program: core.Jaxpr, from_input: Sequence[bool], allowed: Callable[[str, list[bool]], bool]
+) -> list[bool] | None:
+    """Follow the inputs that are marked through one program; see `_reached`."""
     touched = {v for v, mark in zip(program.invars, from_input, strict=True) if mark}
 
     def marks(variables: Sequence[Any]) -> list[bool]:
@@ -84,8 +77,8 @@ def _linear(program: core.Jaxpr, from_input: Sequence[bool]) -> list[bool] | Non
             continue
         found: list[bool] | None = [True] * len(equation.outvars)
         if name in CALLS:
-            found = _linear(equation.params["jaxpr"].jaxpr, given)
-        elif not _is_linear_in(name, given):
+            found = _followed(equation.params["jaxpr"].jaxpr, given, allowed)
+        elif not allowed(name, given):
             found = None
         if found is None:
             return None

@@ -210,12 +210,14 @@ def settle(
 
     As `settled`, with a statistic that is not settled as the search left it.
     """
-    if problem.population is None or POPULATION in parameters:
-        wanted = () if problem.population is None else np.shape(problem.population.start)
-        if problem.population is not None and np.shape(parameters[POPULATION]) != wanted:
+    if problem.population is None:
+        return dict(parameters), jnp.zeros((), int)
+    if POPULATION in parameters:
+        given, wanted = np.shape(parameters[POPULATION]), np.shape(problem.population.start)
+        if given != wanted:
             raise InvalidInputError(
                 "the population statistic that is given has the wrong shape",
-                received=np.shape(parameters[POPULATION]),
+                received=given,
                 accepted=str(wanted),
             )
         return dict(parameters), jnp.zeros((), int)
@@ -370,24 +372,18 @@ def _check_given(
                 received=", ".join(map(str, found)) or "none",
                 remedy="problem.complete_parameters({name: value}) for parameters",
             )
-    _check_shapes(problem, incentive)
+    for name, shape in problem.incentive.shapes.items():
+        if np.shape(incentive[name]) != shape:
+            raise InvalidInputError(
+                f"the incentive {name!r} has the wrong shape",
+                received=np.shape(incentive[name]),
+                accepted=str(shape),
+            )
     size = np.shape(_population_of(problem).start)
     if start is not None and np.shape(start) != size:
         raise InvalidInputError(
             "start is no population statistic", received=np.shape(start), accepted=str(size)
         )
-
-
-def _check_shapes(problem: "Problem", incentive: Mapping[str, Any]) -> None:
-    """Refuse an incentive of another shape than the problem's."""
-    own = jax.eval_shape(problem.incentive.transform, problem.incentive.initial)
-    for name, wanted in own.items():
-        if np.shape(incentive[name]) != wanted.shape:
-            raise InvalidInputError(
-                f"the incentive {name!r} has the wrong shape",
-                received=np.shape(incentive[name]),
-                accepted=str(wanted.shape),
-            )
 
 
 def _population_of(problem: "Problem") -> Population:

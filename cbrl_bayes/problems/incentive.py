@@ -160,6 +160,12 @@ class IncentiveSpace:
         """Number of scalars P that the leader chooses."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.initial))
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every readable incentive."""
+        readable = jax.eval_shape(self.transform, self.initial)
+        return {name: array.shape for name, array in readable.items()}
+
     def flatten(self, unconstrained: Any) -> Float[Array, " coordinate"]:
         """Return a choice as one vector; a NumPy array unless the choice is traced."""
         numeric: Any = jnp if is_traced(unconstrained) else np

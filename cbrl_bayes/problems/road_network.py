@@ -233,15 +233,32 @@ class RoadNetwork:
                     accepted=f"destinations 0 to {self.num_destinations - 1}, at least one link, "
                     f"links 0 to {self.num_links - 1}",
                 )
-            try:
-                self.slots_of(links)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"trip {number + 1}: {error}") from error
-            if not self.arrives[goal, links[-1]]:
-                raise InvalidInputError(
-                    f"trip {number + 1} does not end at its destination",
-                    received=f"{self.link_names[links[-1]]} for {self.destination_names[goal]}",
-                )
+            self.check_way(f"trip {number + 1}", goal, links)
+
+    def check_way(self, name: str, destination: int, links: np.ndarray) -> None:
+        """Refuse links in an order that the network does not allow, or that end elsewhere.
+
+        Parameters
+        ----------
+        name : str
+            What the trip is called in errors.
+        destination : int
+        links : int array
+            Of the network.
+
+        Raises
+        ------
+        InvalidInputError
+        """
+        try:
+            self.slots_of(links)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{name}: {error}") from error
+        if not self.arrives[destination, links[-1]]:
+            raise InvalidInputError(
+                f"{name} does not end at its destination",
+                received=f"{self.link_names[links[-1]]} for {self.destination_names[destination]}",
+            )
 
     def cut(self, links: Sequence[int], trips: Trips) -> tuple["RoadNetwork", Trips]:
         """Return a part of the network, and the parts of the trips that lie in it.
